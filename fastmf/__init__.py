@@ -1,0 +1,84 @@
+"""fastmf: matrix factorization for rating data, in pure Python, on all cores.
+
+    model = fastmf.fit("ratings.parquet", k=32, solver="als")
+    model.recommend(42, n=10)
+
+The public names load what they need when they are first used: importing fastmf compiles and starts nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fastmf.errors": (
+        "DataError",
+        "DeviceUnavailableError",
+        "DivergenceError",
+        "FastMFError",
+        "ModelFormatError",
+        "ParameterError",
+        "ResourceError",
+        "UnknownIdError",
+    ),
+    "fastmf.ratings": ("Ratings",),
+    "fastmf.model": ("Epoch", "Model"),
+    "fastmf.metrics": ("evaluate",),
+    "fastmf.solvers": ("ALS", "SGD"),
+    "fastmf.training": ("fit",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ALS",
+    "SGD",
+    "DataError",
+    "DeviceUnavailableError",
+    "DivergenceError",
+    "Epoch",
+    "FastMFError",
+    "Model",
+    "ModelFormatError",
+    "ParameterError",
+    "Ratings",
+    "ResourceError",
+    "UnknownIdError",
+    "evaluate",
+    "fit",
+    "load",
+]
+
+if TYPE_CHECKING:
+    from fastmf.errors import (
+        DataError,
+        DeviceUnavailableError,
+        DivergenceError,
+        FastMFError,
+        ModelFormatError,
+        ParameterError,
+        ResourceError,
+        UnknownIdError,
+    )
+    from fastmf.metrics import evaluate
+    from fastmf.model import Epoch, Model
+    from fastmf.ratings import Ratings
+    from fastmf.solvers import ALS, SGD
+    from fastmf.training import fit
+
+
+def load(path: Any) -> "Model":
+    """Read a model that :meth:`Model.save` wrote; see :meth:`Model.load`."""
+    from fastmf.model import Model
+
+    return Model.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastmf' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

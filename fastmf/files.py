@@ -1,0 +1,89 @@
+"""Files that are whole or not there: write beside the target, flush to the disk, then rename over it."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, keep: str | None = None) -> Path:
+    """Make sure a file can be written to ``path``, before the work whose result it will hold.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and overwrite is False, or it is the file to ``keep``: an input.
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the directory is missing, the path is a directory, or the directory takes no new files.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a directory: give the name of a file")
+    if keep is not None and target.exists() and Path(keep).exists() and target.samefile(keep):
+        raise FileExistsError(f"{target} is the input: give another name for the output")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists: give another name, or overwrite it with --overwrite (overwrite=True)")
+    directory = Path(os.path.realpath(target)).parent
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory} is not a directory: make it first, or write elsewhere")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"{directory} cannot be written to: change its permissions, or write elsewhere")
+    return target
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write to; when the block ends well, it becomes ``path`` in one step.
+
+    A failure leaves what was there before, and nothing else. A symbolic link stays, its target is replaced.
+
+    Raises
+    ------
+    OSError
+        As :func:`check_output`, and whatever writing, flushing or renaming raises.
+    """
+    check_output(path, overwrite)
+    target = Path(os.path.realpath(path))
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary, os.O_RDWR)
+        temporary.chmod(_mode(target))
+        if overwrite:
+            temporary.replace(target)
+        else:
+            _rename_new(temporary, target)
+        if hasattr(os, "O_DIRECTORY"):
+            _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rename_new(temporary: Path, target: Path) -> None:
+    """Rename without replacing a file that has appeared meanwhile, where the file system has hard links to say so."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise FileExistsError(f"{target} has appeared while it was being written: nothing was replaced") from None
+    except OSError:
+        temporary.replace(target)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _mode(target: Path) -> int:
+    """The permissions the file should have: those it had, or what the umask grants a new one."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

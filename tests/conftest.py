@@ -1,0 +1,34 @@
+"""What all tests share: the mark of the big ones, and small seeded ratings."""
+
+import os
+
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # so that one thread against two means something on any machine
+
+import numpy as np
+import pytest
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "big: takes over 1,000 ratings; left out without the JIT")
+
+
+def pytest_collection_modifyitems(items):
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+        return
+    for item in items:
+        if item.get_closest_marker("big"):
+            item.add_marker(pytest.mark.skip(reason="over 1,000 ratings: too slow without the JIT"))
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """Draw (user ids, item ids, ratings) of a known rank: unique pairs in random order, ids that are no indices."""
+
+    def draw(n_users=30, n_items=20, n=300, *, rank=2, noise=0.3, seed=0):
+        rng = np.random.default_rng(seed)
+        users, items = np.divmod(rng.permutation(n_users * n_items)[:n], n_items)
+        x, y = rng.standard_normal((n_users, rank)), rng.standard_normal((n_items, rank))
+        ratings = 3 + np.sum(x[users] * y[items], axis=1) + noise * rng.standard_normal(n)
+        return users * 3 + 100, items + 1000, ratings
+
+    return draw
