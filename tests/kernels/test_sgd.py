@@ -1,0 +1,212 @@
+import numpy as np
+import pytest
+
+from fastmf.device import Device
+from fastmf.kernels.compress import even
+from fastmf.kernels.sgd import (
+    BLOCK_EPOCH,
+    HOGWILD_EPOCH,
+    Learner,
+    Step,
+    Triples,
+    block_epoch_numpy,
+    hogwild_epoch_numpy,
+    positions,
+    shuffle_numpy,
+)
+from fastmf.runtime import launch
+
+KS = [1, 2, 5, 16, 33]
+STEPS = {
+    "squared": Step(0.05, 0.05, False, 3, 1),
+    "absolute": Step(0.05, 0.05, True, 3, 1),
+    "no biases": Step(0.05, 0.0, False, 3, 1),
+}
+BLOCKS = np.array([0, 14, 14, 15, 40, 60])  # bounds of five blocks: an empty one, and one of one rating
+PER_BLOCK = 5  # users and items of a block; no other block has any of them
+
+
+def learner(n, k, rng, sigma=0.5):
+    factors = rng.normal(0, sigma, (n, k)).astype(np.float32)
+    bias, rho, bias_rho = (rng.uniform(0.01, 0.3, n).astype(np.float32) for _ in range(3))
+    return Learner(factors, bias * np.float32(sigma > 0), rho, bias_rho)
+
+
+def copied(side):
+    return Learner(*(array.copy() for array in side))
+
+
+def problem(k, seed=0):
+    """Ratings in blocks that share no user and no item, and both sides."""
+    rng = np.random.default_rng(seed)
+    block = np.repeat(np.arange(len(BLOCKS) - 1), np.diff(BLOCKS))
+    users, items = ((block * PER_BLOCK + rng.integers(0, PER_BLOCK, len(block))).astype(np.int32) for _ in range(2))
+    n = PER_BLOCK * (len(BLOCKS) - 1)
+    values = rng.standard_normal(len(block)).astype(np.float32)
+    return Triples(users, items, values), learner(n, k, rng), learner(n, k, rng)
+
+
+def hogwild_tasks(n, n_tasks=4):
+    places = positions(n)
+    return even(places, -(-places // n_tasks))
+
+
+def trained(kernel, device, tasks, triples, users, items, step, threads=2):
+    """Both sides after an epoch, and the number of updates."""
+    users, items = copied(users), copied(items)
+    updates = launch(kernel, Device(name=device, threads=threads), tasks, triples, users, items, step)
+    return users, items, updates
+
+
+def assert_close(found, expected):
+    for side, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(side.factors, wanted.factors, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(side.bias, wanted.bias, rtol=1e-4, atol=2e-5)
+
+
+def bits(sides):
+    return [array.tobytes() for side in sides for array in side]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("device", BLOCK_EPOCH)
+def test_blocks_equal_the_definition(device, k, step):
+    triples, users, items = problem(k)
+    *found, updates = trained(BLOCK_EPOCH, device, BLOCKS, triples, users, items, STEPS[step])
+    block_epoch_numpy(BLOCKS, triples, users, items, STEPS[step])
+    assert_close(found, (users, items))
+    assert updates == len(triples.values)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("device", HOGWILD_EPOCH)
+def test_hogwild_on_one_thread_equals_the_definition(device, k, step):
+    triples, users, items = problem(k)
+    tasks = hogwild_tasks(len(triples.values))
+    *found, updates = trained(HOGWILD_EPOCH, device, tasks, triples, users, items, STEPS[step], threads=1)
+    hogwild_epoch_numpy(tasks, triples, users, items, STEPS[step])
+    assert_close(found, (users, items))
+    assert updates == len(triples.values)
+
+
+@pytest.mark.parametrize("device", BLOCK_EPOCH)
+def test_one_update_by_hand(device):
+    # e = 3 - .5 - .25 - 2 * 1 = .25, and every change starts from the values before
+    triples = Triples(np.zeros(1, np.int32), np.zeros(1, np.int32), np.array([3], np.float32))
+    one = [np.array([[v]] if n == 0 else [v], np.float32) for n, v in enumerate((2.0, 0.5, 0.1, 0.2))]
+    two = [np.array([[v]] if n == 0 else [v], np.float32) for n, v in enumerate((1.0, 0.25, 0.3, 0.4))]
+    for absolute, g in ((False, 0.25), (True, 0.5)):
+        users, items, _ = trained(
+            BLOCK_EPOCH, device, np.array([0, 1]), triples, Learner(*one), Learner(*two), Step(0.1, 0.2, absolute, 0, 0)
+        )
+        np.testing.assert_allclose(users.factors, 2 + 0.1 * (g * 1 - 0.1 * 2), rtol=1e-6)
+        np.testing.assert_allclose(items.factors, 1 + 0.1 * (g * 2 - 0.3 * 1), rtol=1e-6)
+        np.testing.assert_allclose(users.bias, 0.5 + 0.2 * (g - 0.2 * 0.5), rtol=1e-6)
+        np.testing.assert_allclose(items.bias, 0.25 + 0.2 * (g - 0.4 * 0.25), rtol=1e-6)
+
+
+@pytest.mark.parametrize("device", BLOCK_EPOCH)
+def test_without_a_bias_lr_biases_stay(device):
+    triples, users, items = problem(3)
+    found = trained(BLOCK_EPOCH, device, BLOCKS, triples, users, items, STEPS["no biases"])
+    assert found[0].bias.tobytes() == users.bias.tobytes()
+    assert found[1].bias.tobytes() == items.bias.tobytes()
+
+
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("device", BLOCK_EPOCH)
+def test_slices_and_threads_do_not_change_a_bit_of_blocks(device, k):
+    triples, *sides = problem(k)
+    *whole, _ = trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, STEPS["squared"], threads=1)
+    *parallel, _ = trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, STEPS["squared"], threads=2)
+    assert bits(whole) == bits(parallel)
+    cut = [copied(side) for side in sides]
+    for first in (3, 0, 1, 2, 4):  # blocks of a stratum may come in any order
+        BLOCK_EPOCH[device](BLOCKS[first : first + 2], triples, *cut, STEPS["squared"])
+    assert bits(whole) == bits(cut)
+
+
+@pytest.mark.parametrize("device", HOGWILD_EPOCH)
+def test_slices_do_not_change_a_bit_of_hogwild_on_one_thread(device):
+    triples, *sides = problem(5)
+    n = len(triples.values)
+    whole = trained(HOGWILD_EPOCH, device, hogwild_tasks(n, 1), triples, *sides, STEPS["squared"], threads=1)
+    cut = trained(HOGWILD_EPOCH, device, hogwild_tasks(n, 7), triples, *sides, STEPS["squared"], threads=1)
+    assert bits(whole[:2]) == bits(cut[:2])
+    assert whole[2] == cut[2] == n
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 9, 100, 255, 256, 257])
+@pytest.mark.parametrize("schedule", ["blocked", "hogwild"])
+@pytest.mark.parametrize("device", BLOCK_EPOCH)
+def test_every_rating_is_used_exactly_once(device, schedule, n):
+    # each user has one rating, nothing is penalised and the step is tiny: so every bias moves by lr x its own rating
+    rng = np.random.default_rng(n)
+    values = rng.uniform(1, 2, n).astype(np.float32)
+    triples = Triples(rng.permutation(n).astype(np.int32), (np.arange(n) % 3).astype(np.int32), values)
+    users, items = (Learner(*(np.zeros_like(array) for array in learner(size, 2, rng))) for size in (n, 3))
+    kernel, tasks = (BLOCK_EPOCH, np.array([0, n])) if schedule == "blocked" else (HOGWILD_EPOCH, hogwild_tasks(n))
+    users, items, updates = trained(kernel, device, tasks, triples, users, items, Step(1e-6, 1e-6, False, 0, 0), 1)
+    assert updates == n
+    np.testing.assert_allclose(users.bias[triples.users], 1e-6 * values, rtol=1e-3)
+    np.testing.assert_allclose(users.bias.sum(), items.bias.sum(), rtol=1e-3)
+    np.testing.assert_allclose(items.bias.sum(), 1e-6 * values.sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", [BLOCK_EPOCH, HOGWILD_EPOCH], ids=["blocked", "hogwild"])
+def test_every_device_visits_in_the_order_of_the_shuffle(kernel):
+    # each visit of the one rated item halves what is left of its error: the last one visited shows in the bias
+    n = 21
+    triples = Triples(np.arange(n, dtype=np.int32), np.zeros(n, np.int32), np.arange(n, dtype=np.float32))
+    zeros = [Learner(*(np.zeros_like(a) for a in learner(size, 1, np.random.default_rng(0)))) for size in (n, 1)]
+    tasks = np.array([0, n]) if kernel is BLOCK_EPOCH else np.array([0, positions(n)])
+    orders = set()
+    for epoch in range(5):
+        step = Step(0.5, 0.5, False, 0, epoch)
+        expected = np.float32(0)
+        for value in shuffle_numpy(np.arange(positions(n)), n, step, 0):
+            expected += np.float32(0.5) * (np.float32(value) - expected)
+        orders.add(float(expected))
+        for device in kernel:
+            _, items, _ = trained(kernel, device, tasks, triples, *zeros, step, threads=1)
+            np.testing.assert_allclose(items.bias[0], expected, rtol=1e-5)
+    assert len(orders) == 5
+
+
+@pytest.mark.parametrize("n", [*range(1, 70), 100, 127, 128, 129, 1000, 4097])
+def test_shuffle_is_a_permutation(n):
+    for step in (Step(0.1, 0.1, False, 0, 0), Step(0.1, 0.1, False, 2**40 + 1, 7)):
+        for block in (0, n, 10**9):
+            order = shuffle_numpy(np.arange(positions(n)), n, step, block)
+            assert sorted(order) == list(range(n))
+
+
+def test_shuffle_in_pieces_is_the_whole_shuffle():
+    n, step = 100, Step(0.1, 0.1, False, 0, 0)
+    pieces = [shuffle_numpy(np.arange(a, b), n, step, 0) for a, b in ((0, 1), (1, 50), (50, 128))]
+    np.testing.assert_array_equal(np.concatenate(pieces), shuffle_numpy(np.arange(128), n, step, 0))
+
+
+def test_shuffles_differ_between_epochs_blocks_and_seeds():
+    n, drawn = 50, set()
+    for seed in range(4):
+        for epoch in range(4):
+            for block in (0, 50, 100, 1000):
+                drawn.add(tuple(shuffle_numpy(np.arange(64), n, Step(0.1, 0.1, False, seed, epoch), block)))
+    assert len(drawn) == 64
+
+
+def test_shuffles_send_every_rating_everywhere():
+    # mean of 400 places of one rating: n / 2 = 32 +- 18.5 / 20, so five deviations are 4.6; neighbours do not stay so
+    n = 64
+    orders = np.array([shuffle_numpy(np.arange(n), n, Step(0.1, 0.1, False, 0, e), 0) for e in range(400)])
+    assert np.all(np.abs(orders.mean(axis=0) - (n - 1) / 2) < 4.6)
+    beside = np.mean(np.abs(np.diff(orders, axis=1)) == 1)
+    assert beside < 2 * 2 / n
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 2), (2, 2), (3, 4), (4, 4), (5, 8), (1024, 1024), (1025, 2048)])
+def test_positions_are_the_power_of_two_at_or_above(n, expected):
+    assert positions(n) == expected
