@@ -1,0 +1,81 @@
+"""Where arrays live and which version of the kernels runs on them: ``cpu``, ``numpy`` (the definitions), ``auto``."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from numba import config
+
+from fastmf.errors import DeviceUnavailableError, ParameterError
+
+NAMES = ("cpu", "numpy", "cuda", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A place to compute: the column of the kernel tables, and the number of threads a launch may use.
+
+    Attributes
+    ----------
+    name : "cpu" runs the parallel Numba kernels, "numpy" their plain NumPy definitions.
+    threads : threads of a launch; the numpy device leaves threading to NumPy's BLAS.
+    """
+
+    name: str
+    threads: int
+
+    def put(self, arrays: Any) -> Any:
+        """Bring host arrays (or a NamedTuple of them) to the device; on the host itself they stay as they are."""
+        return arrays
+
+    def get(self, arrays: Any) -> Any:
+        """Bring device arrays (or a NamedTuple of them) back to the host."""
+        return arrays
+
+
+def max_threads() -> int:
+    """Count the threads a launch can use: the cores this process may run on, or NUMBA_NUM_THREADS."""
+    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set at import
+
+
+def total_memory() -> int | None:
+    """Tell how many bytes of memory the machine has; None where the system does not say (Windows)."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
+    """Find the device of that name; ``auto`` takes the fastest that is there.
+
+    Parameters
+    ----------
+    name : "cpu", "numpy", "cuda", "auto", or a Device, which is returned as it is.
+    threads : at most this many; more than there are is cut down to what there is, with a warning.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name or fewer than one thread.
+    DeviceUnavailableError
+        For "cuda": this version has no GPU path.
+    """
+    if isinstance(name, Device):
+        return name
+    if name not in NAMES:
+        raise ParameterError(f"unknown device {name!r}: choose one of {', '.join(NAMES)}")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ParameterError(f"threads is {threads}: give at least 1, or leave it out to use all {max_threads()}")
+    reason = unavailable(name)
+    if reason:
+        raise DeviceUnavailableError(f"device {name!r} cannot be used: {reason}; use --device cpu")
+    if threads is not None and threads > max_threads():
+        warnings.warn(f"threads is {threads}, more than there are: using {max_threads()}", stacklevel=2)
+    return Device(name="cpu" if name == "auto" else name, threads=min(threads or max_threads(), max_threads()))
+
+
+def unavailable(name: str) -> str | None:
+    """Say why a device cannot be used here, or None if it can."""
+    return "this version of fastmf has no GPU kernels" if name == "cuda" else None

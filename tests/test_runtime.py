@@ -1,0 +1,210 @@
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from itertools import pairwise
+
+import numba
+import numpy as np
+import pytest
+
+import fastmf
+from fastmf import runtime
+from fastmf.device import Device
+from fastmf.runtime import call, launch
+
+TASKS = np.arange(0, 101, 10)
+ONE, TWO = (Device(name="cpu", threads=threads) for threads in (1, 2))
+
+
+def both(kernel):
+    return {"numpy": kernel, "cpu": kernel}
+
+
+def run_script(script, **environment):
+    """Run Python source in a process of its own; it must end well. Returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_launch_runs_every_task_once_and_adds_up_their_lines(device):
+    taken = []
+
+    def kernel(tasks, factor):
+        taken.extend(pairwise(tasks.tolist()))
+        return np.diff(tasks) * factor
+
+    assert launch(both(kernel), Device(name=device, threads=2), TASKS, 3) == 300
+    assert taken == list(pairwise(TASKS.tolist()))
+
+
+def test_launch_runs_the_version_of_its_device():
+    kernel = {name: lambda tasks, n=n: np.full(len(tasks) - 1, n) for n, name in enumerate(("numpy", "cpu"))}
+    assert launch(kernel, Device(name="numpy", threads=1), TASKS) == 0
+    assert launch(kernel, Device(name="cpu", threads=1), TASKS) == 10
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e9])
+def test_slices_do_not_change_the_sum(monkeypatch, seconds):
+    # numbers whose sum depends on the order in which they are added
+    lines = np.random.default_rng(0).lognormal(0, 12, (200, 2))
+    calls = []
+
+    def kernel(tasks):
+        calls.append(len(tasks) - 1)
+        return lines[tasks[:-1]]
+
+    monkeypatch.setattr(runtime, "SLICE_SECONDS", seconds)
+    total = launch(both(kernel), TWO, np.arange(201))
+    assert total.tobytes() == lines.sum(axis=0).tobytes()
+    assert (len(calls) > 50) == (seconds < 1)
+
+
+def test_launch_without_tasks_is_zero():
+    assert launch(both(lambda tasks: 1 / 0), TWO, np.array([0])) == 0
+
+
+@pytest.mark.parametrize("run", [launch, call])
+def test_threads_are_set_inside_and_restored_after(run):
+    before = numba.get_num_threads()
+    inside = []
+
+    def kernel(*args):
+        inside.append(numba.get_num_threads())
+        return np.zeros(1)
+
+    def broken(*args):
+        raise ArithmeticError("no")
+
+    try:
+        numba.set_num_threads(1)
+        for device in (TWO, ONE):
+            run(both(kernel), device, np.array([0, 1]))
+        with pytest.raises(ArithmeticError):
+            run(both(broken), TWO, np.array([0, 1]))
+        assert inside == [2, 1]
+        assert numba.get_num_threads() == 1
+    finally:
+        numba.set_num_threads(before)
+
+
+def together(functions):
+    """Run functions in threads of their own, all at once; all must come to an end."""
+    threads = [threading.Thread(target=function, daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a thread waits for the lock"
+
+
+def test_a_failed_launch_leaves_the_lock_free():
+    with pytest.raises(ZeroDivisionError):
+        launch(both(lambda tasks: 1 / 0), TWO, TASKS)
+    together([lambda: launch(both(lambda tasks: np.ones(1)), TWO, TASKS)])
+    with pytest.raises(ValueError, match="threads"):  # a Device made by hand, with threads that do not exist
+        launch(both(lambda tasks: np.ones(1)), Device(name="cpu", threads=10**6), TASKS)
+    together([lambda: launch(both(lambda tasks: np.ones(1)), TWO, TASKS)])
+
+
+def test_launches_of_two_threads_do_not_overlap():
+    inside, overlaps = [], []
+
+    def kernel(tasks):
+        inside.append(1)
+        overlaps.append(len(inside))
+        threading.Event().wait(0.002)
+        inside.pop()
+        return np.ones(len(tasks) - 1)
+
+    together([lambda: launch(both(kernel), ONE, np.arange(9))] * 4)
+    assert set(overlaps) == {1}
+
+
+def test_threads_fitting_at_once_get_what_they_would_alone(planted):
+    rows = planted()
+    settings = [{"solver": "als"}, {"solver": "sgd"}, {"solver": "als", "seed": 1}, {"solver": "sgd", "threads": 1}]
+    alone = [fastmf.fit(rows, k=3, epochs=3, **setting).content_hash for setting in settings]
+    found = {}
+
+    def fit(n):
+        found[n] = fastmf.fit(rows, k=3, epochs=3, **settings[n]).content_hash
+
+    together([lambda n=n: fit(n) for n in range(len(settings))])
+    assert [found[n] for n in range(len(settings))] == alone
+
+
+def test_threads_fitting_at_once_live_under_the_workqueue_layer():
+    # this layer of Numba's ends the process when two threads run parallel kernels at once
+    script = """
+        import threading
+        import numpy as np, fastmf
+        rng = np.random.default_rng(0)
+        users, items = np.divmod(rng.permutation(600)[:300], 20)
+        rows = users, items, rng.uniform(1, 5, 300)
+        hashes = []
+        def fit():
+            for _ in range(3):
+                hashes.append(fastmf.fit(rows, k=2, epochs=4).content_hash)
+        threads = [threading.Thread(target=fit) for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert len(hashes) == 12 and len(set(hashes)) == 1
+        import numba
+        print(numba.threading_layer() if not numba.config.DISABLE_JIT else "workqueue")
+    """
+    assert run_script(script, NUMBA_THREADING_LAYER="workqueue").strip() == "workqueue"
+
+
+FORK = """
+    import os, sys, fastmf
+    rows = [1, 1, 2, 2], [1, 2, 1, 3], [5.0, 3.0, 4.0, 1.0]
+    if {before}:
+        fastmf.fit(rows, k=2, epochs=1)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            fastmf.fit(rows, k=2, epochs=1)
+            code = 20
+        except fastmf.DeviceUnavailableError as error:
+            code = 30 if "spawn" in str(error) and "fork" in str(error) else 1
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if {before}:
+        fastmf.fit(rows, k=2, epochs=1)  # the parent goes on
+    print(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="fork is missing or unsafe here")
+@pytest.mark.parametrize(("before", "expected"), [(True, "30"), (False, "20")], ids=["after a launch", "before any"])
+def test_a_forked_child_works_or_raises(before, expected):
+    assert run_script(FORK.format(before=before)).strip() == expected
+
+
+def test_importing_fastmf_imports_nothing_heavy():
+    script = """
+        import sys, fastmf
+        print([name for name in ("numba", "pandas", "pyarrow", "numpy", "safetensors") if name in sys.modules])
+    """
+    assert run_script(script).strip() == "[]"
+
+
+def test_all_public_names_are_there():
+    for name in fastmf.__all__:
+        assert getattr(fastmf, name).__doc__
+        assert name in dir(fastmf)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fastmf.nothing
