@@ -1,0 +1,252 @@
+"""Raw ids and dense indices: any type of key in, the sorted distinct keys as an Arrow array, an index for each row.
+
+Keys are integers, strings, binaries, UUIDs, booleans, dates, times and timestamps. Strings are kept as large_string and
+binaries as large_binary, whatever layout they came in; every other key keeps its Arrow type and so comes back as given.
+"""
+
+import datetime
+import json
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from fastmf.errors import DataError, UnknownIdError
+from fastmf.tables import to_arrow
+
+
+def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
+    """Replace keys by their place among the sorted distinct keys.
+
+    Parameters
+    ----------
+    column : the keys of the rows; no nulls.
+    name : what to call the column in an error.
+
+    Returns
+    -------
+    indices : (n,) int32 array.
+    ids : the distinct keys, sorted.
+
+    Raises
+    ------
+    DataError
+        If there are nulls, or the keys are of a type that does not name things (floats, decimals, nested).
+    """
+    column = keys(column, name)
+    key_type = column.type
+    encoded = _storage(column).dictionary_encode().unify_dictionaries()
+    if len(column) == 0:
+        return np.empty(0, np.int32), pa.array([], key_type)
+    found = encoded.chunk(0).dictionary
+    order = pc.array_sort_indices(found)
+    place = np.empty(len(found), np.int32)
+    place[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    return place[codes], _restored(found.take(order), key_type)
+
+
+def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Bring a column of keys into the one layout its type has here; see :func:`encode` for what is refused."""
+    if types.is_dictionary(column.type):
+        column = _plain(column)
+    if types.is_string(column.type) or types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
+    elif types.is_binary(column.type) or types.is_binary_view(column.type):
+        column = column.cast(pa.large_binary())
+    if types.is_null(column.type) and len(column) == 0:
+        column = column.cast(pa.int64())
+    if column.null_count:
+        first = pc.index(column.is_null(), True).as_py()
+        raise DataError(
+            f"column {name!r} has {column.null_count:,} ids that are null, the first in row {first:,} (from 0):"
+            " fill them in or drop those rows"
+        )
+    if not is_key(column.type):
+        number = types.is_floating(column.type) or types.is_decimal(column.type)
+        first = f", the first {column[0]}" if len(column) else ""
+        raise DataError(
+            f"column {name!r} holds {column.type}, which cannot be an id ({len(column):,} rows{first}):"
+            f" cast it to {'int64 or ' if number else ''}string first"
+        )
+    if types.is_large_string(column.type):
+        _require_utf8(column, name)
+    return column
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Write out a dictionary-encoded column."""
+    kind = column.type.value_type
+    if types.is_string_view(kind) or types.is_binary_view(kind):  # Arrow cannot write these out, Polars makes them
+        kind = pa.large_string() if types.is_string_view(kind) else pa.large_binary()
+        column = column.cast(pa.dictionary(column.type.index_type, kind))
+    return column.cast(kind)
+
+
+def _require_utf8(column: pa.ChunkedArray, name: str) -> None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"column {name!r} holds text that is not UTF-8 ({error}): cast it to binary first") from None
+
+
+def is_key(kind: pa.DataType) -> bool:
+    """Say whether keys can be of this type, in the one layout that :func:`keys` brings them into."""
+    temporal = types.is_temporal(kind) and not types.is_interval(kind) and kind != pa.time64("ns")  # no Python value
+    plain = types.is_integer(kind) or types.is_boolean(kind) or temporal
+    text = types.is_large_string(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return plain or text or is_uuid(kind)
+
+
+def is_uuid(kind: pa.DataType) -> bool:
+    """Say whether an Arrow type is the UUID extension type."""
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid"
+
+
+def _storage(column: Any) -> Any:
+    if not is_uuid(column.type):
+        return column
+    if isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    return column.storage
+
+
+def _restored(array: pa.Array, key_type: pa.DataType) -> pa.Array:
+    return pa.ExtensionArray.from_storage(key_type, array) if is_uuid(key_type) else array
+
+
+def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
+    """Find the index of each key among the ids.
+
+    Parameters
+    ----------
+    ids : distinct keys, as :func:`encode` returns them.
+    wanted : keys of the same kind in any container; they match by value, whatever their width, sign or unit.
+    name : what to call them in an error.
+
+    Returns
+    -------
+    (n,) int32 array, -1 where there is no such id.
+
+    Raises
+    ------
+    DataError
+        If there are nulls, or the keys are of another kind than the ids.
+    """
+    column = as_column(ids, wanted, name)
+    if len(column) == 0:
+        return np.empty(0, np.int32)
+    given = keys(column, name)
+    different = f"{name} ids are {given.type}, but the model's are {ids.type}: cast them first"
+    if _kind(given.type) != _kind(ids.type):
+        raise DataError(different)
+    if types.is_integer(ids.type):
+        given = _as_integers(given, ids.type)
+    elif _kind(ids.type) == "binary":
+        given, ids = given.cast(pa.large_binary()), ids.cast(pa.large_binary())
+    elif given.type != ids.type:
+        try:
+            given = given.cast(ids.type)
+        except pa.ArrowException:
+            raise DataError(different) from None
+    found = pc.index_in(_storage(given), value_set=_storage(ids)).combine_chunks()
+    return np.ascontiguousarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int32)
+
+
+def as_column(ids: pa.Array, wanted: Any, name: str) -> pa.ChunkedArray:
+    """Make a column of keys. Python objects alone do not always say which type of key they are; the ids do."""
+    if not isinstance(wanted, list | tuple):
+        return to_arrow(wanted, name)
+    if is_uuid(ids.type) or not wanted:
+        return to_arrow(wanted, name, ids.type)
+    column = to_arrow(wanted, name)
+    nanoseconds = column.type.id == ids.type.id and getattr(ids.type, "unit", None) == "ns"  # lost by Arrow's guess
+    return to_arrow(wanted, name, ids.type) if nanoseconds and _kind(column.type) == _kind(ids.type) else column
+
+
+def _kind(kind: pa.DataType) -> str:
+    """Name what a type's keys are, whatever their width, layout or unit: keys can be equal within one kind only."""
+    if types.is_integer(kind):
+        return "integer"
+    if types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return "binary"
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return "instant" if getattr(kind, "tz", None) else "date"
+    return "time" if types.is_time(kind) else "duration" if types.is_duration(kind) else str(kind)
+
+
+def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Cast to the ids' integer type; what does not fit becomes null, which no id equals."""
+    values = column.to_numpy()
+    limits = np.iinfo(kind.to_pandas_dtype())
+    fits = (values >= limits.min) & (values <= limits.max)
+    return pa.chunked_array([pa.array(values.astype(kind.to_pandas_dtype()), mask=~fits)])
+
+
+def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
+    """Find the index of each key, all of which must be there; see :func:`lookup`.
+
+    Raises
+    ------
+    UnknownIdError
+        If some are not among the ids.
+    """
+    wanted = as_column(ids, wanted, name)
+    found = lookup(ids, wanted, name)
+    unknown = np.flatnonzero(found < 0)
+    if len(unknown):
+        first = wanted[int(unknown[0])].as_py()
+        raise UnknownIdError(
+            f"{len(unknown):,} of {len(found):,} {name} ids are not in the model, the first {first!r}:"
+            " only ids from training are known; new users are folded in from their ratings"
+        )
+    return found
+
+
+def parse(ids: pa.Array, texts: Iterable[str], name: str) -> pa.Array:
+    """Read ids typed as text into the type the ids have.
+
+    Raises
+    ------
+    UnknownIdError
+        If a text is not a key of that type.
+    """
+    typed = []
+    for text in texts:
+        try:
+            typed.append(_parsed(text, ids.type))
+        except (pa.ArrowException, ValueError, OverflowError):
+            raise UnknownIdError(f"{text!r} is not a {name} id: the model's are of type {ids.type}") from None
+    return _restored(pa.array([t.as_py() for t in typed], _storage(ids).type), ids.type)
+
+
+def _parsed(text: str, kind: pa.DataType) -> pa.Scalar:
+    if is_uuid(kind):
+        return pa.scalar(uuid.UUID(text).bytes, kind.storage_type)
+    if types.is_time(kind):
+        return pa.scalar(datetime.time.fromisoformat(text)).cast(kind)
+    if types.is_duration(kind):
+        return pa.scalar(pd.Timedelta(text), pa.duration("ns")).cast(kind)
+    if types.is_timestamp(kind):  # pandas prints more digits than a coarse unit reads
+        return pa.scalar(text).cast(pa.timestamp("ns" if kind.unit == "ns" else "us", kind.tz)).cast(kind)
+    return pa.scalar(text).cast(kind)
+
+
+def content(ids: pa.Array) -> bytes:
+    """Write ids out for hashing: what they are and their values, whatever the width of integers."""
+    kind = ids.type
+    if types.is_large_binary(kind) or types.is_fixed_size_binary(kind) or is_uuid(kind):
+        texts = [key.hex() for key in _storage(ids).to_pylist()]
+    else:
+        texts = ids.cast(pa.large_string()).to_pylist()
+    return json.dumps([_kind(kind), *texts]).encode()
+
+
+def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
+    """Give raw ids as a pandas column that holds each exactly."""
+    return pd.Series(column.to_pylist(), dtype=object) if is_uuid(column.type) else column.to_pandas()

@@ -1,0 +1,271 @@
+"""Ratings: raw ids turned into dense indices, rows in (user, item) order, and the two compressed views of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from fastmf import ids, tables
+from fastmf.device import Device, resolve
+from fastmf.errors import DataError, ParameterError
+from fastmf.kernels.compress import SORT_ROWS, Compressed
+from fastmf.runtime import call
+
+DUPLICATES = ("error", "last", "mean")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ratings:
+    """Rated (user, item) pairs, each once, sorted by user and then item.
+
+    Attributes
+    ----------
+    users, items : (n,) int32 dense indices.
+    values : (n,) float32 ratings.
+    user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split they hold ids without rows.
+    columns : the names of the columns taken, for user, item and rating.
+    duplicates : rows that were left out or merged because their pair came more than once.
+
+    Examples
+    --------
+    >>> ratings = Ratings.from_arrays(["ann", "bob", "ann"], [7, 7, 3], [4.0, 2.5, 5.0])
+    >>> len(ratings), ratings.items.tolist(), ratings.values.tolist()
+    (3, [0, 1, 1], [5.0, 4.0, 2.5])
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+    user_ids: pa.Array
+    item_ids: pa.Array
+    columns: tuple[str, str, str] = ("user", "item", "rating")
+    duplicates: int = 0
+
+    @classmethod
+    def read(
+        cls,
+        source: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        duplicates: str = "error",
+    ) -> Self:
+        """Read ratings from a path, a URI, a frame, an Arrow stream or a tuple of three arrays.
+
+        Parameters
+        ----------
+        source : what to read; see :func:`fastmf.tables.read`. Ratings are returned as they are.
+        user, item, rating : names of the columns; the usual names are looked for when left out.
+        duplicates : what to do with rows of the same pair: "error", keep the "last", or take their "mean".
+
+        Raises
+        ------
+        DataError
+            If a column is missing, an id is null or of a type that cannot be one, a rating is not a finite number that
+            float32 holds, a pair comes twice, or there are no rows.
+        OSError
+            If a file is missing, is not Parquet, or is damaged.
+        """
+        if duplicates not in DUPLICATES:
+            raise ParameterError(f"duplicates is {duplicates!r}: choose one of {', '.join(DUPLICATES)}")
+        if isinstance(source, cls):
+            return source
+        return cls._from_table(tables.read(source, {"user": user, "item": item, "rating": rating}), duplicates)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        duplicates: str = "error",
+    ) -> Self:
+        """Read a Parquet file, a directory of them, or a URI of either; see :meth:`read`."""
+        return cls.read(path, user=user, item=item, rating=rating, duplicates=duplicates)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        duplicates: str = "error",
+    ) -> Self:
+        """Take a pandas frame, or anything with the Arrow PyCapsule stream interface; see :meth:`read`."""
+        return cls.read(frame, user=user, item=item, rating=rating, duplicates=duplicates)
+
+    @classmethod
+    def from_arrays(cls, user_ids: Any, item_ids: Any, ratings: Any, *, duplicates: str = "error") -> Self:
+        """Take three columns of equal length; see :meth:`read`."""
+        return cls.read((user_ids, item_ids, ratings), duplicates=duplicates)
+
+    @classmethod
+    def _from_table(cls, table: pa.Table, duplicates: str) -> Self:
+        names = tuple(table.column_names)
+        if table.num_rows == 0:
+            raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
+        values = as_values(table.column(2), names[2])
+        users, user_ids = ids.encode(table.column(0), names[0])
+        items, item_ids = ids.encode(table.column(1), names[1])
+        users, items, values = _sorted(users, items, values, len(user_ids), len(item_ids))
+        again = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
+        n_again = int(np.count_nonzero(again))
+        if n_again and duplicates == "error":
+            first = int(np.flatnonzero(again)[0])
+            raise DataError(
+                f"{n_again:,} of {len(users):,} rows repeat a (user, item) pair, the first user"
+                f" {user_ids[users[first]].as_py()!r} and item {item_ids[items[first]].as_py()!r}: make pairs unique,"
+                " or choose with --duplicates last|mean (duplicates=)"
+            )
+        if n_again:
+            users, items, values = _merged(users, items, values, again, duplicates)
+        return cls(
+            users=users,
+            items=items,
+            values=values,
+            user_ids=user_ids,
+            item_ids=item_ids,
+            columns=names,
+            duplicates=n_again,
+        )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Account for the rows: how many were read, used, and lost to duplicates."""
+        return {"read": len(self) + self.duplicates, "used": len(self), "duplicates": self.duplicates}
+
+    @property
+    def n_users(self) -> int:
+        """Count the users, cold ones included."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Count the items, cold ones included."""
+        return len(self.item_ids)
+
+    @cached_property
+    def by_user(self) -> Compressed:
+        """The ratings as CSR: row u holds user u's items, sorted."""
+        indptr = np.searchsorted(self.users, np.arange(self.n_users + 1)).astype(np.int64)
+        return Compressed(indptr, self.items, self.values)
+
+    @cached_property
+    def by_item(self) -> Compressed:
+        """The ratings as CSC: row i holds item i's users, sorted."""
+        indptr, order = call(SORT_ROWS, _host(), self.items, self.n_items)
+        return Compressed(indptr, self.users[order], self.values[order])
+
+    def with_values(self, values: np.ndarray) -> Self:
+        """Give the same pairs other values (n,) float32."""
+        return replace(self, values=values)
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Keep the rows a boolean mask chooses, and all ids."""
+        return replace(
+            self, users=self.users[chosen], items=self.items[chosen], values=self.values[chosen], duplicates=0
+        )
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
+        """Hold out a random fraction of the rows. Returns (rest, held out); both keep all ids.
+
+        Raises
+        ------
+        ParameterError
+            If the fraction leaves one of the two without rows.
+        """
+        held_out = round(len(self) * fraction) if 0 < fraction < 1 else 0
+        if not 0 < held_out < len(self):
+            raise ParameterError(
+                f"a fraction of {fraction} splits {len(self):,} ratings into nothing and all: give one in (0, 1) that"
+                " leaves rows on both sides"
+            )
+        chosen = np.zeros(len(self), bool)
+        chosen[np.random.default_rng(seed).permutation(len(self))[:held_out]] = True
+        return self.take(~chosen), self.take(chosen)
+
+    def folds(self, n: int = 5, seed: int = 0) -> Iterator[tuple[Self, Self]]:
+        """Yield n pairs (rest, held out) in which every row is held out once; all keep all ids.
+
+        Raises
+        ------
+        ParameterError
+            If n is less than 2 or more than the rows.
+        """
+        if not 2 <= n <= len(self):
+            raise ParameterError(f"{n} folds of {len(self):,} ratings: give 2 to {len(self):,}")
+        fold = np.empty(len(self), np.int64)
+        fold[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % n
+        return ((self.take(fold != f), self.take(fold == f)) for f in range(n))
+
+
+def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Turn a column of ratings into float32.
+
+    Raises
+    ------
+    DataError
+        If it does not hold numbers, or some are null, NaN, infinite or beyond float32.
+    """
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    numeric = types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type)
+    if not numeric:
+        raise DataError(
+            f"column {name!r} holds {column.type}, not numbers ({len(column):,} rows, the first"
+            f" {column[0].as_py()!r}): cast it to float first"
+        )
+    nulls = pc.is_null(column).to_numpy()
+    wide = column.cast(pa.float64(), safe=False).to_numpy()
+    with np.errstate(over="ignore"):
+        values = wide.astype(np.float32)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        kinds = {"null": nulls, "NaN": np.isnan(wide) & ~nulls, "infinite or beyond float32": bad & ~np.isnan(wide)}
+        counts = ", ".join(f"{int(kind.sum()):,} {word}" for word, kind in kinds.items() if kind.any())
+        raise DataError(
+            f"column {name!r} has {int(bad.sum()):,} of {len(values):,} ratings that are not finite numbers ({counts}),"
+            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
+        )
+    return values
+
+
+def _sorted(
+    users: np.ndarray, items: np.ndarray, values: np.ndarray, n_users: int, n_items: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort rows by user, then item, then the order they came in: two stable counting sorts, the last key first."""
+    _, order = call(SORT_ROWS, _host(), items, n_items)
+    users, items, values = users[order], items[order], values[order]
+    _, order = call(SORT_ROWS, _host(), users, n_users)
+    return users[order], items[order], values[order]
+
+
+def _merged(
+    users: np.ndarray, items: np.ndarray, values: np.ndarray, again: np.ndarray, duplicates: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make one row of each run of rows with the same pair."""
+    starts = np.flatnonzero(np.append(True, ~again))
+    if duplicates == "last":
+        ends = np.append(starts[1:], len(users)) - 1
+        return users[starts], items[starts], values[ends]
+    by_value = np.lexsort((values, np.cumsum(np.append(True, ~again))))  # so that a mean ignores the order of rows
+    means = np.add.reduceat(values[by_value].astype(np.float64), starts) / np.diff(np.append(starts, len(users)))
+    return users[starts], items[starts], means.astype(np.float32)
+
+
+def _host() -> Device:
+    return resolve("cpu")

@@ -1,0 +1,274 @@
+"""Tables in and out: Parquet files, directories and URIs, Arrow streams, frames and arrays; Parquet written whole.
+
+Everything is read with pyarrow, never through pandas (which would turn an integer column with one null into floats and
+merge neighbouring ids), and only the columns asked for.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv, fs
+
+from fastmf.errors import DataError
+from fastmf.files import replacing
+from fastmf.text import printable
+
+# The names a column goes by when none is given, most usual first.
+USUAL = {
+    "user": ("user_id", "user", "userId", "userid"),
+    "item": ("item_id", "item", "movieId", "itemId", "itemid"),
+    "rating": ("rating", "value", "score"),
+}
+
+
+def read(source: Any, roles: Mapping[str, str | None]) -> pa.Table:
+    """Read the columns that play the given roles.
+
+    Parameters
+    ----------
+    source : path or URI of a Parquet file or of a directory of them; anything with the Arrow PyCapsule stream
+        interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
+    roles : "user", "item", "rating" to the name of the column, or to None for the first usual name that is there.
+
+    Returns
+    -------
+    A table with one column per role, in that order; the columns keep the names they have in the source.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or two could be meant.
+    OSError
+        If a file is missing, is not Parquet, or is damaged.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _read_parquet(str(source), roles)
+    if isinstance(source, tuple):
+        return _from_arrays(source, list(roles))
+    if hasattr(source, "__dataframe__") and hasattr(source, "iloc"):  # pandas: convert three columns, not all
+        names = choose(source.columns, roles, "the frame")
+        return pa.table({name: to_arrow(source[name], name) for name in names})
+    if hasattr(source, "__arrow_c_stream__"):
+        table = pa.table(source)
+        return table.select(choose(table.column_names, roles, "the table"))
+    raise DataError(
+        f"cannot read ratings from {type(source).__name__}: give a path, a pandas/Polars/Arrow table,"
+        " or a tuple of three arrays"
+    )
+
+
+def choose(names: Sequence[str], roles: Mapping[str, str | None], where: str) -> list[str]:
+    """Pick the column for each role; see :func:`read`."""
+    chosen = []
+    for role, asked in roles.items():
+        found = [name for name in ([asked] if asked is not None else USUAL[role]) if name in list(names)]
+        if len(found) == 1 and list(names).count(found[0]) == 1:
+            chosen.append(found[0])
+            continue
+        there = ", ".join(map(repr, names)) or "none"
+        remedy = f"rename it, or name it with --{role} COLUMN ({role}=); there are {there}"
+        if found:
+            meant = " and ".join(map(repr, found if len(found) > 1 else found * 2))
+            raise DataError(f"{where} has more than one column that could hold the {role}s, {meant}: {remedy}")
+        if asked is not None:
+            raise DataError(f"{where} has no column {asked!r} for the {role}s: {remedy}")
+        looked = ", ".join(map(repr, USUAL[role]))
+        raise DataError(f"{where} has no column for the {role}s, none of {looked}: {remedy}")
+    return chosen
+
+
+def to_arrow(values: Any, name: str, kind: pa.DataType | None = None) -> pa.ChunkedArray:
+    """Turn any column (array, list, series, Arrow array) into an Arrow column.
+
+    Raises
+    ------
+    DataError
+        If it is not one-dimensional or mixes types.
+    """
+    if isinstance(values, pa.ChunkedArray):
+        return values
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise DataError(f"{name} has {values.ndim} dimensions: give one value for each row")
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "OUS":
+        values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    if isinstance(values, str | bytes):
+        raise DataError(f"{name} is one value, {values!r}: give one value for each row")
+    try:
+        if not hasattr(values, "__len__"):
+            values = list(values)
+        if not isinstance(values, pa.Array):
+            values = _array(values, kind)
+    except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
+        raise DataError(f"{name} cannot be read as one column of one type: {error}") from None
+    return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+
+
+def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
+    try:
+        return pa.array(values, type=kind)
+    except OverflowError:  # Python's integers are read as int64, and these are larger
+        return pa.array(values, type=pa.uint64())
+
+
+def _from_arrays(arrays: tuple[Any, ...], names: list[str]) -> pa.Table:
+    if len(arrays) != len(names):
+        raise DataError(f"{len(arrays)} arrays given where {len(names)} are needed: {', '.join(names)}")
+    columns = {name: to_arrow(array, name) for name, array in zip(names, arrays, strict=True)}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the arrays differ in length: {', '.join(f'{n} has {size}' for n, size in lengths.items())}")
+    return pa.table(columns)
+
+
+def _read_parquet(location: str, roles: Mapping[str, str | None]) -> pa.Table:
+    system, path = _located(location)
+    files = _parquet_files(system, path, location)
+    names: list[str] = []
+    types: list[pa.DataType] = []
+    tables: list[pa.Table] = []
+    for file in files:
+        try:
+            with system.open_input_file(file) as handle:
+                parquet = pq.ParquetFile(handle, page_checksum_verification=True)
+                schema = parquet.schema_arrow
+                taken = choose(schema.names, roles, file)
+                found = [schema.field(name).type for name in taken]
+                if tables and (taken, found) != (names, types):
+                    raise DataError(
+                        f"{files[0]} has {_described(names, types)} but {file} has {_described(taken, found)}:"
+                        " write all files of a directory with one schema"
+                    )
+                names, types = taken, found
+                tables.append(parquet.read(columns=names).select(names))
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, FileNotFoundError | PermissionError):
+                raise
+            raise OSError(f"{file} cannot be read as Parquet (empty, damaged, or another format): {error}") from None
+    return pa.concat_tables(tables)
+
+
+def _located(location: str) -> tuple[fs.FileSystem, str]:
+    try:
+        return fs.FileSystem.from_uri(location) if "://" in location else (fs.LocalFileSystem(), location)
+    except pa.ArrowException as error:
+        raise OSError(f"{location} is not a URI that can be opened: {error}") from None
+
+
+def _described(names: list[str], types: list[pa.DataType]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
+
+
+def _parquet_files(system: fs.FileSystem, path: str, location: str) -> list[str]:
+    """List the Parquet files at a path; hidden files and those named _… are nobody's data, anything else must be."""
+    info = system.get_file_info(path)
+    if info.type == fs.FileType.NotFound:
+        raise FileNotFoundError(f"{location} does not exist")
+    if info.type == fs.FileType.File:
+        return [path]
+    found = system.get_file_info(fs.FileSelector(path, recursive=True))
+    relative = {f.path: Path(f.path).relative_to(path).parts for f in found if f.type == fs.FileType.File}
+    files = sorted(file for file, parts in relative.items() if not any(part[0] in "._" for part in parts))
+    if not files:
+        raise FileNotFoundError(f"{location} is a directory without Parquet files")
+    other = [file for file in files if not file.endswith((".parquet", ".parq", ".pq"))]
+    if other:
+        raise DataError(f"{location} holds {len(other)} files that are not Parquet, the first {other[0]}: move it out")
+    return files
+
+
+def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write columns (name to array or list) as one Parquet file with page checksums, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        As :func:`fastmf.files.replacing`.
+    """
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    with replacing(path, overwrite) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True, compression="zstd")
+
+
+def write(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a frame as CSV, if the path ends in .csv, else as Parquet.
+
+    In CSV, control characters are escaped: such files end up on terminals and in spreadsheets. Parquet holds all as is.
+
+    Raises
+    ------
+    OSError
+        As :func:`fastmf.files.replacing`.
+    """
+    if Path(path).suffix == ".csv":
+        texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
+        with replacing(path, overwrite) as temporary:
+            frame.assign(**texts).to_csv(temporary, index=False)
+    else:
+        write_parquet(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(), path, overwrite)
+
+
+def _escaped(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
+
+
+def read_titles(path: str) -> dict[Any, str]:
+    """Read the item ids and the column 'title' of a Parquet file. Returns id to title.
+
+    Raises
+    ------
+    DataError, OSError
+        As :func:`read`.
+    """
+    table = read(path, {"item": None, "title": "title"})
+    return dict(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
+
+
+def read_csv(
+    binary_file: IO[bytes], *, names: Sequence[str] | None, delimiter: str, columns: Mapping[str, str]
+) -> dict[str, np.ndarray | list[str]]:
+    """Read some columns of UTF-8 delimited text.
+
+    Parameters
+    ----------
+    binary_file
+        An open file of bytes; it need not seek, and only the columns asked for are kept.
+    names
+        The columns in the file's order when it has no header line, else None.
+    delimiter
+        One character.
+    columns
+        Arrow type name ("int32", "float32", "string", …) of each column wanted.
+
+    Returns
+    -------
+    dict
+        Each wanted column, in that order: a list of str for strings, else an array.
+
+    Raises
+    ------
+    DataError
+        When a column is not there, or a value is missing or not of its type.
+    """
+    read = csv.ReadOptions(column_names=names, block_size=1 << 24)
+    parse = csv.ParseOptions(delimiter=delimiter)
+    convert = csv.ConvertOptions(
+        column_types={name: pa.type_for_alias(kind) for name, kind in columns.items()},
+        include_columns=list(columns),
+    )
+    try:
+        table = csv.read_csv(binary_file, read_options=read, parse_options=parse, convert_options=convert)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise DataError(f"the text does not hold the columns {', '.join(columns)}: {error}") from error
+    result: dict[str, np.ndarray | list[str]] = {}
+    for name, kind in columns.items():
+        column = table.column(name)
+        if column.null_count:
+            raise DataError(f"{column.null_count:,} of {len(column):,} values of {name} are missing")
+        result[name] = column.to_pylist() if kind == "string" else column.to_numpy()
+    return result
