@@ -1,0 +1,199 @@
+"""The model file: one safetensors file of named arrays and JSON metadata, read back only after everything is checked.
+
+Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float32), ``user_counts``, ``item_counts``
+(int32), ``seen_indptr`` (int64) and ``seen_indices`` (int32) where kept, and the ids: ``user_ids`` as integers, or for
+strings, binaries and UUIDs ``user_ids.bytes`` and ``user_ids.offsets``; items likewise. The metadata entry ``fastmf``
+holds the JSON, with the Arrow type of the ids.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import safetensors
+import safetensors.numpy
+from pyarrow import types
+
+from fastmf.errors import ModelFormatError
+from fastmf.files import replacing
+from fastmf.ids import is_key, is_uuid
+
+FORMAT = 1
+
+Number = int | float
+LARGEST = float(np.finfo(np.float32).max)
+
+_BYTES_TYPES = {
+    "large_string": pa.large_string(),
+    "large_binary": pa.large_binary(),
+    "extension<arrow.uuid>": pa.uuid(),
+}
+
+
+def write(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, np.ndarray],
+    ids: Mapping[str, pa.Array],
+    metadata: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        As :func:`fastmf.files.replacing`.
+    """
+    tensors = dict(arrays)
+    for name, column in ids.items():
+        tensors |= _packed(name, column)
+    described = {**metadata, "format": FORMAT, "id_types": {name: str(column.type) for name, column in ids.items()}}
+    with replacing(path, overwrite) as temporary:
+        tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        safetensors.numpy.save_file(tensors, temporary, {"fastmf": json.dumps(described, allow_nan=False)})
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, pa.Array], dict[str, Any]]:
+    """Read a model file and check all that a kernel or a reader relies on. Returns (arrays, ids, metadata).
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is not a model file, is damaged, contradicts itself, or has a newer format.
+    OSError
+        If there is no such file, or it cannot be read.
+    """
+    if Path(path).is_dir():
+        raise ModelFormatError(f"{path} is a directory, not a model file")
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist: fit a model and give its file")
+    Path(path).open("rb").close()  # an unreadable file is an OSError, not a bad format
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = _metadata(path, (file.metadata() or {}).get("fastmf"))
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
+        ids = {name: _unpacked(name, arrays, metadata["id_types"][name]) for name in ("user_ids", "item_ids")}
+        _check(arrays, ids)
+    except (ModelFormatError, OSError, MemoryError):
+        raise
+    except Exception as error:  # what damage makes of a file fails in more ways than can be listed
+        raise ModelFormatError(f"{path} is not a whole fastmf model file: {error!r}; fit and save it again") from None
+    return arrays, ids, metadata
+
+
+def _metadata(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise ModelFormatError(f"{path} is a safetensors file, but not a fastmf model: it has no 'fastmf' metadata")
+    metadata = json.loads(text)
+    version = metadata["format"]
+    if version != FORMAT:
+        raise ModelFormatError(f"{path} has format {version}, this version reads {FORMAT}: use a matching fastmf")
+    _check_metadata(metadata)
+    return dict(metadata)
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Check types, and that numbers are what float32 arithmetic can go on with."""
+    kinds = {"version": str, "rating_range": list, "solver": dict, "history": list, "rows": dict, "id_types": dict}
+    for name, kind in kinds.items():
+        _require(isinstance(metadata[name], kind), f"{name} is {metadata[name]!r}")
+    _require(isinstance(metadata["best_epoch"], int | None), f"best_epoch is {metadata['best_epoch']!r}")
+    low, high = metadata["rating_range"]
+    for name, value in {"mean": metadata["mean"], "scale": metadata["scale"], "low": low, "high": high}.items():
+        _require(isinstance(value, Number) and abs(value) <= LARGEST, f"{name} is {value!r}")
+    _require(bool(np.float32(metadata["scale"]) > 0), f"scale is {metadata['scale']!r}")
+    _require(low <= high, f"rating_range is {metadata['rating_range']!r}")
+    for name in ("reg", "reg0", "bias_reg"):
+        weight = metadata["solver"].get(name, 0)
+        _require(isinstance(weight, Number) and weight >= 0, f"{name} is {weight!r}")
+    counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
+    _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold what is not a number")
+
+
+def _packed(name: str, column: pa.Array) -> dict[str, np.ndarray]:
+    """Store ids as one integer array, or as bytes and offsets."""
+    if str(column.type) in _BYTES_TYPES or types.is_fixed_size_binary(column.type):
+        plain = column.storage if is_uuid(column.type) else column
+        plain = plain.cast(pa.large_binary())
+        lengths = pc.binary_length(plain).to_numpy()
+        data = b"".join(plain.to_pylist())
+        offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
+        return {f"{name}.bytes": np.frombuffer(data, np.uint8), f"{name}.offsets": offsets}
+    if types.is_boolean(column.type):
+        return {name: column.cast(pa.uint8()).to_numpy()}
+    return {name: column.view(_stored_type(column.type)).to_numpy()}
+
+
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    if types.is_integer(kind):
+        return kind
+    return pa.uint8() if types.is_boolean(kind) else {32: pa.int32(), 64: pa.int64()}[kind.bit_width]
+
+
+def _unpacked(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.Array:
+    """Take the ids' arrays out of ``arrays`` and make the Arrow array they stand for."""
+    if type_name in _BYTES_TYPES or type_name.startswith("fixed_size_binary["):
+        data, offsets = arrays.pop(f"{name}.bytes"), arrays.pop(f"{name}.offsets")
+        _require(data.dtype == np.uint8 and data.ndim == 1, f"{name}.bytes are not bytes")
+        _check_offsets(offsets, len(data), f"{name}.offsets")
+        target = _BYTES_TYPES.get(type_name, pa.large_binary())
+        layout = pa.large_string() if target == pa.large_string() else pa.large_binary()
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        column = pa.Array.from_buffers(layout, len(offsets) - 1, buffers)
+        column.validate(full=True)
+        if is_uuid(target):
+            return pa.ExtensionArray.from_storage(target, column.cast(pa.binary(16)))
+        column = column.cast(pa.binary(int(type_name[18:-1]))) if type_name.startswith("fixed") else column
+        _require(is_key(column.type), f"{name} are {column.type}")
+        return column
+    name_only, _, zone = type_name.rstrip("]").partition(", tz=")
+    target = pa.type_for_alias(name_only + "]" if "[" in name_only else name_only)
+    if zone:
+        target = pa.timestamp(target.unit, zone)
+        pa.scalar(0, target).as_py()  # raises if there is no such zone
+    _require(is_key(target), f"{name} are {target}")
+    stored = pa.array(arrays.pop(name))
+    _require(stored.type == _stored_type(target), f"{name} are {stored.type}, not {_stored_type(target)}")
+    return stored.cast(pa.bool_()) if types.is_boolean(target) else stored.view(target)
+
+
+def _check(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
+    """Check shapes, types and ranges of everything."""
+    n_users, n_items = len(ids["user_ids"]), len(ids["item_ids"])
+    for name, column in ids.items():
+        in_order = pc.array_sort_indices(column.storage if is_uuid(column.type) else column).to_numpy()
+        _require(bool(np.all(in_order == np.arange(len(column)))), f"{name} are not sorted")
+        plain = column.storage if is_uuid(column.type) else column
+        _require(pc.count_distinct(plain).as_py() == len(column), f"{name} are not distinct")
+    k = arrays["user_factors"].shape[-1]
+    shapes = {"user_factors": (n_users, k), "item_factors": (n_items, k), "user_bias": (n_users,)}
+    shapes |= {"item_bias": (n_items,), "user_counts": (n_users,), "item_counts": (n_items,)}
+    for name, shape in shapes.items():
+        array, dtype = arrays[name], np.int32 if name.endswith("counts") else np.float32
+        _require(array.shape == shape, f"{name} has shape {array.shape}, not {shape}")
+        _require(array.dtype == dtype, f"{name} is {array.dtype}, not {np.dtype(dtype)}")
+        _require(bool(np.isfinite(array).all()), f"{name} holds values that are not finite")
+    _require(min(arrays["user_counts"].min(initial=0), arrays["item_counts"].min(initial=0)) >= 0, "counts below 0")
+    if "seen_indptr" in arrays:
+        indptr, indices = arrays["seen_indptr"], arrays["seen_indices"]
+        _require(indices.dtype == np.int32 and indices.ndim == 1, f"seen_indices are {indices.dtype}")
+        _require(len(indptr) == n_users + 1, f"seen_indptr has {len(indptr)} entries for {n_users} users")
+        _check_offsets(indptr, len(indices), "seen_indptr")
+        inside = len(indices) == 0 or (indices.min() >= 0 and indices.max() < n_items)
+        _require(bool(inside), f"seen_indices reach outside the {n_items} items")
+
+
+def _check_offsets(offsets: np.ndarray, end: int, name: str) -> None:
+    _require(offsets.dtype == np.int64 and offsets.ndim == 1 and len(offsets) > 0, f"{name} are {offsets.dtype}")
+    rising = offsets[0] == 0 and offsets[-1] == end and bool(np.all(offsets[1:] >= offsets[:-1]))  # no diff: it wraps
+    _require(bool(rising), f"{name} do not rise from 0 to {end}")
+
+
+def _require(true: bool, message: str) -> None:
+    if not true:
+        raise ModelFormatError(f"the model file is damaged: {message}; fit and save it again")

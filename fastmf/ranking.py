@@ -1,0 +1,71 @@
+"""Top-n lists over dense indices: the best items of users, the nearest rows of a factor matrix, what to leave out."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from fastmf.device import resolve
+from fastmf.errors import ParameterError
+from fastmf.kernels.als import Side
+from fastmf.kernels.compress import SORT_ROWS, Compressed, balanced
+from fastmf.kernels.topn import TOPN
+from fastmf.runtime import call, launch
+
+# Added to the cosine of rows without direction, so that they rank after everything that has one.
+_LAST = np.float32(-4)
+
+
+def compress(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compressed:
+    """Group columns (n,) int32 by row, keeping their order within a row; there are no values."""
+    indptr, order = call(SORT_ROWS, resolve("cpu"), rows.astype(np.int32, copy=False), n_rows)
+    return Compressed(indptr, columns[order].astype(np.int32, copy=False), np.empty(0, np.float32))
+
+
+def left_out(users: np.ndarray, lists: Iterable[Compressed]) -> Compressed:
+    """Join, for each of ``users`` (dense, -1: nobody), that user's rows of some lists: row j belongs to users[j]."""
+    rows, columns = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    for indptr, indices, _ in lists:
+        # np.append: user -1 reads the last row of the extended indptr, which is empty
+        starts, counts = indptr[users], np.diff(np.append(indptr, indptr[-1]))[users]
+        row = np.repeat(np.arange(len(users), dtype=np.int32), counts)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows.append(row)
+        columns.append(indices[starts[row] + within])
+    return compress(np.concatenate(rows), np.concatenate(columns), len(users))
+
+
+def best(user_side: Side, item_side: Side, excluded: Compressed, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the n best items of every user; items with a bias of -inf and those of the user's row of excluded are out.
+
+    Returns
+    -------
+    items (n_users, n) int32 and scores (n_users, n) float32; lists that run out of items end in -1 and -inf.
+
+    Raises
+    ------
+    ParameterError
+        If n is less than 1.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ParameterError(f"n is {n!r}: give an integer of at least 1")
+    n_users, n_items = len(user_side.bias), len(item_side.bias)
+    shape = (n_users, min(n, n_items))
+    items, scores = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    tasks = balanced(np.arange(n_users + 1), 1, 0)
+    launch(TOPN, resolve("cpu"), tasks, user_side, item_side, excluded, items, scores)
+    return items, scores
+
+
+def nearest(factors: np.ndarray, counts: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the n rows nearest to each wanted row by cosine, without itself and without cold rows (count 0).
+
+    Rows whose factors are all zero have cosine 0 to everything and come last. Returns as :func:`best`.
+    """
+    norms = np.linalg.norm(factors.astype(np.float64), axis=1)  # float32 has no room for the squares of large factors
+    unit = (factors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
+    bias = np.where(counts == 0, np.float32(-np.inf), np.where(norms > 0, np.float32(0), _LAST))
+    queries = Side(unit[wanted], np.zeros(len(wanted), np.float32))
+    itself = Compressed(np.arange(len(wanted) + 1), wanted.astype(np.int32, copy=False), np.empty(0, np.float32))
+    rows, cosines = best(queries, Side(unit, bias), itself, n)
+    cosines[(rows >= 0) & (cosines < _LAST / 2)] = 0
+    return rows, np.where(rows >= 0, np.clip(cosines, -1, 1), cosines)

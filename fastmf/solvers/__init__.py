@@ -1,0 +1,22 @@
+"""The solvers: plain Python that reads like the paper; the loops over ratings are in :mod:`fastmf.kernels`.
+
+All minimise one objective over standardised ratings r = (rating - mean) / scale, so that the same settings serve every
+rating scale:
+
+    sum over rated (u, i) of loss(r_ui - b_u - c_i - x_u . y_i)
+      + sum_u (reg n_u + reg0) |x_u|^2 + sum_i (reg n_i + reg0) |y_i|^2 + bias_reg (sum_u b_u^2 + sum_i c_i^2)
+
+with n_u, n_i the number of ratings of a user and an item. reg0 = 0 is the weighted-lambda regularisation of Zhou et al.
+(2008), reg = 0 the plain one. ALS solves each row of it exactly; SGD spreads a row's penalty over its ratings, so the
+numbers mean the same in both.
+"""
+
+from typing import Any
+
+from fastmf.solvers.als import ALS
+from fastmf.solvers.base import Factors, Solver, make
+from fastmf.solvers.sgd import SGD
+
+SOLVERS: dict[str, Any] = {"als": ALS, "sgd": SGD}
+
+__all__ = ["ALS", "SGD", "SOLVERS", "Factors", "Solver", "make"]

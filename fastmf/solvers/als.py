@@ -1,0 +1,94 @@
+"""Alternating least squares (Zhou, Wilkinson, Schreiber and Pan 2008), with biases and momentum."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fastmf.device import Device
+from fastmf.kernels.als import HALF_SWEEP, Side, half_sweep_tasks
+from fastmf.ratings import Ratings
+from fastmf.runtime import launch
+from fastmf.solvers.base import Factors, Regularised, draw, require_number
+
+INIT_SIGMA = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ALS(Regularised):
+    """Alternating least squares: users solved exactly with the items fixed, then items with the users fixed.
+
+    The objective, and what reg, reg0 and bias_reg mean, is in :mod:`fastmf.solvers`. The same data, settings and seed
+    give the same bits for any number of threads.
+
+    Parameters
+    ----------
+    k : number of factors.
+    epochs : passes over all ratings, each solving both sides once.
+    reg, reg0 : weight of a row's squared factors, per rating of the row and per row.
+    bias_reg : weight of the squared biases.
+    momentum : how far the item side is moved on along its last change before users are solved; 0 is plain ALS.
+    biases : whether users and items have a bias.
+    seed : of the items' starting factors.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> ALS(k=8).epochs
+    12
+    """
+
+    name: ClassVar[str] = "als"
+
+    k: int = 32
+    epochs: int = 12
+    reg: float = 0.03
+    reg0: float = 8.0
+    bias_reg: float = 3.0
+    momentum: float = 0.3
+    biases: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("momentum", self.momentum, low=0, high=1)
+
+    @property
+    def remedy(self) -> str:
+        """What to change when training diverges."""
+        return f"raise reg0 (it is {self.reg0:g}), or lower momentum (it is {self.momentum:g})"
+
+    def start(self, ratings: Ratings) -> Factors:
+        """Draw the items' factors; the users' are solved before they are read, and start at zero."""
+        rng = np.random.default_rng(self.seed)
+        items = draw(np.diff(ratings.by_item.indptr), self.k, INIT_SIGMA, rng)
+        users = Side(np.zeros((ratings.n_users, self.k), np.float32), np.zeros(ratings.n_users, np.float32))
+        return Factors(users, items, memory=(Side(items.factors.copy(), items.bias.copy()),))
+
+    def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
+        """Solve users, then items, once an epoch; yield the rows whose equations were singular.
+
+        The memory is the item side before its last change, which momentum needs.
+        """
+        by_user, by_item = device.put(ratings.by_user), device.put(ratings.by_item)
+        user_tasks = half_sweep_tasks(ratings.by_user.indptr, self.k)
+        item_tasks = half_sweep_tasks(ratings.by_item.indptr, self.k)
+        users, items, (previous,) = factors
+        for _ in range(done, self.epochs):
+            ahead = extrapolate(items, previous, self.momentum)
+            for kept, now in zip(previous, items, strict=True):
+                kept[:] = now
+            failed = launch(HALF_SWEEP, device, user_tasks, by_user, users, ahead, self.penalty)
+            failed += launch(HALF_SWEEP, device, item_tasks, by_item, items, users, self.penalty)
+            yield int(failed)
+
+
+def extrapolate(side: Side, previous: Side, momentum: float) -> Side:
+    """Move a copy of a side on along its last change: y + momentum (y - y_previous)."""
+    beta = np.float32(momentum)
+    return Side(*(now + beta * (now - before) for now, before in zip(side, previous, strict=True)))

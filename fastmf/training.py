@@ -1,0 +1,333 @@
+"""fit: the one loop over epochs. It standardises, times, validates, stops early, and makes the model."""
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastmf import ids
+from fastmf.checkpoint import Checkpoint, fingerprint
+from fastmf.device import Device, resolve, total_memory
+from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, ResourceError
+from fastmf.kernels.als import Side
+from fastmf.kernels.compress import even
+from fastmf.kernels.residual import ERRORS, Pairs, Scale
+from fastmf.model import PAIRS_PER_TASK, Epoch, Model
+from fastmf.ratings import Ratings
+from fastmf.runtime import launch
+from fastmf.solvers import SOLVERS, Factors, Solver, make
+from fastmf.solvers.base import require_integer
+
+# Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
+DIVERGED = 10.0
+
+UNCLIPPED = Scale(0.0, -np.inf, np.inf)
+
+
+def fit(
+    ratings: Any,
+    k: int | None = None,
+    solver: str | Solver = "als",
+    *,
+    validation: Any = None,
+    patience: int | None = None,
+    device: str | Device = "cpu",
+    threads: int | None = None,
+    seed: int | None = None,
+    duplicates: str = "error",
+    callback: Callable[[Epoch], object] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    keep_seen: bool = True,
+    **hyperparameters: Any,
+) -> Model:
+    """Factorize ratings.
+
+    Parameters
+    ----------
+    ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of three arrays, or a Ratings.
+    k : number of factors, 32 unless the solver says otherwise.
+    solver : "als", "sgd", or a solver object, which then holds all hyper-parameters.
+    validation : ratings to watch, in the same forms; or a fraction of the ratings to hold out for it. The model keeps
+        the factors of the epoch that was best on them (by RMSE; by MAE for the absolute loss).
+    patience : stop after this many epochs without a better one; needs validation.
+    device : "cpu", "numpy" (the plain definitions, slow) or "auto".
+    threads : at most this many.
+    seed : of everything random, 0 unless the solver says otherwise.
+    duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean".
+    callback : called with an Epoch after every epoch.
+    checkpoint : a folder to keep the state of training in, after every epoch.
+    resume : go on from the checkpoint, if there is one; data and settings must be those it was made with. The model is
+        then the same, bit for bit, as without the interruption.
+    keep_seen : whether the model remembers what each user has rated, to leave it out of recommendations.
+    hyperparameters : settings of the solver: see :class:`fastmf.ALS` and :class:`fastmf.SGD`.
+
+    Returns
+    -------
+    The model, on the scale of the ratings. The same ratings in any order or container give the same model, bit for
+    bit, but for ``schedule="hogwild"`` on several threads.
+
+    Raises
+    ------
+    DataError
+        If the ratings cannot be used; see :meth:`fastmf.Ratings.read`.
+    ParameterError
+        If a setting is out of range or contradicts another.
+    DivergenceError
+        If training does not stay finite; it names the epoch and the setting to change.
+    ResourceError
+        If the factors do not fit into memory.
+
+    Examples
+    --------
+    >>> import fastmf
+    >>> model = fastmf.fit((["ann", "ann", "bob", "bob"], [1, 2, 2, 3], [5.0, 3.0, 2.0, 4.0]), k=2)
+    >>> model.recommend("ann", n=1)["item_id"].tolist()
+    [3]
+    """
+    chosen = make(SOLVERS, solver, k=k, seed=seed, **hyperparameters)
+    where = resolve(device, threads)
+    if patience is not None:
+        require_integer("patience", patience, 1)
+        if validation is None:
+            raise ParameterError("patience needs validation: give ratings or a fraction to watch")
+    ratings = Ratings.read(ratings, duplicates=duplicates)
+    if resume and checkpoint is None:
+        raise ParameterError("resume needs a checkpoint: give the folder")
+    rows = ratings.rows
+    ratings, held_out = _held_out(ratings, validation, chosen, duplicates)
+    if held_out is not None:
+        rows = {**rows, "used": len(ratings), "validation": len(held_out)}
+    _require_memory(ratings, chosen.settings.get("k", 0))
+    run = _Run(chosen, _Task(ratings, held_out), where, patience)
+    if checkpoint is not None:
+        marks = fingerprint(
+            chosen.name, {**chosen.settings, "patience": patience}, ratings=ratings, validation=held_out
+        )
+        run.checkpoint = Checkpoint(checkpoint, marks, resume)
+        run.load()
+    run.train(callback)
+    return _model(run, rows, keep_seen)
+
+
+def _require_memory(ratings: Ratings, k: int) -> None:
+    """Refuse factors that the machine cannot hold: once in training, and once more in the model.
+
+    Raises
+    ------
+    ResourceError
+        With the numbers.
+    """
+    rows, memory = ratings.n_users + ratings.n_items, total_memory()
+    need = 2 * rows * k * np.dtype(np.float32).itemsize
+    if memory is not None and need > memory:
+        raise ResourceError(
+            f"k = {k:,} factors of {rows:,} users and items take {need / 2**30:,.1f} GiB, the machine has"
+            f" {memory / 2**30:,.1f}: use a smaller k"
+        )
+
+
+def _held_out(ratings: Ratings, validation: Any, solver: Solver, duplicates: str) -> tuple[Ratings, Ratings | None]:
+    if validation is None:
+        return ratings, None
+    if isinstance(validation, int | float | np.number):
+        return ratings.split(float(validation), seed=solver.settings.get("seed", 0))
+    return ratings, Ratings.read(validation, duplicates=duplicates)
+
+
+class _Task:
+    """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
+
+    def __init__(self, ratings: Ratings, validation: Ratings | None) -> None:
+        self.mean = float(np.mean(ratings.values, dtype=np.float64))
+        self.scale = float(np.std(ratings.values, dtype=np.float64)) or 1.0
+        self.range = float(ratings.values.min()), float(ratings.values.max())
+        self.ratings = ratings.with_values(self._standardised(ratings.values))
+        self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
+        self.validation: tuple[Pairs, np.ndarray] | None = None
+        if validation is not None:
+            users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")[validation.users]
+            items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")[validation.items]
+            self.validation = Pairs(users, items), self._standardised(validation.values)
+            self._warn_of_overlap(users, items)
+
+    def _standardised(self, values: np.ndarray) -> np.ndarray:
+        return ((values - self.mean) / self.scale).astype(np.float32)
+
+    def _warn_of_overlap(self, users: np.ndarray, items: np.ndarray) -> None:
+        width = np.int64(self.ratings.n_items)
+        trained = self.ratings.users * width + self.ratings.items
+        wanted = (users * width + items)[(users >= 0) & (items >= 0)]
+        place = np.minimum(np.searchsorted(trained, wanted), len(trained) - 1)
+        n = int(np.count_nonzero(trained[place] == wanted))
+        if n:
+            warnings.warn(f"{n:,} of {len(users):,} validation pairs are in the training ratings too", stacklevel=4)
+
+    def errors(self, factors: Factors, device: Device) -> tuple[float, float]:
+        """RMSE and MAE of the training ratings, not clipped, in standard deviations."""
+        pairs = Pairs(self.ratings.users, self.ratings.items)
+        return _errors(pairs, self.ratings.values, factors, UNCLIPPED, device)
+
+    def validation_errors(self, factors: Factors, device: Device) -> tuple[float | None, float | None]:
+        """RMSE and MAE of the validation ratings, clipped, in standard deviations; None without any."""
+        return _errors(*self.validation, factors, self.clipped, device) if self.validation else (None, None)
+
+
+def _errors(pairs: Pairs, values: np.ndarray, factors: Factors, scale: Scale, device: Device) -> tuple[float, float]:
+    tasks = even(len(values), PAIRS_PER_TASK)
+    squared, absolute = launch(ERRORS, device, tasks, pairs, values, factors.users, factors.items, scale)
+    return float(np.sqrt(squared / len(values))), float(absolute / len(values))
+
+
+class _Run:
+    """One training run: its factors, its history, and the best epoch so far where validation tells."""
+
+    def __init__(self, solver: Solver, task: _Task, device: Device, patience: int | None) -> None:
+        self.solver, self.task, self.device, self.patience = solver, task, device, patience
+        self.factors = device.put(solver.start(task.ratings))
+        self.history: list[Epoch] = []
+        self.best_epoch: int | None = None
+        self.best_factors: Factors | None = None
+        self.checkpoint: Checkpoint | None = None
+
+    def train(self, callback: Callable[[Epoch], object] | None) -> None:
+        """Run the epochs that remain."""
+        epochs = self.solver.run(self.task.ratings, self.factors, self.device, done=len(self.history))
+        while not self._stops():
+            began = time.perf_counter()
+            failed = next(epochs, None)
+            if failed is None:
+                break
+            epoch = self._measured(time.perf_counter() - began, failed)
+            self.history.append(epoch)
+            if self._is_best(epoch):
+                self.best_epoch, self.best_factors = epoch.number, _copy(self.factors)
+            self._save()
+            if callback is not None:
+                callback(epoch)
+
+    def _watched(self, epoch: Epoch) -> float | None:
+        by_mae = self.solver.settings.get("loss") == "absolute"
+        return epoch.validation_mae if by_mae else epoch.validation_rmse
+
+    def _is_best(self, epoch: Epoch) -> bool:
+        watched = self._watched(epoch)
+        if watched is None:
+            return False
+        best = self.best_epoch and self._watched(self.history[self.best_epoch - 1])
+        return best is None or watched < best
+
+    def _stops(self) -> bool:
+        """Say whether patience is at an end."""
+        return self.patience is not None and len(self.history) - (self.best_epoch or 0) >= self.patience
+
+    def _measured(self, seconds: float, failed: int) -> Epoch:
+        """Look at what an epoch has made.
+
+        Raises
+        ------
+        DivergenceError
+            If rows could not be solved, or the errors are not finite or absurdly large.
+        """
+        number, task, remedy = len(self.history) + 1, self.task, self.solver.remedy
+        if failed:
+            raise DivergenceError(f"epoch {number}: the equations of {failed:,} rows are singular; {remedy}")
+        train_rmse, _ = task.errors(self.factors, self.device)
+        if not train_rmse < DIVERGED:
+            what = "is not finite" if not np.isfinite(train_rmse) else f"is {train_rmse:.3g} times their deviation"
+            raise DivergenceError(f"epoch {number}: training diverged (the RMSE of the ratings {what}); {remedy}")
+        rmse, mae = task.validation_errors(self.factors, self.device)
+        return Epoch(
+            number=number,
+            seconds=seconds,
+            train_rmse=train_rmse * task.scale,
+            validation_rmse=rmse and rmse * task.scale,
+            validation_mae=mae and mae * task.scale,
+        )
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            arrays = _named("now", self.device.get(self.factors))
+            arrays |= _named("best", self.device.get(self.best_factors)) if self.best_factors else {}
+            self.checkpoint.save(arrays, self.history, self.best_epoch)
+
+    def load(self) -> None:
+        """Take up the state of the checkpoint, if it holds one."""
+        state = self.checkpoint.load() if self.checkpoint is not None else None
+        if state is None:
+            return
+        arrays, self.history, self.best_epoch = state
+        if self.best_epoch is not None:
+            self.best_factors = _copy(self.factors)
+            _fill(_named("best", self.best_factors), arrays)
+        _fill(_named("now", self.factors), arrays)
+
+    def result(self) -> Factors:
+        """The factors of the best epoch, or of the last."""
+        return self.device.get(self.best_factors or self.factors)
+
+
+def _copy(factors: Factors) -> Factors:
+    """Copy what a model is made of."""
+    users, items = (Side(side.factors.copy(), side.bias.copy()) for side in (factors.users, factors.items))
+    return Factors(users, items)
+
+
+def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
+    """Give every array of the factors a name."""
+    sides = {"users": factors.users, "items": factors.items}
+    sides |= {f"memory{place}": side for place, side in enumerate(factors.memory)}
+    return {
+        f"{prefix}.{name}.{field}": array for name, side in sides.items() for field, array in side._asdict().items()
+    }
+
+
+def _fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
+    """Write the kept arrays over those of the same names.
+
+    Raises
+    ------
+    ModelFormatError
+        If one is missing, has another shape, or is not finite.
+    """
+    for name, array in arrays.items():
+        found = kept.get(name)
+        if found is None or found.shape != array.shape or found.dtype != array.dtype or not np.isfinite(found).all():
+            raise ModelFormatError(f"the checkpoint is damaged in {name}: delete it to start over")
+        array[:] = found
+
+
+def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
+    """Put the factors back on the rating scale.
+
+    Raises
+    ------
+    DivergenceError
+        If they do not fit there.
+    """
+    task, factors, solver = run.task, run.result(), run.solver
+    ratings, scale = task.ratings, np.float32(task.scale)
+    model = Model(
+        user_ids=ratings.user_ids,
+        item_ids=ratings.item_ids,
+        user_factors=factors.users.factors * scale,
+        item_factors=factors.items.factors.copy(),
+        user_bias=factors.users.bias * scale,
+        item_bias=factors.items.bias * scale,
+        user_counts=np.diff(ratings.by_user.indptr).astype(np.int32),
+        item_counts=np.diff(ratings.by_item.indptr).astype(np.int32),
+        mean=task.mean,
+        scale=task.scale,
+        rating_range=task.range,
+        seen=(ratings.by_user.indptr, ratings.by_user.indices) if keep_seen else None,
+        solver={"name": solver.name, **solver.settings},
+        history=run.history,
+        best_epoch=run.best_epoch,
+        rows=rows,
+    )
+    if not all(np.isfinite(side).all() for side in (*model.user_side, *model.item_side)):
+        raise DivergenceError(f"the factors do not fit into float32 on the rating scale ({task.scale:g}): rescale them")
+    return model
