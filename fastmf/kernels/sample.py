@@ -1,0 +1,272 @@
+"""Draw who rated what, and how, for a synthetic rating matrix of known truth.
+
+Items of a user: successive sampling without replacement, each next item with probability proportional to its weight
+among those left. Tries from an alias table (Walker 1977; Vose 1991) come first, and repeats are thrown away; a user who
+is not done after n_items tries gets the rest as the smallest of the exponential keys -log(U)/weight of the unseen items
+(Efraimidis and Spirakis 2006), which is the same distribution in bounded time.
+
+Random numbers are SplitMix64 (Steele, Lea and Flood 2014) read by counter: number j of row r in a stream is a function
+of (seed, stream, r, j) alone, so neither the order of the rows nor the number of threads shows in the result. Streams
+keep the uses apart. The functions on bits take uint64 and nothing else: numba makes float64 of uint64 with int64.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+JIT = dict(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+LOW_32 = np.uint64(0xFFFFFFFF)
+U1, U2, U11, U27, U30, U31, U32 = (np.uint64(n) for n in (1, 2, 11, 27, 30, 31, 32))
+TRIES, KEYS, NOISE, COVER = (np.uint64(n) for n in range(4))
+TO_UNIT = 2.0**-53
+
+
+class Popularity(NamedTuple):
+    """Item weights (n_items,) float64 > 0 and their alias table: threshold (n_items,) uint64, alias (n_items,) int32.
+
+    A try falls on a slot, every slot alike, and takes the item of that number with probability threshold / 2^32, else
+    the slot's alias. :func:`popularity` makes one.
+    """
+
+    weights: np.ndarray
+    threshold: np.ndarray
+    alias: np.ndarray
+
+
+class Truth(NamedTuple):
+    """What the ratings were drawn from: a mean, two bias vectors, two factor matrices, and the noise's deviation."""
+
+    mean: float
+    noise: float
+    user_bias: np.ndarray
+    item_bias: np.ndarray
+    user_factors: np.ndarray
+    item_factors: np.ndarray
+
+
+def mix(x):
+    """Scramble 64 bits: the finalizer of SplitMix64. x: a uint64 or an array of them."""
+    x = (x ^ (x >> U30)) * MIX_1
+    x = (x ^ (x >> U27)) * MIX_2
+    return x ^ (x >> U31)
+
+
+_mix = njit(**JIT)(mix)
+
+
+@njit(**JIT)
+def _key(seed, stream, row):
+    return _mix(_mix(_mix(seed) + GOLDEN * (stream + U1)) + GOLDEN * (row + U1))
+
+
+@njit(**JIT)
+def _bits(key, counter):
+    return _mix(key + GOLDEN * (counter + U1))
+
+
+@njit(**JIT)
+def _unit(bits):
+    """Number in (0, 1] from 64 bits."""
+    return np.float64((bits >> U11) + U1) * TO_UNIT
+
+
+@njit(**JIT)
+def _normal(key, counter):
+    """Standard normal number (Box and Muller 1958); it takes two of the stream's numbers."""
+    radius = math.sqrt(-2.0 * math.log(_unit(_bits(key, U2 * counter))))
+    return radius * math.cos(2.0 * math.pi * _unit(_bits(key, U2 * counter + U1)))
+
+
+def bits_numpy(seed: np.uint64, stream: np.uint64, row: int, counters: np.ndarray) -> np.ndarray:
+    """Random bits number ``counters`` (n,) uint64 of one row of a stream, as uint64 (n,)."""
+    row = np.array([row], np.uint64)  # an array: NumPy's uint64 scalars warn where 64 bits run over
+    key = mix(mix(mix(np.array([seed], np.uint64)) + GOLDEN * (np.atleast_1d(stream) + U1)) + GOLDEN * (row + U1))
+    return mix(key + GOLDEN * (counters + U1))
+
+
+def _unit_numpy(bits):
+    return ((bits >> U11) + U1) * TO_UNIT
+
+
+def normals_numpy(seed: np.uint64, stream: np.uint64, n: int) -> np.ndarray:
+    """Draw n standard normal numbers, float64, from row 0 of a stream."""
+    pairs = _unit_numpy(bits_numpy(seed, stream, 0, np.arange(2 * n, dtype=np.uint64)))
+    return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
+
+
+@njit(**JIT)
+def _alias_table(share, threshold, alias):
+    n = share.shape[0]
+    stacks = np.empty(n, np.int32)  # the small shares grow from the left, the large ones from the right
+    small, large = 0, n
+    for item in range(n):
+        if share[item] < 1.0:
+            stacks[small] = item
+            small += 1
+        else:
+            large -= 1
+            stacks[large] = item
+    while small > 0 and large < n:
+        small -= 1
+        less, more = stacks[small], stacks[large]
+        threshold[less] = np.uint64(share[less] * 2.0**32)
+        alias[less] = more
+        share[more] -= 1.0 - share[less]
+        if share[more] < 1.0:
+            stacks[small] = more
+            small += 1
+            large += 1
+
+
+def popularity(weights: np.ndarray) -> Popularity:
+    """Build the alias table of positive weights (n_items,): a :class:`Popularity`."""
+    n = len(weights)
+    weights = np.ascontiguousarray(weights, np.float64)
+    threshold, alias = np.full(n, 2**32, np.uint64), np.arange(n, dtype=np.int32)
+    _alias_table(weights * (n / weights.sum()), threshold, alias)
+    return Popularity(weights, threshold, alias)
+
+
+def draw_items_numpy(tasks, indptr, popularity, seed, items):
+    """Draw the items of users ``tasks[0]`` to ``tasks[-1]``, distinct and ascending inside a user, by popularity.
+
+    tasks (n_tasks + 1,) int64, see :mod:`fastmf.kernels`; indptr (n_users + 1,) int64 with at most n_items per user;
+    seed a uint64; items (n,) int32 is written: user u's at ``indptr[u]`` to ``indptr[u + 1]``.
+    """
+    n_items = len(popularity.weights)
+    counters = np.arange(n_items, dtype=np.uint64)
+    for user in range(tasks[0], tasks[-1]):
+        wanted = indptr[user + 1] - indptr[user]
+        bits = bits_numpy(seed, TRIES, user, counters)
+        slots = ((bits >> U32) * np.uint64(n_items)) >> U32
+        tries = np.where((bits & LOW_32) < popularity.threshold[slots], slots, popularity.alias[slots])
+        _, first_seen = np.unique(tries, return_index=True)
+        chosen = tries[np.sort(first_seen)[:wanted]].astype(np.int64)
+        keys = -np.log(_unit_numpy(bits_numpy(seed, KEYS, user, counters))) / popularity.weights
+        keys[chosen] = np.inf
+        rest = np.argsort(keys)[: wanted - len(chosen)]
+        items[indptr[user] : indptr[user + 1]] = np.sort(np.concatenate([chosen, rest]))
+
+
+@njit(**JIT)
+def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
+    """Fill ``items[place:last]`` with the unseen items of the smallest keys; keys (n_items,) float64 is scratch."""
+    key = _key(seed, KEYS, np.uint64(user))
+    for item in range(keys.shape[0]):
+        keys[item] = np.inf
+        if seen[item] != user:
+            keys[item] = -math.log(_unit(_bits(key, np.uint64(item)))) / popularity.weights[item]
+    order = np.argsort(keys)  # allocates, for the fraction of a per cent of users who get here
+    for j in range(last - place):
+        items[place + j] = order[j]
+
+
+@njit(**JIT)
+def _draw_items(tasks, indptr, popularity, seed, items):
+    n_items = popularity.weights.shape[0]
+    n_slots = np.uint64(n_items)
+    seen = np.full(n_items, -1, np.int64)  # the last user each item was drawn for
+    keys = np.empty(n_items, np.float64)
+    for user in range(tasks[0], tasks[-1]):
+        key = _key(seed, TRIES, np.uint64(user))
+        place, last = indptr[user], indptr[user + 1]
+        for attempt in range(n_items):
+            if place == last:
+                break
+            bits = _bits(key, np.uint64(attempt))
+            item = np.int64(((bits >> U32) * n_slots) >> U32)
+            if (bits & LOW_32) >= popularity.threshold[item]:
+                item = np.int64(popularity.alias[item])
+            if seen[item] != user:
+                seen[item] = user
+                items[place] = item
+                place += 1
+        if place < last:
+            _finish_by_keys(place, last, user, popularity, seed, items, seen, keys)
+        items[indptr[user] : last].sort()
+
+
+def draw_items_cpu(tasks, indptr, popularity, seed, items):
+    """Do what :func:`draw_items_numpy` does, on the calling thread, without the interpreter lock."""
+    with np.errstate(over="ignore"):  # with the JIT off, NumPy's uint64 scalars warn where 64 bits run over
+        _draw_items(tasks, indptr, popularity, seed, items)
+
+
+@njit(**JIT)
+def _cover_items(indptr, items, n_ratings_of, seed):
+    n = np.uint64(items.shape[0])
+    key = _key(seed, COVER, np.uint64(0))
+    n_covered = 0
+    for item in range(n_ratings_of.shape[0]):
+        if n_ratings_of[item] > 0:
+            continue
+        place = np.int64(_bits(key, np.uint64(item)) % n)
+        while n_ratings_of[items[place]] < 2:
+            place = (place + 1) % items.shape[0]
+        n_ratings_of[items[place]] -= 1
+        n_ratings_of[item] = 1
+        n_covered += 1
+        user = np.searchsorted(indptr, place, side="right") - 1
+        while place > indptr[user] and items[place - 1] > item:
+            items[place] = items[place - 1]
+            place -= 1
+        while place + 1 < indptr[user + 1] and items[place + 1] < item:
+            items[place] = items[place + 1]
+            place += 1
+        items[place] = item
+    return n_covered
+
+
+def cover_items(indptr: np.ndarray, items: np.ndarray, n_items: int, seed: np.uint64) -> int:
+    """Give every item without a rating one rating of an item with two or more, picked by chance; return how many.
+
+    items (n,) int32 with n >= n_items is changed in place; each user keeps as many, distinct and ascending. Serial:
+    it changes few ratings, and each change depends on the ones before.
+    """
+    with np.errstate(over="ignore"):
+        return int(_cover_items(indptr, items, np.bincount(items, minlength=n_items), seed))
+
+
+def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
+    """Draw the ratings of users ``tasks[0]`` to ``tasks[-1]``: truth plus normal noise, to half stars in .5 to 5.
+
+    items (n,) int32, truth a :class:`Truth`, seed a uint64; ratings (n,) float32 is written.
+    """
+    for user in range(tasks[0], tasks[-1]):
+        mine = slice(indptr[user], indptr[user + 1])
+        pairs = np.arange(2 * (mine.stop - mine.start), dtype=np.uint64)
+        units = _unit_numpy(bits_numpy(seed, NOISE, user, pairs))
+        noise = np.sqrt(-2.0 * np.log(units[0::2])) * np.cos(2.0 * np.pi * units[1::2])
+        exact = truth.mean + truth.user_bias[user] + truth.item_bias[items[mine]] + truth.noise * noise
+        exact += truth.item_factors[items[mine]] @ truth.user_factors[user]
+        ratings[mine] = np.clip(np.floor(2.0 * exact + 0.5) / 2.0, 0.5, 5.0)
+
+
+@njit(**JIT)
+def _rate_items(tasks, indptr, items, truth, seed, ratings):
+    rank = truth.user_factors.shape[1]
+    for user in range(tasks[0], tasks[-1]):
+        key = _key(seed, NOISE, np.uint64(user))
+        for n in range(indptr[user], indptr[user + 1]):
+            item = items[n]
+            exact = truth.mean + truth.user_bias[user] + truth.item_bias[item]
+            for f in range(rank):
+                exact += truth.user_factors[user, f] * truth.item_factors[item, f]
+            exact += truth.noise * _normal(key, np.uint64(n - indptr[user]))
+            ratings[n] = min(max(math.floor(2.0 * exact + 0.5) / 2.0, 0.5), 5.0)
+
+
+def rate_items_cpu(tasks, indptr, items, truth, seed, ratings):
+    """Do what :func:`rate_items_numpy` does, on the calling thread, without the interpreter lock."""
+    with np.errstate(over="ignore"):
+        _rate_items(tasks, indptr, items, truth, seed, ratings)
+
+
+DRAW_ITEMS = {"numpy": draw_items_numpy, "cpu": draw_items_cpu}
+RATE_ITEMS = {"numpy": rate_items_numpy, "cpu": rate_items_cpu}
