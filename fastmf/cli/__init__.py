@@ -1,0 +1,99 @@
+"""The command line: ``fastmf fit``, ``predict``, ``recommend``, and so on, one file each over the Python functions.
+
+Commands import what they need when they run, so that ``--help`` is instant. stdout carries data only.
+"""
+
+import io
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+import fastmf
+from fastmf.cli.bench import bench
+from fastmf.cli.doctor import doctor
+from fastmf.cli.evaluate import evaluate
+from fastmf.cli.fit import fit
+from fastmf.cli.inspect import inspect
+from fastmf.cli.predict import predict
+from fastmf.cli.recommend import recommend
+from fastmf.cli.similar import similar
+from fastmf.cli.synth import synth
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(fastmf.__version__, prog_name="fastmf")
+def cli() -> None:
+    """Matrix factorization for rating data: fast, on the machine you have.
+
+    \b
+    Examples:
+      fastmf synth ratings.parquet --titles titles.parquet
+      fastmf fit ratings.parquet --k 32 --solver als
+      fastmf recommend ratings.fastmf --user 42 --titles titles.parquet
+    """
+
+
+for _command in (fit, predict, recommend, similar, evaluate, inspect, synth, bench, doctor):
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code its outcome has; see :mod:`fastmf.errors`."""
+    _make_streams_usable()
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = cli(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except click.exceptions.Exit as exit_request:
+        code = exit_request.exit_code
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # since click 8.2; before, it exits with 0
+        error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        more = f" (see {context.command_path} --help)" if context else ""
+        code = fail(error.format_message().rstrip(".") + more, error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        code = fail("interrupted", 130)
+    except fastmf.FastMFError as error:
+        code = fail(str(error), error.exit_code)
+    except SystemExit as leaving:
+        # click and rich leave with 1 when whoever reads has closed the pipe (| head): not an error
+        code = 0 if leaving.code == 1 else leaving.code
+    except BrokenPipeError:
+        # the same, seen in the flush above; stdout must not be flushed again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except MemoryError as error:
+        code = fail(f"out of memory: {error or 'an allocation failed'}; use fewer factors (--k) or ratings", 6)
+    except OSError as error:
+        code = fail(str(error), 4)
+    sys.exit(code)
+
+
+def _make_streams_usable() -> None:
+    """Open a stream that whoever started us has closed, and let stdout escape what its encoding does not have."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open to the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def fail(message: str, code: int) -> int:
+    """Say on stderr what went wrong, and return the exit code."""
+    say(f"error: {message}")
+    return code
+
+
+def say(text: str) -> None:
+    """Say something on stderr; the console is loaded only now."""
+    from fastmf.cli import console
+
+    console.remark(text)

@@ -1,0 +1,67 @@
+"""``fastmf bench``: time fastmf against plain NumPy on this machine."""
+
+from typing import Any
+
+import click
+
+from fastmf.cli.options import json_option, overwrite_option
+
+
+@click.command()
+@click.option("--dataset", "names", multiple=True, metavar="NAME|FILE",
+              help="MovieLens set or ratings file, once or more.  [default: ml-latest-small, ml-20m]")  # fmt: skip
+@click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
+@click.option("--download", is_flag=True, help="Download sets that are not found, instead of making their twins.")
+@click.option("--k", type=int, default=32, show_default=True, help="Number of factors.")
+@click.option("--solver", "solvers", multiple=True, type=click.Choice(["als", "sgd", "sgd-hogwild"]),
+              help="[default: als and sgd]")  # fmt: skip
+@click.option("--device", "devices", multiple=True, type=click.Choice(["numpy", "cpu"]), help="[default: both]")
+@click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
+@click.option("--epochs", type=int, help="Epochs of every run.  [default: the solver's; fewer for numpy]")
+@click.option("-o", "--output", metavar="FILE", help="Write the results as JSON to FILE, too.")
+@overwrite_option
+@json_option
+def bench(
+    names: tuple[str, ...],
+    solvers: tuple[str, ...],
+    devices: tuple[str, ...],
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Time fitting, and compare with plain NumPy.
+
+    Each data set, solver and device runs in a process of its own. Real MovieLens files are used where they are found,
+    else their synthetic twins, and the table says which.
+
+    \b
+    Examples:
+      fastmf bench --dataset ml-latest-small
+      fastmf bench --dataset ratings.parquet --k 64 --solver als -o results.json
+    """
+    import json
+
+    from fastmf import bench as benchmark
+    from fastmf import files
+    from fastmf.cli import console
+
+    if output:
+        files.check_output(output, overwrite)
+    report = benchmark.run(
+        names or benchmark.DATASETS,
+        solvers=solvers or benchmark.SOLVERS,
+        devices=devices or benchmark.DEVICES,
+        progress=console.remark,
+        **given,
+    )
+    if output:
+        with files.replacing(output, overwrite) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        console.remark(f"the results are in {output}")
+    if as_json:
+        console.show_json(report)
+    else:
+        console.show_table(*benchmark.table(report))
+        for note in report["notes"]:
+            console.remark(note)

@@ -1,0 +1,79 @@
+"""What the command line shows: data on stdout as tables or JSON, progress and remarks on stderr."""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from fastmf.text import printable
+
+# Where nothing is a terminal, lines are as long as they have to be.
+_UNLIMITED = 100_000
+
+
+def plain(value: Any) -> str:
+    """Write a value so that a terminal shows it and does nothing else: control characters are escaped."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return printable(str(value))
+
+
+def remark(text: str) -> None:
+    """Say something beside the data, on stderr; the work goes on when nobody listens any more (2>&1 | head)."""
+    with contextlib.suppress(BrokenPipeError):
+        print(plain(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show_json(data: Any) -> None:
+    """Print data as JSON on stdout; what JSON does not know (ids such as dates and UUIDs) as text."""
+    print(json.dumps(data, indent=2, default=str, allow_nan=False))  # noqa: T201
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table on stdout; numbers stand to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(header):
+        numeric = all(isinstance(row[place], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))  # not str, in which rich sees markup and emoji
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    lines = io.StringIO()
+    Console(file=lines, width=_UNLIMITED, force_terminal=False).print(table)
+    print("\n".join(line.rstrip() for line in lines.getvalue().splitlines()))  # noqa: T201
+
+
+@contextlib.contextmanager
+def epochs_shown(total: int, quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """Give a callback for epochs: a live bar on a terminal, else one line an epoch on stderr."""
+    if quiet:
+        yield lambda epoch: None
+    elif not sys.stderr.isatty():
+        yield lambda epoch: remark(f"epoch {epoch.number}/{total}  {_described(epoch)}  {epoch.seconds:.3f} s")
+    else:
+        columns = (
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("", total=total)
+            yield lambda epoch: progress.update(bar, completed=epoch.number, description=_described(epoch))
+
+
+def _described(epoch: Any) -> str:
+    text = f"train RMSE {epoch.train_rmse:.4f}"
+    if epoch.validation_rmse is not None:
+        text += f"  validation RMSE {epoch.validation_rmse:.4f} MAE {epoch.validation_mae:.4f}"
+    return text

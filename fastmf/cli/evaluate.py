@@ -1,0 +1,50 @@
+"""``fastmf evaluate``: a model against held-out ratings."""
+
+from typing import Any
+
+import click
+
+import fastmf
+from fastmf.cli.options import column_options, json_option, n_option
+
+
+@click.command()
+@click.argument("model")
+@click.argument("ratings")
+@n_option
+@click.option("--relevant-from", type=float, help="Rank for items rated at least this.  [default: all rated items]")
+@column_options("user", "item", "rating")
+@json_option
+def evaluate(
+    model: str,
+    ratings: str,
+    n: int,
+    relevant_from: float | None,
+    user_column: str | None,
+    item_column: str | None,
+    rating_column: str | None,
+    as_json: bool,
+) -> None:
+    """Measure a model on held-out ratings.
+
+    Errors of the predictions over all pairs, and the quality of the top-n lists; ids without training ratings are
+    counted, not dropped.
+
+    \b
+    Example:
+      fastmf evaluate ratings.fastmf heldout.parquet --relevant-from 4
+    """
+    from fastmf.cli import console
+    from fastmf.ratings import Ratings
+
+    data = Ratings.read(ratings, user=user_column, item=item_column, rating=rating_column)
+    result = fastmf.evaluate(fastmf.load(model), data, n=n, relevant_from=relevant_from)
+    if as_json:
+        console.show_json(result)
+    else:
+        console.show_table(("measure", "value"), [(name, plain_number(value)) for name, value in result.items()])
+
+
+def plain_number(value: Any) -> str:
+    """Write a measure: errors to 4 places, counts with commas."""
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

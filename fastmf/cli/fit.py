@@ -1,0 +1,116 @@
+"""``fastmf fit``: ratings in, a model file out."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import fastmf
+from fastmf.cli.inspect import summary
+from fastmf.cli.options import column_options, json_option, overwrite_option
+
+
+@click.command()
+@click.argument("ratings")
+@click.option("--solver", type=click.Choice(["als", "sgd"]), default="als", show_default=True, help="How to fit.")
+@click.option("--k", type=int, help="Number of factors.  [default: 32]")
+@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, sgd 40]")
+@click.option("--reg", type=float, help="Weight of a row's squared factors, per rating.  [default: 0.03]")
+@click.option("--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, sgd 6]")
+@click.option("--bias-reg", type=float, help="Weight of the squared biases.  [default: 3]")
+@click.option("--momentum", type=float, help="als: momentum of the item side.  [default: 0.3]")
+@click.option("--lr", type=float, help="sgd: step of the first epoch.  [default: 0.05]")
+@click.option("--decay", type=float, help="sgd: factor of the step from epoch to epoch.  [default: 0.93]")
+@click.option("--loss", type=click.Choice(["squared", "absolute"]), help="sgd: the loss.  [default: squared]")
+@click.option("--schedule", type=click.Choice(["blocked", "hogwild"]), help="sgd: the schedule.  [default: blocked]")
+@click.option("--no-biases", is_flag=True, help="Fit factors only, without user and item biases.")
+@click.option("--validation", metavar="FILE|FRACTION", help="Ratings to watch, or a fraction to hold out for it.")
+@click.option("--patience", type=int, help="Stop after this many epochs without a better validation.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, numpy (the slow definitions), or auto.")
+@click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
+@click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
+@column_options("user", "item", "rating")
+@click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), default="error", show_default=True,
+              help="What to do with rows of the same user and item.")  # fmt: skip
+@click.option("-o", "--output", metavar="MODEL", help="Model file.  [default: the input's name with .fastmf]")
+@overwrite_option
+@click.option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR after every epoch.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
+@json_option
+def fit(
+    ratings: str,
+    solver: str,
+    validation: str | None,
+    duplicates: str,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+    no_biases: bool,
+    **given: Any,
+) -> None:
+    """Fit a model to RATINGS.
+
+    RATINGS is a Parquet file, a directory of them, or a URI of either. The settings mean the same for both solvers and
+    for every rating scale; the defaults are meant to need no tuning.
+
+    \b
+    Examples:
+      fastmf fit ratings.parquet --k 32 --solver als
+      fastmf fit ratings.parquet --solver sgd --validation 0.1 --patience 3
+      fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
+    """
+    from fastmf import files
+    from fastmf.cli import console
+    from fastmf.solvers import SOLVERS, make
+
+    columns = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
+    run = {name: given.pop(name) for name in ("patience", "device", "threads", "checkpoint", "resume")}
+    chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
+    target = files.check_output(output or default_output(ratings), overwrite, keep=ratings)
+    data = read(ratings, columns, duplicates)
+    watched = None if validation is None else as_fraction(validation)
+    if validation is not None and watched is None:
+        watched = read(validation, columns, duplicates)
+    with console.epochs_shown(chosen.settings["epochs"], quiet=as_json) as callback:
+        model = fastmf.fit(data, solver=chosen, validation=watched, callback=callback, **run)
+    model.save(target, overwrite=overwrite)
+    if as_json:
+        console.show_json({"model": str(target), **summary(model)})
+    else:
+        kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
+        console.remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
+        click.echo(str(target))
+
+
+def read(ratings: str, columns: dict[str, str | None], duplicates: str) -> Any:
+    """Read ratings, and say what they are."""
+    from fastmf.cli import console
+    from fastmf.ratings import Ratings
+
+    data = Ratings.read(ratings, **columns, duplicates=duplicates)
+    size = f"{len(data):,} ratings of {data.n_items:,} items by {data.n_users:,} users"
+    console.remark(f"{ratings}: {size} (columns {', '.join(data.columns)})")
+    if data.duplicates:
+        console.remark(f"note: {data.duplicates:,} rows of repeated pairs were dropped (--duplicates {duplicates})")
+    return data
+
+
+def default_output(ratings: str) -> Path:
+    """Name the model after its ratings: beside a file or directory, here for a URI."""
+    if "://" in ratings:
+        return Path(ratings.rstrip("/").rsplit("/", 1)[-1]).with_suffix(".fastmf")
+    stem = Path(ratings)
+    if not stem.exists():
+        raise FileNotFoundError(f"{ratings} does not exist")
+    if not stem.is_dir():
+        return stem.with_suffix(".fastmf")
+    named = stem.resolve() if stem.name in ("", "..") else stem
+    return named.parent / f"{named.name}.fastmf"
+
+
+def as_fraction(text: str) -> float | None:
+    """Read a validation fraction; None if the text is not a number, and so a path."""
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,56 @@
+"""``fastmf inspect``: what a model file holds."""
+
+from typing import Any
+
+import click
+
+import fastmf
+from fastmf.cli.options import json_option
+
+
+@click.command()
+@click.argument("model")
+@json_option
+def inspect(model: str, as_json: bool) -> None:
+    """Show what a model holds and how it was fitted.
+
+    \b
+    Example:
+      fastmf inspect ratings.fastmf --json
+    """
+    from fastmf.cli import console
+
+    loaded = summary(fastmf.load(model))
+    if as_json:
+        console.show_json(loaded)
+        return
+    history = loaded.pop("history")
+    settings = {f"solver {name}": value for name, value in loaded.pop("solver").items()}
+    counts = {f"rows {name}": value for name, value in loaded.pop("rows").items()}
+    console.show_table(("property", "value"), [(k, str(v)) for k, v in {**loaded, **counts, **settings}.items()])
+    if history:
+        names = [name for name in history[0] if any(epoch[name] is not None for epoch in history)]
+        console.show_table(names, [[epoch[name] for name in names] for epoch in history])
+
+
+def summary(model: Any) -> dict[str, Any]:
+    """Describe a model as plain data."""
+    from dataclasses import asdict
+
+    return {
+        "users": len(model.user_ids),
+        "items": len(model.item_ids),
+        "cold_users": int((model.user_counts == 0).sum()),
+        "cold_items": int((model.item_counts == 0).sum()),
+        "user_id_type": str(model.user_ids.type),
+        "item_id_type": str(model.item_ids.type),
+        "k": model.k,
+        "rows": model.rows,
+        "mean": model.mean,
+        "scale": model.scale,
+        "rating_range": list(model.rating_range),
+        "solver": model.solver,
+        "best_epoch": model.best_epoch,
+        "history": [asdict(epoch) for epoch in model.history],
+        "content_hash": model.content_hash,
+    }

@@ -1,0 +1,29 @@
+"""``fastmf similar``: the nearest items of an item."""
+
+import click
+
+import fastmf
+from fastmf.cli.options import json_option, n_option, titles_option
+from fastmf.cli.recommend import publish, with_titles
+
+
+@click.command()
+@click.argument("model")
+@click.argument("item")
+@n_option
+@titles_option
+@json_option
+def similar(model: str, item: str, n: int, titles: str | None, as_json: bool) -> None:
+    """List the items nearest to ITEM.
+
+    Nearest is the largest cosine of the factors.
+
+    \b
+    Example:
+      fastmf similar ratings.fastmf 318 --titles movies.parquet
+    """
+    from fastmf import ids
+
+    loaded = fastmf.load(model)
+    lists = loaded.similar_items(ids.parse(loaded.item_ids, [item], "item"), n)
+    publish(with_titles(lists, "similar_item_id", titles), None, False, as_json)

@@ -1,0 +1,31 @@
+"""``fastmf synth``: synthetic ratings of known truth."""
+
+import click
+
+from fastmf.cli.options import overwrite_option
+
+
+@click.command()
+@click.argument("out")
+@click.option("--like", type=click.Choice(["ml-latest-small", "ml-20m"]), default="ml-latest-small",
+              show_default=True, help="The MovieLens set to resemble.")  # fmt: skip
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Users, items and ratings times this.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same one gives the same file.")
+@click.option("--titles", metavar="FILE", help="Write titles of the items there, too.")
+@overwrite_option
+def synth(out: str, like: str, scale: float, seed: int, titles: str | None, overwrite: bool) -> None:
+    """Write synthetic ratings to OUT.
+
+    They are drawn from a known truth and have the size and the shape of a MovieLens set.
+
+    \b
+    Examples:
+      fastmf synth ratings.parquet --titles titles.parquet
+      fastmf synth big.parquet --like ml-20m --scale 2
+    """
+    from fastmf import datasets
+    from fastmf.cli import console
+
+    made = datasets.write_twin(out, like, scale=scale, seed=seed, titles=titles, overwrite=overwrite)
+    console.remark(f"{made.note}; the ratings are in:")
+    click.echo(out)

@@ -1,0 +1,186 @@
+"""Who may import whom, and how big things may get: read from the sources, nothing is run."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import fastmf.kernels
+
+ROOT = Path(fastmf.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# One total order: a part may import those before it. A new part gets its place here.
+ORDER = [
+    "errors",
+    "text",
+    "files",
+    "kernels",
+    "device",
+    "runtime",
+    "tables",
+    "ids",
+    "ratings",
+    "model_file",
+    "ranking",
+    "model",
+    "metrics",
+    "solvers",
+    "checkpoint",
+    "training",
+    "datasets",
+    "bench",
+    "cli",
+]
+EXEMPT = {"__init__", "__main__"}  # of the package itself: they name things, and start the command line
+
+ONLY_IN = {
+    "pandas": {"tables", "ids", "ratings", "model_file", "model"},
+    "pyarrow": {"tables", "ids", "ratings", "model_file", "model"},
+    "click": {"cli"},
+    "rich": {"cli"},
+}
+IN_KERNELS = {"numba", "numpy", "typing", "math", "itertools"}
+FORBIDDEN_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+MAX_FILE, MAX_FUNCTION = 450, 40
+
+
+def relative(path):
+    return str(path.relative_to(ROOT.parent))
+
+
+def part(path):
+    """The part a file belongs to: the first folder or file under fastmf/."""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(path):
+    """Full dotted names of all a file imports, wherever in it, with the line."""
+    package = path.relative_to(ROOT.parent).parent.parts
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            base = ".".join(filter(None, (base, node.module)))
+            for alias in node.names:
+                yield f"{base}.{alias.name}", node.lineno
+
+
+def is_part(name):
+    return bool(name) and ((ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file())
+
+
+def parts_imported(path):
+    """The parts of fastmf a file imports or names as ``fastmf.fit``, with the line; the version is nobody's part."""
+    names = list(imported(path))
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fastmf":
+            names.append((f"fastmf.{node.attr}", node.lineno))
+    for name, line in names:
+        package, _, rest = name.partition(".")
+        word = rest.split(".")[0]
+        if package == "fastmf" and is_part(word):
+            yield word, line
+        elif package == "fastmf" and word in fastmf._HOME:
+            yield fastmf._HOME[word].split(".")[1], line
+
+
+def kernel_tables():
+    """Every kernel table, by name: a dict of device names in a module of fastmf.kernels."""
+    for module in pkgutil.iter_modules(fastmf.kernels.__path__, "fastmf.kernels."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if name.isupper() and isinstance(value, dict) and {"numpy", "cpu", "cuda"} & set(value):
+                yield pytest.param(value, id=f"{module.name.rpartition('.')[2]}.{name}")
+
+
+def unlisted():
+    return [path for path in FILES if part(path) not in ORDER and part(path) not in EXEMPT]
+
+
+def test_every_part_has_its_place_in_the_order():
+    assert not unlisted(), "put the new parts into ORDER"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if part(p) in ORDER], ids=relative)
+def test_imports_go_downwards_only(path):
+    own = ORDER.index(part(path))
+    upwards = [
+        f"line {line} imports {name}"
+        for name, line in parts_imported(path)
+        if name != part(path) and (name not in ORDER or ORDER.index(name) > own)
+    ]
+    assert not upwards
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if part(p) == "kernels"], ids=relative)
+def test_kernels_import_numba_numpy_and_each_other_only(path):
+    names = [(name, line) for name, line in imported(path) if not name.startswith("fastmf.kernels.")]
+    assert [f"line {line}: {name}" for name, line in names if name.split(".")[0] not in IN_KERNELS] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_heavy_packages_stay_in_their_rooms(path):
+    top_level = [(name.split(".")[0], line) for name, line in imported(path)]
+    assert [f"line {line}: {n}" for n, line in top_level if n in ONLY_IN and part(path) not in ONLY_IN[n]] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_no_pickle_eval_or_exec(path):
+    found = [f"line {line}: {name}" for name, line in imported(path) if name.split(".")[0] in FORBIDDEN_MODULES]
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+            found.append(f"line {node.lineno}: {node.func.id}()")
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            found.append(f"line {node.value.lineno}: allow_pickle")
+    assert found == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_every_file_says_what_it_is(path):
+    assert ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_files_stay_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_functions_stay_short(path):
+    long = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(node, clean=False) is not None else 0
+            lines = node.end_lineno - node.lineno + 1 - docstring
+            if lines > MAX_FUNCTION:
+                long.append(f"{node.name} has {lines} lines")
+    assert long == []
+
+
+@pytest.mark.parametrize("table", list(kernel_tables()))
+def test_kernels_of_a_table_have_one_signature(table):
+    assert {"numpy", "cpu"} <= set(table)
+    parameters = {device: list(inspect.signature(kernel).parameters) for device, kernel in table.items()}
+    assert all(names == parameters["numpy"] for names in parameters.values()), parameters
+
+
+def test_there_are_kernel_tables():
+    assert len(list(kernel_tables())) >= 8
+
+
+def test_the_checks_see_what_they_look_for():
+    cli, model = (ROOT / name for name in ("cli/fit.py", "model.py"))
+    assert "solvers" in {name for name, _ in parts_imported(cli)}  # imported inside a function
+    assert {"ids", "ranking", "runtime"} <= {name for name, _ in parts_imported(model)}  # from fastmf import …
+    assert {"pandas", "pyarrow"} <= {name for name, _ in imported(model)}
