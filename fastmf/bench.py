@@ -388,7 +388,7 @@ def _notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list
             notes.append(f"{case}: RMSE after {result['epochs']} of the solver's {result['full_epochs']} epochs")
     if any(result["blas"] is None for result in results):
         notes.append(
-            "BLAS threads could not be pinned: threadpoolctl is not installed (pip install 'fastmf[bench]');"
+            "BLAS threads could not be pinned: threadpoolctl is not installed (pip install threadpoolctl);"
             " environment variables asked for as many as fastmf has"
         )
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):

@@ -402,7 +402,7 @@ def _download(name: str, url: str, folder: Path) -> Path:
     try:
         import pooch
     except ImportError as error:
-        raise ParameterError("downloading needs pooch, which is not installed: pip install 'fastmf[bench]'") from error
+        raise ParameterError("downloading needs pooch, which is not installed: pip install pooch") from error
     fetcher, published = pooch.HTTPDownloader(timeout=TIMEOUT), folder / f"{name}.zip.md5"
     try:
         fetcher(source := f"{url}.md5", published, None)

@@ -51,7 +51,7 @@ def read(source: Any, roles: Mapping[str, str | None]) -> pa.Table:
         return _read_parquet(str(source), roles)
     if isinstance(source, tuple):
         return _from_arrays(source, list(roles))
-    if hasattr(source, "__dataframe__") and hasattr(source, "iloc"):  # pandas: convert three columns, not all
+    if isinstance(source, pd.DataFrame):  # convert three columns, not all
         names = choose(source.columns, roles, "the frame")
         return pa.table({name: to_arrow(source[name], name) for name in names})
     if hasattr(source, "__arrow_c_stream__"):

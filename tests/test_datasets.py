@@ -373,7 +373,7 @@ def test_full_disk_is_not_called_a_network_error(site, monkeypatch):
 
 def test_without_pooch_the_extra_is_named(site, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pooch", None)
-    with pytest.raises(ParameterError, match=r"pip install 'fastmf\[bench\]'"):
+    with pytest.raises(ParameterError, match=r"pip install pooch"):
         datasets.find("ml-20m", download=True)
     assert site.asked == []
 
