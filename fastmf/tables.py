@@ -52,7 +52,7 @@ def read(source: Any, roles: Mapping[str, str | None]) -> pa.Table:
     if isinstance(source, tuple):
         return _from_arrays(source, list(roles))
     if isinstance(source, pd.DataFrame):  # convert three columns, not all
-        names = choose(source.columns, roles, "the frame")
+        names = choose(list(source.columns), roles, "the frame")
         return pa.table({name: to_arrow(source[name], name) for name in names})
     if hasattr(source, "__arrow_c_stream__"):
         table = pa.table(source)

@@ -15,7 +15,7 @@ from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, Res
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
-from fastmf.model import PAIRS_PER_TASK, Epoch, Model
+from fastmf.model import PAIRS_PER_TASK, Epoch, Model, standardised
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers import SOLVERS, Factors, Solver, make
@@ -94,9 +94,9 @@ def fit(
         require_integer("patience", patience, 1)
         if validation is None:
             raise ParameterError("patience needs validation: give ratings or a fraction to watch")
-    ratings = Ratings.read(ratings, duplicates=duplicates)
     if resume and checkpoint is None:
         raise ParameterError("resume needs a checkpoint: give the folder")
+    ratings = Ratings.read(ratings, duplicates=duplicates)
     rows = ratings.rows
     ratings, held_out = _held_out(ratings, validation, chosen, duplicates)
     if held_out is not None:
@@ -155,7 +155,7 @@ class _Task:
             self._warn_of_overlap(users, items)
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
-        return ((values - self.mean) / self.scale).astype(np.float32)
+        return standardised(values, self.mean, self.scale)
 
     def _warn_of_overlap(self, users: np.ndarray, items: np.ndarray) -> None:
         width = np.int64(self.ratings.n_items)
