@@ -23,8 +23,12 @@ from fastmf.kernels.compress import balanced
 
 JIT = dict(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
-# A pivot this small against its diagonal element is rounding error, not a number to divide by.
-SINGULAR = np.float32(1e-5)
+# A pivot this small against its diagonal element is rounding error, not a number to divide by: of float32, and the
+# row is then solved in float64; of float64, and it is then singular.
+UNSURE, SINGULAR = 1e-5, 1e-12
+
+# The float32 sums of rows longer than this lose digits that matter: they are summed in float64 at once.
+LONG = 1 << 17
 
 
 class Side(NamedTuple):
@@ -65,11 +69,13 @@ def _solve_row_numpy(row, entries, side, other, penalty):
         return False
     y = other.factors[columns]
     t = entries.values[rated] - other.bias[columns]
-    s, total, d = y.sum(axis=0), t.sum(), np.float32(n + penalty.bias_reg)
-    rho = np.float32(penalty.reg * n + penalty.reg0)
+    d, rho = np.float32(n + penalty.bias_reg), np.float32(penalty.reg * n + penalty.reg0)
+    if n > LONG or rho <= UNSURE * np.square(y).sum(axis=0).max():  # else no pivot is small: none is below rho
+        y, t = y.astype(np.float64), t.astype(np.float64)
+    s, total = y.sum(axis=0), t.sum()
     normal = y.T @ y - np.outer(s, s / d)
     normal.flat[:: k + 1] += rho
-    if _is_singular(normal, rho):
+    if y.dtype == np.float64 and _is_singular(normal):
         return True
     x = np.linalg.solve(normal, y.T @ t - s * (total / d))
     side.factors[row] = x
@@ -77,34 +83,32 @@ def _solve_row_numpy(row, entries, side, other, penalty):
     return False
 
 
-def _is_singular(normal, rho):
-    diagonal = normal.diagonal()
-    if rho > SINGULAR * diagonal.max():  # no pivot is below the smallest eigenvalue, nor that below rho
-        return False
+def _is_singular(normal):
     try:
         pivots = np.linalg.cholesky(normal).diagonal() ** 2
     except np.linalg.LinAlgError:
         return True
-    return not np.all(pivots > SINGULAR * diagonal)
+    return not np.all(pivots > SINGULAR * normal.diagonal())
 
 
 @njit(**JIT)
 def _accumulate(first, last, indices, values, factors, bias, gram, v, s):
-    """Add up gram = sum y y', v = sum t y and s = sum y over one row's entries; return sum t.
+    """Add up gram = sum y y', v = sum t y and s = sum y over one row's entries, in their type; return sum t.
 
     The whole square is summed: full rows vectorise, which is 2.5 times as fast as half of them (k = 32, AVX-512).
     """
     k = v.shape[0]
-    total = np.float32(0)
-    gram[:] = np.float32(0)
-    v[:] = np.float32(0)
-    s[:] = np.float32(0)
+    zero = v.dtype.type(0)
+    total = zero
+    gram[:] = zero
+    v[:] = zero
+    s[:] = zero
     for j in range(first, last):
         column = indices[j]
-        t = values[j] - bias[column]
+        t = zero + (values[j] - bias[column])
         total += t
         for a in range(k):
-            y_a = factors[column, a]
+            y_a = zero + factors[column, a]
             v[a] += t * y_a
             s[a] += y_a
             for b in range(k):
@@ -124,25 +128,26 @@ def _eliminate_bias(gram, v, s, total, d, rho):
 
 
 @njit(**JIT)
-def _cholesky_solve(gram, v):
-    """Solve gram x = v in place of v by Cholesky, reading the lower triangle; False if gram is singular.
+def _cholesky_solve(gram, v, smallest):
+    """Solve gram x = v in place of v by Cholesky, reading the lower triangle; False if a pivot is too small.
 
     Written row by row (Golub & Van Loan, section 4.2), so that every inner loop is a dot product of two rows.
     """
     k = v.shape[0]
+    zero = v.dtype.type(0)
     for a in range(k):
         for b in range(a):
-            dot = np.float32(0)
+            dot = zero
             for f in range(b):
                 dot += gram[a, f] * gram[b, f]
             gram[a, b] = (gram[a, b] - dot) / gram[b, b]
-        dot = np.float32(0)
-        forward = np.float32(0)
+        dot = zero
+        forward = zero
         for f in range(a):
             dot += gram[a, f] * gram[a, f]
             forward += gram[a, f] * v[f]
         pivot = gram[a, a] - dot
-        if not pivot > SINGULAR * gram[a, a]:
+        if not pivot > smallest * gram[a, a]:
             return False
         gram[a, a] = np.sqrt(pivot)
         v[a] = (v[a] - forward) / gram[a, a]
@@ -153,34 +158,51 @@ def _cholesky_solve(gram, v):
     return True
 
 
+@njit(**JIT)
+def _solve_row(first, last, indices, values, y, c, reg, reg0, bias_reg, gram, v, s, smallest):
+    """Leave the row's factors in v; return its bias, and whether there is a solution."""
+    total = _accumulate(first, last, indices, values, y, c, gram, v, s)
+    n = v.dtype.type(last - first)
+    d = n + bias_reg
+    _eliminate_bias(gram, v, s, total, d, reg * n + reg0)
+    solved = _cholesky_solve(gram, v, smallest)
+    for a in range(v.shape[0]):
+        total -= s[a] * v[a]
+    return total / d, solved
+
+
 @njit(**JIT, parallel=True)  # rows are independent; each is written by the one task that holds it
 def _half_sweep(tasks, entries, side, other, penalty):
     indptr, indices, values = entries.indptr, entries.indices, entries.values
     x, b = side.factors, side.bias  # unpacked out here: numba 0.68 loses writes through a tuple inside prange
     y, c = other.factors, other.bias
+    reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
+    unsure = np.float32(UNSURE)
     n_tasks, k = tasks.shape[0] - 1, x.shape[1]
     failed = np.zeros(n_tasks, np.int64)
     for task in prange(n_tasks):
-        gram = np.empty((k, k), np.float32)
-        v = np.empty(k, np.float32)
-        s = np.empty(k, np.float32)
+        gram, v, s = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
+        wide, wide_v, wide_s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
         for row in range(tasks[task], tasks[task + 1]):
             first, last = indptr[row], indptr[row + 1]
             if first == last:
                 continue
-            total = _accumulate(first, last, indices, values, y, c, gram, v, s)
-            n = np.float32(last - first)
-            d = n + np.float32(penalty.bias_reg)
-            rho = np.float32(penalty.reg) * n + np.float32(penalty.reg0)
-            _eliminate_bias(gram, v, s, total, d, rho)
-            if not _cholesky_solve(gram, v):
+            solved = False
+            if last - first <= LONG:
+                bias, solved = _solve_row(first, last, indices, values, y, c, reg, reg0, bias_reg, gram, v, s, unsure)
+                if solved:
+                    x[row, :] = v
+                    b[row] = bias
+            if not solved:
+                wide_bias, solved = _solve_row(
+                    first, last, indices, values, y, c, reg, reg0, bias_reg, wide, wide_v, wide_s, SINGULAR
+                )
+                if solved:
+                    for a in range(k):
+                        x[row, a] = wide_v[a]
+                    b[row] = wide_bias
+            if not solved:
                 failed[task] += 1
-                continue
-            dot = np.float32(0)
-            for a in range(k):
-                x[row, a] = v[a]
-                dot += s[a] * v[a]
-            b[row] = (total - dot) / d
     return failed
 
 

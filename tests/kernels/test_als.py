@@ -214,3 +214,35 @@ def test_tasks_are_a_function_of_the_data_and_cover_the_rows():
     assert (problem.tasks[0], problem.tasks[-1]) == (0, len(problem.mask))
     alone = half_sweep_numpy(problem.tasks, problem.by_user, problem.users, problem.items, PENALTIES[0])
     assert alone.shape == (len(problem.tasks) - 1,)
+
+
+@pytest.mark.parametrize("solve", HALF_SWEEP.values(), ids=HALF_SWEEP)
+def test_rows_too_ill_conditioned_for_float32_are_solved_all_the_same(solve):
+    rng = np.random.default_rng(4)
+    k, n = 8, 400
+    nearly_flat = rng.standard_normal((n, 3)) @ rng.standard_normal((3, k)) + 1e-4 * rng.standard_normal((n, k))
+    other = Side(nearly_flat.astype(np.float32), np.zeros(n, np.float32))
+    values = rng.standard_normal(n).astype(np.float32)
+    entries = Compressed(np.array([0, n]), np.arange(n, dtype=np.int32), values)
+    side = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
+    failed = solve(np.array([0, 1]), entries, side, other, Penalty(0.0, 1e-6, np.inf))
+    y = other.factors.astype(np.float64)
+    expected = np.linalg.solve(y.T @ y + 1e-6 * np.eye(k), y.T @ values)
+    assert failed.sum() == 0
+    np.testing.assert_allclose(side.factors[0], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("solve", HALF_SWEEP.values(), ids=HALF_SWEEP)
+def test_sums_of_a_very_long_row_keep_their_digits(solve):
+    rng = np.random.default_rng(5)
+    k, n = 2, 4_000_000
+    other = Side((1 + 0.1 * rng.standard_normal((50, k))).astype(np.float32), np.zeros(50, np.float32))
+    columns = rng.integers(0, 50, n).astype(np.int32)
+    truth = np.array([0.5, -0.25])
+    values = (other.factors[columns].astype(np.float64) @ truth + 1).astype(np.float32)
+    side = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
+    entries = Compressed(np.array([0, n]), columns, values)
+    assert solve(np.array([0, 1]), entries, side, other, Penalty(0.0, 1e-3, 1e-3)).sum() == 0
+    np.testing.assert_allclose(side.factors[0], truth, atol=1e-5)
+    np.testing.assert_allclose(side.bias[0], 1, atol=1e-5)
