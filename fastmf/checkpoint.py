@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from fastmf import ids
 from fastmf.errors import ModelFormatError, ParameterError
 from fastmf.files import replacing
 from fastmf.model import Epoch
+from fastmf.model_file import save_arrays
 from fastmf.ratings import Ratings
 
 NAME = "checkpoint.safetensors"
@@ -65,7 +65,7 @@ class Checkpoint:
         }
         with replacing(self._path, overwrite=True) as temporary:
             whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            safetensors.numpy.save_file(whole, temporary, {"fastmf": json.dumps(described)})
+            save_arrays(whole, temporary, {"fastmf": json.dumps(described)})
 
     def load(self) -> tuple[dict[str, np.ndarray], list[Epoch], int | None] | None:
         """Read the state to go on from. Returns (arrays, history, best_epoch), or None to begin at the beginning.

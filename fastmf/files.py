@@ -2,26 +2,31 @@
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 
-def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, keep: str | None = None) -> Path:
+def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, inputs: Iterable[Any] = ()) -> Path:
     """Make sure a file can be written to ``path``, before the work whose result it will hold.
 
     Raises
     ------
     FileExistsError
-        If there is a file and overwrite is False, or it is the file to ``keep``: an input.
+        If there is a file and overwrite is False, or it is one of the inputs or lies in one.
     FileNotFoundError, IsADirectoryError, PermissionError
         If the directory is missing, the path is a directory, or the directory takes no new files.
     """
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a directory: give the name of a file")
-    if keep is not None and target.exists() and Path(keep).exists() and target.samefile(keep):
-        raise FileExistsError(f"{target} is the input: give another name for the output")
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"{target} is a device, not a file: give the name of a file")
+    real = Path(os.path.realpath(target))
+    for given in inputs:
+        if given and real.is_relative_to(os.path.realpath(str(given).removeprefix("file://"))):
+            raise FileExistsError(f"{target} is an input, or lies in one: give another name for the output")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: give another name, or overwrite it with --overwrite (overwrite=True)")
     directory = Path(os.path.realpath(target)).parent
@@ -45,13 +50,13 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
     """
     check_output(path, overwrite)
     target = Path(os.path.realpath(path))
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # the umask applies
     try:
         yield temporary
         _sync(temporary, os.O_RDWR)
-        temporary.chmod(_mode(target))
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
         if overwrite:
             temporary.replace(target)
         else:
@@ -78,12 +83,3 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _mode(target: Path) -> int:
-    """The permissions the file should have: those it had, or what the umask grants a new one."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -55,7 +55,15 @@ def write(
     described = {**metadata, "format": FORMAT, "id_types": {name: str(column.type) for name, column in ids.items()}}
     with replacing(path, overwrite) as temporary:
         tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        safetensors.numpy.save_file(tensors, temporary, {"fastmf": json.dumps(described, allow_nan=False)})
+        save_arrays(tensors, temporary, {"fastmf": json.dumps(described, allow_nan=False)})
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file; what goes wrong in writing (a full disk) is an OSError."""
+    try:
+        safetensors.numpy.save_file(dict(arrays), path, metadata)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} could not be written: {error}") from None
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, pa.Array], dict[str, Any]]:
@@ -89,7 +97,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
 def _metadata(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     if text is None:
         raise ModelFormatError(f"{path} is a safetensors file, but not a fastmf model: it has no 'fastmf' metadata")
-    metadata = json.loads(text)
+    metadata = json.loads(text, parse_constant=_refuse_constant)
     version = metadata["format"]
     if version != FORMAT:
         raise ModelFormatError(f"{path} has format {version}, this version reads {FORMAT}: use a matching fastmf")
@@ -97,12 +105,20 @@ def _metadata(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     return dict(metadata)
 
 
+def _refuse_constant(name: str) -> None:
+    raise ModelFormatError(f"the model file is damaged: its metadata hold {name}; fit and save it again")
+
+
 def _check_metadata(metadata: Any) -> None:
     """Check types, and that numbers are what float32 arithmetic can go on with."""
     kinds = {"version": str, "rating_range": list, "solver": dict, "history": list, "rows": dict, "id_types": dict}
     for name, kind in kinds.items():
         _require(isinstance(metadata[name], kind), f"{name} is {metadata[name]!r}")
-    _require(isinstance(metadata["best_epoch"], int | None), f"best_epoch is {metadata['best_epoch']!r}")
+    best = metadata["best_epoch"]
+    _require(
+        best is None or (isinstance(best, int) and 1 <= best <= len(metadata["history"])), f"best_epoch is {best!r}"
+    )
+    _require(isinstance(metadata["solver"].get("name"), str), f"solver is {metadata['solver']!r}")
     low, high = metadata["rating_range"]
     for name, value in {"mean": metadata["mean"], "scale": metadata["scale"], "low": low, "high": high}.items():
         _require(isinstance(value, Number) and abs(value) <= LARGEST, f"{name} is {value!r}")
@@ -110,7 +126,7 @@ def _check_metadata(metadata: Any) -> None:
     _require(low <= high, f"rating_range is {metadata['rating_range']!r}")
     for name in ("reg", "reg0", "bias_reg"):
         weight = metadata["solver"].get(name, 0)
-        _require(isinstance(weight, Number) and weight >= 0, f"{name} is {weight!r}")
+        _require(isinstance(weight, Number) and 0 <= weight <= LARGEST, f"{name} is {weight!r}")
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold what is not a number")
 

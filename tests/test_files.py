@@ -4,6 +4,7 @@ import signal
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_a_failure_in_the_block_leaves_what_was_there_and_nothing_else(tmp_path,
     assert not there or (tmp_path / "file").read_text() == "old"
 
 
-@pytest.mark.parametrize("step", ["tempfile.mkstemp", "os.fsync", "pathlib.Path.chmod", "pathlib.Path.replace"])
+@pytest.mark.parametrize("step", ["os.open", "os.fsync", "pathlib.Path.chmod", "pathlib.Path.replace"])
 def test_a_full_disk_at_any_step_leaves_the_old_file(tmp_path, monkeypatch, step):
     (tmp_path / "file").write_text("old")
     monkeypatch.setattr(step, no_space)
@@ -154,6 +155,7 @@ def test_permissions_are_kept_and_new_files_get_what_the_umask_grants(tmp_path):
 
 WRITER = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fastmf.files import replacing
 print("ready", flush=True)
 while True:
@@ -178,3 +180,38 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
                 writer.kill()
         assert writer.returncode == -signal.SIGKILL
         assert path.read_text() in ("a" * 100_000, "b" * 100_000)
+
+
+def test_an_input_is_never_an_output(tmp_path):
+    (tmp_path / "parts").mkdir()
+    part = tmp_path / "parts" / "a.parquet"
+    part.write_text("data")
+    link = tmp_path / "link"
+    for given in (part, part.parent, tmp_path / "parts" / ".." / "parts"):
+        with pytest.raises(FileExistsError, match="is an input"):
+            check_output(part, overwrite=True, inputs=[None, given])
+    assert check_output(link, overwrite=True, inputs=[part, None, ""]) == link
+    assert part.read_text() == "data"
+
+
+def test_writing_in_many_threads_leaves_the_umask_alone(tmp_path):
+    before = os.umask(0o027)
+    try:
+
+        def write(number):
+            with replacing(tmp_path / str(number)) as temporary:
+                temporary.write_text("x")
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(200)))
+        assert os.umask(0o027) == 0o027
+        if os.name == "posix":
+            assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices have paths on POSIX systems")
+def test_a_device_is_no_output():
+    with pytest.raises(FileExistsError, match="device"):
+        check_output("/dev/null", overwrite=True)

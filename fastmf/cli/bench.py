@@ -47,7 +47,7 @@ def bench(
     from fastmf.cli import console
 
     if output:
-        files.check_output(output, overwrite)
+        files.check_output(output, overwrite, inputs=names)
     report = benchmark.run(
         names or benchmark.DATASETS,
         solvers=solvers or benchmark.SOLVERS,

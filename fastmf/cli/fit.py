@@ -66,7 +66,7 @@ def fit(
     columns = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
     run = {name: given.pop(name) for name in ("patience", "device", "threads", "checkpoint", "resume")}
     chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
-    target = files.check_output(output or default_output(ratings), overwrite, keep=ratings)
+    target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation])
     data = read(ratings, columns, duplicates)
     watched = None if validation is None else as_fraction(validation)
     if validation is not None and watched is None:

@@ -36,7 +36,7 @@ def predict(
     from fastmf import files, tables
     from fastmf.cli import console
 
-    files.check_output(output, overwrite, keep=pairs)
+    files.check_output(output, overwrite, inputs=[model, pairs])
     loaded = fastmf.load(model)
     table = tables.read(pairs, {"user": user_column, "item": item_column})
     frame = loaded.predict(table.column(0), table.column(1), on_unknown=on_unknown)

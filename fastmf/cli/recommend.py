@@ -50,7 +50,7 @@ def recommend(
     if sum(bool(way) for way in ways.values()) != 1:
         raise click.UsageError(f"say for whom: give one of {', '.join(ways)}")
     if output:
-        files.check_output(output, overwrite)
+        files.check_output(output, overwrite, inputs=[model, users, new_users, exclude, titles])
     loaded = fastmf.load(model)
     wanted: Any = None
     if new_users:
@@ -71,9 +71,12 @@ def with_titles(lists: Any, column: str, titles: str | None) -> Any:
     if titles is None:
         return lists
     from fastmf import tables
+    from fastmf.cli import console
 
-    named = tables.read_titles(titles)
-    return lists.assign(title=lists[column].map(named).fillna(""))
+    named = lists[column].map(tables.read_titles(titles))
+    if named.isna().any():
+        console.remark(f"note: {int(named.isna().sum()):,} of {len(named):,} items have no title in {titles}")
+    return lists.assign(title=named.fillna(""))
 
 
 def publish(frame: Any, output: str | None, overwrite: bool, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from fastmf.cli.options import json_option, n_option, titles_option
 from fastmf.cli.recommend import publish, with_titles
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
 @click.argument("model")
 @click.argument("item")
 @n_option
