@@ -53,9 +53,9 @@ def read(source: Any, roles: Mapping[str, str | None]) -> pa.Table:
         return _from_arrays(source, list(roles))
     if isinstance(source, pd.DataFrame):  # convert three columns, not all
         names = choose(list(source.columns), roles, "the frame")
-        return pa.table({name: to_arrow(source[name], name) for name in names})
+        return pa.Table.from_arrays([to_arrow(source[name], name) for name in names], names=names)
     if hasattr(source, "__arrow_c_stream__"):
-        table = pa.table(source)
+        table = source if isinstance(source, pa.Table) else pa.table(source)
         return table.select(choose(table.column_names, roles, "the table"))
     raise DataError(
         f"cannot read ratings from {type(source).__name__}: give a path, a pandas/Polars/Arrow table,"
@@ -95,7 +95,8 @@ def to_arrow(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chun
         return values
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise DataError(f"{name} has {values.ndim} dimensions: give one value for each row")
-    if isinstance(values, np.ndarray) and values.dtype.kind not in "OUS":
+    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)  # Arrow reads the mask
+    if plain and values.dtype.kind not in "OUS":
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     if isinstance(values, str | bytes):
         raise DataError(f"{name} is one value, {values!r}: give one value for each row")
@@ -110,6 +111,8 @@ def to_arrow(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chun
 
 
 def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, list | tuple) and values and isinstance(values[0], pd.Timestamp | pd.Timedelta):
+        values = pd.Series(list(values))  # Arrow would cut them to microseconds
     try:
         return pa.array(values, type=kind)
     except OverflowError:  # Python's integers are read as int64, and these are larger
@@ -145,7 +148,9 @@ def _read_parquet(location: str, roles: Mapping[str, str | None]) -> pa.Table:
                         " write all files of a directory with one schema"
                     )
                 names, types = taken, found
-                tables.append(parquet.read(columns=names).select(names))
+                columns = parquet.read(columns=names)
+                # rebuilt, so that it does not matter whether a column was declared to hold no nulls
+                tables.append(pa.Table.from_arrays([columns.column(name) for name in names], names=names))
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if isinstance(error, FileNotFoundError | PermissionError):
                 raise
@@ -166,7 +171,10 @@ def _described(names: list[str], types: list[pa.DataType]) -> str:
 
 def _parquet_files(system: fs.FileSystem, path: str, location: str) -> list[str]:
     """List the Parquet files at a path; hidden files and those named _… are nobody's data, anything else must be."""
-    info = system.get_file_info(path)
+    try:
+        info = system.get_file_info(path)
+    except pa.ArrowException as error:
+        raise OSError(f"{location} is not a path that can be opened: {error}") from None
     if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(f"{location} does not exist")
     if info.type == fs.FileType.File:
@@ -205,7 +213,7 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bool = F
     OSError
         As :func:`fastmf.files.replacing`.
     """
-    if Path(path).suffix == ".csv":
+    if Path(path).suffix.lower() == ".csv":
         texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
         with replacing(path, overwrite) as temporary:
             frame.assign(**texts).to_csv(temporary, index=False)

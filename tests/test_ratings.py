@@ -475,3 +475,23 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows(plain):
 def test_a_number_of_folds_that_cannot_be_is_refused(plain, n):
     with pytest.raises(ParameterError, match="folds of 60 ratings: give 2 to 60"):
         plain.folds(n)
+
+
+def test_masked_values_are_missing_ones():
+    masked = np.ma.array([1.0, 999.0, 3.0], mask=[False, True, False])
+    with pytest.raises(DataError, match="1 null"):
+        Ratings.from_arrays([1, 2, 3], [1, 2, 3], masked)
+    with pytest.raises(DataError, match="1 ids that are null"):
+        Ratings.from_arrays(np.ma.array([1, 777, 3], mask=[0, 1, 0]), [1, 2, 3], [1.0, 2.0, 3.0])
+
+
+def test_files_of_a_directory_may_differ_in_whether_they_could_hold_nulls(tmp_path):
+    for name, nullable in (("a", True), ("b", False)):
+        fields = [
+            pa.field("user", pa.int64(), nullable),
+            pa.field("item", pa.int64()),
+            pa.field("rating", pa.float64()),
+        ]
+        rows = [pa.array([ord(name)]), pa.array([1]), pa.array([2.0])]
+        pq.write_table(pa.table(rows, schema=pa.schema(fields)), tmp_path / f"{name}.parquet")
+    assert len(Ratings.from_parquet(tmp_path)) == 2
