@@ -5,6 +5,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numba import config
 
 from fastmf.errors import DeviceUnavailableError, ParameterError
@@ -26,11 +27,11 @@ class Device:
     threads: int
 
     def put(self, arrays: Any) -> Any:
-        """Bring host arrays (or a NamedTuple of them) to the device; on the host itself they stay as they are."""
+        """Bring host arrays (or nested tuples of them) to the device; on the host itself they stay as they are."""
         return arrays
 
     def get(self, arrays: Any) -> Any:
-        """Bring device arrays (or a NamedTuple of them) back to the host."""
+        """Bring device arrays (or nested tuples of them) back to the host."""
         return arrays
 
 
@@ -66,14 +67,14 @@ def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
         return name
     if name not in NAMES:
         raise ParameterError(f"unknown device {name!r}: choose one of {', '.join(NAMES)}")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1):
         raise ParameterError(f"threads is {threads}: give at least 1, or leave it out to use all {max_threads()}")
     reason = unavailable(name)
     if reason:
         raise DeviceUnavailableError(f"device {name!r} cannot be used: {reason}; use --device cpu")
     if threads is not None and threads > max_threads():
         warnings.warn(f"threads is {threads}, more than there are: using {max_threads()}", stacklevel=2)
-    return Device(name="cpu" if name == "auto" else name, threads=min(threads or max_threads(), max_threads()))
+    return Device(name="cpu" if name == "auto" else name, threads=min(int(threads or max_threads()), max_threads()))
 
 
 def unavailable(name: str) -> str | None:

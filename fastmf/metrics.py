@@ -100,6 +100,8 @@ def evaluate(model: Model, ratings: Any, *, n: int = 10, relevant_from: float | 
     DataError
         As :meth:`Ratings.read`.
     """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ParameterError(f"n is {n!r}: give an integer of at least 1")
     ratings = Ratings.read(ratings)
     return errors(model, ratings) | _ranked(model, ratings, n, relevant_from)
 

@@ -45,7 +45,7 @@ class Epoch:
     validation_mae: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Model:
     """A fitted matrix factorization. Raw ids go in and come out.
 
@@ -79,6 +79,10 @@ class Model:
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
+        return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
 
     @property
     def k(self) -> int:

@@ -19,7 +19,7 @@ from fastmf.runtime import call
 DUPLICATES = ("error", "last", "mean")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Ratings:
     """Rated (user, item) pairs, each once, sorted by user and then item.
 
@@ -138,6 +138,9 @@ class Ratings:
             columns=names,
             duplicates=n_again,
         )
+
+    def __repr__(self) -> str:
+        return f"<Ratings: {len(self):,} of {self.n_items:,} items by {self.n_users:,} users>"
 
     def __len__(self) -> int:
         return len(self.values)

@@ -101,8 +101,8 @@ def fit(
     ratings, held_out = _held_out(ratings, validation, chosen, duplicates)
     if held_out is not None:
         rows = {**rows, "used": len(ratings), "validation": len(held_out)}
-    _require_memory(ratings, chosen.settings.get("k", 0))
-    run = _Run(chosen, _Task(ratings, held_out), where, patience)
+    _require_memory(ratings, chosen.settings.get("k", 0), where.threads)
+    run = _Run(chosen, _Task(ratings, held_out, where), where, patience)
     if checkpoint is not None:
         marks = fingerprint(
             chosen.name, {**chosen.settings, "patience": patience}, ratings=ratings, validation=held_out
@@ -113,8 +113,8 @@ def fit(
     return _model(run, rows, keep_seen)
 
 
-def _require_memory(ratings: Ratings, k: int) -> None:
-    """Refuse factors that the machine cannot hold: once in training, and once more in the model.
+def _require_memory(ratings: Ratings, k: int, threads: int) -> None:
+    """Refuse factors that the machine cannot hold: in training and in the model, and each thread's k x k equations.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _require_memory(ratings: Ratings, k: int) -> None:
         With the numbers.
     """
     rows, memory = ratings.n_users + ratings.n_items, total_memory()
-    need = 2 * rows * k * np.dtype(np.float32).itemsize
+    need = 2 * rows * k * 4 + threads * k**2 * (4 + 8)
     if memory is not None and need > memory:
         raise ResourceError(
             f"k = {k:,} factors of {rows:,} users and items take {need / 2**30:,.1f} GiB, the machine has"
@@ -141,17 +141,18 @@ def _held_out(ratings: Ratings, validation: Any, solver: Solver, duplicates: str
 class _Task:
     """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
 
-    def __init__(self, ratings: Ratings, validation: Ratings | None) -> None:
+    def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
         self.mean = float(np.mean(ratings.values, dtype=np.float64))
         self.scale = float(np.std(ratings.values, dtype=np.float64)) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self.ratings = ratings.with_values(self._standardised(ratings.values))
+        self._training = device.put((Pairs(ratings.users, ratings.items), self.ratings.values))
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
         self.validation: tuple[Pairs, np.ndarray] | None = None
         if validation is not None:
             users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")[validation.users]
             items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")[validation.items]
-            self.validation = Pairs(users, items), self._standardised(validation.values)
+            self.validation = device.put((Pairs(users, items), self._standardised(validation.values)))
             self._warn_of_overlap(users, items)
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
@@ -168,8 +169,8 @@ class _Task:
 
     def errors(self, factors: Factors, device: Device) -> tuple[float, float]:
         """RMSE and MAE of the training ratings, not clipped, in standard deviations."""
-        pairs = Pairs(self.ratings.users, self.ratings.items)
-        return _errors(pairs, self.ratings.values, factors, UNCLIPPED, device)
+        pairs, values = self._training
+        return _errors(pairs, values, factors, UNCLIPPED, device)
 
     def validation_errors(self, factors: Factors, device: Device) -> tuple[float | None, float | None]:
         """RMSE and MAE of the validation ratings, clipped, in standard deviations; None without any."""

@@ -184,3 +184,22 @@ def test_the_checks_see_what_they_look_for():
     assert "solvers" in {name for name, _ in parts_imported(cli)}  # imported inside a function
     assert {"ids", "ranking", "runtime"} <= {name for name, _ in parts_imported(model)}  # from fastmf import …
     assert {"pandas", "pyarrow"} <= {name for name, _ in imported(model)}
+
+
+def test_the_command_line_offers_every_solver_with_its_defaults():
+    from dataclasses import fields
+
+    from fastmf.cli.bench import bench
+    from fastmf.cli.fit import fit
+    from fastmf.solvers import SOLVERS
+
+    options = {option.name: option for option in fit.params}
+    assert list(options["solver"].type.choices) == list(SOLVERS)
+    assert set(SOLVERS) <= set({option.name: option for option in bench.params}["solvers"].type.choices)
+    for name, solver in SOLVERS.items():
+        for field in fields(solver):
+            if field.name in ("biases", "bins"):  # --no-biases; bins follow from the data
+                continue
+            said = options[field.name].help
+            default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+            assert f"{name} {default}" in said or f"[default: {default}]" in said, (name, field.name, said)

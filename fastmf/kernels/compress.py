@@ -68,11 +68,6 @@ def sort_rows_cpu(rows, n_rows):
 SORT_ROWS = {"numpy": sort_rows_numpy, "cpu": sort_rows_cpu}
 
 
-def row_of_entry(indptr):
-    """Write out the row of every entry: the inverse of ``indptr``. Returns (n,) int32."""
-    return np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
-
-
 def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256):
     """Cut the rows into at most ``n_tasks`` runs of about equal cost. Returns (n_tasks + 1,) int64 bounds.
 

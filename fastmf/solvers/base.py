@@ -13,6 +13,7 @@ from fastmf.kernels.als import Penalty, Side
 from fastmf.ratings import Ratings
 
 MAX_SEED = 2**63 - 1  # kernels take it as int64
+MAX_WEIGHT = 1e30  # and weights as float32, with room to multiply
 
 
 class Factors(NamedTuple):
@@ -66,7 +67,7 @@ class Regularised:
         require_integer("epochs", self.epochs, 1)
         require_integer("seed", self.seed, 0, MAX_SEED)
         for name in ("reg", "reg0", "bias_reg"):
-            require_number(name, getattr(self, name), low=0)
+            require_number(name, getattr(self, name), low=0, high=MAX_WEIGHT)
         if not isinstance(self.biases, bool):
             raise ParameterError(f"biases is {self.biases!r}: give True or False")
 
@@ -101,7 +102,7 @@ def make(solvers: dict[str, Any], solver: Any, **given: Any) -> Solver:
     if not isinstance(solver, str):
         if given:
             raise ParameterError(f"{', '.join(given)} given beside a solver object: set them on the object")
-        if not isinstance(solver, Solver):
+        if isinstance(solver, type) or not isinstance(solver, Solver):
             raise ParameterError(f"{solver!r} is no solver: give one of {', '.join(solvers)}, or an object like them")
         return solver
     if solver not in solvers:

@@ -18,6 +18,7 @@ from fastmf.solvers.base import Factors, Regularised, draw, require_integer, req
 
 INIT_SIGMA = 0.01
 HOGWILD_TASKS = 256
+MAX_BINS = 1024
 
 # With blocks of this many ratings a block's factors stay in the cache: 20 million ratings, k = 32, 2 cores of a
 # Cascade Lake Xeon, 8 / 16 / 32 / 64 bins: 4.8 / 3.0 / 2.6 / 4.2 s an epoch.
@@ -81,7 +82,7 @@ class SGD(Regularised):
         if self.schedule not in ("blocked", "hogwild"):
             raise ParameterError(f"schedule is {self.schedule!r}: choose blocked or hogwild")
         if self.bins is not None:
-            require_integer("bins", self.bins, 1)
+            require_integer("bins", self.bins, 1, MAX_BINS)
 
     @property
     def remedy(self) -> str:
@@ -96,8 +97,8 @@ class SGD(Regularised):
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update by every rating once an epoch; there is nothing that could fail to solve, so yield 0."""
-        users = device.put(self._learner(factors.users, np.diff(ratings.by_user.indptr)))
-        items = device.put(self._learner(factors.items, np.diff(ratings.by_item.indptr)))
+        users = self._learner(factors.users, np.diff(ratings.by_user.indptr), device)
+        items = self._learner(factors.items, np.diff(ratings.by_item.indptr), device)
         if self.schedule == "blocked":
             triples, strata = blocks(ratings, self.bins or default_bins(len(ratings)))
             kernel = BLOCK_EPOCH
@@ -114,11 +115,12 @@ class SGD(Regularised):
                 launch(kernel, device, tasks, triples, users, items, step)
             yield 0
 
-    def _learner(self, side: Side, counts: np.ndarray) -> Learner:
-        """Spread the penalty of each row over its ratings."""
+    def _learner(self, side: Side, counts: np.ndarray, device: Device) -> Learner:
+        """Spread the penalty of each row over its ratings; the side is on the device already."""
         n = np.maximum(counts, 1)
         rho = (self.reg + self.reg0 / n).astype(np.float32)
-        return Learner(side.factors, side.bias, rho, (self.bias_reg / n).astype(np.float32))
+        bias_rho = (self.bias_reg / n).astype(np.float32)
+        return Learner(side.factors, side.bias, device.put(rho), device.put(bias_rho))
 
 
 def default_bins(n_ratings: int) -> int:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.compress import SORT_ROWS, balanced, even, row_of_entry, sort_rows_numpy
+from fastmf.kernels.compress import SORT_ROWS, balanced, even, sort_rows_numpy
 from fastmf.runtime import call
 
 # (entries, rows): none at all, fewer entries than rows, one row, and enough entries for several chunks
@@ -30,14 +30,6 @@ def test_sort_groups_rows_and_keeps_the_order_within_a_row(device):
     indptr, order = SORT_ROWS[device](rows, 5)
     assert indptr.tolist() == [0, 2, 2, 5, 5, 6]
     assert order.tolist() == [1, 4, 0, 2, 5, 3]
-
-
-def test_row_of_entry_is_the_inverse_of_indptr():
-    rows = np.sort(drawn_rows(60, 9))
-    indptr, _ = sort_rows_numpy(rows, 9)
-    found = row_of_entry(indptr)
-    np.testing.assert_array_equal(found, rows)
-    assert found.dtype == np.int32
 
 
 @pytest.mark.parametrize("n_tasks", [1, 4, 256])
