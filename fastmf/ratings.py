@@ -161,6 +161,16 @@ class Ratings:
         return len(self.item_ids)
 
     @cached_property
+    def user_counts(self) -> np.ndarray:
+        """How many ratings each user has: (n_users,) int64, 0 for cold ones."""
+        return np.bincount(self.users, minlength=self.n_users)
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """How many ratings each item has: (n_items,) int64, 0 for cold ones."""
+        return np.bincount(self.items, minlength=self.n_items)
+
+    @cached_property
     def by_user(self) -> Compressed:
         """The ratings as CSR: row u holds user u's items, sorted."""
         indptr = np.searchsorted(self.users, np.arange(self.n_users + 1)).astype(np.int64)

@@ -102,13 +102,11 @@ def fit(
     if held_out is not None:
         rows = {**rows, "used": len(ratings), "validation": len(held_out)}
     _require_memory(ratings, chosen.settings.get("k", 0), where.threads)
-    run = _Run(chosen, _Task(ratings, held_out, where), where, patience)
+    kept = None
     if checkpoint is not None:
-        marks = fingerprint(
-            chosen.name, {**chosen.settings, "patience": patience}, ratings=ratings, validation=held_out
-        )
-        run.checkpoint = Checkpoint(checkpoint, marks, resume)
-        run.load()
+        settings = {**chosen.settings, "patience": patience}
+        kept = Checkpoint(checkpoint, fingerprint(chosen.name, settings, ratings=ratings, validation=held_out), resume)
+    run = _Run(chosen, _Task(ratings, held_out, where), where, patience, kept)
     run.train(callback)
     return _model(run, rows, keep_seen)
 
@@ -186,16 +184,19 @@ def _errors(pairs: Pairs, values: np.ndarray, factors: Factors, scale: Scale, de
 class _Run:
     """One training run: its factors, its history, and the best epoch so far where validation tells."""
 
-    def __init__(self, solver: Solver, task: _Task, device: Device, patience: int | None) -> None:
+    def __init__(
+        self, solver: Solver, task: _Task, device: Device, patience: int | None, checkpoint: Checkpoint | None
+    ) -> None:
         self.solver, self.task, self.device, self.patience = solver, task, device, patience
+        self.checkpoint = checkpoint
         self.factors = device.put(solver.start(task.ratings))
         self.history: list[Epoch] = []
         self.best_epoch: int | None = None
         self.best_factors: Factors | None = None
-        self.checkpoint: Checkpoint | None = None
 
     def train(self, callback: Callable[[Epoch], object] | None) -> None:
-        """Run the epochs that remain."""
+        """Take up the state of the checkpoint, if it holds one, and run the epochs that remain."""
+        self._load()
         epochs = self.solver.run(self.task.ratings, self.factors, self.device, done=len(self.history))
         while not self._stops():
             began = time.perf_counter()
@@ -255,8 +256,7 @@ class _Run:
             arrays |= _named("best", self.device.get(self.best_factors)) if self.best_factors else {}
             self.checkpoint.save(arrays, self.history, self.best_epoch)
 
-    def load(self) -> None:
-        """Take up the state of the checkpoint, if it holds one."""
+    def _load(self) -> None:
         state = self.checkpoint.load() if self.checkpoint is not None else None
         if state is None:
             return
@@ -318,8 +318,8 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
         item_factors=factors.items.factors.copy(),
         user_bias=factors.users.bias * scale,
         item_bias=factors.items.bias * scale,
-        user_counts=np.diff(ratings.by_user.indptr).astype(np.int32),
-        item_counts=np.diff(ratings.by_item.indptr).astype(np.int32),
+        user_counts=ratings.user_counts.astype(np.int32),
+        item_counts=ratings.item_counts.astype(np.int32),
         mean=task.mean,
         scale=task.scale,
         rating_range=task.range,

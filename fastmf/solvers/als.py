@@ -66,7 +66,7 @@ class ALS(Regularised):
     def start(self, ratings: Ratings) -> Factors:
         """Draw the items' factors; the users' are solved before they are read, and start at zero."""
         rng = np.random.default_rng(self.seed)
-        items = draw(np.diff(ratings.by_item.indptr), self.k, INIT_SIGMA, rng)
+        items = draw(ratings.item_counts, self.k, INIT_SIGMA, rng)
         users = Side(np.zeros((ratings.n_users, self.k), np.float32), np.zeros(ratings.n_users, np.float32))
         return Factors(users, items, memory=(Side(items.factors.copy(), items.bias.copy()),))
 

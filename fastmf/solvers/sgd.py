@@ -92,13 +92,13 @@ class SGD(Regularised):
     def start(self, ratings: Ratings) -> Factors:
         """Draw both sides' factors."""
         rng = np.random.default_rng(self.seed)
-        users = draw(np.diff(ratings.by_user.indptr), self.k, INIT_SIGMA, rng)
-        return Factors(users, draw(np.diff(ratings.by_item.indptr), self.k, INIT_SIGMA, rng))
+        users = draw(ratings.user_counts, self.k, INIT_SIGMA, rng)
+        return Factors(users, draw(ratings.item_counts, self.k, INIT_SIGMA, rng))
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update by every rating once an epoch; there is nothing that could fail to solve, so yield 0."""
-        users = self._learner(factors.users, np.diff(ratings.by_user.indptr), device)
-        items = self._learner(factors.items, np.diff(ratings.by_item.indptr), device)
+        users = self._learner(factors.users, ratings.user_counts, device)
+        items = self._learner(factors.items, ratings.item_counts, device)
         if self.schedule == "blocked":
             triples, strata = blocks(ratings, self.bins or default_bins(len(ratings)))
             kernel = BLOCK_EPOCH
@@ -143,8 +143,8 @@ def blocks(ratings: Ratings, bins: int) -> tuple[Triples, list[np.ndarray]]:
     The ratings, stratum by stratum and block by block, and for each stratum the bounds of its blocks.
     """
     bins = min(bins, ratings.n_users, ratings.n_items)
-    user_bin = _deal(np.diff(ratings.by_user.indptr), bins)[ratings.users]
-    item_bin = _deal(np.diff(ratings.by_item.indptr), bins)[ratings.items]
+    user_bin = _deal(ratings.user_counts, bins)[ratings.users]
+    item_bin = _deal(ratings.item_counts, bins)[ratings.items]
     block = (item_bin - user_bin) % bins * bins + user_bin
     bounds, order = call(SORT_ROWS, resolve("cpu"), block, bins * bins)
     triples = Triples(ratings.users[order], ratings.items[order], ratings.values[order])
