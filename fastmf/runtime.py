@@ -1,14 +1,19 @@
-"""The one way to run a kernel: pick the device's version, take the lock, set the threads, cut the work into slices.
+"""The one way to run a kernel: pick the device's version and share its tasks out among threads.
 
-Numba's threading layers do not all bear two Python threads launching at once (workqueue aborts the process), nor a
-forked child launching after its parent has (omp is killed by a signal): one lock and one guard here keep both from
-happening. Python sees a Ctrl-C only between two calls into compiled code: hence the slices.
+The threads are Python's, and kernels run without the interpreter's lock: each thread takes a few tasks, runs them, and
+takes the next, so that none waits while there is work, and a Ctrl-C is heard between two takes. Numba's own threading
+layers would each add a hazard (workqueue aborts the process when two threads launch at once, omp kills a forked child
+and lets threads spin at barriers) and a second or two of compilation to every kernel.
+
+What has no tasks yet (sorts) does use them, under one lock and a guard against forks.
 """
 
+import functools
 import os
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numba
@@ -21,8 +26,8 @@ from fastmf.kernels import compress
 
 Kernel = Mapping[str, Callable[..., Any]]
 
-# Seconds of work between two looks at signals. A slice is never less than one task for each thread.
-SLICE_SECONDS = 0.25
+# Tasks that a thread takes at a time, at most: it looks at nothing else before they are done.
+MOST_TASKS = 8
 
 _lock = threading.RLock()
 _launched_in_parent = False
@@ -30,37 +35,58 @@ _has_launched = False
 
 
 def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any:
-    """Run a kernel over all its tasks, and add up what the tasks return.
+    """Run a kernel over all its tasks, on the device's threads, and add up what the tasks return.
 
     Parameters
     ----------
     kernel : a kernel table, device name to function; see :mod:`fastmf.kernels`.
-    tasks : (n_tasks + 1,) int64 bounds of the tasks. What is computed does not depend on how they are sliced.
+    tasks : (n_tasks + 1,) int64 bounds of the tasks. What is computed does not depend on who runs which.
     args : what the kernel takes after ``tasks``.
 
     Returns
     -------
     The sum, over the tasks in order, of the lines the kernel returns for them: a scalar or an array.
-
-    Raises
-    ------
-    DeviceUnavailableError
-        In a forked child whose parent has run a parallel kernel before the fork.
     """
     run = kernel[device.name]
-    results = []
-    n_tasks = len(tasks) - 1
-    step = max(1, 2 * device.threads)
+    threads = device.threads if device.name == "cpu" else 1
+    parts = deque(_parts(len(tasks) - 1, threads))
+    lines: dict[int, Any] = {}
+
+    def work() -> None:
+        try:
+            while parts:
+                try:
+                    start, stop = parts.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                lines[start] = run(tasks[start : stop + 1], *args)
+        except BaseException:  # a Ctrl-C: the others must not begin anything new
+            parts.clear()
+            raise
+
+    helpers = [_helpers().submit(work) for _ in range(min(threads, len(parts)) - 1)]
+    try:
+        work()
+    finally:
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
+    return np.concatenate([lines[start] for start in sorted(lines)]).sum(axis=0) if lines else 0
+
+
+def _parts(n_tasks: int, threads: int) -> Iterator[tuple[int, int]]:
+    """Cut tasks into runs to be taken one after another: of several at first, one by one at the end."""
     start = 0
-    with Guard(device):
-        while start < n_tasks:
-            stop = min(start + step, n_tasks)
-            began = time.perf_counter()
-            results.append(run(tasks[start : stop + 1], *args))
-            seconds = time.perf_counter() - began
-            step = max(device.threads, int((stop - start) * min(SLICE_SECONDS / max(seconds, 1e-6), 64)))
-            start = stop
-    return np.concatenate(results).sum(axis=0) if results else 0
+    while start < n_tasks:
+        stop = start + min(max((n_tasks - start) // (4 * threads), 1), MOST_TASKS)
+        yield start, stop
+        start = stop
+
+
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that wait for launches; started when first needed."""
+    return ThreadPoolExecutor(max_threads(), thread_name_prefix="fastmf")
 
 
 def call(kernel: Kernel, device: Device, *args: Any) -> Any:
@@ -103,6 +129,7 @@ class Guard:
 
 def _after_fork_in_child() -> None:
     global _lock, _launched_in_parent
+    _helpers.cache_clear()  # the parent's threads do not exist here
     _lock = threading.RLock()  # the parent's may be held by a thread that does not exist here
     _launched_in_parent = _has_launched
 

@@ -7,9 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
 
-JIT = dict(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+from fastmf.kernels.jit import jit
 
 
 class Pairs(NamedTuple):
@@ -55,7 +54,7 @@ def _predict_numpy(chunk, pairs, user_side, item_side, scale):
     return np.clip(estimate, np.float32(scale.low), np.float32(scale.high))
 
 
-@njit(**JIT)
+@jit
 def _predict(u, i, x, b, y, c, mean, low, high):
     estimate = mean
     if u >= 0:
@@ -75,17 +74,17 @@ def _predict(u, i, x, b, y, c, mean, low, high):
     return estimate
 
 
-@njit(**JIT, parallel=True)  # each pair is written once
+@jit
 def _estimate(tasks, users, items, x, b, y, c, mean, low, high, out):
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         for n in range(tasks[task], tasks[task + 1]):
             out[n] = _predict(users[n], items[n], x, b, y, c, mean, low, high)
 
 
-@njit(**JIT, parallel=True)  # reads only; one line of sums per task, added in order by the runtime
+@jit
 def _errors(tasks, users, items, values, x, b, y, c, mean, low, high):
     sums = np.empty((tasks.shape[0] - 1, 2), np.float64)
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         squared = np.float64(0)
         absolute = np.float64(0)
         for n in range(tasks[task], tasks[task + 1]):

@@ -14,9 +14,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-JIT = dict(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+from fastmf.kernels.jit import jit
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -57,26 +56,26 @@ def mix(x):
     return x ^ (x >> U31)
 
 
-_mix = njit(**JIT)(mix)
+_mix = jit(mix)
 
 
-@njit(**JIT)
+@jit
 def _key(seed, stream, row):
     return _mix(_mix(_mix(seed) + GOLDEN * (stream + U1)) + GOLDEN * (row + U1))
 
 
-@njit(**JIT)
+@jit
 def _bits(key, counter):
     return _mix(key + GOLDEN * (counter + U1))
 
 
-@njit(**JIT)
+@jit
 def _unit(bits):
     """Number in (0, 1] from 64 bits."""
     return np.float64((bits >> U11) + U1) * TO_UNIT
 
 
-@njit(**JIT)
+@jit
 def _normal(key, counter):
     """Standard normal number (Box and Muller 1958); it takes two of the stream's numbers."""
     radius = math.sqrt(-2.0 * math.log(_unit(_bits(key, U2 * counter))))
@@ -100,7 +99,7 @@ def normals_numpy(seed: np.uint64, stream: np.uint64, n: int) -> np.ndarray:
     return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
 
 
-@njit(**JIT)
+@jit
 def _alias_table(share, threshold, alias):
     n = share.shape[0]
     stacks = np.empty(n, np.int32)  # the small shares grow from the left, the large ones from the right
@@ -154,7 +153,7 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
         items[indptr[user] : indptr[user + 1]] = np.sort(np.concatenate([chosen, rest]))
 
 
-@njit(**JIT)
+@jit
 def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
     """Fill ``items[place:last]`` with the unseen items of the smallest keys; keys (n_items,) float64 is scratch."""
     key = _key(seed, KEYS, np.uint64(user))
@@ -167,7 +166,7 @@ def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
         items[place + j] = order[j]
 
 
-@njit(**JIT)
+@jit
 def _draw_items(tasks, indptr, popularity, seed, items):
     n_items = popularity.weights.shape[0]
     n_slots = np.uint64(n_items)
@@ -198,7 +197,7 @@ def draw_items_cpu(tasks, indptr, popularity, seed, items):
         _draw_items(tasks, indptr, popularity, seed, items)
 
 
-@njit(**JIT)
+@jit
 def _cover_items(indptr, items, n_ratings_of, seed):
     n = np.uint64(items.shape[0])
     key = _key(seed, COVER, np.uint64(0))
@@ -248,7 +247,7 @@ def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
         ratings[mine] = np.clip(np.floor(2.0 * exact + 0.5) / 2.0, 0.5, 5.0)
 
 
-@njit(**JIT)
+@jit
 def _rate_items(tasks, indptr, items, truth, seed, ratings):
     rank = truth.user_factors.shape[1]
     for user in range(tasks[0], tasks[-1]):

@@ -19,9 +19,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
 
-JIT = dict(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+from fastmf.kernels.jit import jit
 
 ROUNDS = 4
 
@@ -127,7 +126,7 @@ def _update_numpy(order, triples, users, items, step):
         x += dx
 
 
-@njit(**JIT)
+@jit
 def _mix(z):
     z += np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -135,7 +134,7 @@ def _mix(z):
     return z ^ (z >> np.uint64(31))
 
 
-@njit(**JIT)
+@jit
 def _shuffle(z, mask, half, key):
     for turn in range(ROUNDS):
         turn_key = _mix(key + np.uint64(turn))
@@ -144,7 +143,7 @@ def _shuffle(z, mask, half, key):
     return z
 
 
-@njit(**JIT)
+@jit
 def _update(u, i, r, x, b, x_rho, b_rho, y, c, y_rho, c_rho, lr, bias_lr, absolute):
     e = r - b[u] - c[i]
     for f in range(x.shape[1]):
@@ -163,7 +162,7 @@ def _update(u, i, r, x, b, x_rho, b_rho, y, c, y_rho, c_rho, lr, bias_lr, absolu
         y[i, f] = y_f + lr * (g * x_f - rho_i * y_f)
 
 
-@njit(**JIT)
+@jit
 def _run(first, last, base, n, triples, users, items, step, key):
     """Update by the ratings that stand at places first to last of the shuffle of the n ratings from ``base`` on."""
     all_users, all_items, values = triples
@@ -184,20 +183,20 @@ def _run(first, last, base, n, triples, users, items, step, key):
     return updates
 
 
-@njit(**JIT, parallel=True)  # the tasks of one launch share no user and no item
+@jit
 def _block_epoch(tasks, triples, users, items, step, key):
     updates = np.empty(tasks.shape[0] - 1, np.int64)
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         n = tasks[task + 1] - tasks[task]
         updates[task] = _run(0, 2 * n + 2, tasks[task], n, triples, users, items, step, key)
     return updates
 
 
-@njit(**JIT, parallel=True)  # races by design: threads may write the same row at once
+@jit
 def _hogwild_epoch(tasks, triples, users, items, step, key):
     updates = np.empty(tasks.shape[0] - 1, np.int64)
     n = triples.values.shape[0]
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         updates[task] = _run(tasks[task], tasks[task + 1], 0, n, triples, users, items, step, key)
     return updates
 

@@ -7,9 +7,8 @@ the same whatever the order of the work.
 from itertools import pairwise
 
 import numpy as np
-from numba import njit, prange
 
-JIT = dict(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+from fastmf.kernels.jit import jit
 
 
 def topn_numpy(tasks, user_side, item_side, seen, out_items, out_scores):
@@ -33,7 +32,7 @@ def topn_numpy(tasks, user_side, item_side, seen, out_items, out_scores):
     return np.array(written, np.int64)
 
 
-@njit(**JIT)
+@jit
 def _score_all(x, u, bias, y, c, scores):
     for i in range(y.shape[0]):
         dot = np.float32(0)
@@ -42,7 +41,7 @@ def _score_all(x, u, bias, y, c, scores):
         scores[i] = dot + (c[i] + bias)
 
 
-@njit(**JIT)
+@jit
 def _insert(items, scores, u, found, item, score):
     """Put one item into a list kept in order, of which ``found`` places are taken; return how many are now."""
     n = scores.shape[1]
@@ -56,12 +55,12 @@ def _insert(items, scores, u, found, item, score):
     return min(found + 1, n)
 
 
-@njit(**JIT, parallel=True)  # each user's list is written by one task
+@jit
 def _topn(tasks, x, b, y, c, seen_indptr, seen_indices, out_items, out_scores):
     n_tasks, n_items, n = tasks.shape[0] - 1, y.shape[0], out_items.shape[1]
     lowest = np.float32(-np.inf)
     written = np.zeros(n_tasks, np.int64)
-    for task in prange(n_tasks):
+    for task in range(n_tasks):
         scores = np.empty(n_items, np.float32)
         for u in range(tasks[task], tasks[task + 1]):
             _score_all(x, u, b[u], y, c, scores)

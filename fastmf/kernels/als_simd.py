@@ -1,0 +1,303 @@
+"""The ALS half-sweep in vectors: what :mod:`fastmf.kernels.als` defines, WIDTH rows solved at a time.
+
+1. Gram matrices, one row after another: the upper triangle of sum y y' in panels of two vectors of columns. A panel is
+   summed in passes over a block of the row's ratings that stays in the L1 cache; each pass holds a tile of the panel in
+   registers and reads the factors where they are. Above the diagonal tiles are rectangles; on it they are cut so that
+   little is computed twice. The first pass prefetches the rows of ratings to come.
+2. A border eliminates the bias: with s / sqrt(d) as one more row on top of the factor U, the Cholesky recursion itself
+   subtracts s s'/d from the matrix and s T/d from the right-hand side.
+3. WIDTH matrices are taken into lanes, one matrix a lane, and factored and solved at once: the upper triangle in blocks
+   of 4 x 4, left-looking (Golub and Van Loan, section 4.2).
+
+The lanes do not mix and a row's sums do not depend on its neighbours: any cut into tasks gives the same bits.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmf.kernels import simd
+from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE, accumulate, finish
+from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.simd import BLOCK
+
+PANEL = 2 * WIDTH
+# Rows of the tiles: 24 sums of 16 lanes, 12 of 8, which leaves registers for what is being multiplied.
+TOP, MIDDLE, SQUARE = 3 * WIDTH // 4, WIDTH // 4, WIDTH // 2
+
+CACHED = 1 << 11  # floats of a block of ratings' factors, which several passes read: a quarter of an L1 cache
+FEWEST = 32  # ratings of a block at least, or loading and storing the tiles would take longer than summing
+AHEAD = np.uint64(16)  # ratings between the prefetch of a row and its use
+LINE = 16  # floats in a cache line
+SURE = np.float32(1 / UNSURE)
+CHUNK = 1 << 7  # ratings of a long row that are summed in float32 before they are added up in float64
+
+
+class Batch(NamedTuple):
+    """The equations of WIDTH rows, one a slot, and room to solve them; kp is k up to a multiple of WIDTH.
+
+    rows (WIDTH,) int64; grams (WIDTH, kp * kp + LINE), the upper triangles, at a stride that keeps slots out of each
+    other's cache sets; sums, weighted (WIDTH, kp), sum y / sqrt(d) and sum t y; totals, roots (WIDTH,), sum t / sqrt(d)
+    and sqrt(d). In lanes: upper (1 + k4, k4, WIDTH), the border and U, and right (1 + k4, WIDTH), the right-hand side
+    and then x; growth (BLOCK, WIDTH), sums of diagonal element / pivot, large where the pivots are small.
+    """
+
+    rows: np.ndarray
+    grams: np.ndarray
+    sums: np.ndarray
+    weighted: np.ndarray
+    totals: np.ndarray
+    roots: np.ndarray
+    upper: np.ndarray
+    right: np.ndarray
+    growth: np.ndarray
+
+
+def _new_batch(k, kp):
+    k4 = -(-k // BLOCK) * BLOCK
+    shapes = ((WIDTH, kp * kp + LINE), (WIDTH, kp), (WIDTH, kp), WIDTH, WIDTH)
+    shapes += ((1 + k4, k4, WIDTH), (1 + k4, WIDTH), (BLOCK, WIDTH))
+    return Batch(np.zeros(WIDTH, np.int64), *(np.zeros(shape, np.float32) for shape in shapes))
+
+
+@jit
+def _add_top(first, last, fresh, indices, y, kp, column, gram, sums):
+    """Add to the first TOP rows of the panel at ``column``, and to its part of sum y; prefetch."""
+    tile, total = simd.zeros(TOP, 2), simd.zeros(1, 2)
+    if not fresh:
+        tile, total = simd.load(TOP, 2, gram, kp), simd.load(1, 2, sums, 0)
+    end = np.uint64(indices.shape[0] - 1)
+    for j in range(np.uint64(first), np.uint64(last)):
+        ahead = np.int64(indices[min(j + AHEAD, end)]) * kp + column
+        for line in range(0, PANEL, LINE):
+            simd.prefetch(y, ahead + line)
+        row = simd.pointer(y, np.int64(indices[j]) * kp + column)
+        tile = simd.add_outer(tile, row, row)
+        total = simd.add_scaled(total, np.float32(1), row)
+    simd.store(tile, gram, kp)
+    simd.store(total, sums, 0)
+
+
+@jit
+def _add_bottom(first, last, fresh, indices, values, y, c, kp, column, gram, weighted):
+    """Add to the other rows of the panel at ``column``, and to its part of sum t y; return sum t."""
+    middle, corner, scaled = simd.zeros(MIDDLE, 2), simd.zeros(WIDTH, 1), simd.zeros(1, 2)
+    middle_at, corner_at = simd.at(gram, TOP * kp), simd.at(gram, WIDTH * kp + WIDTH)
+    if not fresh:
+        middle, corner = simd.load(MIDDLE, 2, middle_at, kp), simd.load(WIDTH, 1, corner_at, kp)
+        scaled = simd.load(1, 2, weighted, 0)
+    total = np.float32(0)
+    for j in range(np.uint64(first), np.uint64(last)):
+        i = np.uint64(indices[j])
+        t = values[j] - c[i]
+        total += t
+        row = simd.pointer(y, np.int64(i) * kp + column)
+        middle = simd.add_outer(middle, simd.at(row, TOP), row)
+        corner = simd.add_outer(corner, simd.at(row, WIDTH), simd.at(row, WIDTH))
+        scaled = simd.add_scaled(scaled, t, row)
+    simd.store(middle, middle_at, kp)
+    simd.store(corner, corner_at, kp)
+    simd.store(scaled, weighted, 0)
+    return total
+
+
+@jit
+def _add_square(first, last, fresh, indices, y, kp, row_at, column, gram):
+    """Add to SQUARE rows above the diagonal part of the panel at ``column``."""
+    tile = simd.zeros(SQUARE, 2)
+    if not fresh:
+        tile = simd.load(SQUARE, 2, gram, kp)
+    for j in range(np.uint64(first), np.uint64(last)):
+        row = simd.pointer(y, np.int64(indices[j]) * kp)
+        tile = simd.add_outer(tile, simd.at(row, row_at), simd.at(row, column))
+    simd.store(tile, gram, kp)
+
+
+@jit
+def _add_half_panel(first, last, fresh, indices, values, y, c, kp, gram, sums, weighted):
+    """Add to the first WIDTH rows and columns, where an odd number of vectors leaves them; return sum t."""
+    tile, total, scaled = simd.zeros(WIDTH, 1), simd.zeros(1, 1), simd.zeros(1, 1)
+    if not fresh:
+        tile, total, scaled = simd.load(WIDTH, 1, gram, kp), simd.load(1, 1, sums, 0), simd.load(1, 1, weighted, 0)
+    end = np.uint64(indices.shape[0] - 1)
+    t_total = np.float32(0)
+    for j in range(np.uint64(first), np.uint64(last)):
+        simd.prefetch(y, np.int64(indices[min(j + AHEAD, end)]) * kp)
+        i = np.uint64(indices[j])
+        t = values[j] - c[i]
+        t_total += t
+        row = simd.pointer(y, np.int64(i) * kp)
+        tile = simd.add_outer(tile, row, row)
+        total = simd.add_scaled(total, np.float32(1), row)
+        scaled = simd.add_scaled(scaled, t, row)
+    simd.store(tile, gram, kp)
+    simd.store(total, sums, 0)
+    simd.store(scaled, weighted, 0)
+    return t_total
+
+
+@jit
+def _sum_row(first, last, indices, values, y, c, kp, gram, sums, weighted):
+    """Write the upper triangle of sum y y', sum y and sum t y over one row's entries; return sum t."""
+    n, total = last - first, np.float32(0)
+    n_blocks = (n - 1) // max(CACHED // kp, FEWEST) + 1
+    odd = kp % PANEL
+    for block in range(n_blocks):
+        start, stop = first + n * block // n_blocks, first + n * (block + 1) // n_blocks
+        fresh = block == 0
+        t = np.float32(0)
+        if odd:
+            t = _add_half_panel(start, stop, fresh, indices, values, y, c, kp, gram, sums, weighted)
+        for column in range(odd, kp, PANEL):
+            corner = simd.at(gram, column * kp + column)
+            _add_top(start, stop, fresh, indices, y, kp, column, corner, simd.at(sums, column))
+            t = _add_bottom(start, stop, fresh, indices, values, y, c, kp, column, corner, simd.at(weighted, column))
+            for row in range(0, column, SQUARE):
+                square = simd.at(gram, row * kp + column)
+                _add_square(start, stop, fresh, indices, y, kp, row, column, square)
+        total += t
+    return total
+
+
+@jit
+def _factor(batch, k4, kp):
+    """Factor the matrices of all lanes, solving for the right-hand side on the way."""
+    step, line = k4 * WIDTH, batch.grams.shape[1]
+    grams, weighted, sums = simd.pointer(batch.grams, 0), simd.pointer(batch.weighted, 0), simd.pointer(batch.sums, 0)
+    upper, right = simd.pointer(batch.upper, 0), simd.pointer(batch.right, 0)
+    growth = simd.zeros(BLOCK, 1)
+    for row in range(0, k4, BLOCK):
+        simd.store(simd.load_lanes(1, simd.at(sums, row), kp, 0), simd.at(upper, row * WIDTH), 0)
+    for row in range(0, k4, BLOCK):
+        above = simd.at(upper, row * WIDTH)
+        tile = simd.load_lanes(BLOCK, simd.at(grams, row * kp + row), line, kp)
+        x = simd.column(simd.load_lanes(1, simd.at(weighted, row), kp, 0))
+        before = simd.diagonal(tile)
+        for m in range(1 + row):
+            u = simd.at(above, m * step)
+            tile = simd.subtract_products(tile, u, u)
+            x = simd.subtract_products(x, u, simd.at(right, m * WIDTH))
+        tile = simd.factor(tile)
+        inverse = simd.diagonal(tile)
+        growth = simd.multiply_add(growth, simd.multiply_add(simd.zeros(BLOCK, 1), inverse, inverse), before)
+        simd.store(tile, simd.at(above, (1 + row) * step), step)
+        simd.store(simd.solve_lower(tile, x), simd.at(right, (1 + row) * WIDTH), WIDTH)
+        for column in range(row + BLOCK, k4, BLOCK):
+            beside = simd.at(upper, column * WIDTH)
+            other = simd.load_lanes(BLOCK, simd.at(grams, row * kp + column), line, kp)
+            for m in range(1 + row):
+                other = simd.subtract_products(other, simd.at(above, m * step), simd.at(beside, m * step))
+            simd.store(simd.solve_lower(tile, other), simd.at(beside, (1 + row) * step), step)
+    simd.store(growth, simd.pointer(batch.growth, 0), WIDTH)
+
+
+@jit
+def _substitute_back(batch, k4):
+    """Solve U x = right, in place."""
+    step = k4 * WIDTH
+    upper, right = simd.pointer(batch.upper, step), simd.pointer(batch.right, WIDTH)
+    for row in range(k4 - BLOCK, -1, -BLOCK):
+        here = simd.at(right, row * WIDTH)
+        u = simd.load(BLOCK, BLOCK, simd.at(upper, row * step + row * WIDTH), step)
+        x = simd.solve_upper(u, simd.load(BLOCK, 1, here, WIDTH))
+        simd.store(x, here, WIDTH)
+        for above in range(0, row, BLOCK):
+            there = simd.at(right, above * WIDTH)
+            u = simd.load(BLOCK, BLOCK, simd.at(upper, above * step + row * WIDTH), step)
+            simd.store(simd.subtract_dots(simd.load(BLOCK, 1, there, WIDTH), u, x), there, WIDTH)
+
+
+@jit
+def _fill(batch, slot, row, entries, other, k, penalty):
+    """Set up the equations of a row in a slot of the batch."""
+    y, first, last = other.factors, entries.indptr[row], entries.indptr[row + 1]
+    kp, n = y.shape[1], np.float32(last - first)
+    gram = simd.pointer(batch.grams, slot * batch.grams.shape[1])
+    sums, weighted = simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
+    total = _sum_row(first, last, entries.indices, entries.values, y, other.bias, kp, gram, sums, weighted)
+    root = np.sqrt(n + np.float32(penalty.bias_reg))
+    rho = np.float32(penalty.reg) * n + np.float32(penalty.reg0)
+    for a in range(k):
+        batch.grams[slot, a * kp + a] += rho
+        batch.sums[slot, a] /= root
+    for a in range(k, batch.upper.shape[1]):  # what fills up the last block of 4: x = 0
+        batch.grams[slot, a * kp + a] = 1
+    batch.totals[slot], batch.roots[slot], batch.rows[slot] = total / root, root, row
+    batch.right[0, slot] = total / root
+
+
+@jit
+def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
+    """Solve the first slots; note the rows whose pivots are too small for float32, and return how many are noted."""
+    x, k = side.factors, side.factors.shape[1]
+    _factor(batch, batch.upper.shape[1], kp)
+    _substitute_back(batch, batch.upper.shape[1])
+    for slot in range(filled):
+        row, growth, dot = batch.rows[slot], np.float32(0), np.float32(0)
+        for n in range(BLOCK):
+            growth += batch.growth[n, slot]
+        if not growth < SURE:  # NaN too
+            unsolved[n_unsolved] = row
+            n_unsolved += 1
+            continue
+        for a in range(k):
+            x_a = batch.right[1 + a, slot]
+            x[row, a] = x_a
+            dot += batch.sums[slot, a] * x_a
+        side.bias[row] = (batch.totals[slot] - dot) / batch.roots[slot]
+    return n_unsolved
+
+
+@jit
+def _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved):
+    """Solve the rows from start to stop; note those that float32 cannot do, and return how many are noted."""
+    k, kp, filled, n_unsolved = side.factors.shape[1], other.factors.shape[1], np.int64(0), np.int64(0)
+    for row in range(start, stop):
+        n = entries.indptr[row + 1] - entries.indptr[row]
+        if n > LONG:
+            unsolved[n_unsolved] = row
+            n_unsolved += 1
+        elif n > 0:
+            _fill(batch, filled, row, entries, other, k, penalty)
+            filled += 1
+        if filled == WIDTH or row == stop - 1:
+            n_unsolved = _solve_batch(batch, filled, kp, side, unsolved, n_unsolved)
+            filled = 0
+    return n_unsolved
+
+
+@jit
+def _sum_long(first, last, entries, other, batch, gram, v, s):
+    """Add up a long row's sums, chunk by chunk in float32 and the chunks in float64; return sum t."""
+    y, k, kp, total = other.factors, v.shape[0], other.factors.shape[1], np.float64(0)
+    chunk, sums, weighted = simd.pointer(batch.grams, 0), simd.pointer(batch.sums, 0), simd.pointer(batch.weighted, 0)
+    for start in range(first, last, CHUNK):
+        stop = min(start + CHUNK, last)
+        total += _sum_row(start, stop, entries.indices, entries.values, y, other.bias, kp, chunk, sums, weighted)
+        for a in range(k):
+            v[a] += batch.weighted[0, a]
+            s[a] += batch.sums[0, a]
+            for column in range(a, k):
+                gram[column, a] += batch.grams[0, a * kp + column]
+    return total
+
+
+def half_sweep(tasks, entries, side, other, penalty):
+    """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
+    k, start, stop = side.factors.shape[1], tasks[0], tasks[-1]
+    batch = _new_batch(k, other.factors.shape[1])
+    unsolved = np.empty(stop - start, np.int64)
+    unsolved = unsolved[: _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved)]
+    failed = [row for row in unsolved if not _solve_exactly(row, entries, side, other, penalty, batch)]
+    return np.histogram(failed, tasks)[0]
+
+
+def _solve_exactly(row, entries, side, other, penalty, batch):
+    """Solve a row in float64, which few need; return whether it has a solution."""
+    k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
+    gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+    if last - first > LONG:
+        total = _sum_long(first, last, entries, other, batch, gram, v, s)
+    else:
+        total = accumulate(first, last, entries.indices, entries.values, other.factors, other.bias, gram, v, s)
+    return finish(row, last - first, total, side, penalty, gram, v, s, SINGULAR)

@@ -1,0 +1,105 @@
+"""How kernels are compiled and cached: one decorator, one set of flags, one folder a version of the kernels.
+
+Numba's own cache looks at the file a function stands in and at no other, so a change in :mod:`fastmf.kernels.simd` or
+in another kernel would go unseen. Here the folder's name is a digest of all kernel files and of the width of the
+vectors: a change in any of them compiles everything anew, and two versions never share a folder.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import numba
+from llvmlite import binding
+from numba import config
+from numba.core import caching
+
+# Vectorises as fully as fastmath=True, and isnan keeps working, so that divergence stays visible.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
+# Lanes of a float32 vector, by the best there is. NEON's registers hold 4, but there are 32 of them: two make one
+# vector.
+WIDTHS = {"avx512f": 16, "avx2": 8, "neon": 8, "sse2": 4}
+
+
+def host_width():
+    """Choose the lanes of a float32 vector for the machine that kernels are compiled for; 0 for no vectors.
+
+    FASTMF_VECTOR_WIDTH (0, 4, 8 or 16) forces a width: narrower than the machine's for a test, never needed otherwise.
+    """
+    if config.DISABLE_JIT:
+        return 0
+    forced = os.environ.get("FASTMF_VECTOR_WIDTH")
+    if forced is not None:
+        return int(forced)
+    features = _features()
+    return next((width for name, width in WIDTHS.items() if name in features), 0)
+
+
+def _features():
+    """Name what the machine that numba compiles for can do."""
+    if config.CPU_FEATURES is not None:
+        return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return {"neon"}
+    return {name for name, there in binding.get_host_cpu_features().items() if there}
+
+
+WIDTH = host_width()
+
+
+def _digest():
+    digest = hashlib.sha256(str(WIDTH).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class _Locator(caching.UserWideCacheLocator):
+    """One folder for all kernels of this version: under NUMBA_CACHE_DIR, else in the user's cache."""
+
+    digest = _digest()
+
+    def __init__(self, py_func, py_file):
+        super().__init__(py_func, py_file)
+        root = Path(config.CACHE_DIR) if config.CACHE_DIR else Path(self._cache_path).parent
+        self._cache_path = os.fspath(root / f"fastmf-{self.digest}")
+
+    def get_source_stamp(self):
+        return self.digest
+
+    def get_disambiguator(self):
+        return str(self._lineno)
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(caching.FunctionCache):
+    """A cache that heals itself: what cannot be read is compiled again, what cannot be written is not kept."""
+
+    _impl_class = _CacheImpl
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a damaged file fails in as many ways as there are bytes
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except Exception:
+            return
+
+
+def jit(function):
+    """Compile a function of a kernel: without the interpreter's lock, cached on disk, division by zero as in NumPy."""
+    compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH)
+    if not config.DISABLE_JIT:
+        with contextlib.suppress(RuntimeError):  # no folder can be written: compiled anew in every process
+            compiled._cache = _Cache(function)
+    return compiled

@@ -1,0 +1,169 @@
+"""The vector layer on its own, against NumPy; how the width is chosen, and that every width gives right kernels."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastmf.kernels import jit
+from fastmf.kernels.jit import WIDTH
+from fastmf.kernels.jit import jit as compiled
+
+pytestmark = pytest.mark.skipif(not WIDTH, reason="there are no vectors here: an unknown machine, or no JIT")
+
+if WIDTH:
+    from fastmf.kernels import simd
+
+W, B = WIDTH, 4
+TWICE = 2 * WIDTH
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_load_and_store_keep_rows_apart():
+    @compiled
+    def run(a, out, step):
+        simd.store(simd.load(3, 2, simd.pointer(a, 5), step), simd.at(simd.pointer(out, 0), 1), TWICE)
+
+    a, out = numbers(7 * W + 5), np.zeros(6 * W + 2, np.float32)
+    run(a, out, 2 * W + 1)
+    expected = np.concatenate([a[5 + r * (2 * W + 1) :][: 2 * W] for r in range(3)])
+    np.testing.assert_array_equal(out, np.concatenate(([0], expected, [0])))
+
+
+def test_zeros():
+    @compiled
+    def run(out):
+        simd.store(simd.zeros(2, 1), simd.pointer(out, 0), WIDTH)
+
+    out = numbers(3, W)
+    last = out[2].copy()
+    run(out)
+    assert not out[:2].any()
+    np.testing.assert_array_equal(out[2], last)
+
+
+def test_add_outer_and_add_scaled():
+    @compiled
+    def run(a, b, out, scale):
+        tile = simd.load(3, 2, simd.pointer(out, 0), TWICE)
+        tile = simd.add_outer(tile, simd.at(simd.pointer(a, 0), 1), simd.pointer(b, 2))
+        simd.store(tile, simd.pointer(out, 0), TWICE)
+        row = simd.add_scaled(simd.load(1, 2, simd.pointer(out, 0), 0), scale, simd.pointer(b, 2))
+        simd.store(row, simd.pointer(out, 0), 0)
+
+    a, b, out = numbers(4), numbers(2 * W + 2, seed=1), numbers(3, 2 * W, seed=2)
+    expected = out + np.outer(a[1:], b[2:])
+    expected[0] += np.float32(0.5) * b[2:]
+    run(a, b, out, np.float32(0.5))
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_multiply_add():
+    @compiled
+    def run(a, b, out):
+        total = simd.multiply_add(simd.load(2, 1, simd.pointer(out, 0), WIDTH), tile(a), tile(b))
+        simd.store(total, simd.pointer(out, 0), WIDTH)
+
+    @compiled
+    def tile(a):
+        return simd.load(2, 1, simd.pointer(a, 0), WIDTH)
+
+    a, b, out = (numbers(2, W, seed=n) for n in range(3))
+    expected = out + a * b
+    run(a, b, out)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_load_lanes_transposes():
+    @compiled
+    def run(a, out, step, row_step):
+        simd.store(simd.load_lanes(2, simd.pointer(a, 1), step, row_step), simd.pointer(out, 0), 4 * WIDTH)
+
+    a = np.arange(W * 19 + 12, dtype=np.float32)
+    out = np.empty((2, B, W), np.float32)
+    run(a, out, 19, 7)
+    expected = [[[a[1 + lane * 19 + row * 7 + c] for lane in range(W)] for c in range(B)] for row in range(2)]
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("columns", [1, 4])
+def test_subtract_products(columns):
+    @compiled
+    def run_4(a, b, out):
+        tile = simd.subtract_products(
+            simd.load(B, B, simd.pointer(out, 0), B * WIDTH), simd.pointer(a, 0), simd.pointer(b, 0)
+        )
+        simd.store(tile, simd.pointer(out, 0), B * WIDTH)
+
+    @compiled
+    def run_1(a, b, out):
+        tile = simd.subtract_products(
+            simd.load(B, 1, simd.pointer(out, 0), WIDTH), simd.pointer(a, 0), simd.pointer(b, 0)
+        )
+        simd.store(tile, simd.pointer(out, 0), WIDTH)
+
+    a, b, out = numbers(B, W), numbers(columns, W, seed=1), numbers(B, columns, W, seed=2)
+    expected = out - a[:, None] * b[None]
+    (run_1 if columns == 1 else run_4)(a, b, out)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_small_systems_are_factored_and_solved_in_every_lane():
+    @compiled
+    def run(a, right, u, x, rest):
+        matrix = simd.factor(simd.load(B, B, simd.pointer(a, 0), B * WIDTH))
+        simd.store(matrix, simd.pointer(u, 0), B * WIDTH)
+        row = simd.load(1, B, simd.pointer(right, 0), 0)
+        half = simd.solve_lower(matrix, simd.column(row))
+        simd.store(simd.solve_upper(matrix, half), simd.pointer(x, 0), WIDTH)
+        left = simd.subtract_dots(
+            simd.column(row), simd.load(B, B, simd.pointer(a, 0), B * WIDTH), simd.solve_upper(matrix, half)
+        )
+        simd.store(left, simd.pointer(rest, 0), WIDTH)
+        simd.store(simd.diagonal(matrix), simd.pointer(right, 0), WIDTH)
+
+    roots = numbers(W, B, 6)
+    a = roots @ roots.transpose(0, 2, 1)
+    right = numbers(W, B, seed=1)
+    u, x, rest = np.empty((B, B, W), np.float32), np.empty((B, W), np.float32), np.empty((B, W), np.float32)
+    kept = right.T.copy()
+    run(a.transpose(1, 2, 0).copy(), kept, u, x, rest)
+    upper = np.linalg.cholesky(a.astype(np.float64)).transpose(0, 2, 1)
+    rows, columns = np.triu_indices(B, 1)
+    np.testing.assert_allclose(u[rows, columns].T, upper[:, rows, columns], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(1 / kept, np.diagonal(upper, axis1=1, axis2=2).T, rtol=1e-3)
+    np.testing.assert_allclose(
+        x.T, np.linalg.solve(a.astype(np.float64), right[..., None])[..., 0], rtol=2e-2, atol=1e-3
+    )
+    np.testing.assert_allclose(rest, 0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("features", "width"),
+    [("+avx512f,+avx2,+sse2", 16), ("+avx2,-avx512f,+sse2", 8), ("+neon", 8), ("+sse2", 4), ("", 0), ("+sse", 0)],
+)
+def test_the_width_follows_what_numba_compiles_for(monkeypatch, features, width):
+    monkeypatch.delenv("FASTMF_VECTOR_WIDTH", raising=False)
+    monkeypatch.setattr(jit.config, "CPU_FEATURES", features)
+    assert jit.host_width() == width
+
+
+KERNELS = [f"tests/kernels/test_{name}.py" for name in ("als", "sgd", "topn", "residual", "simd")]
+HOSTS = {f"{width} lanes": {"FASTMF_VECTOR_WIDTH": f"{width}"} for width in (4, 8, 16) if width != WIDTH}
+HOSTS["an unknown machine"] = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}  # no vectors: plain Numba
+
+
+@pytest.mark.skipif("FASTMF_VECTOR_WIDTH" in os.environ, reason="the width is forced already")
+@pytest.mark.parametrize("host", HOSTS)
+def test_all_kernels_are_right_on(host):
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *KERNELS]
+    command += ["--deselect", "tests/kernels/test_simd.py::test_all_kernels_are_right_on"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, env=os.environ | HOSTS[host], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
