@@ -280,10 +280,10 @@ def _copy(factors: Factors) -> Factors:
 def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
     """Give every array of the factors a name."""
     sides = {"users": factors.users, "items": factors.items}
-    sides |= {f"memory{place}": side for place, side in enumerate(factors.memory)}
-    return {
+    arrays = {
         f"{prefix}.{name}.{field}": array for name, side in sides.items() for field, array in side._asdict().items()
     }
+    return arrays | {f"{prefix}.memory{place}": array for place, array in enumerate(factors.memory)}
 
 
 def _fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:

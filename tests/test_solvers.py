@@ -14,9 +14,11 @@ import pytest
 import fastmf
 from fastmf import ALS, SGD, ParameterError, Ratings
 from fastmf.device import Device
+from fastmf.kernels.sgd import Step
+from fastmf.runtime import launch
 from fastmf.solvers import SOLVERS, Solver, make
 from fastmf.solvers import sgd as sgd_module
-from fastmf.solvers.sgd import blocks
+from fastmf.solvers.sgd import cut, dealt
 
 DEVICES = ("cpu", "numpy")
 # Every solver as it is, and its other ways of working; hogwild gives the same bits on one thread only.
@@ -26,6 +28,7 @@ VARIANTS = {
     "als without momentum": ("als", {"momentum": 0.0}),
     "sgd absolute": ("sgd", {"loss": "absolute"}),
     "sgd one bin": ("sgd", {"bins": 1}),
+    "sgd adaptive": ("sgd", {"adaptive": True, "decay": 1.0}),
 }
 HOGWILD = {"sgd hogwild": ("sgd", {"schedule": "hogwild"})}
 
@@ -224,6 +227,7 @@ BAD = {
     "loss": ["huber", None],
     "schedule": ["", "hogwild "],
     "bins": [0, -1, 2.5, True],
+    "adaptive": [1, "yes"],
 }
 
 
@@ -356,14 +360,21 @@ def test_sgd_lowers_its_loss(loss, rows):
 
 def test_sgd_steps_by_lr_times_decay(monkeypatch, rows):
     steps = []
-    monkeypatch.setattr(sgd_module, "launch", lambda kernel, device, tasks, *args: steps.append(args[-1]))
-    ran(SGD(epochs=3, lr=0.08, decay=0.5, bins=1, seed=7), standardised(rows))
-    assert [step.lr for step in steps] == [step.bias_lr for step in steps] == [0.08, 0.04, 0.02]
+
+    def launched(kernel, device, tasks, *args):
+        if isinstance(args[-1], Step):
+            steps.append(args[-1])
+        return launch(kernel, device, tasks, *args)
+
+    monkeypatch.setattr(sgd_module, "launch", launched)
+    ran(SGD(epochs=3, lr=0.08, decay=0.5, bins=1, seed=7, k=5), standardised(rows))
+    assert [step.lr for step in steps] == [0.08, 0.04, 0.02]
+    assert {(step.k, step.biases, step.adaptive, step.absolute) for step in steps} == {(5, True, False, False)}
     assert [step.epoch for step in steps] == [0, 1, 2]
     assert {step.seed for step in steps} == {7}
     steps.clear()
-    ran(SGD(epochs=1, biases=False, bins=1, loss="absolute"), standardised(rows))
-    assert (steps[0].bias_lr, steps[0].absolute) == (0.0, True)
+    ran(SGD(epochs=1, biases=False, bins=1, loss="absolute", adaptive=True), standardised(rows))
+    assert (steps[0].biases, steps[0].adaptive, steps[0].absolute) == (False, True, True)
 
 
 def test_hogwild_on_two_threads_comes_as_near(rows):
@@ -379,15 +390,20 @@ def skewed():
     return Ratings.from_arrays(users, items, np.arange(len(users), dtype=np.float32))
 
 
-@pytest.mark.parametrize("bins", [1, 2, 3, 8, 25, 1000])
-def test_blocks_hold_every_rating_once_and_a_stratum_shares_no_row(bins):
+@devices
+@pytest.mark.parametrize("bins", [1, 2, 3, 8, 25])
+def test_blocks_hold_every_rating_once_and_a_stratum_shares_no_row(bins, device):
     ratings = skewed()
-    triples, strata = blocks(ratings, bins)
-    assert len(strata) == min(bins, ratings.n_items)
+    grid = cut(ratings, bins)
+    triples, strata = dealt(ratings, grid, 0, Device(name=device, threads=2))
+    assert len(strata) == bins
     order = triples.values.astype(int)  # the ratings are their own numbers
     assert sorted(order) == list(range(len(ratings)))
-    np.testing.assert_array_equal(triples.users, ratings.users[order])
-    np.testing.assert_array_equal(triples.items, ratings.items[order])
+    np.testing.assert_array_equal(triples.users, grid.user_rows[ratings.users[order]])
+    np.testing.assert_array_equal(triples.items, grid.item_rows[ratings.items[order]])
+    for rows, of_bin in ((grid.user_rows, grid.user_bins), (grid.item_rows, grid.item_bins)):
+        assert sorted(rows) == list(range(len(rows)))
+        assert np.all(np.diff(of_bin[np.argsort(rows)]) >= 0)  # the rows of a bin lie together
     bounds = np.concatenate([strata[0][:1], *(tasks[1:] for tasks in strata)])
     assert (bounds[0], bounds[-1]) == (0, len(ratings))
     assert all(before[-1] == after[0] for before, after in pairwise(strata))
@@ -401,7 +417,8 @@ def test_bins_hold_as_many_ratings():
     # a user with c ratings for every c of 1 to 16, and so with the items: dealt there and back, 8 bins have 17 each
     pairs = np.argwhere(np.tri(16, dtype=bool))
     order = np.random.default_rng(0).permutation(16)
-    _, strata = blocks(Ratings.from_arrays(*order[pairs].T, np.ones(len(pairs))), 8)
+    ratings = Ratings.from_arrays(*order[pairs].T, np.ones(len(pairs)))
+    _, strata = dealt(ratings, cut(ratings, 8), 0, Device(name="cpu", threads=2))
     sizes = np.array([np.diff(tasks) for tasks in strata])  # stratum s holds the blocks (b, b + s mod 8)
     assert sizes.sum(axis=0).tolist() == [17] * 8
     assert sum(np.roll(sizes[s], s) for s in range(8)).tolist() == [17] * 8

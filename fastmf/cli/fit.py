@@ -23,6 +23,7 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.option("--decay", type=float, help="sgd: factor of the step from epoch to epoch.  [default: 0.93]")
 @click.option("--loss", type=click.Choice(["squared", "absolute"]), help="sgd: the loss.  [default: squared]")
 @click.option("--schedule", type=click.Choice(["blocked", "hogwild"]), help="sgd: the schedule.  [default: blocked]")
+@click.option("--adaptive", is_flag=True, default=None, help="sgd: a step for each row, by its gradients so far.")
 @click.option("--no-biases", is_flag=True, help="Fit factors only, without user and item biases.")
 @click.option("--validation", metavar="FILE|FRACTION", help="Ratings to watch, or a fraction to hold out for it.")
 @click.option("--patience", type=int, help="Stop after this many epochs without a better validation.")

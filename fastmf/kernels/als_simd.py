@@ -18,7 +18,7 @@ import numpy as np
 
 from fastmf.kernels import simd
 from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE, accumulate, finish
-from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.jit import LINE, WIDTH, jit
 from fastmf.kernels.simd import BLOCK
 
 PANEL = 2 * WIDTH
@@ -28,7 +28,6 @@ TOP, MIDDLE, SQUARE = 3 * WIDTH // 4, WIDTH // 4, WIDTH // 2
 CACHED = 1 << 11  # floats of a block of ratings' factors, which several passes read: a quarter of an L1 cache
 FEWEST = 32  # ratings of a block at least, or loading and storing the tiles would take longer than summing
 AHEAD = np.uint64(16)  # ratings between the prefetch of a row and its use
-LINE = 16  # floats in a cache line
 SURE = np.float32(1 / UNSURE)
 CHUNK = 1 << 7  # ratings of a long row that are summed in float32 before they are added up in float64
 
@@ -69,8 +68,7 @@ def _add_top(first, last, fresh, indices, y, kp, column, gram, sums):
     end = np.uint64(indices.shape[0] - 1)
     for j in range(np.uint64(first), np.uint64(last)):
         ahead = np.int64(indices[min(j + AHEAD, end)]) * kp + column
-        for line in range(0, PANEL, LINE):
-            simd.prefetch(y, ahead + line)
+        simd.prefetch(2, y, ahead)
         row = simd.pointer(y, np.int64(indices[j]) * kp + column)
         tile = simd.add_outer(tile, row, row)
         total = simd.add_scaled(total, np.float32(1), row)
@@ -122,7 +120,7 @@ def _add_half_panel(first, last, fresh, indices, values, y, c, kp, gram, sums, w
     end = np.uint64(indices.shape[0] - 1)
     t_total = np.float32(0)
     for j in range(np.uint64(first), np.uint64(last)):
-        simd.prefetch(y, np.int64(indices[min(j + AHEAD, end)]) * kp)
+        simd.prefetch(1, y, np.int64(indices[min(j + AHEAD, end)]) * kp)
         i = np.uint64(indices[j])
         t = values[j] - c[i]
         t_total += t

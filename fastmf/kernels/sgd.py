@@ -5,14 +5,17 @@ rho = reg + reg0 / n (the biases likewise: bias_reg / n), half the gradient of t
 
     x += lr (e y - rho_u x)      y += lr (e x - rho_i y)      b += lr (e - bias_rho_u b)      c += lr (e - bias_rho_i c)
 
-and the absolute error puts sign(e) / 2 in the place of e. Two schedules, one update:
+and the absolute error puts sign(e) / 2 in the place of e. The adaptive step divides lr by sqrt(G) for each row, with G
+= 1 + the sum of the mean squares of the row's earlier gradients (Chin et al. 2015, section 3). Two schedules, one
+update:
 
-* blocks: a task is a block of ratings, shuffled within; the caller hands over blocks that share no user and no item;
-* hogwild (Niu et al. 2011): a task is a stretch of one shuffle of all ratings; threads may race for a row, and a lost
+* blocks: a task is a block of ratings; the caller hands over blocks that share no user and no item;
+* hogwild (Niu et al. 2011): a task is a stretch of one block of all ratings; threads may race for a row, and a lost
   update is noise.
 
-A shuffle is a function of (seed, epoch, block) that says where each position goes: nothing is stored, nothing is
-drawn in sequence, and any epoch can be repeated alone.
+Ratings are dealt to blocks in random order once; every epoch goes through the runs of RUN ratings of a block in an
+order of its own. Either order is a function of a seed: nothing is drawn in sequence, and any epoch can be repeated
+alone.
 """
 
 from itertools import pairwise
@@ -20,9 +23,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.jit import WIDTH, aligned, jit
+from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
+
+if WIDTH:
+    from fastmf.kernels.sgd_simd import update
+else:
+    from fastmf.kernels.sgd_plain import update
 
 ROUNDS = 4
+RUN = 64  # ratings that are visited in a row: what follows is known to the prefetches
 
 
 class Triples(NamedTuple):
@@ -34,22 +44,31 @@ class Triples(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """One side and the weights of its penalty: factors (n, k), bias (n,), rho (n,) and bias_rho (n,), all float32."""
+    """One side: factors (n, k), k a multiple of WIDTH, and terms (n, 4), all float32.
+
+    The terms of a row lie in one cache line: its bias, rho, bias_rho, and the G of the adaptive step.
+    """
 
     factors: np.ndarray
-    bias: np.ndarray
-    rho: np.ndarray
-    bias_rho: np.ndarray
+    terms: np.ndarray
 
 
 class Step(NamedTuple):
-    """How to move: lr, the lr of the biases (0 keeps them), whether the loss is absolute, and what keys the shuffle."""
+    """How to move: lr; whether biases move, lr adapts to each row, the loss is absolute; k; what keys the shuffle."""
 
     lr: float
-    bias_lr: float
+    biases: bool
+    adaptive: bool
     absolute: bool
+    k: int
     seed: int
     epoch: int
+
+
+def new_learner(n, k):
+    """Make a learner of n rows of zeros: k is filled up to whole vectors, rows begin at cache lines."""
+    width = max(WIDTH, 1)
+    return Learner(aligned(n, -(-k // width) * width), aligned(n, 4))
 
 
 def positions(n):
@@ -57,26 +76,28 @@ def positions(n):
     return 1 << max(int(n - 1).bit_length(), 1)
 
 
-def shuffle_numpy(places, n, step, block):
-    """Say which of range(n) stands at each of ``places``, leaving out the places that hold none.
+def shuffle_numpy(places, n, seed, epoch, block):
+    """Say which of range(n) stands at each of ``places``; results of n and above stand for nothing.
 
     On the integers below a power of two, adding a key, multiplying by an odd number and folding the high half of the
-    bits into the low half are bijections, and so are rounds of them; results of n and above are left out. Over
-    all ``range(positions(n))`` the result is a permutation of range(n).
+    bits into the low half are bijections, and so are rounds of them: over all ``range(positions(n))`` the results
+    below n are a permutation of range(n).
     """
     mask = np.uint64(positions(n) - 1)
     half = np.uint64((int(mask).bit_length() + 1) // 2)
-    z = places.astype(np.uint64)
+    z = np.asarray(places).astype(np.uint64)
     with np.errstate(over="ignore"):
         for turn in range(ROUNDS):
-            key = _mix_numpy(_epoch_key(step) + np.uint64(block * ROUNDS + turn))
+            key = _mix_numpy(epoch_key(seed, epoch) + np.uint64(block * ROUNDS + turn))
             z = ((z + key) * (key | np.uint64(1))) & mask
             z ^= z >> half
-    return z[z < np.uint64(n)].astype(np.int64)
+    return z.astype(np.int64)
 
 
-def _epoch_key(step):
-    return _mix_numpy(_mix_numpy(np.uint64(step.seed)) + np.uint64(step.epoch))
+def epoch_key(seed, epoch):
+    """Key the shuffles of an epoch: the epoch before the first, -1, keys the order that ratings are dealt in."""
+    with np.errstate(over="ignore"):
+        return _mix_numpy(_mix_numpy(np.uint64(seed)) + np.uint64(epoch % 2**64))
 
 
 def _mix_numpy(z):
@@ -94,36 +115,46 @@ def block_epoch_numpy(tasks, triples, users, items, step):
     Returns (n_tasks,) int64: the updates of each task.
     """
     for start, stop in pairwise(tasks):
-        order = shuffle_numpy(np.arange(positions(stop - start)), stop - start, step, start)
-        _update_numpy(start + order, triples, users, items, step)
+        n_runs = -(-(stop - start) // RUN)
+        _visit_numpy(np.arange(positions(n_runs)), start, stop, start, triples, users, items, step)
     return np.diff(tasks)
 
 
 def hogwild_epoch_numpy(tasks, triples, users, items, step):
-    """Update both sides in place by every rating; ``tasks`` bound stretches of ``range(positions(n))``.
+    """Update both sides in place by every rating; ``tasks`` bound stretches of ``range(positions(runs of RUN))``.
 
     Returns (n_tasks,) int64: the updates of each task.
     """
-    updates = []
-    for start, stop in pairwise(tasks):
-        order = shuffle_numpy(np.arange(start, stop), len(triples.values), step, 0)
-        _update_numpy(order, triples, users, items, step)
-        updates.append(len(order))
-    return np.array(updates, np.int64)
+    stretches = [np.arange(start, stop) for start, stop in pairwise(tasks)]
+    n = len(triples.values)
+    return np.array([_visit_numpy(places, 0, n, 0, triples, users, items, step) for places in stretches], np.int64)
 
 
-def _update_numpy(order, triples, users, items, step):
-    lr, bias_lr = np.float32(step.lr), np.float32(step.bias_lr)
-    for n in order:
-        u, i = triples.users[n], triples.items[n]
-        x, y = users.factors[u], items.factors[i]
-        e = triples.values[n] - users.bias[u] - items.bias[i] - x @ y
-        g = np.sign(e) * np.float32(0.5) if step.absolute else e
-        users.bias[u] += bias_lr * (g - users.bias_rho[u] * users.bias[u])
-        items.bias[i] += bias_lr * (g - items.bias_rho[i] * items.bias[i])
-        dx = lr * (g * y - users.rho[u] * x)
-        y += lr * (g * x - items.rho[i] * y)
-        x += dx
+def _visit_numpy(places, start, stop, block, triples, users, items, step):
+    """Update by the runs of a block that stand at some places; return how many ratings they hold."""
+    n_runs, updates = -(-(stop - start) // RUN), 0
+    for run in shuffle_numpy(places, n_runs, step.seed, step.epoch, block):
+        if run < n_runs:
+            first, last = start + run * RUN, min(start + (run + 1) * RUN, stop)
+            for n in range(first, last):
+                _update_numpy(triples.users[n], triples.items[n], triples.values[n], users, items, step)
+            updates += last - first
+    return updates
+
+
+def _update_numpy(u, i, r, users, items, step):
+    x, y, of_user, of_item = users.factors[u], items.factors[i], users.terms[u], items.terms[i]
+    e = r - of_user[BIAS] - of_item[BIAS] - x @ y
+    g = np.sign(e) * np.float32(0.5) if step.absolute else e
+    toward_user, toward_item = g * y - of_user[RHO] * x, g * x - of_item[RHO] * y
+    for row, terms, toward in ((x, of_user, toward_user), (y, of_item, toward_item)):
+        lr = np.float32(step.lr)
+        if step.adaptive:
+            lr /= np.sqrt(terms[SQUARES])
+            terms[SQUARES] += toward @ toward / np.float32(step.k)
+        row += lr * toward
+        if step.biases:
+            terms[BIAS] += lr * (g - terms[BIAS_RHO] * terms[BIAS])
 
 
 @jit
@@ -135,82 +166,77 @@ def _mix(z):
 
 
 @jit
-def _shuffle(z, mask, half, key):
-    for turn in range(ROUNDS):
-        turn_key = _mix(key + np.uint64(turn))
-        z = ((z + turn_key) * (turn_key | np.uint64(1))) & mask
-        z ^= z >> half
-    return z
-
-
-@jit
-def _update(u, i, r, x, b, x_rho, b_rho, y, c, y_rho, c_rho, lr, bias_lr, absolute):
-    e = r - b[u] - c[i]
-    for f in range(x.shape[1]):
-        e -= x[u, f] * y[i, f]
-    g = e
-    if absolute and e > 0:
-        g = np.float32(0.5)
-    elif absolute and e < 0:
-        g = np.float32(-0.5)
-    b[u] += bias_lr * (g - b_rho[u] * b[u])
-    c[i] += bias_lr * (g - c_rho[i] * c[i])
-    rho_u, rho_i = x_rho[u], y_rho[i]
-    for f in range(x.shape[1]):
-        x_f, y_f = x[u, f], y[i, f]
-        x[u, f] = x_f + lr * (g * y_f - rho_u * x_f)
-        y[i, f] = y_f + lr * (g * x_f - rho_i * y_f)
-
-
-@jit
-def _run(first, last, base, n, triples, users, items, step, key):
-    """Update by the ratings that stand at places first to last of the shuffle of the n ratings from ``base`` on."""
-    all_users, all_items, values = triples
-    x, b, x_rho, b_rho = users
-    y, c, y_rho, c_rho = items
-    lr, bias_lr, absolute = np.float32(step.lr), np.float32(step.bias_lr), step.absolute
+def prepare_shuffle(n, key, shuffles, line):
+    """Write into a line of shuffles (…, 2 + ROUNDS) uint64 what :func:`shuffled` must know of a shuffle of range(n)."""
     width = 1
     while (1 << width) < n:
         width += 1
-    mask, half = np.uint64((1 << width) - 1), np.uint64((width + 1) // 2)
-    updates = 0
-    for place in range(first, min(last, 1 << width)):
-        j = np.int64(_shuffle(np.uint64(place), mask, half, key + np.uint64(base * ROUNDS)))
-        if j < n:
-            u, i, r = all_users[base + j], all_items[base + j], values[base + j]
-            _update(u, i, r, x, b, x_rho, b_rho, y, c, y_rho, c_rho, lr, bias_lr, absolute)
-            updates += 1
+    shuffles[line, 0], shuffles[line, 1] = np.uint64((1 << width) - 1), np.uint64((width + 1) // 2)
+    for turn in range(ROUNDS):
+        shuffles[line, 2 + turn] = _mix(key + np.uint64(turn))
+
+
+@jit
+def shuffled(place, shuffles, line):
+    """Say what stands at a place; see :func:`shuffle_numpy`."""
+    z, mask, half = np.uint64(place), shuffles[line, 0], shuffles[line, 1]
+    for turn in range(ROUNDS):
+        key = shuffles[line, 2 + turn]
+        z = ((z + key) * (key | np.uint64(1))) & mask
+        z ^= z >> half
+    return np.int64(z)
+
+
+@jit
+def _visit(first, last, start, stop, triples, users, items, step, columns, key):
+    """Update by the runs that stand at places first to last of the block of ratings from start to stop."""
+    n_runs, updates = (stop - start + RUN - 1) // RUN, 0
+    shuffles = np.empty((1, 2 + ROUNDS), np.uint64)
+    prepare_shuffle(n_runs, key, shuffles, 0)
+    for place in range(first, last):
+        run = shuffled(place, shuffles, 0)
+        if run < n_runs:
+            begin, end = start + run * RUN, min(start + (run + 1) * RUN, stop)
+            update(begin, end, triples, users, items, step, columns)
+            updates += end - begin
     return updates
 
 
 @jit
-def _block_epoch(tasks, triples, users, items, step, key):
+def _block_epoch(tasks, triples, users, items, step, columns, key):
     updates = np.empty(tasks.shape[0] - 1, np.int64)
     for task in range(tasks.shape[0] - 1):
-        n = tasks[task + 1] - tasks[task]
-        updates[task] = _run(0, 2 * n + 2, tasks[task], n, triples, users, items, step, key)
+        start, stop, places = tasks[task], tasks[task + 1], 2
+        while places * RUN < stop - start:
+            places *= 2
+        of_block = key + np.uint64(start * ROUNDS)
+        updates[task] = _visit(0, places, start, stop, triples, users, items, step, columns, of_block)
     return updates
 
 
 @jit
-def _hogwild_epoch(tasks, triples, users, items, step, key):
-    updates = np.empty(tasks.shape[0] - 1, np.int64)
-    n = triples.values.shape[0]
+def _hogwild_epoch(tasks, triples, users, items, step, columns, key):
+    updates, n = np.empty(tasks.shape[0] - 1, np.int64), triples.values.shape[0]
     for task in range(tasks.shape[0] - 1):
-        updates[task] = _run(tasks[task], tasks[task + 1], 0, n, triples, users, items, step, key)
+        updates[task] = _visit(tasks[task], tasks[task + 1], 0, n, triples, users, items, step, columns, key)
     return updates
 
 
 def block_epoch_cpu(tasks, triples, users, items, step):
-    """Update by some blocks in parallel; see :func:`block_epoch_numpy`."""
+    """Update by some blocks; see :func:`block_epoch_numpy`. Blocks in other threads must share no user and no item."""
     with np.errstate(over="ignore"):  # shuffles run over on purpose, which NumPy warns of when the JIT is off
-        return _block_epoch(tasks, triples, users, items, step, _epoch_key(step))
+        return _block_epoch(tasks, triples, users, items, step, _columns(users), epoch_key(step.seed, step.epoch))
 
 
 def hogwild_epoch_cpu(tasks, triples, users, items, step):
-    """Update by all ratings in parallel, unsynchronised; see :func:`hogwild_epoch_numpy`."""
+    """Update by stretches of all ratings; see :func:`hogwild_epoch_numpy`. Threads race by design."""
     with np.errstate(over="ignore"):
-        return _hogwild_epoch(tasks, triples, users, items, step, _epoch_key(step))
+        return _hogwild_epoch(tasks, triples, users, items, step, _columns(users), epoch_key(step.seed, step.epoch))
+
+
+def _columns(side):
+    """Tell the compiler how many vectors a row has, by the length of a tuple; of plain Numba, nothing."""
+    return (0,) * (side.factors.shape[1] // WIDTH) if WIDTH else (0,)
 
 
 BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu}

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic, models, register_model
 
-from fastmf.kernels.jit import WIDTH
+from fastmf.kernels.jit import LINE, WIDTH
 
 BLOCK = 4  # rows and columns of the tiles of small matrices
 
@@ -109,10 +109,12 @@ def _operation(returns, takes):
     return decorate
 
 
-def _literal(*values):
-    if not all(isinstance(value, types.IntegerLiteral) for value in values):
-        raise RequireLiteralValue(str(values))
-    return Tile(*(value.literal_value for value in values))
+def _tile(rows, columns):
+    """Read a shape from types: literal integers, or tuples, of which the length counts."""
+    shape = [getattr(size, "literal_value", getattr(size, "count", None)) for size in (rows, columns)]
+    if None in shape:
+        raise RequireLiteralValue(str((rows, columns)))
+    return Tile(*shape)
 
 
 @intrinsic
@@ -141,26 +143,30 @@ def at(typingctx, pointer, offset):
     return answer
 
 
-@intrinsic
-def prefetch(typingctx, array, offset):
-    """Ask for the cache line of an element; it need not exist."""
+@intrinsic(prefer_literal=True)
+def prefetch(typingctx, columns, array, offset):
+    """Ask for the cache lines of a row of some vectors; it need not be there."""
+    lines = -(-_tile(types.literal(1), columns).columns * WIDTH // LINE)
 
     def generate(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
+        data = context.make_array(array)(context, builder, args[1]).data
+        place = builder.gep(data, [args[2]])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
         read, keep, is_data = (ir.Constant(_INT32, n) for n in (0, 3, 1))
-        function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
-        builder.call(function, [place, read, keep, is_data])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        for line in range(lines):
+            there = builder.gep(place, [ir.Constant(_INT64, LINE * line)])
+            builder.call(function, [builder.bitcast(there, byte), read, keep, is_data])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), generate
+    return types.void(columns, array, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)
 def zeros(typingctx, rows, columns):
     """Make a tile of zeros."""
-    tile = _literal(rows, columns)
+    tile = _tile(rows, columns)
 
     @_operation(tile, (rows, columns))
     def answer(e, rows, columns):
@@ -172,7 +178,7 @@ def zeros(typingctx, rows, columns):
 @intrinsic(prefer_literal=True)
 def load(typingctx, rows, columns, pointer, step):
     """Load a tile: its rows are ``step`` elements apart, the vectors of a row side by side."""
-    tile = _literal(rows, columns)
+    tile = _tile(rows, columns)
 
     @_operation(tile, (rows, columns, POINTER, types.int64))
     def answer(e, rows, columns, pointer, step):
@@ -243,6 +249,38 @@ def multiply_add(typingctx, total, a, b):
     return answer
 
 
+@intrinsic
+def weighted_sum(typingctx, a, x, b, y):
+    """Return a x + b y, for two tiles and a number each."""
+
+    @_operation(x, (types.float32, x, types.float32, y))
+    def answer(e, a, x, b, y):
+        a, b = e.broadcast(a), e.broadcast(b)
+        pairs = zip(e.vectors(x), e.vectors(y), strict=True)
+        return e.tile([e.multiply_add(a, left, e.builder.fmul(b, right)) for left, right in pairs])
+
+    return answer
+
+
+@intrinsic
+def dot(typingctx, x, y):
+    """Sum the products of two tiles' elements."""
+
+    @_operation(types.float32, (x, y))
+    def answer(e, x, y):
+        x, y = e.vectors(x), e.vectors(y)
+        sums = e.builder.fmul(x[0], y[0])
+        for pair in zip(x[1:], y[1:], strict=True):
+            sums = e.multiply_add(*pair, sums)
+        lanes = WIDTH
+        while lanes > 1:
+            lanes //= 2
+            sums = e.builder.fadd(*(e.shuffled(sums, sums, range(n, n + lanes)) for n in (0, lanes)))
+        return e.builder.extract_element(sums, ir.Constant(_INT32, 0))
+
+    return answer
+
+
 @intrinsic(prefer_literal=True)
 def load_lanes(typingctx, rows, pointer, step, row_step):
     """Load rows x BLOCK elements of each of WIDTH matrices: vector (r, c) holds the element (r, c) of every matrix.
@@ -250,7 +288,7 @@ def load_lanes(typingctx, rows, pointer, step, row_step):
     Matrices are ``step`` elements apart, their rows ``row_step``. For a row, quarters of 4 elements are put side by
     side, then each 4 x 4 square of a quarter is transposed in two rounds of shuffles.
     """
-    tile = _literal(rows, types.literal(BLOCK))
+    tile = _tile(rows, types.literal(BLOCK))
 
     @_operation(tile, (rows, POINTER, types.int64, types.int64))
     def answer(e, rows, pointer, step, row_step):

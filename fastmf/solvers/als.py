@@ -8,6 +8,7 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.kernels.als import HALF_SWEEP, Side, half_sweep_tasks
+from fastmf.kernels.jit import aligned
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers.base import Factors, Regularised, draw, require_number
@@ -67,8 +68,8 @@ class ALS(Regularised):
         """Draw the items' factors; the users' are solved before they are read, and start at zero."""
         rng = np.random.default_rng(self.seed)
         items = draw(ratings.item_counts, self.k, INIT_SIGMA, rng)
-        users = Side(np.zeros((ratings.n_users, self.k), np.float32), np.zeros(ratings.n_users, np.float32))
-        return Factors(users, items, memory=(Side(items.factors.copy(), items.bias.copy()),))
+        users = Side(aligned(ratings.n_users, self.k), np.zeros(ratings.n_users, np.float32))
+        return Factors(users, items, memory=(items.factors.copy(), items.bias.copy()))
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Solve users, then items, once an epoch; yield the rows whose equations were singular.
@@ -78,7 +79,7 @@ class ALS(Regularised):
         by_user, by_item = device.put(ratings.by_user), device.put(ratings.by_item)
         user_tasks = half_sweep_tasks(ratings.by_user.indptr, self.k)
         item_tasks = half_sweep_tasks(ratings.by_item.indptr, self.k)
-        users, items, (previous,) = factors
+        users, items, previous = factors
         for _ in range(done, self.epochs):
             ahead = extrapolate(items, previous, self.momentum)
             for kept, now in zip(previous, items, strict=True):
@@ -88,7 +89,12 @@ class ALS(Regularised):
             yield int(failed)
 
 
-def extrapolate(side: Side, previous: Side, momentum: float) -> Side:
+def extrapolate(side: Side, previous: tuple[np.ndarray, ...], momentum: float) -> Side:
     """Move a copy of a side on along its last change: y + momentum (y - y_previous)."""
     beta = np.float32(momentum)
-    return Side(*(now + beta * (now - before) for now, before in zip(side, previous, strict=True)))
+    ahead = Side(aligned(*side.factors.shape), np.empty_like(side.bias))
+    for moved, now, before in zip(ahead, side, previous, strict=True):
+        np.subtract(now, before, out=moved)
+        moved *= beta
+        moved += now
+    return ahead

@@ -10,6 +10,7 @@ import numpy as np
 from fastmf.device import Device
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import Penalty, Side
+from fastmf.kernels.jit import aligned
 from fastmf.ratings import Ratings
 
 MAX_SEED = 2**63 - 1  # kernels take it as int64
@@ -24,7 +25,7 @@ class Factors(NamedTuple):
 
     users: Side
     items: Side
-    memory: tuple[Side, ...] = ()
+    memory: tuple[np.ndarray, ...] = ()
 
 
 @runtime_checkable
@@ -85,7 +86,9 @@ class Regularised:
 
 def draw(counts: np.ndarray, k: int, sigma: float, rng: np.random.Generator) -> Side:
     """Draw factors from N(0, sigma^2), with zero biases; rows with a count of zero are cold and all zero."""
-    factors = rng.standard_normal((len(counts), k), dtype=np.float32) * np.float32(sigma)
+    factors = aligned(len(counts), k)
+    rng.standard_normal(out=factors, dtype=np.float32)
+    factors *= np.float32(sigma)
     factors[counts == 0] = 0
     return Side(factors, np.zeros(len(counts), np.float32))
 

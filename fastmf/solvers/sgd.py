@@ -7,22 +7,34 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastmf.device import Device, resolve
+from fastmf.device import Device
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import SORT_ROWS, even
-from fastmf.kernels.sgd import BLOCK_EPOCH, HOGWILD_EPOCH, Learner, Step, Triples, positions
+from fastmf.kernels.compress import even
+from fastmf.kernels.deal import COLLECT, COUNT_BLOCKS, DEAL, SHUFFLE_BLOCKS, Grid
+from fastmf.kernels.sgd import (
+    BLOCK_EPOCH,
+    HOGWILD_EPOCH,
+    RUN,
+    Learner,
+    Step,
+    Triples,
+    new_learner,
+    positions,
+)
+from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
 from fastmf.ratings import Ratings
-from fastmf.runtime import call, launch
+from fastmf.runtime import launch
 from fastmf.solvers.base import Factors, Regularised, draw, require_integer, require_number
 
 INIT_SIGMA = 0.01
 HOGWILD_TASKS = 256
+RATINGS_PER_TASK = 1 << 18
+ROWS_PER_TASK = 1 << 12
 MAX_BINS = 1024
 
-# With blocks of this many ratings a block's factors stay in the cache: 20 million ratings, k = 32, 2 cores of a
-# Cascade Lake Xeon, 8 / 16 / 32 / 64 bins: 4.8 / 3.0 / 2.6 / 4.2 s an epoch.
-RATINGS_PER_BLOCK = 1 << 14
+# Large blocks, for in small ones ratings of the same rows follow one another closely, and each waits for the one
+# before.
+RATINGS_PER_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,7 @@ class SGD(Regularised):
         over one shuffle of all ratings, and gives the same bits on one thread only.
     bins : bins a side for the blocked schedule; when left out, see :func:`default_bins`.
     biases : whether users and items have a bias.
+    adaptive : whether the step of a row falls with the squares of its gradients so far (then decay 1 is usual).
     seed : of the starting factors and of the shuffles.
 
     Raises
@@ -71,6 +84,7 @@ class SGD(Regularised):
     schedule: str = "blocked"
     bins: int | None = None
     biases: bool = True
+    adaptive: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +95,8 @@ class SGD(Regularised):
             raise ParameterError(f"loss is {self.loss!r}: choose squared or absolute")
         if self.schedule not in ("blocked", "hogwild"):
             raise ParameterError(f"schedule is {self.schedule!r}: choose blocked or hogwild")
+        if not isinstance(self.adaptive, bool):
+            raise ParameterError(f"adaptive is {self.adaptive!r}: give True or False")
         if self.bins is not None:
             require_integer("bins", self.bins, 1, MAX_BINS)
 
@@ -90,37 +106,52 @@ class SGD(Regularised):
         return f"lower lr (it is {self.lr:g})"
 
     def start(self, ratings: Ratings) -> Factors:
-        """Draw both sides' factors."""
+        """Draw both sides' factors. The memory of the adaptive step is one number a row."""
         rng = np.random.default_rng(self.seed)
         users = draw(ratings.user_counts, self.k, INIT_SIGMA, rng)
-        return Factors(users, draw(ratings.item_counts, self.k, INIT_SIGMA, rng))
+        items = draw(ratings.item_counts, self.k, INIT_SIGMA, rng)
+        squares = (np.ones(len(side.bias), np.float32) for side in (users, items))
+        return Factors(users, items, memory=tuple(squares) if self.adaptive else ())
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update by every rating once an epoch; there is nothing that could fail to solve, so yield 0."""
-        users = self._learner(factors.users, ratings.user_counts, device)
-        items = self._learner(factors.items, ratings.item_counts, device)
-        if self.schedule == "blocked":
-            triples, strata = blocks(ratings, self.bins or default_bins(len(ratings)))
-            kernel = BLOCK_EPOCH
-        else:
-            triples = Triples(ratings.users, ratings.items, ratings.values)
-            places = positions(len(ratings))
+        blocked = self.schedule == "blocked"
+        bins = (self.bins or default_bins(len(ratings))) if blocked else 1
+        grid = cut(ratings, min(bins, ratings.n_users, ratings.n_items))
+        triples, strata = dealt(ratings, grid, self.seed, device)
+        if not blocked:
+            places = positions(-(-len(ratings) // RUN))
             strata = [even(places, -(-places // HOGWILD_TASKS))]
-            kernel = HOGWILD_EPOCH
-        triples = device.put(triples)
+        sides = self._learners(ratings, factors, grid, device)
         for epoch in range(done, self.epochs):
             lr = self.lr * self.decay**epoch
-            step = Step(lr, lr if self.biases else 0.0, self.loss == "absolute", self.seed, epoch)
+            step = Step(lr, self.biases, self.adaptive, self.loss == "absolute", self.k, self.seed, epoch)
             for tasks in strata:
-                launch(kernel, device, tasks, triples, users, items, step)
+                launch(BLOCK_EPOCH if blocked else HOGWILD_EPOCH, device, tasks, triples, *sides, step)
+            self._collect(sides, factors, grid, device)
             yield 0
 
-    def _learner(self, side: Side, counts: np.ndarray, device: Device) -> Learner:
-        """Spread the penalty of each row over its ratings; the side is on the device already."""
-        n = np.maximum(counts, 1)
-        rho = (self.reg + self.reg0 / n).astype(np.float32)
-        bias_rho = (self.bias_reg / n).astype(np.float32)
-        return Learner(side.factors, side.bias, device.put(rho), device.put(bias_rho))
+    def _learners(self, ratings: Ratings, factors: Factors, grid: Grid, device: Device) -> tuple[Learner, Learner]:
+        """Bring both sides into the rows of their bins, each with its penalty spread over its ratings."""
+        learners = []
+        for place, (side, rows) in enumerate(((factors.users, grid.user_rows), (factors.items, grid.item_rows))):
+            n = np.maximum((ratings.user_counts, ratings.item_counts)[place], 1)
+            learner = new_learner(len(rows), self.k)
+            learner.factors[rows, : self.k] = device.get(side.factors)
+            learner.terms[rows, BIAS] = device.get(side.bias)
+            learner.terms[rows, RHO] = self.reg + self.reg0 / n
+            learner.terms[rows, BIAS_RHO] = self.bias_reg / n
+            learner.terms[rows, SQUARES] = device.get(factors.memory[place]) if self.adaptive else 1
+            learners.append(device.put(learner))
+        return learners[0], learners[1]
+
+    def _collect(self, learners: tuple[Learner, Learner], factors: Factors, grid: Grid, device: Device) -> None:
+        """Bring what was learned back to where it came from."""
+        sides = zip(learners, (factors.users, factors.items), (grid.user_rows, grid.item_rows), strict=True)
+        for place, (learner, side, rows) in enumerate(sides):
+            launch(COLLECT, device, even(len(rows), ROWS_PER_TASK), rows, learner, *side)
+            if self.adaptive:
+                factors.memory[place][:] = learner.terms[rows, SQUARES]
 
 
 def default_bins(n_ratings: int) -> int:
@@ -132,28 +163,36 @@ def default_bins(n_ratings: int) -> int:
     return min(max(2**doublings, 8), 128)
 
 
-def blocks(ratings: Ratings, bins: int) -> tuple[Triples, list[np.ndarray]]:
-    """Group ratings into bins x bins blocks, and the blocks into strata that share no user and no item.
+def cut(ratings: Ratings, bins: int) -> Grid:
+    """Deal users and items to bins by falling number of ratings, there and back: bins hold as many ratings."""
+    users, items = _deal(ratings.user_counts, bins), _deal(ratings.item_counts, bins)
+    return Grid(users[0], items[0], users[1], items[1], bins)
 
-    Users are dealt to bins in order of their number of ratings, so that every bin has about as many ratings, and items
-    likewise; stratum s holds the blocks (b, b + s mod bins): a Latin square.
+
+def dealt(ratings: Ratings, grid: Grid, seed: int, device: Device) -> tuple[Triples, list[np.ndarray]]:
+    """Put ratings into the blocks of a grid, in random order.
 
     Returns
     -------
     The ratings, stratum by stratum and block by block, and for each stratum the bounds of its blocks.
     """
-    bins = min(bins, ratings.n_users, ratings.n_items)
-    user_bin = _deal(ratings.user_counts, bins)[ratings.users]
-    item_bin = _deal(ratings.item_counts, bins)[ratings.items]
-    block = (item_bin - user_bin) % bins * bins + user_bin
-    bounds, order = call(SORT_ROWS, resolve("cpu"), block, bins * bins)
-    triples = Triples(ratings.users[order], ratings.items[order], ratings.values[order])
-    return triples, [bounds[s * bins : (s + 1) * bins + 1] for s in range(bins)]
+    n, bins = len(ratings), grid.bins
+    tasks, source = even(n, RATINGS_PER_TASK), Triples(ratings.users, ratings.items, ratings.values)
+    counts = np.empty((len(tasks) - 1, bins**2), np.int64)
+    launch(COUNT_BLOCKS, device, tasks, RATINGS_PER_TASK, source, grid, counts)
+    bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
+    places = bounds[:-1] + np.cumsum(counts, axis=0) - counts
+    blocks, shuffled = (Triples(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32)) for _ in "ab")
+    launch(DEAL, device, tasks, RATINGS_PER_TASK, source, grid, places, blocks)
+    launch(SHUFFLE_BLOCKS, device, bounds, blocks, seed, shuffled)
+    return shuffled, [bounds[s * bins : (s + 1) * bins + 1] for s in range(bins)]
 
 
-def _deal(counts: np.ndarray, bins: int) -> np.ndarray:
-    """Deal rows to bins by falling count, there and back, so that sums of counts come out even. Returns (n,) int32."""
+def _deal(counts: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deal rows to bins. Returns the bin of each row and its place when bin lies after bin, both (n,) int32."""
     there_and_back = np.concatenate((np.arange(bins), np.arange(bins)[::-1])).astype(np.int32)
-    dealt = np.empty(len(counts), np.int32)
-    dealt[np.argsort(-counts, kind="stable")] = np.resize(there_and_back, len(counts))
-    return dealt
+    by_count = np.argsort(-counts, kind="stable")
+    of_bin, places = np.empty(len(counts), np.int32), np.empty(len(counts), np.int32)
+    of_bin[by_count] = np.resize(there_and_back, len(counts))
+    places[by_count[np.argsort(of_bin[by_count], kind="stable")]] = np.arange(len(counts), dtype=np.int32)
+    return of_bin, places

@@ -6,34 +6,52 @@ from fastmf.kernels.compress import even
 from fastmf.kernels.sgd import (
     BLOCK_EPOCH,
     HOGWILD_EPOCH,
-    Learner,
+    RUN,
     Step,
     Triples,
     block_epoch_numpy,
     hogwild_epoch_numpy,
+    new_learner,
     positions,
     shuffle_numpy,
 )
 from fastmf.runtime import launch
 
 KS = [1, 2, 5, 16, 33]
+
+
+def step_of(lr=0.05, *, biases=True, adaptive=False, absolute=False, k=5, seed=3, epoch=1):
+    return Step(lr, biases, adaptive, absolute, k, seed, epoch)
+
+
 STEPS = {
-    "squared": Step(0.05, 0.05, False, 3, 1),
-    "absolute": Step(0.05, 0.05, True, 3, 1),
-    "no biases": Step(0.05, 0.0, False, 3, 1),
+    "squared": step_of(),
+    "absolute": step_of(absolute=True),
+    "no biases": step_of(biases=False),
+    "adaptive": step_of(adaptive=True),
+    "adaptive, absolute, no biases": step_of(adaptive=True, absolute=True, biases=False),
 }
 BLOCKS = np.array([0, 14, 14, 15, 40, 60])  # bounds of five blocks: an empty one, and one of one rating
 PER_BLOCK = 5  # users and items of a block; no other block has any of them
 
 
 def learner(n, k, rng, sigma=0.5):
-    factors = rng.normal(0, sigma, (n, k)).astype(np.float32)
-    bias, rho, bias_rho = (rng.uniform(0.01, 0.3, n).astype(np.float32) for _ in range(3))
-    return Learner(factors, bias * np.float32(sigma > 0), rho, bias_rho)
+    side = new_learner(n, k)
+    side.factors[:, :k] = rng.normal(0, sigma, (n, k))
+    side.terms[:] = rng.uniform(0.01, 0.3, (n, 4)) * (sigma > 0, 1, 1, 1)
+    side.terms[:, 3] += 1
+    return side
+
+
+def blank(n, k=1):
+    """A side of zeros that nothing pulls back."""
+    return new_learner(n, k)
 
 
 def copied(side):
-    return Learner(*(array.copy() for array in side))
+    copy = new_learner(*side.factors.shape)
+    copy.factors[:], copy.terms[:] = side
+    return copy
 
 
 def problem(k, seed=0):
@@ -47,7 +65,7 @@ def problem(k, seed=0):
 
 
 def hogwild_tasks(n, n_tasks=4):
-    places = positions(n)
+    places = positions(-(-n // RUN))
     return even(places, -(-places // n_tasks))
 
 
@@ -61,7 +79,7 @@ def trained(kernel, device, tasks, triples, users, items, step, threads=2):
 def assert_close(found, expected):
     for side, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(side.factors, wanted.factors, rtol=1e-4, atol=2e-5)
-        np.testing.assert_allclose(side.bias, wanted.bias, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(side.terms, wanted.terms, rtol=1e-4, atol=2e-5)
 
 
 def bits(sides):
@@ -91,28 +109,46 @@ def test_hogwild_on_one_thread_equals_the_definition(device, k, step):
     assert updates == len(triples.values)
 
 
+def one_row(*numbers):
+    """A side of one row of one factor, its bias, rho, bias_rho and G."""
+    side = new_learner(1, 1)
+    side.factors[0, 0], side.terms[0] = numbers[0], numbers[1:]
+    return side
+
+
 @pytest.mark.parametrize("device", BLOCK_EPOCH)
 def test_one_update_by_hand(device):
     # e = 3 - .5 - .25 - 2 * 1 = .25, and every change starts from the values before
     triples = Triples(np.zeros(1, np.int32), np.zeros(1, np.int32), np.array([3], np.float32))
-    one = [np.array([[v]] if n == 0 else [v], np.float32) for n, v in enumerate((2.0, 0.5, 0.1, 0.2))]
-    two = [np.array([[v]] if n == 0 else [v], np.float32) for n, v in enumerate((1.0, 0.25, 0.3, 0.4))]
+    sides = one_row(2.0, 0.5, 0.1, 0.2, 4.0), one_row(1.0, 0.25, 0.3, 0.4, 16.0)
     for absolute, g in ((False, 0.25), (True, 0.5)):
-        users, items, _ = trained(
-            BLOCK_EPOCH, device, np.array([0, 1]), triples, Learner(*one), Learner(*two), Step(0.1, 0.2, absolute, 0, 0)
-        )
-        np.testing.assert_allclose(users.factors, 2 + 0.1 * (g * 1 - 0.1 * 2), rtol=1e-6)
-        np.testing.assert_allclose(items.factors, 1 + 0.1 * (g * 2 - 0.3 * 1), rtol=1e-6)
-        np.testing.assert_allclose(users.bias, 0.5 + 0.2 * (g - 0.2 * 0.5), rtol=1e-6)
-        np.testing.assert_allclose(items.bias, 0.25 + 0.2 * (g - 0.4 * 0.25), rtol=1e-6)
+        for adaptive, lr_u, lr_i in ((False, 0.1, 0.1), (True, 0.05, 0.025)):
+            step = step_of(0.1, absolute=absolute, adaptive=adaptive, k=2)
+            users, items, _ = trained(BLOCK_EPOCH, device, np.array([0, 1]), triples, *sides, step)
+            toward_u, toward_i = g * 1 - 0.1 * 2, g * 2 - 0.3 * 1
+            np.testing.assert_allclose(users.factors[0, 0], 2 + lr_u * toward_u, rtol=1e-5)
+            np.testing.assert_allclose(items.factors[0, 0], 1 + lr_i * toward_i, rtol=1e-5)
+            np.testing.assert_allclose(users.terms[0, 0], 0.5 + lr_u * (g - 0.2 * 0.5), rtol=1e-5)
+            np.testing.assert_allclose(items.terms[0, 0], 0.25 + lr_i * (g - 0.4 * 0.25), rtol=1e-5)
+            np.testing.assert_allclose(users.terms[0, 3], 4 + adaptive * toward_u**2 / 2, rtol=1e-5)
+            np.testing.assert_allclose(items.terms[0, 3], 16 + adaptive * toward_i**2 / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("device", BLOCK_EPOCH)
+def test_what_fills_up_the_vectors_stays_zero(device, k):
+    triples, *sides = problem(k)
+    for step in STEPS.values():
+        for side in trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, step)[:2]:
+            assert not side.factors[:, k:].any()
 
 
 @pytest.mark.parametrize("device", BLOCK_EPOCH)
-def test_without_a_bias_lr_biases_stay(device):
+def test_biases_stay_unless_they_are_learned(device):
     triples, users, items = problem(3)
     found = trained(BLOCK_EPOCH, device, BLOCKS, triples, users, items, STEPS["no biases"])
-    assert found[0].bias.tobytes() == users.bias.tobytes()
-    assert found[1].bias.tobytes() == items.bias.tobytes()
+    assert found[0].terms.tobytes() == users.terms.tobytes()
+    assert found[1].terms.tobytes() == items.terms.tobytes()
 
 
 @pytest.mark.parametrize("k", KS)
@@ -146,62 +182,63 @@ def test_every_rating_is_used_exactly_once(device, schedule, n):
     rng = np.random.default_rng(n)
     values = rng.uniform(1, 2, n).astype(np.float32)
     triples = Triples(rng.permutation(n).astype(np.int32), (np.arange(n) % 3).astype(np.int32), values)
-    users, items = (Learner(*(np.zeros_like(array) for array in learner(size, 2, rng))) for size in (n, 3))
+    users, items = blank(n, 2), blank(3, 2)
     kernel, tasks = (BLOCK_EPOCH, np.array([0, n])) if schedule == "blocked" else (HOGWILD_EPOCH, hogwild_tasks(n))
-    users, items, updates = trained(kernel, device, tasks, triples, users, items, Step(1e-6, 1e-6, False, 0, 0), 1)
+    users, items, updates = trained(kernel, device, tasks, triples, users, items, step_of(1e-6), 1)
     assert updates == n
-    np.testing.assert_allclose(users.bias[triples.users], 1e-6 * values, rtol=1e-3)
-    np.testing.assert_allclose(users.bias.sum(), items.bias.sum(), rtol=1e-3)
-    np.testing.assert_allclose(items.bias.sum(), 1e-6 * values.sum(), rtol=1e-3)
+    np.testing.assert_allclose(users.terms[triples.users, 0], 1e-6 * values, rtol=1e-3)
+    np.testing.assert_allclose(users.terms[:, 0].sum(), items.terms[:, 0].sum(), rtol=1e-3)
+    np.testing.assert_allclose(items.terms[:, 0].sum(), 1e-6 * values.sum(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("kernel", [BLOCK_EPOCH, HOGWILD_EPOCH], ids=["blocked", "hogwild"])
 def test_every_device_visits_in_the_order_of_the_shuffle(kernel):
     # each visit of the one rated item halves what is left of its error: the last one visited shows in the bias
-    n = 21
+    n_runs, short = 9, 5
+    n = n_runs * RUN - short  # the last run is short
     triples = Triples(np.arange(n, dtype=np.int32), np.zeros(n, np.int32), np.arange(n, dtype=np.float32))
-    zeros = [Learner(*(np.zeros_like(a) for a in learner(size, 1, np.random.default_rng(0)))) for size in (n, 1)]
-    tasks = np.array([0, n]) if kernel is BLOCK_EPOCH else np.array([0, positions(n)])
+    sides = blank(n), blank(1)
+    tasks = np.array([0, n]) if kernel is BLOCK_EPOCH else np.array([0, positions(n_runs)])
     orders = set()
     for epoch in range(5):
-        step = Step(0.5, 0.5, False, 0, epoch)
         expected = np.float32(0)
-        for value in shuffle_numpy(np.arange(positions(n)), n, step, 0):
-            expected += np.float32(0.5) * (np.float32(value) - expected)
+        for run in shuffle_numpy(np.arange(positions(n_runs)), n_runs, 3, epoch, 0):
+            for value in range(run * RUN, min((run + 1) * RUN, n)) if run < n_runs else ():
+                expected += np.float32(0.5) * (np.float32(value) - expected)
         orders.add(float(expected))
         for device in kernel:
-            _, items, _ = trained(kernel, device, tasks, triples, *zeros, step, threads=1)
-            np.testing.assert_allclose(items.bias[0], expected, rtol=1e-5)
-    assert len(orders) == 5
+            _, items, _ = trained(kernel, device, tasks, triples, *sides, step_of(0.5, epoch=epoch), threads=1)
+            np.testing.assert_allclose(items.terms[0, 0], expected, rtol=1e-5)
+    assert len(orders) >= 3
+
+
+def permutation(n, seed, epoch, block):
+    drawn = shuffle_numpy(np.arange(positions(n)), n, seed, epoch, block)
+    assert sorted(drawn) == list(range(positions(n)))
+    return drawn[drawn < n]
 
 
 @pytest.mark.parametrize("n", [*range(1, 70), 100, 127, 128, 129, 1000, 4097])
 def test_shuffle_is_a_permutation(n):
-    for step in (Step(0.1, 0.1, False, 0, 0), Step(0.1, 0.1, False, 2**40 + 1, 7)):
+    for seed, epoch in ((0, 0), (2**40 + 1, 7), (3, -1)):
         for block in (0, n, 10**9):
-            order = shuffle_numpy(np.arange(positions(n)), n, step, block)
-            assert sorted(order) == list(range(n))
+            assert sorted(permutation(n, seed, epoch, block)) == list(range(n))
 
 
 def test_shuffle_in_pieces_is_the_whole_shuffle():
-    n, step = 100, Step(0.1, 0.1, False, 0, 0)
-    pieces = [shuffle_numpy(np.arange(a, b), n, step, 0) for a, b in ((0, 1), (1, 50), (50, 128))]
-    np.testing.assert_array_equal(np.concatenate(pieces), shuffle_numpy(np.arange(128), n, step, 0))
+    pieces = [shuffle_numpy(np.arange(a, b), 100, 0, 0, 0) for a, b in ((0, 1), (1, 50), (50, 128))]
+    np.testing.assert_array_equal(np.concatenate(pieces), shuffle_numpy(np.arange(128), 100, 0, 0, 0))
 
 
 def test_shuffles_differ_between_epochs_blocks_and_seeds():
-    n, drawn = 50, set()
-    for seed in range(4):
-        for epoch in range(4):
-            for block in (0, 50, 100, 1000):
-                drawn.add(tuple(shuffle_numpy(np.arange(64), n, Step(0.1, 0.1, False, seed, epoch), block)))
-    assert len(drawn) == 64
+    places = [(seed, epoch, block) for seed in range(4) for epoch in range(-1, 3) for block in (0, 50, 100, 1000)]
+    assert len({tuple(permutation(50, *place)) for place in places}) == 64
 
 
 def test_shuffles_send_every_rating_everywhere():
     # mean of 400 places of one rating: n / 2 = 32 +- 18.5 / 20, so five deviations are 4.6; neighbours do not stay so
     n = 64
-    orders = np.array([shuffle_numpy(np.arange(n), n, Step(0.1, 0.1, False, 0, e), 0) for e in range(400)])
+    orders = np.array([permutation(n, 0, epoch, 0) for epoch in range(400)])
     assert np.all(np.abs(orders.mean(axis=0) - (n - 1) / 2) < 4.6)
     beside = np.mean(np.abs(np.diff(orders, axis=1)) == 1)
     assert beside < 2 * 2 / n

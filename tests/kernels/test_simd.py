@@ -80,6 +80,30 @@ def test_multiply_add():
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_weighted_sum_and_dot():
+    @compiled
+    def run(a, b, out):
+        x, y = simd.load(2, 1, simd.pointer(a, 0), WIDTH), simd.load(2, 1, simd.pointer(b, 0), WIDTH)
+        simd.store(simd.weighted_sum(np.float32(0.5), x, np.float32(-2), y), simd.pointer(out, 0), WIDTH)
+        return simd.dot(x, y)
+
+    a, b, out = numbers(2, W), numbers(2, W, seed=1), np.empty((2, W), np.float32)
+    assert run(a, b, out) == pytest.approx(np.sum(a * b), rel=1e-4, abs=1e-5)
+    np.testing.assert_allclose(out, 0.5 * a - 2 * b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_tuple_says_how_many_vectors_by_its_length():
+    @compiled
+    def run(a, out, columns):
+        simd.prefetch(columns, a, 0)
+        simd.store(simd.load(1, columns, simd.pointer(a, 0), 0), simd.pointer(out, 0), 0)
+
+    for n in (1, 3):
+        a, out = numbers(4 * W), np.zeros(4 * W, np.float32)
+        run(a, out, (0,) * n)
+        np.testing.assert_array_equal(out, np.where(np.arange(4 * W) < n * W, a, 0))
+
+
 def test_load_lanes_transposes():
     @compiled
     def run(a, out, step, row_step):
