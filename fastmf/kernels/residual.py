@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.jit import WIDTH, jit
+
+if WIDTH:
+    from fastmf.kernels.residual_simd import predict
+else:
+    from fastmf.kernels.residual_plain import predict
+
+AT_ONCE = 1 << 10  # pairs whose predictions are kept to sum their errors
 
 
 class Pairs(NamedTuple):
@@ -55,56 +62,30 @@ def _predict_numpy(chunk, pairs, user_side, item_side, scale):
 
 
 @jit
-def _predict(u, i, x, b, y, c, mean, low, high):
-    estimate = mean
-    if u >= 0:
-        estimate += b[u]
-    if i >= 0:
-        estimate += c[i]
-    if u >= 0 and i >= 0:
-        dot = np.float32(0)
-        for f in range(x.shape[1]):
-            dot += x[u, f] * y[i, f]
-        estimate += dot
-    # written so that NaN passes through both comparisons
-    if estimate < low:
-        estimate = low
-    if estimate > high:
-        estimate = high
-    return estimate
-
-
-@jit
-def _estimate(tasks, users, items, x, b, y, c, mean, low, high, out):
+def _errors(tasks, pairs, values, user_side, item_side, scale):
+    sums, estimates = np.empty((tasks.shape[0] - 1, 2), np.float64), np.empty(AT_ONCE, np.float32)
     for task in range(tasks.shape[0] - 1):
-        for n in range(tasks[task], tasks[task + 1]):
-            out[n] = _predict(users[n], items[n], x, b, y, c, mean, low, high)
-
-
-@jit
-def _errors(tasks, users, items, values, x, b, y, c, mean, low, high):
-    sums = np.empty((tasks.shape[0] - 1, 2), np.float64)
-    for task in range(tasks.shape[0] - 1):
-        squared = np.float64(0)
-        absolute = np.float64(0)
-        for n in range(tasks[task], tasks[task + 1]):
-            e = np.float64(values[n] - _predict(users[n], items[n], x, b, y, c, mean, low, high))
-            squared += e * e
-            absolute += abs(e)
-        sums[task, 0] = squared
-        sums[task, 1] = absolute
+        squared, absolute = np.float64(0), np.float64(0)
+        for start in range(tasks[task], tasks[task + 1], AT_ONCE):
+            stop = min(start + AT_ONCE, tasks[task + 1])
+            predict(start, stop, pairs, user_side, item_side, scale, estimates)
+            for n in range(start, stop):
+                e = np.float64(values[n] - estimates[n - start])
+                squared += e * e
+                absolute += abs(e)
+        sums[task, 0], sums[task, 1] = squared, absolute
     return sums
 
 
 def estimate_cpu(tasks, pairs, user_side, item_side, scale, out):
-    """Write the predictions in parallel; see :func:`estimate_numpy`."""
-    _estimate(tasks, *pairs, *user_side, *item_side, *map(np.float32, scale), out)
+    """Write the predictions; see :func:`estimate_numpy`."""
+    predict(tasks[0], tasks[-1], pairs, user_side, item_side, Scale(*map(float, scale)), out[tasks[0] : tasks[-1]])
     return np.diff(tasks)
 
 
 def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
-    """Sum the errors in parallel; see :func:`errors_numpy`."""
-    return _errors(tasks, *pairs, values, *user_side, *item_side, *map(np.float32, scale))
+    """Sum the errors; see :func:`errors_numpy`."""
+    return _errors(tasks, pairs, values, user_side, item_side, Scale(*map(float, scale)))
 
 
 ESTIMATE = {"numpy": estimate_numpy, "cpu": estimate_cpu}

@@ -272,13 +272,27 @@ def dot(typingctx, x, y):
         sums = e.builder.fmul(x[0], y[0])
         for pair in zip(x[1:], y[1:], strict=True):
             sums = e.multiply_add(*pair, sums)
-        lanes = WIDTH
-        while lanes > 1:
-            lanes //= 2
-            sums = e.builder.fadd(*(e.shuffled(sums, sums, range(n, n + lanes)) for n in (0, lanes)))
-        return e.builder.extract_element(sums, ir.Constant(_INT32, 0))
+        return _total(e, sums)
 
     return answer
+
+
+@intrinsic
+def total(typingctx, tile):
+    """Sum the elements of a tile of one vector."""
+
+    @_operation(types.float32, (tile,))
+    def answer(e, value):
+        return _total(e, *e.vectors(value))
+
+    return answer
+
+
+def _total(e, vector):
+    """Add the halves of a vector until one element is left."""
+    while (lanes := vector.type.count // 2) > 0:
+        vector = e.builder.fadd(*(e.shuffled(vector, vector, range(n, n + lanes)) for n in (0, lanes)))
+    return e.builder.extract_element(vector, ir.Constant(_INT32, 0))
 
 
 @intrinsic(prefer_literal=True)

@@ -1,0 +1,39 @@
+"""Predictions of pairs in vectors; see :mod:`fastmf.kernels.residual`."""
+
+import numpy as np
+
+from fastmf.kernels import simd
+from fastmf.kernels.jit import WIDTH, jit
+
+AHEAD = np.uint64(16)  # pairs between the prefetch of an item's row and its use; users mostly come in order
+
+
+@jit
+def predict(first, last, pairs, user_side, item_side, scale, out):
+    """Write the predictions of the pairs from first to last into ``out``, from its beginning on."""
+    x, y, b, c = user_side.factors, item_side.factors, user_side.bias, item_side.bias
+    low, high, mean = np.float32(scale.low), np.float32(scale.high), np.float32(scale.mean)
+    k, end = x.shape[1], np.uint64(pairs.items.shape[0] - 1)
+    whole = k // WIDTH * WIDTH
+    for n in range(np.uint64(first), np.uint64(last)):
+        ahead = np.int64(pairs.items[min(n + AHEAD, end)]) * k  # of -1, too, a prefetch does no harm
+        simd.prefetch(2, y, ahead)
+        u, i, estimate = np.int64(pairs.users[n]), np.int64(pairs.items[n]), mean
+        if u >= 0:
+            estimate += b[np.uint64(u)]
+        if i >= 0:
+            estimate += c[np.uint64(i)]
+        if u >= 0 and i >= 0:
+            x_at, y_at, sums = simd.pointer(x, u * k), simd.pointer(y, i * k), simd.zeros(1, 1)
+            for f in range(0, whole, WIDTH):
+                left, right = simd.load(1, 1, simd.at(x_at, f), 0), simd.load(1, 1, simd.at(y_at, f), 0)
+                sums = simd.multiply_add(sums, left, right)
+            estimate += simd.total(sums)
+            for f in range(whole, k):
+                estimate += x[np.uint64(u), np.uint64(f)] * y[np.uint64(i), np.uint64(f)]
+        # written so that NaN passes through both comparisons
+        if estimate < low:
+            estimate = low
+        if estimate > high:
+            estimate = high
+        out[n - np.uint64(first)] = estimate
