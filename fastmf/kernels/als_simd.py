@@ -25,9 +25,9 @@ PANEL = 2 * WIDTH
 # Rows of the tiles: 24 sums of 16 lanes, 12 of 8, which leaves registers for what is being multiplied.
 TOP, MIDDLE, SQUARE = 3 * WIDTH // 4, WIDTH // 4, WIDTH // 2
 
-CACHED = 1 << 11  # floats of a block of ratings' factors, which several passes read: a quarter of an L1 cache
+CACHED = 1 << 12  # floats of a block of ratings' factors, which several passes read: half an L1 cache
 FEWEST = 32  # ratings of a block at least, or loading and storing the tiles would take longer than summing
-AHEAD = np.uint64(16)  # ratings between the prefetch of a row and its use
+AHEAD = 16  # ratings between the prefetch of a row and its use
 SURE = np.float32(1 / UNSURE)
 CHUNK = 1 << 7  # ratings of a long row that are summed in float32 before they are added up in float64
 
@@ -60,16 +60,16 @@ def _new_batch(k, kp):
 
 
 @jit
-def _add_top(first, last, fresh, indices, y, kp, column, gram, sums):
+def _add_top(first, last, source, fresh, kp, column, gram, sums):
     """Add to the first TOP rows of the panel at ``column``, and to its part of sum y; prefetch."""
+    indices, _, y, _, end = source
     tile, total = simd.zeros(TOP, 2), simd.zeros(1, 2)
     if not fresh:
         tile, total = simd.load(TOP, 2, gram, kp), simd.load(1, 2, sums, 0)
-    end = np.uint64(indices.shape[0] - 1)
-    for j in range(np.uint64(first), np.uint64(last)):
-        ahead = np.int64(indices[min(j + AHEAD, end)]) * kp + column
+    for j in range(first, last):
+        ahead = np.int64(simd.element(indices, min(j + AHEAD, end))) * kp + column
         simd.prefetch(2, y, ahead)
-        row = simd.pointer(y, np.int64(indices[j]) * kp + column)
+        row = simd.pointer(y, np.int64(simd.element(indices, j)) * kp + column)
         tile = simd.add_outer(tile, row, row)
         total = simd.add_scaled(total, np.float32(1), row)
     simd.store(tile, gram, kp)
@@ -77,19 +77,20 @@ def _add_top(first, last, fresh, indices, y, kp, column, gram, sums):
 
 
 @jit
-def _add_bottom(first, last, fresh, indices, values, y, c, kp, column, gram, weighted):
+def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
     """Add to the other rows of the panel at ``column``, and to its part of sum t y; return sum t."""
+    indices, values, y, c, _ = source
     middle, corner, scaled = simd.zeros(MIDDLE, 2), simd.zeros(WIDTH, 1), simd.zeros(1, 2)
     middle_at, corner_at = simd.at(gram, TOP * kp), simd.at(gram, WIDTH * kp + WIDTH)
     if not fresh:
         middle, corner = simd.load(MIDDLE, 2, middle_at, kp), simd.load(WIDTH, 1, corner_at, kp)
         scaled = simd.load(1, 2, weighted, 0)
     total = np.float32(0)
-    for j in range(np.uint64(first), np.uint64(last)):
-        i = np.uint64(indices[j])
-        t = values[j] - c[i]
+    for j in range(first, last):
+        i = np.int64(simd.element(indices, j))
+        t = simd.element(values, j) - simd.element(c, i)
         total += t
-        row = simd.pointer(y, np.int64(i) * kp + column)
+        row = simd.pointer(y, i * kp + column)
         middle = simd.add_outer(middle, simd.at(row, TOP), row)
         corner = simd.add_outer(corner, simd.at(row, WIDTH), simd.at(row, WIDTH))
         scaled = simd.add_scaled(scaled, t, row)
@@ -100,31 +101,32 @@ def _add_bottom(first, last, fresh, indices, values, y, c, kp, column, gram, wei
 
 
 @jit
-def _add_square(first, last, fresh, indices, y, kp, row_at, column, gram):
+def _add_square(first, last, source, fresh, kp, row_at, column, gram):
     """Add to SQUARE rows above the diagonal part of the panel at ``column``."""
+    indices, _, y, _, _ = source
     tile = simd.zeros(SQUARE, 2)
     if not fresh:
         tile = simd.load(SQUARE, 2, gram, kp)
-    for j in range(np.uint64(first), np.uint64(last)):
-        row = simd.pointer(y, np.int64(indices[j]) * kp)
+    for j in range(first, last):
+        row = simd.pointer(y, np.int64(simd.element(indices, j)) * kp)
         tile = simd.add_outer(tile, simd.at(row, row_at), simd.at(row, column))
     simd.store(tile, gram, kp)
 
 
 @jit
-def _add_half_panel(first, last, fresh, indices, values, y, c, kp, gram, sums, weighted):
+def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
     """Add to the first WIDTH rows and columns, where an odd number of vectors leaves them; return sum t."""
+    indices, values, y, c, end = source
     tile, total, scaled = simd.zeros(WIDTH, 1), simd.zeros(1, 1), simd.zeros(1, 1)
     if not fresh:
         tile, total, scaled = simd.load(WIDTH, 1, gram, kp), simd.load(1, 1, sums, 0), simd.load(1, 1, weighted, 0)
-    end = np.uint64(indices.shape[0] - 1)
     t_total = np.float32(0)
-    for j in range(np.uint64(first), np.uint64(last)):
-        simd.prefetch(1, y, np.int64(indices[min(j + AHEAD, end)]) * kp)
-        i = np.uint64(indices[j])
-        t = values[j] - c[i]
+    for j in range(first, last):
+        simd.prefetch(1, y, np.int64(simd.element(indices, min(j + AHEAD, end))) * kp)
+        i = np.int64(simd.element(indices, j))
+        t = simd.element(values, j) - simd.element(c, i)
         t_total += t
-        row = simd.pointer(y, np.int64(i) * kp)
+        row = simd.pointer(y, i * kp)
         tile = simd.add_outer(tile, row, row)
         total = simd.add_scaled(total, np.float32(1), row)
         scaled = simd.add_scaled(scaled, t, row)
@@ -135,7 +137,7 @@ def _add_half_panel(first, last, fresh, indices, values, y, c, kp, gram, sums, w
 
 
 @jit
-def _sum_row(first, last, indices, values, y, c, kp, gram, sums, weighted):
+def _sum_row(first, last, source, kp, gram, sums, weighted):
     """Write the upper triangle of sum y y', sum y and sum t y over one row's entries; return sum t."""
     n, total = last - first, np.float32(0)
     n_blocks = (n - 1) // max(CACHED // kp, FEWEST) + 1
@@ -145,14 +147,14 @@ def _sum_row(first, last, indices, values, y, c, kp, gram, sums, weighted):
         fresh = block == 0
         t = np.float32(0)
         if odd:
-            t = _add_half_panel(start, stop, fresh, indices, values, y, c, kp, gram, sums, weighted)
+            t = _add_half_panel(start, stop, source, fresh, kp, gram, sums, weighted)
         for column in range(odd, kp, PANEL):
             corner = simd.at(gram, column * kp + column)
-            _add_top(start, stop, fresh, indices, y, kp, column, corner, simd.at(sums, column))
-            t = _add_bottom(start, stop, fresh, indices, values, y, c, kp, column, corner, simd.at(weighted, column))
+            _add_top(start, stop, source, fresh, kp, column, corner, simd.at(sums, column))
+            t = _add_bottom(start, stop, source, fresh, kp, column, corner, simd.at(weighted, column))
             for row in range(0, column, SQUARE):
                 square = simd.at(gram, row * kp + column)
-                _add_square(start, stop, fresh, indices, y, kp, row, column, square)
+                _add_square(start, stop, source, fresh, kp, row, column, square)
         total += t
     return total
 
@@ -206,22 +208,18 @@ def _substitute_back(batch, k4):
 
 
 @jit
-def _fill(batch, slot, row, entries, other, k, penalty):
-    """Set up the equations of a row in a slot of the batch."""
-    y, first, last = other.factors, entries.indptr[row], entries.indptr[row + 1]
-    kp, n = y.shape[1], np.float32(last - first)
+def _source(entries, other):
+    """Point at what rows are summed from; and say where the last entry is, for prefetches to stop there."""
+    end = np.int64(entries.indices.shape[0] - 1)
+    indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
+    return indices, values, simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), end
+
+
+@jit
+def _sums(batch, slot, kp):
+    """Point at what is summed in a slot."""
     gram = simd.pointer(batch.grams, slot * batch.grams.shape[1])
-    sums, weighted = simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
-    total = _sum_row(first, last, entries.indices, entries.values, y, other.bias, kp, gram, sums, weighted)
-    root = np.sqrt(n + np.float32(penalty.bias_reg))
-    rho = np.float32(penalty.reg) * n + np.float32(penalty.reg0)
-    for a in range(k):
-        batch.grams[slot, a * kp + a] += rho
-        batch.sums[slot, a] /= root
-    for a in range(k, batch.upper.shape[1]):  # what fills up the last block of 4: x = 0
-        batch.grams[slot, a * kp + a] = 1
-    batch.totals[slot], batch.roots[slot], batch.rows[slot] = total / root, root, row
-    batch.right[0, slot] = total / root
+    return gram, simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
 
 
 @jit
@@ -249,14 +247,25 @@ def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
 @jit
 def _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved):
     """Solve the rows from start to stop; note those that float32 cannot do, and return how many are noted."""
-    k, kp, filled, n_unsolved = side.factors.shape[1], other.factors.shape[1], np.int64(0), np.int64(0)
+    k, kp, source = side.factors.shape[1], other.factors.shape[1], _source(entries, other)
+    reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
+    filled, n_unsolved = np.int64(0), np.int64(0)
     for row in range(start, stop):
-        n = entries.indptr[row + 1] - entries.indptr[row]
+        first, last = entries.indptr[row], entries.indptr[row + 1]
+        n = last - first
         if n > LONG:
             unsolved[n_unsolved] = row
             n_unsolved += 1
         elif n > 0:
-            _fill(batch, filled, row, entries, other, k, penalty)
+            total = _sum_row(first, last, source, kp, *_sums(batch, filled, kp))
+            root, rho = np.sqrt(np.float32(n) + bias_reg), reg * np.float32(n) + reg0
+            for a in range(k):
+                batch.grams[filled, a * kp + a] += rho
+                batch.sums[filled, a] /= root
+            for a in range(k, batch.upper.shape[1]):  # what fills up the last block of 4: x = 0
+                batch.grams[filled, a * kp + a] = 1
+            batch.totals[filled] = batch.right[0, filled] = total / root
+            batch.roots[filled], batch.rows[filled] = root, row
             filled += 1
         if filled == WIDTH or row == stop - 1:
             n_unsolved = _solve_batch(batch, filled, kp, side, unsolved, n_unsolved)
@@ -267,11 +276,9 @@ def _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved):
 @jit
 def _sum_long(first, last, entries, other, batch, gram, v, s):
     """Add up a long row's sums, chunk by chunk in float32 and the chunks in float64; return sum t."""
-    y, k, kp, total = other.factors, v.shape[0], other.factors.shape[1], np.float64(0)
-    chunk, sums, weighted = simd.pointer(batch.grams, 0), simd.pointer(batch.sums, 0), simd.pointer(batch.weighted, 0)
+    k, kp, source, total = v.shape[0], other.factors.shape[1], _source(entries, other), np.float64(0)
     for start in range(first, last, CHUNK):
-        stop = min(start + CHUNK, last)
-        total += _sum_row(start, stop, entries.indices, entries.values, y, other.bias, kp, chunk, sums, weighted)
+        total += _sum_row(start, min(start + CHUNK, last), source, kp, *_sums(batch, 0, kp))
         for a in range(k):
             v[a] += batch.weighted[0, a]
             s[a] += batch.sums[0, a]

@@ -14,17 +14,17 @@ def predict(first, last, pairs, user_side, item_side, scale, out):
     x, y, b, c = user_side.factors, item_side.factors, user_side.bias, item_side.bias
     low, high, mean = np.float32(scale.low), np.float32(scale.high), np.float32(scale.mean)
     k, end = x.shape[1], np.uint64(pairs.items.shape[0] - 1)
-    whole = k // WIDTH * WIDTH
+    whole, x_rows, y_rows = k // WIDTH * WIDTH, simd.pointer(x, 0), simd.pointer(y, 0)
     for n in range(np.uint64(first), np.uint64(last)):
         ahead = np.int64(pairs.items[min(n + AHEAD, end)]) * k  # of -1, too, a prefetch does no harm
-        simd.prefetch(2, y, ahead)
+        simd.prefetch(2, y_rows, ahead)
         u, i, estimate = np.int64(pairs.users[n]), np.int64(pairs.items[n]), mean
         if u >= 0:
             estimate += b[np.uint64(u)]
         if i >= 0:
             estimate += c[np.uint64(i)]
         if u >= 0 and i >= 0:
-            x_at, y_at, sums = simd.pointer(x, u * k), simd.pointer(y, i * k), simd.zeros(1, 1)
+            x_at, y_at, sums = simd.pointer(x_rows, u * k), simd.pointer(y_rows, i * k), simd.zeros(1, 1)
             for f in range(0, whole, WIDTH):
                 left, right = simd.load(1, 1, simd.at(x_at, f), 0), simd.load(1, 1, simd.at(y_at, f), 0)
                 sums = simd.multiply_add(sums, left, right)

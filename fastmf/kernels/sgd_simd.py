@@ -22,16 +22,18 @@ def update(first, last, triples, users, items, step, columns):
     """
     k, lr = users.factors.shape[1], np.float32(step.lr)
     x_terms, y_terms = users.terms, items.terms
+    x_rows, y_rows = simd.pointer(users.factors, 0), simd.pointer(items.factors, 0)
+    x_rest, y_rest = simd.pointer(x_terms, 0), simd.pointer(y_terms, 0)
     end = np.uint64(triples.users.shape[0] - 1)
     for j in range(np.uint64(first), np.uint64(last)):
         ahead = min(j + AHEAD, end)
         u, i = np.int64(triples.users[ahead]), np.int64(triples.items[ahead])
-        simd.prefetch(columns, users.factors, u * k)
-        simd.prefetch(columns, items.factors, i * k)
-        simd.prefetch(1, users.terms, u * 4)
-        simd.prefetch(1, items.terms, i * 4)
+        simd.prefetch(columns, x_rows, u * k)
+        simd.prefetch(columns, y_rows, i * k)
+        simd.prefetch(1, x_rest, u * 4)
+        simd.prefetch(1, y_rest, i * 4)
         u, i = np.uint64(triples.users[j]), np.uint64(triples.items[j])
-        x_at, y_at = simd.pointer(users.factors, np.int64(u) * k), simd.pointer(items.factors, np.int64(i) * k)
+        x_at, y_at = simd.pointer(x_rows, np.int64(u) * k), simd.pointer(y_rows, np.int64(i) * k)
         x, y = simd.load(1, columns, x_at, 0), simd.load(1, columns, y_at, 0)
         b, rho_u, c, rho_i = x_terms[u, BIAS], x_terms[u, RHO], y_terms[i, BIAS], y_terms[i, RHO]
         g = error_slope(triples.values[j] - b - c - simd.dot(x, y), step.absolute)

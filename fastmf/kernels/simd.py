@@ -118,18 +118,34 @@ def _tile(rows, columns):
 
 
 @intrinsic
-def pointer(typingctx, array, offset):
-    """Point at an element of an array, by its place in memory order."""
+def pointer(typingctx, base, offset):
+    """Point at an element of an array, by its place in memory order, or as far behind another pointer.
+
+    Functions that are called often take pointers: each call with an array counts references, atomically, twice.
+    """
 
     def generate(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
+        data = args[0]
+        if isinstance(base, types.Array):
+            data = context.make_array(base)(context, builder, data).data
         number = builder.ptrtoint(builder.gep(data, [args[1]], inbounds=True), _INT64)
         # Hides from LLVM what the address is made of. Else it addresses every element as base + index, and older Intel
         # cores split such loads from the arithmetic they feed: 5 to 8 % of a half-sweep (Cascade Lake).
         hidden = builder.asm(ir.FunctionType(_INT64, [_INT64]), "", "=r,0", [number], False)
         return builder.inttoptr(hidden, data.type)
 
-    return POINTER(array, types.int64), generate
+    return types.CPointer(base.dtype)(base, types.int64), generate
+
+
+@intrinsic
+def element(typingctx, pointer, offset):
+    """Load one element, of any type, some places behind a pointer."""
+
+    @_operation(pointer.dtype, (pointer, types.int64))
+    def answer(e, pointer, offset):
+        return e.builder.load(e.at(pointer, offset))
+
+    return answer
 
 
 @intrinsic
@@ -144,23 +160,21 @@ def at(typingctx, pointer, offset):
 
 
 @intrinsic(prefer_literal=True)
-def prefetch(typingctx, columns, array, offset):
+def prefetch(typingctx, columns, pointer, offset):
     """Ask for the cache lines of a row of some vectors; it need not be there."""
     lines = -(-_tile(types.literal(1), columns).columns * WIDTH // LINE)
 
-    def generate(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[1]).data
-        place = builder.gep(data, [args[2]])
+    @_operation(types.void, (columns, POINTER, types.int64))
+    def answer(e, columns, pointer, offset):
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
         read, keep, is_data = (ir.Constant(_INT32, n) for n in (0, 3, 1))
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        function = e.builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         for line in range(lines):
-            there = builder.gep(place, [ir.Constant(_INT64, LINE * line)])
-            builder.call(function, [builder.bitcast(there, byte), read, keep, is_data])
-        return context.get_dummy_value()
+            place = e.builder.gep(e.builder.gep(pointer, [offset]), [ir.Constant(_INT64, LINE * line)])
+            e.builder.call(function, [e.builder.bitcast(place, byte), read, keep, is_data])
 
-    return types.void(columns, array, types.int64), generate
+    return answer
 
 
 @intrinsic(prefer_literal=True)

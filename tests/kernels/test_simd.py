@@ -95,7 +95,7 @@ def test_weighted_sum_and_dot():
 def test_a_tuple_says_how_many_vectors_by_its_length():
     @compiled
     def run(a, out, columns):
-        simd.prefetch(columns, a, 0)
+        simd.prefetch(columns, simd.pointer(a, 0), 0)
         simd.store(simd.load(1, columns, simd.pointer(a, 0), 0), simd.pointer(out, 0), 0)
 
     for n in (1, 3):
