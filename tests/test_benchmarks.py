@@ -44,7 +44,7 @@ def peers(monkeypatch):
     return importlib.import_module("peers")
 
 
-@pytest.mark.parametrize("script", ["peers.py"])
+@pytest.mark.parametrize("script", ["peers.py", "scaling.py"])
 def test_scripts_have_help(script):
     assert "benchmarks/README.md" in run(script, "--help").stdout
 
@@ -96,3 +96,16 @@ def test_mistakes_are_usage_errors(peers, file, tmp_path):
     with pytest.raises(peers.click.BadParameter, match="'libmf=1' is not NAME=N with N of 2 or more"):
         peers.asked_epochs(["libmf=1"])
     assert "is an input, or lies in one" in run("peers.py", "--dataset", file, "-o", file, code=1).stderr
+
+
+def test_scaling_measures_each_point_once(tmp_path):
+    few = ("--ratings", 2000, "--ratings", 9_000_000, "--max-ratings", 10_000, "--k", 2, "--threads", 1)
+    effort = ("--epochs", 1, "--repeat", 1, "--users", 5)
+    done = run("scaling.py", *few, *effort, "-o", tmp_path / "scaling.json")
+    report = json.loads((tmp_path / "scaling.json").read_text())
+    assert [point["sweep"] for point in report["points"]] == ["ratings", "k", "threads"]
+    assert len({json.dumps(point["raw"]) for point in report["points"]}) == 1
+    for point in report["points"]:
+        assert (point["ratings"], point["k"], point["threads"], point["failed"]) == (2000, 2, 1, None)
+        assert all(len(values) == 1 and values[0] > 0 for values in point["raw"].values())
+    assert len(done.stdout.splitlines()) == 4

@@ -1,0 +1,253 @@
+"""Measure how fastmf's time grows with the ratings, with k and with the threads, on synthetic twins of ml-20m.
+
+    python benchmarks/scaling.py                                        # 1 to 20 million ratings, k of 8 to 256
+    python benchmarks/scaling.py --max-ratings 100000000 -o scaling.json --plot scaling.png
+    python benchmarks/scaling.py --sweep k --k 32 --k 64 --max-ratings 2000000
+
+Every point has a process of its own, in which everything is first done once on 600 ratings, so that it is compiled.
+What the figures mean is in README.md.
+"""
+
+import importlib
+import json
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+
+import fastmf
+from fastmf import Ratings, bench, datasets, files, tables
+from fastmf.cli.console import remark, show_table
+from fastmf.cli.options import overwrite_option
+from fastmf.errors import FastMFError
+
+SWEEPS = ("ratings", "k", "threads")
+RATINGS = tuple(millions * 1_000_000 for millions in (1, 2, 5, 10, 20, 50, 100))
+FACTORS = (8, 16, 32, 64, 128, 256)
+USUAL_RATINGS, USUAL_K = 20_000_000, 32  # where the other sweeps stay, if that is measured at all
+FEW_RATINGS = 500_000  # fewer are too many pairs of ml-20m's twin: they are of ml-latest-small's
+WARM_UP = datasets.Shape(users=30, items=60, ratings=600, cap=40)
+SEED, TOP = 0, 10
+THREADS = (*bench.BLAS_VARIABLES, "NUMBA_NUM_THREADS")
+
+# What a point is measured by: the heading in the table, and the name in the report.
+FIGURES = {
+    "ingest s": "ingest_seconds",
+    "ALS s/epoch": "als_epoch_seconds",
+    "SGD s/epoch": "sgd_epoch_seconds",
+    "top-10 users/s": "users_per_second",
+    "peak MiB": "peak_memory_mib",
+}
+
+
+class Point(NamedTuple):
+    """What to measure: a twin of so many ratings, with k factors, on so many threads."""
+
+    ratings: int
+    k: int
+    threads: int
+
+
+class Effort(NamedTuple):
+    """How thoroughly: epochs of each solver, repetitions of the rest, and users to recommend to."""
+
+    epochs: int
+    repeat: int
+    users: int
+
+
+@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.option("--sweep", "sweeps", multiple=True, type=click.Choice(SWEEPS), help="What to vary.  [default: all]")
+@click.option("--ratings", type=click.IntRange(1), multiple=True, default=RATINGS, show_default=True, metavar="N")
+@click.option("--max-ratings", default=20_000_000, show_default=True, help="Leave out twins with more.")
+@click.option("--k", type=click.IntRange(1), multiple=True, default=FACTORS, show_default=True, metavar="N")
+@click.option("--threads", type=click.IntRange(1), multiple=True, metavar="N",
+              help="[default: 1, 2, 4, ... and all cores]")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Of each solver.")
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Times of ingest and top-10.")
+@click.option("--users", type=click.IntRange(1), default=20_000, show_default=True, help="Recommend to at most these.")
+@click.option("--plot", metavar="FILE.png", help="Draw the figures, too; needs matplotlib.")
+@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
+@overwrite_option
+def main(
+    sweeps: tuple[str, ...], plot: str | None, output: str | None, overwrite: bool, max_ratings: int, **options: Any
+) -> None:
+    """Measure how fastmf's time grows with the ratings, with k and with the threads."""
+    values = {sweep: sorted(set(options.pop(sweep))) for sweep in SWEEPS}
+    values["ratings"] = [n for n in values["ratings"] if n <= max_ratings]
+    values["threads"] = values["threads"] or usual_threads()
+    if not values["ratings"]:
+        raise click.BadParameter(f"no --ratings is at most --max-ratings, {max_ratings:,}")
+    try:
+        for path in filter(None, (plot, output)):
+            files.check_output(path, overwrite)
+        pyplot = plot and import_pyplot()
+        report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values)), Effort(**options))
+        if output:
+            with files.replacing(output, overwrite) as temporary:
+                temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if plot:
+            with files.replacing(plot, overwrite) as temporary:
+                draw(report["points"], pyplot).savefig(temporary, format=Path(plot).suffix[1:] or "png", dpi=150)
+    except (FastMFError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    show_table(("sweep", *Point._fields, *FIGURES), [row_of(point) for point in report["points"]])
+
+
+def usual_threads() -> list[int]:
+    """Double the threads from one up to all cores."""
+    cores = bench.machine()["cores"]
+    return [*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores]
+
+
+def points_of(sweeps: Iterable[str], values: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Point]]:
+    """Vary one thing at a time: the others are 20 million ratings (or the most below), k=32 and the most threads."""
+    ratings = [n for n in values["ratings"] if n <= USUAL_RATINGS] or values["ratings"][:1]
+    k = USUAL_K if USUAL_K in values["k"] else values["k"][0]
+    usual = Point(ratings[-1], k, values["threads"][-1])
+    for sweep in sweeps:
+        for value in values[sweep]:
+            yield sweep, usual._replace(**{sweep: value})
+
+
+def measure_all(points: Sequence[tuple[str, Point]], effort: Effort) -> dict[str, Any]:
+    """Measure every point once, wherever it comes. Returns a report of plain data."""
+    results: dict[Point, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="fastmf-scaling-") as scratch:
+        folder = Path(scratch)
+        twin = datasets.draw(WARM_UP, np.uint64(SEED), name="warm-up")
+        rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
+        tables.write_parquet(rows, folder / "warm-up.parquet")
+        for _, point in sorted(points, key=lambda each: each[1].ratings):  # one twin after the other
+            if point not in results:
+                results[point] = in_process(point, twin_of(point.ratings, folder), folder / "warm-up.parquet", effort)
+                failed = results[point]["failed"]
+                remark(f"{point}: {'FAILED, ' + failed if failed else 'measured'}")
+    return {
+        "command": shlex.join(["python", "benchmarks/scaling.py", *sys.argv[1:]]),
+        "machine": bench.machine(),
+        "versions": bench.versions(),
+        "settings": {**effort._asdict(), "top": TOP, "seed": SEED},
+        "points": [{"sweep": sweep, **point._asdict(), **results[point]} for sweep, point in points],
+    }
+
+
+def twin_of(ratings: int, folder: Path) -> Path:
+    """Draw the twin with so many ratings, and drop the one before."""
+    path = folder / f"twin-{ratings}.parquet"
+    if not path.exists():
+        for old in folder.glob("twin-*.parquet"):
+            old.unlink()
+        like = "ml-20m" if ratings >= FEW_RATINGS else "ml-latest-small"
+        datasets.write_twin(path, like, scale=ratings / datasets.TWINS[like].ratings, seed=SEED)
+    return path
+
+
+def in_process(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[str, Any]:
+    """Measure a point in a fresh process, with the threads of everything pinned from its start."""
+    os.environ.update(dict.fromkeys(THREADS, str(point.threads)))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return {"failed": None, **pool.submit(measure, point, file, warm_up, effort).result()}
+        except (
+            BrokenProcessPool,
+            FastMFError,
+            MemoryError,
+        ) as error:  # a killed process, for want of memory, is broken
+            return {"failed": f"{type(error).__name__}: {error}", **dict.fromkeys(FIGURES.values())}
+
+
+def measure(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[str, Any]:
+    """Do everything once on the small twin, then on the point's own. Returns medians and all they are taken from."""
+    run(point, warm_up, Effort(1, 1, 1))
+    raw = run(point, file, effort)
+    figures = {figure: statistics.median(raw[figure]) for figure in FIGURES.values() if figure in raw}
+    peak = bench.peak_memory()
+    return {**figures, "peak_memory_mib": peak and peak / 2**20, "raw": raw}
+
+
+def run(point: Point, file: Path, effort: Effort) -> dict[str, list[float]]:
+    """Read, fit with both solvers, and recommend; returns each figure as often as it was measured."""
+    ingest, ratings = repeated(effort.repeat, lambda: ingested(file))
+    seconds = {}
+    for solver in ("als", "sgd"):
+        model = fastmf.fit(ratings, k=point.k, solver=solver, epochs=effort.epochs, threads=point.threads)
+        seconds[f"{solver}_epoch_seconds"] = [epoch.seconds for epoch in model.history]
+    users = model.user_ids.take(np.random.default_rng(SEED).permutation(ratings.n_users)[: effort.users])
+    recommending, _ = repeated(effort.repeat, lambda: model.recommend(users, n=TOP))
+    return {"ingest_seconds": ingest, **seconds, "users_per_second": [len(users) / taken for taken in recommending]}
+
+
+def ingested(file: Path) -> Ratings:
+    """Read Parquet into ratings with both compressed views."""
+    ratings = Ratings.from_parquet(file)
+    _ = ratings.by_user, ratings.by_item  # made when first asked for
+    return ratings
+
+
+def repeated(times: int, call: Callable[[], Any]) -> tuple[list[float], Any]:
+    """Run something several times. Returns the seconds of each, and what it returned last."""
+    seconds, result = [], None
+    for _ in range(times):
+        result = None  # two of them at once may be more than the memory
+        began = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - began)
+    return seconds, result
+
+
+def row_of(point: Mapping[str, Any]) -> list[str]:
+    """Write a point as a row of the table."""
+    figures = ("-" if point[figure] is None else number(point[figure]) for figure in FIGURES.values())
+    return [point["sweep"], f"{point['ratings']:,}", str(point["k"]), str(point["threads"]), *figures]
+
+
+def number(value: float) -> str:
+    """Write a figure to three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def import_pyplot() -> Any:
+    """Import matplotlib, or say how to get it."""
+    try:
+        importlib.import_module("matplotlib").use("agg")
+    except ImportError:
+        raise click.ClickException("--plot needs matplotlib, which is not installed: pip install matplotlib") from None
+    return importlib.import_module("matplotlib.pyplot")
+
+
+def draw(points: Sequence[Mapping[str, Any]], pyplot: Any) -> Any:
+    """Draw seconds against each thing that was varied, on logarithmic scales."""
+    sweeps = list(dict.fromkeys(point["sweep"] for point in points))
+    figure, panels = pyplot.subplots(1, len(sweeps), figsize=(5 * len(sweeps), 4), squeeze=False, layout="constrained")
+    for sweep, panel in zip(sweeps, panels[0], strict=True):
+        own = [point for point in points if point["sweep"] == sweep and not point["failed"]]
+        values = [point[sweep] for point in own]
+        for label, name in FIGURES.items():
+            if name.endswith("seconds"):
+                panel.loglog(values, [point[name] for point in own], marker="o", label=label)
+        panel.loglog(
+            values, [1e4 / point["users_per_second"] for point in own], marker="o", label="top-10, 10,000 users"
+        )
+        panel.set_xticks(values, labels=[f"{value / 1e6:g} M" if value >= 1e6 else f"{value:,}" for value in values])
+        panel.set_xticks([], minor=True)
+        fixed = (f"{name} {own[0][name]:,}" for name in Point._fields if name != sweep and own)
+        panel.set(xlabel=sweep, ylabel="seconds", title=", ".join(fixed))
+        panel.grid(alpha=0.3)
+        panel.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    main()
