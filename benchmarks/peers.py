@@ -39,6 +39,9 @@ THREADS = ("NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "LK_NUM_THREADS", "LK_NUM_B
 WARM_UP = datasets.Shape(users=30, items=60, ratings=600, cap=40)  # on it every library first does everything once
 LINES = 3  # of what a process said last, in the reason why it failed
 
+IDLE = 0.5  # the load average of a machine that can be measured on
+BUSY = "the machine was BUSY before this began (load average {:.2g}): the figures are not to be quoted"
+
 # What a run is measured by, and whether more of it is better: a ratio says how many times better fastmf's figure is.
 FIGURES = {
     "epoch_seconds": False,
@@ -96,7 +99,7 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """Run every peer and fastmf in turn. Returns a report of plain data; README.md says what its fields mean."""
     wanted, threads = asked_epochs(epochs), threads or bench.machine()["cores"]
-    pairs = pairs_of(names)
+    pairs, busy = pairs_of(names), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory(prefix="fastmf-peers-") as scratch:
         facts = prepare(dataset, data_dir, Path(scratch))
         everyone = dict.fromkeys(name for pair in pairs for name in pair)
@@ -117,14 +120,14 @@ def compare(
                 remark(f"{failure.name} is left out from here, {failures[failure.name]}")
     return {
         "command": shlex.join(["python", "benchmarks/peers.py", *sys.argv[1:]]),
-        "machine": bench.machine(),
+        "machine": {**bench.machine(), "load_average_before": busy},
         "versions": bench.versions(),
         "data": facts,
         "settings": {"k": k, "threads": threads, "rounds": rounds, "held_out": HELD_OUT, "seed": SEED},
         "peers": {name: described(name, settings[name], threads, failures.get(name)) for name in everyone},
         "summary": [summarised(pair[0], runs) for pair in pairs if any(run["name"] == pair[0] for run in runs)],
         "runs": runs,
-        "notes": notes(facts, settings, failures),
+        "notes": [*notes(facts, settings, failures), *([BUSY.format(busy)] if busy and busy > IDLE else [])],
     }
 
 
