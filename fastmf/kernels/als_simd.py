@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels import simd
+from fastmf.kernels import lanes, simd
 from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE, accumulate, finish
 from fastmf.kernels.jit import LINE, WIDTH, jit
-from fastmf.kernels.simd import BLOCK
+from fastmf.kernels.lanes import BLOCK
 
 PANEL = 2 * WIDTH
 # Rows of the tiles: 24 sums of 16 lanes, 12 of 8, which leaves registers for what is being multiplied.
@@ -167,27 +167,27 @@ def _factor(batch, k4, kp):
     upper, right = simd.pointer(batch.upper, 0), simd.pointer(batch.right, 0)
     growth = simd.zeros(BLOCK, 1)
     for row in range(0, k4, BLOCK):
-        simd.store(simd.load_lanes(1, simd.at(sums, row), kp, 0), simd.at(upper, row * WIDTH), 0)
+        simd.store(lanes.load_lanes(1, simd.at(sums, row), kp, 0), simd.at(upper, row * WIDTH), 0)
     for row in range(0, k4, BLOCK):
         above = simd.at(upper, row * WIDTH)
-        tile = simd.load_lanes(BLOCK, simd.at(grams, row * kp + row), line, kp)
-        x = simd.column(simd.load_lanes(1, simd.at(weighted, row), kp, 0))
-        before = simd.diagonal(tile)
+        tile = lanes.load_lanes(BLOCK, simd.at(grams, row * kp + row), line, kp)
+        x = lanes.column(lanes.load_lanes(1, simd.at(weighted, row), kp, 0))
+        before = lanes.diagonal(tile)
         for m in range(1 + row):
             u = simd.at(above, m * step)
-            tile = simd.subtract_products(tile, u, u)
-            x = simd.subtract_products(x, u, simd.at(right, m * WIDTH))
-        tile = simd.factor(tile)
-        inverse = simd.diagonal(tile)
+            tile = lanes.subtract_products(tile, u, u)
+            x = lanes.subtract_products(x, u, simd.at(right, m * WIDTH))
+        tile = lanes.factor(tile)
+        inverse = lanes.diagonal(tile)
         growth = simd.multiply_add(growth, simd.multiply_add(simd.zeros(BLOCK, 1), inverse, inverse), before)
         simd.store(tile, simd.at(above, (1 + row) * step), step)
-        simd.store(simd.solve_lower(tile, x), simd.at(right, (1 + row) * WIDTH), WIDTH)
+        simd.store(lanes.solve_lower(tile, x), simd.at(right, (1 + row) * WIDTH), WIDTH)
         for column in range(row + BLOCK, k4, BLOCK):
             beside = simd.at(upper, column * WIDTH)
-            other = simd.load_lanes(BLOCK, simd.at(grams, row * kp + column), line, kp)
+            other = lanes.load_lanes(BLOCK, simd.at(grams, row * kp + column), line, kp)
             for m in range(1 + row):
-                other = simd.subtract_products(other, simd.at(above, m * step), simd.at(beside, m * step))
-            simd.store(simd.solve_lower(tile, other), simd.at(beside, (1 + row) * step), step)
+                other = lanes.subtract_products(other, simd.at(above, m * step), simd.at(beside, m * step))
+            simd.store(lanes.solve_lower(tile, other), simd.at(beside, (1 + row) * step), step)
     simd.store(growth, simd.pointer(batch.growth, 0), WIDTH)
 
 
@@ -199,12 +199,12 @@ def _substitute_back(batch, k4):
     for row in range(k4 - BLOCK, -1, -BLOCK):
         here = simd.at(right, row * WIDTH)
         u = simd.load(BLOCK, BLOCK, simd.at(upper, row * step + row * WIDTH), step)
-        x = simd.solve_upper(u, simd.load(BLOCK, 1, here, WIDTH))
+        x = lanes.solve_upper(u, simd.load(BLOCK, 1, here, WIDTH))
         simd.store(x, here, WIDTH)
         for above in range(0, row, BLOCK):
             there = simd.at(right, above * WIDTH)
             u = simd.load(BLOCK, BLOCK, simd.at(upper, above * step + row * WIDTH), step)
-            simd.store(simd.subtract_dots(simd.load(BLOCK, 1, there, WIDTH), u, x), there, WIDTH)
+            simd.store(lanes.subtract_dots(simd.load(BLOCK, 1, there, WIDTH), u, x), there, WIDTH)
 
 
 @jit

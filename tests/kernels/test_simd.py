@@ -15,7 +15,7 @@ from fastmf.kernels.jit import jit as compiled
 pytestmark = pytest.mark.skipif(not WIDTH, reason="there are no vectors here: an unknown machine, or no JIT")
 
 if WIDTH:
-    from fastmf.kernels import simd
+    from fastmf.kernels import lanes, simd
 
 W, B = WIDTH, 4
 TWICE = 2 * WIDTH
@@ -107,7 +107,7 @@ def test_a_tuple_says_how_many_vectors_by_its_length():
 def test_load_lanes_transposes():
     @compiled
     def run(a, out, step, row_step):
-        simd.store(simd.load_lanes(2, simd.pointer(a, 1), step, row_step), simd.pointer(out, 0), 4 * WIDTH)
+        simd.store(lanes.load_lanes(2, simd.pointer(a, 1), step, row_step), simd.pointer(out, 0), 4 * WIDTH)
 
     a = np.arange(W * 19 + 12, dtype=np.float32)
     out = np.empty((2, B, W), np.float32)
@@ -120,14 +120,14 @@ def test_load_lanes_transposes():
 def test_subtract_products(columns):
     @compiled
     def run_4(a, b, out):
-        tile = simd.subtract_products(
+        tile = lanes.subtract_products(
             simd.load(B, B, simd.pointer(out, 0), B * WIDTH), simd.pointer(a, 0), simd.pointer(b, 0)
         )
         simd.store(tile, simd.pointer(out, 0), B * WIDTH)
 
     @compiled
     def run_1(a, b, out):
-        tile = simd.subtract_products(
+        tile = lanes.subtract_products(
             simd.load(B, 1, simd.pointer(out, 0), WIDTH), simd.pointer(a, 0), simd.pointer(b, 0)
         )
         simd.store(tile, simd.pointer(out, 0), WIDTH)
@@ -141,16 +141,16 @@ def test_subtract_products(columns):
 def test_small_systems_are_factored_and_solved_in_every_lane():
     @compiled
     def run(a, right, u, x, rest):
-        matrix = simd.factor(simd.load(B, B, simd.pointer(a, 0), B * WIDTH))
+        matrix = lanes.factor(simd.load(B, B, simd.pointer(a, 0), B * WIDTH))
         simd.store(matrix, simd.pointer(u, 0), B * WIDTH)
         row = simd.load(1, B, simd.pointer(right, 0), 0)
-        half = simd.solve_lower(matrix, simd.column(row))
-        simd.store(simd.solve_upper(matrix, half), simd.pointer(x, 0), WIDTH)
-        left = simd.subtract_dots(
-            simd.column(row), simd.load(B, B, simd.pointer(a, 0), B * WIDTH), simd.solve_upper(matrix, half)
+        half = lanes.solve_lower(matrix, lanes.column(row))
+        simd.store(lanes.solve_upper(matrix, half), simd.pointer(x, 0), WIDTH)
+        left = lanes.subtract_dots(
+            lanes.column(row), simd.load(B, B, simd.pointer(a, 0), B * WIDTH), lanes.solve_upper(matrix, half)
         )
         simd.store(left, simd.pointer(rest, 0), WIDTH)
-        simd.store(simd.diagonal(matrix), simd.pointer(right, 0), WIDTH)
+        simd.store(lanes.diagonal(matrix), simd.pointer(right, 0), WIDTH)
 
     roots = numbers(W, B, 6)
     a = roots @ roots.transpose(0, 2, 1)
