@@ -25,7 +25,7 @@ import click
 import numpy as np
 from peer_models import FASTMF, PEERS, Peer
 
-from fastmf import Ratings, bench, datasets, files, tables
+from fastmf import Ratings, bench, datasets, files, machine, tables
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.errors import FastMFError
@@ -98,7 +98,7 @@ def compare(
     epochs: Iterable[str], venvs: Path, timeout: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Run every peer and fastmf in turn. Returns a report of plain data; README.md says what its fields mean."""
-    wanted, threads = asked_epochs(epochs), threads or bench.machine()["cores"]
+    wanted, threads = asked_epochs(epochs), threads or machine.describe()["cores"]
     pairs, busy = pairs_of(names), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory(prefix="fastmf-peers-") as scratch:
         facts = prepare(dataset, data_dir, Path(scratch))
@@ -120,8 +120,8 @@ def compare(
                 remark(f"{failure.name} is left out from here, {failures[failure.name]}")
     return {
         "command": shlex.join(["python", "benchmarks/peers.py", *sys.argv[1:]]),
-        "machine": {**bench.machine(), "load_average_before": busy},
-        "versions": bench.versions(),
+        "machine": {**machine.describe(), "load_average_before": busy},
+        "versions": machine.versions(),
         "data": facts,
         "settings": {"k": k, "threads": threads, "rounds": rounds, "held_out": HELD_OUT, "seed": SEED},
         "peers": {name: described(name, settings[name], threads, failures.get(name)) for name in everyone},

@@ -27,7 +27,7 @@ import click
 import numpy as np
 
 import fastmf
-from fastmf import Ratings, bench, datasets, files, tables
+from fastmf import Ratings, bench, datasets, files, machine, tables
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.errors import FastMFError
@@ -107,7 +107,7 @@ def main(
 
 def usual_threads() -> list[int]:
     """Double the threads from one up to all cores."""
-    cores = bench.machine()["cores"]
+    cores = machine.describe()["cores"]
     return [*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores]
 
 
@@ -136,8 +136,8 @@ def measure_all(points: Sequence[tuple[str, Point]], effort: Effort) -> dict[str
                 remark(f"{point}: {'FAILED, ' + failed if failed else 'measured'}")
     return {
         "command": shlex.join(["python", "benchmarks/scaling.py", *sys.argv[1:]]),
-        "machine": bench.machine(),
-        "versions": bench.versions(),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
         "settings": {**effort._asdict(), "top": TOP, "seed": SEED},
         "points": [{"sweep": sweep, **point._asdict(), **results[point]} for sweep, point in points],
     }
@@ -173,7 +173,7 @@ def measure(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[str
     run(point, warm_up, Effort(1, 1, 1))
     raw = run(point, file, effort)
     figures = {figure: statistics.median(raw[figure]) for figure in FIGURES.values() if figure in raw}
-    peak = bench.peak_memory()
+    peak = machine.peak_memory()
     return {**figures, "peak_memory_mib": peak and peak / 2**20, "raw": raw}
 
 

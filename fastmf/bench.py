@@ -11,7 +11,6 @@ import importlib
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,16 +18,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import fastmf
-from fastmf import datasets, errors, metrics, tables
-from fastmf.device import resolve, total_memory
+from fastmf import datasets, errors, machine, metrics, tables
+from fastmf.device import resolve
 from fastmf.errors import FastMFError, ParameterError, ResourceError
+from fastmf.kernels import jit
+from fastmf.model import Epoch
 from fastmf.ratings import Ratings
 from fastmf.solvers import SOLVERS as CLASSES
 from fastmf.solvers import Solver, make
@@ -92,6 +91,7 @@ def run(
     devices: Sequence[str] = DEVICES,
     threads: int | None = None,
     epochs: int | None = None,
+    target_rmse: float | None = None,
     progress: Say | None = None,
 ) -> dict[str, Any]:
     """Measure data sets x solvers x devices.
@@ -108,6 +108,9 @@ def run(
     threads : of fastmf and of BLAS; all there are when left out.
     epochs : of the solver, its own default when left out. On more than 200,000 training ratings the numpy device
         runs one epoch of ALS and times 200,000 updates of SGD; on fewer 3 epochs, or ``epochs`` where given.
+    target_rmse : say how many seconds of the solver it took to reach this RMSE of the held-out ratings; the RMSE
+    reported
+        is then that of the best epoch.
     progress : called with a line of text when something begins or ends.
 
     Returns
@@ -135,13 +138,15 @@ def run(
         for source, label, device in itertools.product(sources, chosen, places):
             case = {"dataset": source.name, "data": source.data, "solver": label, "device": device, "threads": threads}
             request = {"file": source.path, "settings": chosen[label].settings, "epochs": epochs, **case}
+            request["target_rmse"] = target_rmse
             results.append(case | _in_child(request, f"{source.name}, {label}, {device}", folder, say))
     _add_speedups(results)
-    settings = {"k": k, "threads": threads, "epochs": epochs, "held_out": HELD_OUT, "seed": SEED}
+    settings: dict[str, Any] = {"k": k, "threads": threads, "epochs": epochs, "held_out": HELD_OUT, "seed": SEED}
+    settings |= {"target_rmse": target_rmse, "solvers": {label: solver.settings for label, solver in chosen.items()}}
     return {
-        "machine": machine(),
-        "versions": versions(),
-        "settings": {**settings, "solvers": {label: solver.settings for label, solver in chosen.items()}},
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "settings": settings,
         "results": results,
         "notes": _notes(sources, results),
     }
@@ -235,11 +240,16 @@ def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     first, again = (_measure(tiny, replace(solver, epochs=1), request)["seconds"] for _ in range(2))
     _tell("measuring")
     result = _measure(request["file"], solver, request)
+    limits = machine.limits(resolve("cpu" if jit.ENABLED else "numpy", request["threads"]))
+    flops = machine.useful_flops(solver.name, solver.k, result["training_ratings"], result["users"] + result["items"])
     _tell(f"{result['epoch_seconds_median']:.3g} s an epoch, {result.pop('seconds'):.3g} s in all")
     return {
         **result,
+        "limits": limits,
+        "flops_per_second": flops / result["epoch_seconds_median"],
+        "share_of_peak": flops / result["epoch_seconds_median"] / limits["flops_per_second"],
         "compile_seconds": max(first - again, 0.0),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": machine.peak_memory(),
         "blas": blas,
     }
 
@@ -265,11 +275,13 @@ def _measure(file: str, solver: Any, request: dict[str, Any]) -> dict[str, Any]:
     loaded = time.perf_counter()
     train, held_out = ratings.split(HELD_OUT, seed=SEED)
     epochs, sample = _share(solver, request, len(train))
+    watched = held_out if request["target_rmse"] is not None and request["device"] != "numpy" else None
     model = fit(
         train if sample is None else _sampled(train, sample),
         solver=replace(solver, epochs=epochs),
         device=request["device"],
         threads=request["threads"],
+        validation=watched,
     )
     whole = 1.0 if sample is None else len(train) / sample
     seconds = [epoch.seconds * whole for epoch in model.history]
@@ -287,9 +299,18 @@ def _measure(file: str, solver: Any, request: dict[str, Any]) -> dict[str, Any]:
         "epoch_seconds_median": median,
         "epoch_seconds_min": min(seconds),
         "ratings_per_second": len(train) / median,
+        "seconds_to_rmse": _seconds_to(request["target_rmse"], model.history) if watched is not None else None,
         "rmse": metrics.errors(model, held_out)["rmse"] if sample is None else None,
         "seconds": time.perf_counter() - began,
     }
+
+
+def _seconds_to(target: float, history: Sequence[Epoch]) -> float | None:
+    """Add up the seconds of the epochs until the validation RMSE was reached; None if it never was."""
+    for n, epoch in enumerate(history):
+        if epoch.validation_rmse is not None and epoch.validation_rmse <= target:
+            return sum(epoch.seconds for epoch in history[: n + 1])
+    return None
 
 
 def _share(solver: Any, request: dict[str, Any], n_ratings: int) -> tuple[int, int | None]:
@@ -317,42 +338,6 @@ def _pin_blas(threads: int) -> list[dict[str, Any]] | None:
     threadpoolctl.threadpool_limits(threads, user_api="blas")
     found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     return [{"library": f"{pool['internal_api']} {pool['version']}", "threads": pool["num_threads"]} for pool in found]
-
-
-def peak_memory() -> int | None:
-    """Return the most bytes of memory this process has held, None where the system does not say (Windows).
-
-    Linux counts into ``ru_maxrss`` what the parent held when it started the process, hence /proc first.
-    """
-    status = Path("/proc/self/status")
-    for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def machine() -> dict[str, Any]:
-    """Describe the machine: its processor, the cores this process may use, memory in bytes, operating system."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": total_memory(),
-        "os": platform.platform(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Name the versions that decide about speed."""
-    libraries = {name: metadata.version(name) for name in ("numba", "llvmlite", "numpy", "pyarrow")}
-    return {"python": platform.python_version(), **libraries, "fastmf": fastmf.__version__}
 
 
 def _add_speedups(results: list[dict[str, Any]]) -> None:
@@ -391,14 +376,14 @@ def _notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list
             "BLAS threads could not be pinned: threadpoolctl is not installed (pip install threadpoolctl);"
             " environment variables asked for as many as fastmf has"
         )
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+    if not jit.ENABLED or os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         notes.append("NUMBA_DISABLE_JIT is set: nothing was compiled, and the figures say nothing about fastmf")
     return notes
 
 
 HEADER = (
-    "data set", "solver", "device", "compile s", "load s", "epochs", "s/epoch", "min", "M ratings/s", "vs NumPy",
-    "RMSE", "peak MiB",
+    "data set", "solver", "device", "compile s", "load s", "epochs", "s/epoch", "min", "M ratings/s", "of peak",
+    "vs NumPy", "RMSE", "s to RMSE", "peak MiB",
 )  # fmt: skip
 
 
@@ -422,8 +407,10 @@ def _row(result: dict[str, Any]) -> list[str]:
         _number(result["epoch_seconds_median"]),
         _number(result["epoch_seconds_min"]),
         _number(result["ratings_per_second"] / 1e6),
+        f"{100 * result['share_of_peak']:.2g} %",
         "-" if speedup is None else f"{_number(speedup)}x",
         "-" if rmse is None else f"{rmse:.4f}{early}",
+        "-" if result["seconds_to_rmse"] is None else _number(result["seconds_to_rmse"]),
         "-" if peak is None else f"{peak / 2**20:,.0f}",
     ]
 

@@ -21,6 +21,7 @@ ORDER = [
     "kernels",
     "device",
     "runtime",
+    "machine",
     "tables",
     "ids",
     "ratings",

@@ -37,13 +37,18 @@ def report(file, lines):
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    """Let child processes do without the compiler, where speed is not the question."""
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    """Let child processes do without the compiler, where speed is not the question; this one must keep it."""
+    popen = subprocess.Popen
+
+    def run(command, *, env, **rest):
+        return popen(command, env={**env, "NUMBA_DISABLE_JIT": "1"}, **rest)
+
+    monkeypatch.setattr(subprocess, "Popen", run)
 
 
 def request(file, solver, device, epochs=None):
     """What a child is asked, for a case measured in this process."""
-    return {"file": file, "solver": solver, "device": device, "threads": 1, "epochs": epochs}
+    return {"file": file, "solver": solver, "device": device, "threads": 1, "epochs": epochs, "target_rmse": None}
 
 
 def test_every_solver_runs_on_every_device(report, file):
@@ -54,6 +59,11 @@ def test_every_solver_runs_on_every_device(report, file):
         assert (result["users"], result["items"], result["ratings"]) == (40, 50, 800)
         assert result["training_ratings"] == 720
         assert result["load_seconds"] > 0
+        assert 0 < result["share_of_peak"] < 1
+        assert result["flops_per_second"] == pytest.approx(
+            result["share_of_peak"] * result["limits"]["flops_per_second"]
+        )
+        assert result["seconds_to_rmse"] is None
         assert result["compile_seconds"] >= 0
         assert result["sampled_ratings"] is None
         assert result["epochs"] == result["full_epochs"] == len(result["epoch_seconds"]) == 2
@@ -88,7 +98,7 @@ def test_peak_memory_is_that_of_a_python_with_numba(report):
 @pytest.mark.skipif(sys.platform != "linux", reason="what /proc says")
 def test_peak_memory_of_a_child_is_not_its_parents():
     code = "import numpy; a = numpy.ones(1 << 27); import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])"
-    child = "from fastmf import bench; print(bench.peak_memory() / 2**20)"
+    child = "from fastmf import machine; print(machine.peak_memory() / 2**20)"
     found = subprocess.run([sys.executable, "-c", code.format(child)], capture_output=True, text=True, check=True)
     assert 20 < float(found.stdout) < 900  # the parent holds 1,024 MiB more
 
@@ -131,7 +141,7 @@ def test_notes_say_what_the_figures_do_not(report):
     assert "als, numpy: RMSE after 1 of the solver's 2 epochs" in text
     assert "sgd, numpy: timed on a random sample of 9 of 720 training ratings" in text
     assert "threadpoolctl is not installed" in text
-    assert bench.table({"results": cut})[1][0][10] == "1.0000 (epoch 1)"
+    assert bench.table({"results": cut})[1][0][11] == "1.0000 (epoch 1)"
 
 
 def test_numpy_times_a_sample_of_sgd_on_many_ratings(file, monkeypatch):
@@ -143,6 +153,14 @@ def test_numpy_times_a_sample_of_sgd_on_many_ratings(file, monkeypatch):
     whole = bench._measure(file, bench.CLASSES["als"](k=4), request(file, "als", "numpy"))
     assert (whole["epochs"], whole["sampled_ratings"]) == (1, None)
     assert math.isfinite(whole["rmse"])
+
+
+def test_seconds_to_an_rmse_are_those_of_the_epochs_it_took(file):
+    asked = {**request(file, "als", "cpu"), "target_rmse": 9.0}
+    found = bench._measure(file, bench.CLASSES["als"](k=4, epochs=3), asked)
+    assert found["seconds_to_rmse"] == found["epoch_seconds"][0]
+    never = bench._measure(file, bench.CLASSES["als"](k=4, epochs=3), asked | {"target_rmse": 0.0})
+    assert never["seconds_to_rmse"] is None
 
 
 def test_numpy_runs_a_few_epochs_on_few_ratings():

@@ -18,6 +18,7 @@ from fastmf.cli.options import json_option, overwrite_option
 @click.option("--device", "devices", multiple=True, type=click.Choice(["numpy", "cpu"]), help="[default: both]")
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
 @click.option("--epochs", type=int, help="Epochs of every run.  [default: the solver's; fewer for numpy]")
+@click.option("--target-rmse", type=float, help="Also say how long it took to reach this RMSE on the held-out ratings.")
 @click.option("-o", "--output", metavar="FILE", help="Write the results as JSON to FILE, too.")
 @overwrite_option
 @json_option

@@ -15,10 +15,10 @@ def doctor(as_json: bool) -> None:
     Example:
       fastmf doctor --json
     """
-    from fastmf import bench, runtime
+    from fastmf import machine, runtime
     from fastmf.cli import console
 
-    report = {"fastmf": fastmf.__version__, **bench.machine(), **bench.versions(), **runtime.describe()}
+    report = {"fastmf": fastmf.__version__, **machine.describe(), **machine.versions(), **runtime.describe()}
     if as_json:
         console.show_json(report)
     else:

@@ -48,6 +48,7 @@ def _features():
     return {name for name, there in binding.get_host_cpu_features().items() if there}
 
 
+ENABLED = not config.DISABLE_JIT
 WIDTH = host_width()
 LINE = 16  # floats in a cache line
 
@@ -101,7 +102,7 @@ class _Cache(caching.FunctionCache):
 def jit(function):
     """Compile a function of a kernel: without the interpreter's lock, cached on disk, division by zero as in NumPy."""
     compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH)
-    if not config.DISABLE_JIT:
+    if ENABLED:
         with contextlib.suppress(RuntimeError):  # no folder can be written: compiled anew in every process
             compiled._cache = _Cache(function)
     return compiled

@@ -1,0 +1,83 @@
+"""The machine: what it is, what it can do at most, what an epoch asks of it, how much memory a process held."""
+
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastmf
+from fastmf.device import Device, total_memory
+from fastmf.kernels.compress import even
+from fastmf.kernels.limits import MULTIPLY_ADD, READ
+from fastmf.runtime import launch
+
+TRIES = 5  # of which the fastest counts
+ITERATIONS = 400  # of multiply-adds a try, some ten milliseconds a core
+ARRAY = 1 << 26  # floats to read: more than a cache holds
+
+
+def limits(device: Device) -> dict[str, float]:
+    """Measure the most float32 operations a second and bytes read a second, on the threads of a device."""
+    array = np.ones(ARRAY, np.float32)
+    work, pieces = even(ITERATIONS * device.threads, 8), even(ARRAY, 1 << 20)
+    operations = max(_rate(lambda: launch(MULTIPLY_ADD, device, work)) for _ in range(TRIES))
+    read = max(_rate(lambda: launch(READ, device, pieces, array)[0]) for _ in range(TRIES))
+    return {"flops_per_second": operations, "bytes_per_second": read}
+
+
+def _rate(run: Any) -> float:
+    began = time.perf_counter()
+    done = float(run())
+    return done / (time.perf_counter() - began)
+
+
+def useful_flops(solver: str, k: int, n_ratings: int, n_rows: int) -> float:
+    """Count the multiplications and additions that an epoch cannot do without, which are fewer than a kernel issues.
+
+    ALS, for both sides: k (k + 1) a rating for one half of y y', k^3 / 3 + 2 k^2 a row for Cholesky and two triangular
+    solves. SGD, a rating: 2 k for the prediction, 3 k for either row's step.
+    """
+    if solver == "als":
+        return 2.0 * n_ratings * k * (k + 1) + n_rows * (k**3 / 3 + 2 * k**2)
+    return 8.0 * n_ratings * k
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes of memory this process has held, None where the system does not say (Windows).
+
+    Linux counts into ``ru_maxrss`` what the parent held when it started the process, hence /proc first.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe() -> dict[str, Any]:
+    """Describe the machine: its processor, the cores this process may use, memory in bytes, operating system."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": total_memory(),
+        "os": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Name the versions that decide about speed."""
+    libraries = {name: metadata.version(name) for name in ("numba", "llvmlite", "numpy", "pyarrow")}
+    return {"python": platform.python_version(), **libraries, "fastmf": fastmf.__version__}

@@ -1,0 +1,19 @@
+import pytest
+
+from fastmf import machine
+from fastmf.device import Device
+
+
+@pytest.mark.big
+def test_limits_are_those_of_a_machine(monkeypatch):
+    monkeypatch.setattr(machine, "ARRAY", 1 << 20)
+    monkeypatch.setattr(machine, "ITERATIONS", 4)
+    found = machine.limits(Device(name="cpu", threads=1))
+    assert 1e8 < found["flops_per_second"] < 1e13
+    assert 1e7 < found["bytes_per_second"] < 1e13
+
+
+def test_useful_operations_by_hand():
+    # two ratings, k = 2: y y' has 3 different elements, of a product and a sum each, for both sides; 3 rows
+    assert machine.useful_flops("als", 2, 2, 3) == 2 * 2 * (3 * 2) + 3 * (8 / 3 + 8)
+    assert machine.useful_flops("sgd", 2, 2, 3) == 2 * 8 * 2
