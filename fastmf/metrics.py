@@ -137,6 +137,8 @@ def _ranked(model: Model, ratings: Ratings, n: int, relevant_from: float | None)
     line = np.full(ratings.n_users, -1)
     line[chosen] = np.arange(len(chosen))
     keys = line[ratings.users[relevant]] * width + items[ratings.items[relevant]].astype(np.int64)
-    hits = np.isin(np.arange(len(chosen))[:, None] * width + found, keys[items[ratings.items[relevant]] >= 0])
-    hits = np.pad(hits & (found >= 0), ((0, 0), (0, n - hits.shape[1])))
+    keys = np.sort(np.append(keys[items[ratings.items[relevant]] >= 0], len(chosen) * width))
+    ranked = np.arange(len(chosen))[:, None] * width + found
+    hits = (keys[np.searchsorted(keys, ranked)] == ranked) & (found >= 0)  # np.isin takes five times as long
+    hits = np.pad(hits, ((0, 0), (0, n - hits.shape[1])))
     return counts | {name: float(np.mean(metric(hits, n_relevant[chosen]))) for name, metric in RANKING.items()}
