@@ -7,12 +7,14 @@ import numpy as np
 from fastmf.device import resolve
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import Side
-from fastmf.kernels.compress import SORT_ROWS, Compressed, balanced
-from fastmf.kernels.topn import TOPN
+from fastmf.kernels.compress import SORT_ROWS, Compressed, even
+from fastmf.kernels.topn import TOPN, catalogue
 from fastmf.runtime import call, launch
 
 # Added to the cosine of rows without direction, so that they rank after everything that has one.
 _LAST = np.float32(-4)
+
+USERS_PER_TASK = 96
 
 
 def compress(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compressed:
@@ -65,8 +67,8 @@ def best(user_side: Side, item_side: Side, excluded: Compressed, n: int) -> tupl
     n_users, n_items = len(user_side.bias), len(item_side.bias)
     shape = (n_users, min(n, n_items))
     items, scores = np.empty(shape, np.int32), np.empty(shape, np.float32)
-    tasks = balanced(np.arange(n_users + 1), 1, 0)
-    launch(TOPN, resolve("cpu"), tasks, user_side, item_side, excluded, items, scores)
+    tasks = even(n_users, USERS_PER_TASK)
+    launch(TOPN, resolve("cpu"), tasks, user_side, catalogue(item_side, n_users), excluded, items, scores)
     return items, scores
 
 

@@ -86,6 +86,10 @@ class Emitter:
         kind = ir.FunctionType(VECTOR, [VECTOR] * len(args))
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), args)
 
+    def bits(self, truths):
+        """Make an int64 of a vector of truths, the first lowest."""
+        return self.builder.zext(self.builder.bitcast(truths, ir.IntType(WIDTH)), _INT64)
+
     def vectors(self, tile):
         """List the vectors of a tile, row by row."""
         return [self.builder.extract_value(tile, n) for n in range(tile.type.count)]
@@ -261,6 +265,51 @@ def multiply_add(typingctx, total, a, b):
     def answer(e, total, a, b):
         triples = zip(e.vectors(a), e.vectors(b), e.vectors(total), strict=True)
         return e.tile([e.multiply_add(*triple) for triple in triples])
+
+    return answer
+
+
+@intrinsic
+def reaches(typingctx, tile, limits):
+    """Say whether any element of the tile is at least its row's limit; limits points at one a row."""
+
+    @operation(types.boolean, (tile, POINTER))
+    def answer(e, value, limits):
+        vectors, columns = e.vectors(value), tile.columns
+        reach = None
+        for row in range(tile.rows):
+            highest, *others = vectors[row * columns : (row + 1) * columns]
+            for other in others:
+                highest = e.builder.select(e.builder.fcmp_ordered(">", highest, other), highest, other)
+            reached = e.builder.fcmp_ordered(">=", highest, e.broadcast(e.builder.load(e.at(limits, row))))
+            reach = reached if reach is None else e.builder.or_(reach, reached)
+        return e.builder.icmp_unsigned("!=", e.bits(reach), ir.Constant(_INT64, 0))
+
+    return answer
+
+
+@intrinsic
+def lanes_from(typingctx, row, limit):
+    """Mark the elements (at most 64) of a tile of one row that are at least a limit: bit n of an int64, element n."""
+
+    @operation(types.int64, (row, types.float32))
+    def answer(e, value, limit):
+        limit, marks = e.broadcast(limit), ir.Constant(_INT64, 0)
+        for n, vector in enumerate(e.vectors(value)):
+            bits = e.bits(e.builder.fcmp_ordered(">=", vector, limit))
+            marks = e.builder.or_(marks, e.builder.shl(bits, ir.Constant(_INT64, n * WIDTH)))
+        return marks
+
+    return answer
+
+
+@intrinsic
+def lowest(typingctx, marks):
+    """Number the lowest bit that is set in an int64 that is not 0."""
+
+    @operation(types.int64, (types.int64,))
+    def answer(e, marks):
+        return e.builder.cttz(marks, ir.Constant(ir.IntType(1), 1))
 
     return answer
 

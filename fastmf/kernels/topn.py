@@ -5,13 +5,51 @@ the same whatever the order of the work.
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.jit import WIDTH
+
+if WIDTH:
+    from fastmf.kernels.topn_simd import packed, rank
+else:
+    from fastmf.kernels.topn_plain import rank
+
+FEW = 192  # users for whom it takes longer to get the items ready than to take them as they come
 
 
-def topn_numpy(tasks, user_side, item_side, seen, out_items, out_scores):
+class Catalogue(NamedTuple):
+    """Items to be ranked, got ready once for all tasks by :func:`catalogue`.
+
+    factors (n_items, k) and bias (n_items,) are those of Side, and all that the definition reads. order (n_items,)
+    int32 holds the items as they are visited, place (n_items,) int32 where in it each item is, panels all items in that
+    order as :mod:`fastmf.kernels.topn_simd` reads them; it makes them as it goes where there are none.
+    """
+
+    factors: np.ndarray
+    bias: np.ndarray
+    order: np.ndarray
+    place: np.ndarray
+    panels: np.ndarray
+
+
+def catalogue(item_side, n_users):
+    """Get items ready to be ranked for n_users, on whom only the speed depends: lists keep their bits.
+
+    For many, the items of the highest bias come first, so that what is best so far is soon hard to beat.
+    """
+    n_items = len(item_side.bias)
+    order = place = np.arange(n_items, dtype=np.int32)
+    if not WIDTH or n_users <= FEW:
+        return Catalogue(*item_side, order, place, np.empty((0, 0, 0), np.float32))
+    order = np.argsort(-item_side.bias, kind="stable").astype(np.int32)
+    place = np.empty(n_items, np.int32)
+    place[order] = np.arange(n_items, dtype=np.int32)
+    return Catalogue(*item_side, order, place, packed(*item_side, order))
+
+
+def topn_numpy(tasks, user_side, items, seen, out_items, out_scores):
     """Write each user's best items, best first, into the rows of ``out_items`` and ``out_scores`` (n_users, n).
 
     Row u of seen (Compressed; its values are not read) holds the items to leave out, in any order; rows of ``out_*``
@@ -21,7 +59,7 @@ def topn_numpy(tasks, user_side, item_side, seen, out_items, out_scores):
     written = []
     for start, stop in pairwise(tasks):
         for user in range(start, stop):
-            scores = item_side.factors @ user_side.factors[user] + (item_side.bias + user_side.bias[user])
+            scores = items.factors @ user_side.factors[user] + (items.bias + user_side.bias[user])
             scores[seen.indices[seen.indptr[user] : seen.indptr[user + 1]]] = -np.inf
             best = np.argsort(-scores, kind="stable")[:n]
             best = best[scores[best] > -np.inf]
@@ -32,56 +70,10 @@ def topn_numpy(tasks, user_side, item_side, seen, out_items, out_scores):
     return np.array(written, np.int64)
 
 
-@jit
-def _score_all(x, u, bias, y, c, scores):
-    for i in range(y.shape[0]):
-        dot = np.float32(0)
-        for f in range(y.shape[1]):
-            dot += x[u, f] * y[i, f]
-        scores[i] = dot + (c[i] + bias)
-
-
-@jit
-def _insert(items, scores, u, found, item, score):
-    """Put one item into a list kept in order, of which ``found`` places are taken; return how many are now."""
-    n = scores.shape[1]
-    place = min(found, n - 1)
-    while place > 0 and scores[u, place - 1] < score:
-        scores[u, place] = scores[u, place - 1]
-        items[u, place] = items[u, place - 1]
-        place -= 1
-    scores[u, place] = score
-    items[u, place] = item
-    return min(found + 1, n)
-
-
-@jit
-def _topn(tasks, x, b, y, c, seen_indptr, seen_indices, out_items, out_scores):
-    n_tasks, n_items, n = tasks.shape[0] - 1, y.shape[0], out_items.shape[1]
-    lowest = np.float32(-np.inf)
-    written = np.zeros(n_tasks, np.int64)
-    for task in range(n_tasks):
-        scores = np.empty(n_items, np.float32)
-        for u in range(tasks[task], tasks[task + 1]):
-            _score_all(x, u, b[u], y, c, scores)
-            for j in range(seen_indptr[u], seen_indptr[u + 1]):
-                scores[seen_indices[j]] = lowest
-            out_items[u, :] = -1
-            out_scores[u, :] = lowest
-            found = 0
-            worst = lowest
-            for i in range(n_items):
-                if scores[i] > worst:
-                    found = _insert(out_items, out_scores, u, found, i, scores[i])
-                    if found == n:
-                        worst = out_scores[u, n - 1]
-            written[task] += found
-    return written
-
-
-def topn_cpu(tasks, user_side, item_side, seen, out_items, out_scores):
+def topn_cpu(tasks, user_side, items, seen, out_items, out_scores):
     """Write each user's best items in parallel; see :func:`topn_numpy`."""
-    return _topn(tasks, *user_side, *item_side, seen.indptr, seen.indices, out_items, out_scores)
+    rank(tasks[0], tasks[-1], user_side, items, seen, out_items, out_scores)
+    return np.array([np.count_nonzero(out_items[start:stop] >= 0) for start, stop in pairwise(tasks)], np.int64)
 
 
 TOPN = {"numpy": topn_numpy, "cpu": topn_cpu}

@@ -104,6 +104,35 @@ def test_a_tuple_says_how_many_vectors_by_its_length():
         np.testing.assert_array_equal(out, np.where(np.arange(4 * W) < n * W, a, 0))
 
 
+def test_reaches_compares_each_row_with_its_limit():
+    @compiled
+    def run(a, limits):
+        return simd.reaches(simd.load(3, 2, simd.pointer(a, 0), TWICE), simd.pointer(limits, 1))
+
+    a = numbers(3, TWICE)
+    highest = a.max(axis=1)
+    above = np.nextafter(highest, np.float32(np.inf))
+    assert not run(a, np.append(np.float32(-9), above))
+    for row in range(3):
+        assert run(a, np.append(np.float32(9), np.where(np.arange(3) == row, highest, above)))
+    assert not run(np.full((3, TWICE), -np.inf, np.float32), np.full(4, np.finfo(np.float32).min))
+
+
+def test_lanes_from_marks_elements_and_lowest_finds_them():
+    @compiled
+    def run(a, limit):
+        return simd.lanes_from(simd.load(1, 2, simd.pointer(a, 1), 0), limit)
+
+    @compiled
+    def first(marks):
+        return simd.lowest(marks)
+
+    a = numbers(TWICE + 1)
+    for limit in (*a[1:], np.float32(9), np.float32(-9)):
+        assert run(a, limit) == sum(1 << n for n in np.flatnonzero(a[1:] >= limit).tolist())
+    assert [first(1 << n | 1 << 40) for n in range(41)] == list(range(41))
+
+
 def test_load_lanes_transposes():
     @compiled
     def run(a, out, step, row_step):

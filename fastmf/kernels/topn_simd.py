@@ -1,0 +1,189 @@
+"""Top-n in vectors: what :mod:`fastmf.kernels.topn` defines, for a block of users and a panel of items at a time.
+
+A panel is two vectors of items, transposed: their biases, ones, then each factor of all of them. A block's users are
+transposed into tiles of TOP users: their biases, then each factor of all of them. A tile of users times a panel is one
+tile of sums in registers, which start at the items' biases: TOP x 2 vectors. Few sums reach a user's n-th best score so
+far, so most tiles end with one test. Where some do, what the user has not seen is offered to the user's heap.
+
+A score is summed in the same order for any block and panel, and a heap holds the same whatever the order of the offers:
+any cut into tasks and any order of the items give the same bits.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmf.kernels import lanes, simd
+from fastmf.kernels.jit import LINE, WIDTH, jit
+from fastmf.kernels.lanes import BLOCK
+from fastmf.kernels.topn_plain import clear, offer, put_in_order
+
+PANEL = 2 * WIDTH
+TOP = 3 * WIDTH // 4  # users of a tile: 24 sums of 16 lanes, 12 of 8; the other registers hold what is multiplied
+USERS = 192  # of a block, a multiple of TOP: their factors and what they have seen stay in the L2 cache
+LOWEST = np.finfo(np.float32).min  # -inf is no score
+AT_A_TIME = 32  # panels that are packed and read again from the cache
+
+
+class Block(NamedTuple):
+    """A block's users: their factors, their n-th best scores so far, and what they have seen.
+
+    users (n_tiles, 1 + k4, WIDTH), k4 being k up to a multiple of BLOCK; limits (n_users,), the least score that is
+    worth an offer; seen (n_panels, n_users) uint32, a bit an item; sums (TOP, PANEL), room for a tile.
+    """
+
+    users: np.ndarray
+    limits: np.ndarray
+    seen: np.ndarray
+    sums: np.ndarray
+
+
+def _new_block(n_users, n_items, k4):
+    n_tiles = -(-n_users // TOP)
+    seen = np.zeros((-(-n_items // PANEL), n_tiles * TOP), np.uint32)
+    return Block(_aligned(n_tiles, 1 + k4, WIDTH), _aligned(n_tiles * TOP), seen, _aligned(TOP, PANEL))
+
+
+def _new_panels(n_items, k4):
+    return _aligned(-(-n_items // PANEL), 2 + k4, PANEL)
+
+
+def _new_rows(k4):
+    """Make room for rows to be transposed, at a stride that keeps them out of each other's cache sets."""
+    return _aligned(PANEL, k4 + LINE)
+
+
+def _aligned(*shape):
+    """Make an array of zeros that starts on a cache line, so that no vector of it lies on two: 2 to 10 % (AVX-512)."""
+    size = math.prod(shape)
+    room = np.zeros(size + LINE, np.float32)
+    first = -room.ctypes.data // room.itemsize % LINE
+    return room[first : first + size].reshape(shape)
+
+
+def _up(k):
+    return -(-k // BLOCK) * BLOCK
+
+
+@jit
+def _transpose(rows, first, target, target_at, step):
+    """Write WIDTH rows, from first, as columns: factor f goes to ``step * f`` after target_at."""
+    line = rows.shape[1]
+    for f in range(0, line - LINE, BLOCK):
+        tile = lanes.load_lanes(1, simd.pointer(rows, first * line + f), line, 0)
+        simd.store(lanes.column(tile), simd.pointer(target, target_at + f * step), step)
+
+
+@jit
+def _pack(first, factors, bias, order, rows, panels):
+    """Write panels of the items from ``first`` on in ``order``; they are filled up with bias -inf."""
+    depth, n_items = panels.shape[1], order.shape[0]
+    for number in range(panels.shape[0]):
+        for lane in range(PANEL):
+            panels[number, 0, lane], panels[number, 1, lane] = -np.inf, 1
+            j = first + number * PANEL + lane
+            if j < n_items:
+                i = order[j]
+                panels[number, 0, lane] = bias[i]
+                for f in range(factors.shape[1]):
+                    rows[lane, f] = factors[i, f]
+        for column in range(0, PANEL, WIDTH):
+            _transpose(rows, column, panels, (number * depth + 2) * PANEL + column, PANEL)
+
+
+def packed(factors, bias, order):
+    """Make the panels of all items, (n_panels, 2 + k4, PANEL)."""
+    k4 = _up(factors.shape[1])
+    panels = _new_panels(len(order), k4)
+    _pack(0, factors, bias, order, _new_rows(k4), panels)
+    return panels
+
+
+@jit
+def _enter(start, stop, factors, bias, place, indptr, indices, rows, block):
+    """Set up the block of the users from start to stop."""
+    users, limits, seen = block.users, block.limits, block.seen
+    seen[:] = 0
+    limits[:] = np.inf  # who is not there is never offered anything
+    for n in range(stop - start):
+        u, tile, lane = start + n, n // TOP, n % TOP
+        limits[n] = LOWEST
+        users[tile, 0, lane] = bias[u]
+        for f in range(factors.shape[1]):
+            rows[lane, f] = factors[u, f]
+        if lane == TOP - 1 or u == stop - 1:
+            _transpose(rows, 0, users, (tile * users.shape[1] + 1) * WIDTH, WIDTH)
+        for j in range(indptr[u], indptr[u + 1]):
+            at = place[indices[j]]
+            seen[at // PANEL, n] |= np.uint32(1) << np.uint32(at % PANEL)
+
+
+@jit
+def _offer_tile(number, first, start, stop, order, block, out_items, out_scores):
+    """Offer what reaches the limits in a tile of sums to the heaps of its users, who are the block's from ``first``."""
+    limits, sums = block.limits, block.sums
+    for row in range(TOP):
+        n = first + row
+        if start + n >= stop:
+            break
+        scores = simd.load(1, 2, simd.pointer(sums, row * PANEL), 0)
+        reached = simd.lanes_from(scores, limits[n]) & ~np.int64(block.seen[number, n])
+        while reached:
+            lane = simd.lowest(reached)
+            reached &= reached - 1
+            offer(out_items, out_scores, start + n, order[number * PANEL + lane], sums[row, lane])
+            if out_scores[start + n, 0] > LOWEST:
+                limits[n] = out_scores[start + n, 0]
+
+
+@jit
+def _rank_block(start, stop, first, panels, order, block, out_items, out_scores):
+    """Offer the items of some panels, numbered from ``first``, to the users from start to stop, at most USERS."""
+    depth, n_tiles = block.users.shape[1], (stop - start - 1) // TOP + 1
+    size = (1 + depth) * PANEL
+    ahead = -(-size // (LINE * n_tiles)) * LINE  # of the next panel is prefetched with each tile: 5 to 19 % (AVX-512)
+    panels_at = simd.pointer(panels, 0)
+    for number in range(panels.shape[0]):
+        panel = simd.pointer(panels, number * size)
+        for tile in range(n_tiles):
+            following = (number + 1) * size + tile * ahead
+            for line in range(following, following + ahead, LINE):
+                simd.prefetch(1, panels_at, line)
+            x, y = simd.pointer(block.users, tile * depth * WIDTH), simd.at(panel, PANEL)
+            sums = simd.add_outer(simd.load(TOP, 2, panel, 0), x, y)
+            for f in range(1, depth, BLOCK):
+                sums = simd.add_outer(sums, simd.at(x, f * WIDTH), simd.at(y, f * PANEL))
+                sums = simd.add_outer(sums, simd.at(x, (f + 1) * WIDTH), simd.at(y, (f + 1) * PANEL))
+                sums = simd.add_outer(sums, simd.at(x, (f + 2) * WIDTH), simd.at(y, (f + 2) * PANEL))
+                sums = simd.add_outer(sums, simd.at(x, (f + 3) * WIDTH), simd.at(y, (f + 3) * PANEL))
+            if simd.reaches(sums, simd.pointer(block.limits, tile * TOP)):
+                simd.store(sums, simd.pointer(block.sums, 0), PANEL)
+                _offer_tile(first + number, tile * TOP, start, stop, order, block, out_items, out_scores)
+
+
+def rank(start, stop, user_side, items, seen, out_items, out_scores):
+    """Write the lists of the users from start to stop."""
+    factors, bias = user_side
+    k4 = _up(factors.shape[1])
+    block, rows = _new_block(min(USERS, stop - start), len(items.order), k4), _new_rows(k4)
+    clear(start, stop, out_items, out_scores)
+    for first in range(start, stop, USERS):
+        last = min(first + USERS, stop)
+        _enter(first, last, factors, bias, items.place, seen.indptr, seen.indices, rows, block)
+        for number, panels in _panels(items, rows):
+            _rank_block(first, last, number, panels, items.order, block, out_items, out_scores)
+    put_in_order(start, stop, out_items, out_scores)
+
+
+def _panels(items, rows):
+    """Give the packed panels; or pack some at a time, in one place, for as few users as that is quicker for."""
+    if len(items.panels):
+        yield 0, items.panels
+        return
+    n_panels = -(-len(items.order) // PANEL)
+    room = _new_panels(min(len(items.order), AT_A_TIME * PANEL), rows.shape[1] - LINE)
+    for first in range(0, n_panels, AT_A_TIME):
+        panels = room[: n_panels - first]
+        _pack(first * PANEL, items.factors, items.bias, items.order, rows, panels)
+        yield first, panels
