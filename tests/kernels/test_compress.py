@@ -2,8 +2,18 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.compress import SORT_ROWS, balanced, even, sort_rows_numpy
-from fastmf.runtime import call
+from fastmf.kernels import compress
+from fastmf.kernels.compress import (
+    COMPRESS,
+    COUNT_ROWS,
+    ROW_BOUNDS,
+    SORT_ROWS,
+    balanced,
+    compress_numpy,
+    even,
+    sort_rows_numpy,
+)
+from fastmf.runtime import call, launch
 
 # (entries, rows): none at all, fewer entries than rows, one row, and enough entries for several chunks
 SIZES = [(0, 3), (4, 50), (30, 1), (500, 7), (999, 40)]
@@ -11,6 +21,79 @@ SIZES = [(0, 3), (4, 50), (30, 1), (500, 7), (999, 40)]
 
 def drawn_rows(n, n_rows, seed=0):
     return np.random.default_rng(seed).integers(0, n_rows, n).astype(np.int32)
+
+
+# (entries, rows, columns): as above, and columns that leave a bit for the row within its bucket, or all but one
+SHAPES = [(0, 3, 2), (4, 50, 9), (30, 1, 5), (300, 20, 1), (500, 7, 2**31 - 1), (999, 40, 30)]
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("bits", [(15, 12), (4, 12), (1, 1)], ids=str)
+@pytest.mark.parametrize("device", COMPRESS)
+def test_compress_equals_the_definition(monkeypatch, device, bits, shape, by_column):
+    monkeypatch.setattr(compress, "BUCKET_BITS", bits[0])  # small buckets, so that there are many
+    monkeypatch.setattr(compress, "ROW_BITS", bits[1])
+    n, n_rows, n_columns = shape
+    rows, columns = drawn_rows(n, n_rows), drawn_rows(n, n_columns, seed=1)
+    columns[n // 2 :] = columns[: n - n // 2]  # pairs that come twice keep their order
+    args = rows, columns, np.arange(n, dtype=np.float32), (n_rows, n_columns), by_column
+    expected = compress_numpy(*args)
+    for threads in (1, 2):
+        found = call(COMPRESS, Device(name=device, threads=threads), *args)
+        for array, of in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(array, of)
+            assert array.dtype == of.dtype
+
+
+@pytest.mark.parametrize("device", COMPRESS)
+def test_compress_groups_by_row(device):
+    rows, columns = np.array([2, 0, 2, 4, 0, 2], np.int32), np.array([3, 1, 0, 2, 0, 3], np.int32)
+    values = np.arange(6, dtype=np.float32)
+    indptr, indices, moved = COMPRESS[device](rows, columns, values, (5, 4), False)
+    assert indptr.tolist() == [0, 2, 2, 5, 5, 6]
+    assert (indices.tolist(), moved.tolist()) == ([1, 0, 3, 0, 3, 2], [1, 4, 0, 2, 5, 3])
+    _, indices, moved = COMPRESS[device](rows, columns, values, (5, 4), True)
+    assert (indices.tolist(), moved.tolist()) == ([0, 1, 0, 3, 3, 2], [4, 1, 2, 0, 5, 3])
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("device", COUNT_ROWS)
+def test_count_equals_numpys(device, size):
+    rows = drawn_rows(*size)
+    counts = call(COUNT_ROWS, Device(name=device, threads=2), rows, size[1])
+    np.testing.assert_array_equal(counts, np.bincount(rows, minlength=size[1]))
+    assert counts.dtype == np.int64
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 50), (30, 1), (500, 7), (300, 999)], ids=str)
+@pytest.mark.parametrize("task", [1, 7, 1000])
+@pytest.mark.parametrize("device", ROW_BOUNDS)
+def test_bounds_of_rows_in_order(device, task, size):
+    rows, columns = drawn_rows(*size), drawn_rows(size[0], 40, seed=1)
+    order = np.lexsort((columns, rows))
+    rows, columns = rows[order], columns[order]
+    indptr = np.full(size[1] + 1, -1)
+    found = launch(ROW_BOUNDS, Device(name=device, threads=2), even(size[0], task), rows, columns, indptr)
+    repeats = np.count_nonzero((np.diff(rows) == 0) & (np.diff(columns) == 0))
+    assert found.tolist() == [0, repeats]
+    np.testing.assert_array_equal(indptr, np.searchsorted(rows, np.arange(size[1] + 1)))
+
+
+@pytest.mark.parametrize("device", ROW_BOUNDS)
+@pytest.mark.parametrize(
+    ("rows", "columns", "expected"),
+    [
+        ([0, 0, 1, 4, 4, 4], [1, 1, 1, 1, 1, 1], [(0, 1), (0, 0), (0, 2)]),
+        ([0, 0, 1, 4, 3, 5], [1, 1, 0, 1, 1, 1], [(0, 1), (0, 0), (1, 0)]),  # a row too early, in a task's first place
+        ([0, 0, 1, 1, 1, 1], [1, 1, 5, 4, 4, 4], [(0, 1), (1, 0), (0, 2)]),  # a column
+        ([5, 4, 3, 2, 1, 0], [1, 1, 1, 1, 1, 1], [(1, 0), (1, 0), (1, 0)]),
+    ],
+)
+def test_what_is_out_of_order_and_what_comes_again_is_counted_task_by_task(device, rows, columns, expected):
+    tasks, indptr = np.array([0, 2, 4, 6]), np.zeros(7, np.int64)
+    found = ROW_BOUNDS[device](tasks, np.array(rows, np.int32), np.array(columns, np.int32), indptr)
+    assert list(map(tuple, found.tolist())) == expected
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
