@@ -243,6 +243,47 @@ def test_a_damaged_file_never_fails_in_another_way(tmp_path):
     assert failed > 50
 
 
+@pytest.fixture
+def texts():
+    return pa.table({"user": ["b", "a", "b", "c"] * 50, "item": ["x", "y", "z", "x"] * 50, "rating": range(200)})
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
+def test_text_of_the_roles_asked_for_is_read_as_codes(tmp_path, texts, kind):
+    texts = texts.cast(pa.schema([("user", kind), ("item", pa.string()), ("rating", pa.int64())]))
+    pq.write_table(texts, tmp_path / "a.parquet", row_group_size=60)
+    taken = tables.read(tmp_path / "a.parquet", ROLES, coded=("user",))
+    assert [pa.types.is_dictionary(column.type) for column in taken.columns] == [True, False, False]
+    assert taken.column(0).to_pylist() == texts.column(0).to_pylist()
+    assert read(tmp_path / "a.parquet").equals(texts)
+
+
+def test_text_that_is_not_in_codes_is_read_as_it_is_and_the_first_file_decides_for_all(tmp_path, texts):
+    for dictionary in (True, False):
+        for name, use_dictionary in (("a", dictionary), ("b", not dictionary)):
+            pq.write_table(texts, tmp_path / f"{name}.parquet", use_dictionary=use_dictionary)
+        taken = tables.read(tmp_path, ROLES, coded=("user", "item", "rating"))
+        assert [pa.types.is_dictionary(column.type) for column in taken.columns] == [dictionary, dictionary, False]
+        for column in ("user", "item"):
+            assert taken.column(column).to_pylist() == 2 * texts.column(column).to_pylist()
+
+
+def test_damaged_codes_never_point_outside_their_dictionary(tmp_path, texts):
+    path = tmp_path / "a.parquet"
+    pq.write_table(texts.select(["user", "rating"]), path, compression="none", write_statistics=False)
+    content = path.read_bytes()
+    failed = 0
+    for place in range(content.index(b"c") + 1, 150):  # after the dictionary
+        for bit in range(8):
+            path.write_bytes(content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :])
+            try:
+                taken = tables.read(path, {"user": None, "rating": None}, coded=("user",))
+                taken.column(0).validate(full=True)
+            except OSError as error:
+                failed += "point outside its dictionary" in str(error)
+    assert failed > 10
+
+
 # frames and arrays
 
 
