@@ -8,6 +8,7 @@ import datetime
 import json
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from fastmf.device import resolve
 from fastmf.errors import DataError, UnknownIdError
-from fastmf.tables import to_arrow
+from fastmf.kernels.columns import LOOK_UP, MARK_KEYS
+from fastmf.kernels.compress import even
+from fastmf.runtime import launch
+from fastmf.tables import as_array, is_text, to_arrow
+
+# Integers are encoded by a table, not by hashing, if their range is less than this many times the rows, or than this.
+CLOSE, CLOSE_AT_LEAST = 2, 1 << 16
+
+# Enough rows for a task to outweigh what starting it costs.
+ROWS_PER_TASK = 1 << 16
 
 
 def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
@@ -38,27 +49,88 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
     DataError
         If there are nulls, or the keys are of a type that does not name things (floats, decimals, nested).
     """
-    column = keys(column, name)
-    key_type = column.type
-    encoded = _storage(column).dictionary_encode().unify_dictionaries()
+    encoded = _coded_text(_hashed(column) if is_text(column.type) and len(column) else column)
+    column = keys(column, name) if encoded is None else encoded
     if len(column) == 0:
-        return np.empty(0, np.int32), pa.array([], key_type)
-    found = encoded.chunk(0).dictionary
-    order = pc.array_sort_indices(found)
-    place = np.empty(len(found), np.int32)
-    place[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
-    return place[codes], _restored(found.take(order), key_type)
+        return np.empty(0, np.int32), pa.array([], column.type)
+    if types.is_integer(column.type):
+        limits = pc.min_max(column)
+        low, high = limits["min"].as_py(), limits["max"].as_py()
+        if high - low < max(CLOSE * len(column), CLOSE_AT_LEAST):
+            return _encode_close(column, low, high)
+    kind = column.type
+    if encoded is None:
+        encoded = _hashed(_storage(column)).unify_dictionaries()
+    del column  # its memory is wanted for the indices
+    indices, found = _encode_dictionary(encoded)
+    return indices, _restored(_large(found), kind)
+
+
+def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndarray, pa.Array]:
+    """Encode integers from low to high by a table with a place for each."""
+    dtype = column.type.to_pandas_dtype()
+    numbers = as_array(column if column.type == pa.int32() else column.cast(pa.int64(), safe=False))
+    start = np.array([low], dtype).astype(np.int64)[0]  # large unsigned ones turn negative, as they do in the cast
+    present = _marked(numbers, start, high - low + 1)
+    indices = _looked_up(numbers, start, np.cumsum(present, dtype=np.int32) - np.int32(1))
+    return indices, pa.array((np.flatnonzero(present) + start).astype(dtype), column.type)
+
+
+def _encode_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Encode a column with one dictionary for all chunks, which may hold keys that no row has, or a key twice."""
+    codes = as_array(pa.chunked_array([chunk.indices for chunk in column.chunks]).cast(pa.int32()))
+    dictionary = column.chunk(0).dictionary
+    start = np.int64(0)
+    used = np.flatnonzero(_marked(codes, start, len(dictionary)))
+    once = dictionary.take(pa.array(used)).dictionary_encode()
+    order = pc.array_sort_indices(once.dictionary)
+    rank = np.empty(len(order), np.int32)
+    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    table = np.zeros(len(dictionary), np.int32)
+    table[used] = rank[once.indices.to_numpy()]
+    return _looked_up(codes, start, table), once.dictionary.take(order)
+
+
+def _marked(numbers: np.ndarray, start: np.int64, size: int) -> np.ndarray:
+    present = np.zeros(size, np.uint8)
+    launch(MARK_KEYS, resolve("cpu"), even(len(numbers), ROWS_PER_TASK), numbers, start, present)
+    return present
+
+
+def _looked_up(numbers: np.ndarray, start: np.int64, table: np.ndarray) -> np.ndarray:
+    indices = np.empty(len(numbers), np.int32)
+    launch(LOOK_UP, resolve("cpu"), even(len(numbers), ROWS_PER_TASK), numbers, start, table, indices)
+    return indices
+
+
+def _hashed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Encode keys by Arrow's hash table, a run of rows on each core; each has a dictionary of its own."""
+    n, n_parts = len(column), max(1, min(resolve("cpu").threads, len(column) // ROWS_PER_TASK))
+    bounds = [n * part // n_parts for part in range(n_parts + 1)]
+    with ThreadPoolExecutor(n_parts) as pool:
+        parts = pool.map(lambda a, b: column.slice(a, b - a).dictionary_encode().chunks, bounds[:-1], bounds[1:])
+        return pa.chunked_array([chunk for part in parts for chunk in part])
+
+
+def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Make the dictionaries of a column one, if they hold text or bytes with nothing to refuse; else return None."""
+    if not types.is_dictionary(column.type) or not is_text(column.type.value_type):
+        return None
+    if len(column) == 0 or column.null_count:
+        return None
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    unified = column.unify_dictionaries()
+    return None if unified.chunk(0).dictionary.null_count else unified
 
 
 def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Bring a column of keys into the one layout its type has here; see :func:`encode` for what is refused."""
     if types.is_dictionary(column.type):
         column = _plain(column)
-    if types.is_string(column.type) or types.is_string_view(column.type):
-        column = column.cast(pa.large_string())
-    elif types.is_binary(column.type) or types.is_binary_view(column.type):
-        column = column.cast(pa.large_binary())
+    column = _large(column)
     if types.is_null(column.type) and len(column) == 0:
         column = column.cast(pa.int64())
     if column.null_count:
@@ -76,6 +148,15 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         )
     if types.is_large_string(column.type):
         _require_utf8(column, name)
+    return column
+
+
+def _large(column: Any) -> Any:
+    """Bring text and bytes, of an array or of chunks, into the layout they have here."""
+    if types.is_string(column.type) or types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    if types.is_binary(column.type) or types.is_binary_view(column.type):
+        return column.cast(pa.large_binary())
     return column
 
 

@@ -62,6 +62,9 @@ STORED_AS = {
 }
 
 
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
 def column(*chunks, kind=None):
     return pa.chunked_array(list(chunks), kind)
 
@@ -135,6 +138,53 @@ def test_dictionaries_of_views_are_read(view, keys):
     indices, found = ids.encode(column(of_views), "user")
     assert indices.tolist() == [0, 1, 0]
     assert found.to_pylist() == keys
+
+
+def test_entries_of_a_dictionary_that_no_row_has_are_no_keys_and_an_entry_twice_is_one():
+    of_text = pa.DictionaryArray.from_arrays(pa.array([3, 0, 1, 3], pa.int8()), pa.array(["b", "a", "unused", "b"]))
+    for chunks in ([of_text], [of_text, of_text.slice(0, 0)], [of_text.slice(0, 2), of_text.slice(2)]):
+        indices, found = ids.encode(column(*chunks), "user")
+        assert found.to_pylist() == ["a", "b"]
+        assert indices.tolist() == [1, 1, 0, 1]
+    indices, found = ids.encode(column(of_text.slice(2, 1)), "user")
+    assert (found.to_pylist(), indices.tolist()) == (["a"], [0])
+
+
+def test_bad_text_in_an_entry_that_no_row_has_does_no_harm():
+    dictionary = pa.array([b"a", b"\xff"]).view(pa.string())
+    _, found = ids.encode(column(pa.DictionaryArray.from_arrays(pa.array([0, 0]), dictionary)), "user")
+    assert found.to_pylist() == ["a"]
+    with pytest.raises(DataError, match="column 'who' holds text that is not UTF-8"):
+        ids.encode(column(pa.DictionaryArray.from_arrays(pa.array([0, 1]), dictionary)), "who")
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_integers_close_together_and_far_apart_are_encoded_alike(monkeypatch, kind):
+    limits = np.iinfo(kind)
+    for low in {int(limits.min), 0, int(limits.max) - 100}:
+        values = [low + place for place in np.random.default_rng(0).integers(0, 101, 60).tolist()]
+        expected, place = sorted(set(values)), {}
+        for close in (True, False):
+            monkeypatch.setattr(ids, "CLOSE_AT_LEAST", 1000 if close else 0)
+            monkeypatch.setattr(ids, "CLOSE", 0)
+            indices, found = ids.encode(column(pa.array(values[:7], kind), pa.array(values[7:], kind)), "user")
+            assert found.type == pa.from_numpy_dtype(kind)
+            assert found.to_pylist() == expected
+            place[close] = indices.tolist()
+        assert place[True] == place[False] == [expected.index(value) for value in values]
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_keys_hashed_on_several_cores_are_the_same(monkeypatch, name):
+    monkeypatch.setattr(ids, "CLOSE", 0)
+    monkeypatch.setattr(ids, "CLOSE_AT_LEAST", 0)
+    rows = taken(KEYS[name], np.random.default_rng(0).permutation(np.tile(np.arange(len(KEYS[name])), 3)))
+    expected, found = ids.encode(column(rows), "user")
+    monkeypatch.setattr(ids, "ROWS_PER_TASK", 2)
+    for chunks in ([rows], [rows.slice(0, 1), rows.slice(1)]):
+        indices, again = ids.encode(column(*chunks), "user")
+        assert again.equals(found)
+        np.testing.assert_array_equal(indices, expected)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +268,6 @@ def test_a_key_is_found_at_its_index_and_no_other_is(name):
     assert ids.lookup(found.slice(1), KEYS[name], "user").tolist() == [-1, *range(n - 1)]
     assert ids.lookup(found, [], "user").tolist() == []
     assert ids.lookup(found, KEYS[name].slice(0, 0), "user").dtype == np.int32
-
-
-INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
 
 @pytest.mark.parametrize("wanted", INTEGERS)
