@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from fastmf import ids, tables
-from fastmf.device import Device, resolve
+from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
-from fastmf.kernels.compress import SORT_ROWS, Compressed
-from fastmf.runtime import call
+from fastmf.kernels.columns import KEEP, TO_FLOAT32
+from fastmf.kernels.compress import COMPRESS, COUNT_ROWS, ROW_BOUNDS, Compressed, even
+from fastmf.runtime import call, launch
 
 DUPLICATES = ("error", "last", "mean")
 
@@ -76,7 +77,11 @@ class Ratings:
             raise ParameterError(f"duplicates is {duplicates!r}: choose one of {', '.join(DUPLICATES)}")
         if isinstance(source, cls):
             return source
-        return cls._from_table(tables.read(source, {"user": user, "item": item, "rating": rating}), duplicates)
+        roles = {"user": user, "item": item, "rating": rating}
+        table = tables.read(source, roles, coded=("user", "item"))
+        names, columns = tuple(table.column_names), table.columns
+        del table, source
+        return cls._from_columns(names, columns, duplicates)
 
     @classmethod
     def from_parquet(
@@ -110,24 +115,25 @@ class Ratings:
         return cls.read((user_ids, item_ids, ratings), duplicates=duplicates)
 
     @classmethod
-    def _from_table(cls, table: pa.Table, duplicates: str) -> Self:
-        names = tuple(table.column_names)
-        if table.num_rows == 0:
+    def _from_columns(cls, names: tuple[str, str, str], columns: list[pa.ChunkedArray], duplicates: str) -> Self:
+        """Encode, sort and check the three columns; the list is emptied, so that each is free once it has been used."""
+        if len(columns[0]) == 0:
             raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
-        values = as_values(table.column(2), names[2])
-        users, user_ids = ids.encode(table.column(0), names[0])
-        items, item_ids = ids.encode(table.column(1), names[1])
-        users, items, values = _sorted(users, items, values, len(user_ids), len(item_ids))
-        again = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
-        n_again = int(np.count_nonzero(again))
-        if n_again and duplicates == "error":
-            first = int(np.flatnonzero(again)[0])
-            raise DataError(
-                f"{n_again:,} of {len(users):,} rows repeat a (user, item) pair, the first user"
-                f" {user_ids[users[first]].as_py()!r} and item {item_ids[items[first]].as_py()!r}: make pairs unique,"
-                " or choose with --duplicates last|mean (duplicates=)"
-            )
+        _release()
+        values = as_values(columns.pop(), names[2])
+        users, user_ids = ids.encode(columns.pop(0), names[0])
+        items, item_ids = ids.encode(columns.pop(0), names[1])
+        _release()
+        users, items, values, n_again = _sorted(users, items, values, (len(user_ids), len(item_ids)))
         if n_again:
+            again = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
+            if duplicates == "error":
+                first = int(np.flatnonzero(again)[0])
+                user, item = user_ids[users[first]].as_py(), item_ids[items[first]].as_py()
+                raise DataError(
+                    f"{n_again:,} of {len(users):,} rows repeat a (user, item) pair, the first user {user!r} and item"
+                    f" {item!r}: make pairs unique, or choose with --duplicates last|mean (duplicates=)"
+                )
             users, items, values = _merged(users, items, values, again, duplicates)
         return cls(
             users=users,
@@ -163,24 +169,24 @@ class Ratings:
     @cached_property
     def user_counts(self) -> np.ndarray:
         """How many ratings each user has: (n_users,) int64, 0 for cold ones."""
-        return np.bincount(self.users, minlength=self.n_users)
+        return np.diff(self.by_user.indptr)
 
     @cached_property
     def item_counts(self) -> np.ndarray:
         """How many ratings each item has: (n_items,) int64, 0 for cold ones."""
-        return np.bincount(self.items, minlength=self.n_items)
+        return call(COUNT_ROWS, resolve("cpu"), self.items, self.n_items)
 
     @cached_property
     def by_user(self) -> Compressed:
         """The ratings as CSR: row u holds user u's items, sorted."""
-        indptr = np.searchsorted(self.users, np.arange(self.n_users + 1)).astype(np.int64)
+        indptr, *_ = _bounds(self.users, self.items, self.n_users)
         return Compressed(indptr, self.items, self.values)
 
     @cached_property
     def by_item(self) -> Compressed:
         """The ratings as CSC: row i holds item i's users, sorted."""
-        indptr, order = call(SORT_ROWS, _host(), self.items, self.n_items)
-        return Compressed(indptr, self.users[order], self.values[order])
+        shape = self.n_items, self.n_users
+        return call(COMPRESS, resolve("cpu"), self.items, self.users, self.values, shape, False)
 
     def with_values(self, values: np.ndarray) -> Self:
         """Give the same pairs other values (n,) float32."""
@@ -188,9 +194,8 @@ class Ratings:
 
     def take(self, chosen: np.ndarray) -> Self:
         """Keep the rows a boolean mask chooses, and all ids."""
-        return replace(
-            self, users=self.users[chosen], items=self.items[chosen], values=self.values[chosen], duplicates=0
-        )
+        users, items, values = call(KEEP, resolve("cpu"), chosen, self.users, self.items, self.values)
+        return replace(self, users=users, items=items, values=values, duplicates=0)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Hold out a random fraction of the rows. Returns (rest, held out); both keep all ids.
@@ -241,12 +246,11 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
             f"column {name!r} holds {column.type}, not numbers ({len(column):,} rows, the first"
             f" {column[0].as_py()!r}): cast it to float first"
         )
-    nulls = pc.is_null(column).to_numpy()
-    wide = column.cast(pa.float64(), safe=False).to_numpy()
-    with np.errstate(over="ignore"):
-        values = wide.astype(np.float32)
-    bad = ~np.isfinite(values)
-    if bad.any():
+    floats = types.is_float32(column.type) or types.is_float64(column.type)
+    wide = tables.as_array(column if floats else column.cast(pa.float64(), safe=False))  # nulls become NaN
+    values = np.empty(len(wide), np.float32)
+    if launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ids.ROWS_PER_TASK), wide, values):
+        bad, nulls = ~np.isfinite(values), pc.is_null(column).to_numpy()
         first = int(np.flatnonzero(bad)[0])
         kinds = {"null": nulls, "NaN": np.isnan(wide) & ~nulls, "infinite or beyond float32": bad & ~np.isnan(wide)}
         counts = ", ".join(f"{int(kind.sum()):,} {word}" for word, kind in kinds.items() if kind.any())
@@ -257,14 +261,30 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
     return values
 
 
+def _release() -> None:
+    """Give back the memory Arrow keeps for later: it has read into more than it needed, and the sort needs as much."""
+    pa.default_memory_pool().release_unused()
+
+
 def _sorted(
-    users: np.ndarray, items: np.ndarray, values: np.ndarray, n_users: int, n_items: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort rows by user, then item, then the order they came in: two stable counting sorts, the last key first."""
-    _, order = call(SORT_ROWS, _host(), items, n_items)
-    users, items, values = users[order], items[order], values[order]
-    _, order = call(SORT_ROWS, _host(), users, n_users)
-    return users[order], items[order], values[order]
+    users: np.ndarray, items: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Sort rows by user, then item, then the order they came in, and count those that repeat the pair before them."""
+    _, unordered, repeats = _bounds(users, items, shape[0])
+    if unordered:
+        indptr, items, values = call(COMPRESS, resolve("cpu"), users, items, values, shape, True)
+        users = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
+        _, _, repeats = _bounds(users, items, shape[0])
+    return users, items, values, repeats
+
+
+def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray, int, int]:
+    """Find where each user's rows start. Returns these, how much is out of order, and how many rows repeat a pair."""
+    indptr = np.zeros(n_users + 1, np.int64)
+    if len(users) == 0:
+        return indptr, 0, 0
+    unordered, repeats = launch(ROW_BOUNDS, resolve("cpu"), even(len(users), ids.ROWS_PER_TASK), users, items, indptr)
+    return indptr, int(unordered), int(repeats)
 
 
 def _merged(
@@ -278,7 +298,3 @@ def _merged(
     by_value = np.lexsort((values, np.cumsum(np.append(True, ~again))))  # so that a mean ignores the order of rows
     means = np.add.reduceat(values[by_value].astype(np.float64), starts) / np.diff(np.append(starts, len(users)))
     return users[starts], items[starts], means.astype(np.float32)
-
-
-def _host() -> Device:
-    return resolve("cpu")

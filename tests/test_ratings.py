@@ -495,3 +495,39 @@ def test_files_of_a_directory_may_differ_in_whether_they_could_hold_nulls(tmp_pa
         rows = [pa.array([ord(name)]), pa.array([1]), pa.array([2.0])]
         pq.write_table(pa.table(rows, schema=pa.schema(fields)), tmp_path / f"{name}.parquet")
     assert len(Ratings.from_parquet(tmp_path)) == 2
+
+
+TEXT = pa.array([b"ann", b"\xff", b"bob"] * 40).view(pa.string())
+BAD_TEXT = {
+    "null": (pa.array(["ann", None, "bob"] * 40), "column 'user' has 40 ids that are null, the first in row 1"),
+    "not UTF-8": (TEXT, "column 'user' holds text that is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize("bad", BAD_TEXT)
+def test_bad_text_in_parquet_is_refused_whether_it_is_in_codes_or_not(tmp_path, bad, coded):
+    users, message = BAD_TEXT[bad]
+    pq.write_table(
+        pa.table({"user": users, "item": range(120), "rating": [1.0] * 120}),
+        tmp_path / "a.parquet",
+        use_dictionary=coded,
+        row_group_size=50,
+    )
+    with pytest.raises(DataError, match=message):
+        Ratings.from_parquet(tmp_path / "a.parquet")
+
+
+def test_views_and_counts_of_no_rows_at_all(plain):
+    nothing = plain.take(np.zeros(60, bool))
+    for view, n in ((nothing.by_user, plain.n_users), (nothing.by_item, plain.n_items)):
+        assert view.indptr.tolist() == [0] * (n + 1)
+        assert len(view.indices) == len(view.values) == 0
+    assert nothing.user_counts.tolist() == [0] * plain.n_users
+    assert nothing.item_counts.tolist() == [0] * plain.n_items
+
+
+def test_counts_are_those_of_the_rows(plain):
+    part = plain.take(plain.items != 2)
+    np.testing.assert_array_equal(part.user_counts, np.bincount(part.users, minlength=plain.n_users))
+    np.testing.assert_array_equal(part.item_counts, np.bincount(part.items, minlength=plain.n_items))
