@@ -7,9 +7,9 @@ The difference runs over on purpose for unsigned keys of 64 bits, which come as 
 from itertools import pairwise
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import get_num_threads
 
-JIT = dict(cache=True, nogil=True)
+from fastmf.kernels.jit import jit
 
 
 def mark_keys_numpy(tasks, keys, low, present):
@@ -41,33 +41,33 @@ def keep_numpy(chosen, users, items, values):
     return users[chosen], items[chosen], values[chosen]
 
 
-@njit(**JIT, parallel=True)  # tasks may write to the same place, but all of them write a 1
+@jit  # tasks may write to the same place, but all of them write a 1
 def _mark_keys(tasks, keys, low, present):
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):  # a signed index is tested for its sign
             place = np.uint64(keys[n] - low)
             if present[place] == 0:  # else the cores would take the place from each other's cache for nothing
                 present[place] = 1
 
 
-@njit(**JIT, parallel=True)  # each key is written once
+@jit  # each key is written once
 def _look_up(tasks, keys, low, table, out):
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
             out[n] = table[np.uint64(keys[n] - low)]
 
 
-@njit(**JIT, parallel=True)  # each number is written once
+@jit  # each number is written once
 def _to_float32(tasks, numbers, out, bad):
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
             out[n] = np.float32(numbers[n])
             bad[task] += not np.isfinite(out[n])
 
 
-@njit(**JIT, parallel=True)  # each task writes from its own place on
+@jit  # each task writes from its own place on
 def _keep(tasks, starts, chosen, users, items, values, kept_users, kept_items, kept_values):
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         place = np.uint64(starts[task])
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
             if chosen[n]:

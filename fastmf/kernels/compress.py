@@ -221,9 +221,9 @@ def _run_bounds(first, last, rows, columns, indptr):
     return 0, repeats
 
 
-@njit(**JIT, parallel=True)  # in order, each row starts in one task; out of order, it does not matter who writes last
+@njit(**JIT)  # in order, each row starts in one task; out of order, it does not matter who writes last
 def _row_bounds(tasks, rows, columns, indptr, found):
-    for task in prange(tasks.shape[0] - 1):
+    for task in range(tasks.shape[0] - 1):
         found[task, 0], found[task, 1] = _run_bounds(tasks[task], tasks[task + 1], rows, columns, indptr)
 
 
