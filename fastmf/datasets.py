@@ -11,8 +11,7 @@ import re
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmf import tables
-from fastmf.device import total_memory
+from fastmf.device import resolve, total_memory
 from fastmf.errors import DataError, ParameterError, ResourceError
 from fastmf.files import check_output
 from fastmf.kernels import sample
+from fastmf.kernels.compress import balanced
+from fastmf.runtime import launch
 
 MOVIELENS = {
     "ml-100k": 100_000,
@@ -49,7 +50,6 @@ ACTIVITY_SIGMA, ACTIVITY_FLOOR = 1.25, 20
 POPULARITY_SHIFT, POPULARITY_SLOPE = 60.0, -1.55
 BYTES_PER_RATING = 32  # users, items and ratings; their ids and the encoded pages while they are written
 MAX_SCALE = 10_000  # of ml-20m: the indices still fit in 31 bits
-TASKS = 256
 
 ACTIVITY, RANKS, USER_BIASES, ITEM_BIASES, USER_FACTORS, ITEM_FACTORS = (np.uint64(16 + n) for n in range(6))
 
@@ -162,11 +162,12 @@ def draw(shape: Shape, seed: np.uint64, *, name: str) -> Twin:
     ranks[order] = np.arange(1, shape.items + 1)
     popularity = sample.popularity((ranks + POPULARITY_SHIFT) ** POPULARITY_SLOPE)
     items = np.empty(shape.ratings, np.int32)
-    _on_all_cores(sample.draw_items_cpu, indptr, popularity, seed, items)
+    device, tasks = resolve("cpu"), balanced(indptr, 1, 0)
+    launch(sample.DRAW_ITEMS, device, tasks, indptr, popularity, seed, items)
     sample.cover_items(indptr, items, shape.items, seed)
     truth = _truth(shape, np.bincount(items, minlength=shape.items), seed)
     ratings = np.empty(shape.ratings, np.float32)
-    _on_all_cores(sample.rate_items_cpu, indptr, items, truth, seed, ratings)
+    launch(sample.RATE_ITEMS, device, tasks, indptr, items, truth, seed, ratings)
     users = np.repeat(np.arange(shape.users, dtype=np.int32), counts)
     return Twin(name, users, items, ratings, shape.users, shape.items, ranks, truth)
 
@@ -373,18 +374,6 @@ def _truth(shape: Shape, n_ratings_of: npt.NDArray[np.int64], seed: np.uint64) -
         user_factors=factors(USER_FACTORS, shape.users),
         item_factors=factors(ITEM_FACTORS, shape.items),
     )
-
-
-def _on_all_cores(kernel: Callable[..., None], indptr: npt.NDArray[np.int64], *arrays: Any) -> None:
-    """Run a kernel that holds no interpreter lock over all users, in parts of about equal numbers of ratings.
-
-    Python's threads do, rather than a parallel kernel: Ctrl-C is heard between parts and Numba's threading layer, which
-    aborts when two threads use it, is left alone.
-    """
-    bounds = np.searchsorted(indptr, np.linspace(0, indptr[-1], TASKS + 1))
-    bounds[0], bounds[-1] = 0, len(indptr) - 1
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda task: kernel(bounds[task : task + 2], indptr, *arrays), range(TASKS)))
 
 
 def _require_known(name: str) -> None:

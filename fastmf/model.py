@@ -17,7 +17,7 @@ import fastmf
 from fastmf import ids, model_file, ranking, tables
 from fastmf.device import resolve
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, UnknownIdError
-from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks
+from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks, padded
 from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.residual import ESTIMATE, Pairs, Scale
 from fastmf.ratings import Ratings
@@ -263,7 +263,7 @@ class Model:
         bias_reg = self.solver["bias_reg"] if self.solver.get("biases", True) else np.inf
         penalty = Penalty(self.solver["reg"], self.solver["reg0"], bias_reg)
         tasks = half_sweep_tasks(entries.indptr, self.k)
-        failed = launch(HALF_SWEEP, resolve("cpu"), tasks, entries, users, items, penalty)
+        failed = launch(HALF_SWEEP, resolve("cpu"), tasks, entries, users, padded(items), penalty)
         if failed:
             raise DivergenceError(f"the equations of {failed:,} users are singular: fit the model with reg0 > 0")
         used = len(entries.values)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastmf import grouping
 from fastmf.device import resolve
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import Side
-from fastmf.kernels.compress import SORT_ROWS, Compressed, even
+from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.topn import TOPN, catalogue
-from fastmf.runtime import call, launch
+from fastmf.runtime import launch
 
 # Added to the cosine of rows without direction, so that they rank after everything that has one.
 _LAST = np.float32(-4)
@@ -19,8 +20,9 @@ USERS_PER_TASK = 96
 
 def compress(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compressed:
     """Group columns (n,) int32 by row, keeping their order within a row; there are no values."""
-    indptr, order = call(SORT_ROWS, resolve("cpu"), rows.astype(np.int32, copy=False), n_rows)
-    return Compressed(indptr, columns[order].astype(np.int32, copy=False), np.empty(0, np.float32))
+    rows, columns = rows.astype(np.int32, copy=False), columns.astype(np.int32, copy=False)
+    shape = n_rows, int(columns.max(initial=0)) + 1
+    return grouping.compress(rows, columns, np.zeros(len(rows), np.float32), shape, resolve("cpu"))
 
 
 def left_out(users: np.ndarray, lists: Sequence[Compressed]) -> Compressed:

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from fastmf import ids, tables
+from fastmf import grouping, ids, tables
 from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
-from fastmf.kernels.columns import KEEP, TO_FLOAT32
-from fastmf.kernels.compress import COMPRESS, COUNT_ROWS, ROW_BOUNDS, Compressed, even
-from fastmf.runtime import call, launch
+from fastmf.kernels.columns import TO_FLOAT32
+from fastmf.kernels.compress import ROW_BOUNDS, Compressed, even
+from fastmf.runtime import launch
 
 DUPLICATES = ("error", "last", "mean")
 
@@ -174,7 +174,7 @@ class Ratings:
     @cached_property
     def item_counts(self) -> np.ndarray:
         """How many ratings each item has: (n_items,) int64, 0 for cold ones."""
-        return call(COUNT_ROWS, resolve("cpu"), self.items, self.n_items)
+        return grouping.count(self.items, self.n_items, resolve("cpu"))
 
     @cached_property
     def by_user(self) -> Compressed:
@@ -186,7 +186,7 @@ class Ratings:
     def by_item(self) -> Compressed:
         """The ratings as CSC: row i holds item i's users, sorted."""
         shape = self.n_items, self.n_users
-        return call(COMPRESS, resolve("cpu"), self.items, self.users, self.values, shape, False)
+        return grouping.compress(self.items, self.users, self.values, shape, resolve("cpu"))
 
     def with_values(self, values: np.ndarray) -> Self:
         """Give the same pairs other values (n,) float32."""
@@ -194,7 +194,7 @@ class Ratings:
 
     def take(self, chosen: np.ndarray) -> Self:
         """Keep the rows a boolean mask chooses, and all ids."""
-        users, items, values = call(KEEP, resolve("cpu"), chosen, self.users, self.items, self.values)
+        users, items, values = grouping.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
         return replace(self, users=users, items=items, values=values, duplicates=0)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
@@ -272,7 +272,7 @@ def _sorted(
     """Sort rows by user, then item, then the order they came in, and count those that repeat the pair before them."""
     _, unordered, repeats = _bounds(users, items, shape[0])
     if unordered:
-        indptr, items, values = call(COMPRESS, resolve("cpu"), users, items, values, shape, True)
+        indptr, items, values = grouping.compress(users, items, values, shape, resolve("cpu"), by_column=True)
         users = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
         _, _, repeats = _bounds(users, items, shape[0])
     return users, items, values, repeats

@@ -22,6 +22,7 @@ ORDER = [
     "device",
     "runtime",
     "machine",
+    "grouping",
     "tables",
     "ids",
     "ratings",

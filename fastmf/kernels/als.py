@@ -20,7 +20,7 @@ import numpy as np
 
 from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE
 from fastmf.kernels.compress import balanced
-from fastmf.kernels.jit import WIDTH
+from fastmf.kernels.jit import WIDTH, aligned
 
 if WIDTH:
     from fastmf.kernels.als_simd import half_sweep
@@ -46,8 +46,8 @@ class Penalty(NamedTuple):
 def half_sweep_numpy(tasks, entries, side, other, penalty):
     """Solve the rows of ``side`` exactly, in place, with ``other`` fixed.
 
-    entries is Compressed with one row per row of ``side``. Returns (n_tasks,) int64: the rows of each task whose
-    equations are singular; these keep their former values.
+    entries is Compressed with one row per row of ``side``; columns of ``other`` beyond side's are zeros. Returns
+    (n_tasks,) int64: the rows of each task whose equations are singular; these keep their former values.
     """
     return np.array(
         [
@@ -64,7 +64,7 @@ def _solve_row_numpy(row, entries, side, other, penalty):
     n, k = len(columns), side.factors.shape[1]
     if n == 0:
         return False
-    y = other.factors[columns]
+    y = other.factors[columns, :k]
     t = entries.values[rated] - other.bias[columns]
     d, rho = np.float32(n + penalty.bias_reg), np.float32(penalty.reg * n + penalty.reg0)
     if n > LONG or rho <= UNSURE * np.square(y).sum(axis=0).max():  # else no pivot is small: none is below rho
@@ -89,20 +89,18 @@ def _is_singular(normal):
 
 
 def half_sweep_cpu(tasks, entries, side, other, penalty):
-    """Solve the rows of ``side`` in parallel; see :func:`half_sweep_numpy`."""
-    if WIDTH:
-        other = Side(_padded(other.factors), other.bias)
-    return half_sweep(tasks, entries, side, other, Penalty(*map(float, penalty)))
+    """Solve the rows of ``side`` in parallel; see :func:`half_sweep_numpy`. Best with ``other`` :func:`padded`."""
+    return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)))
 
 
-def _padded(factors):
-    """Fill rows up with zeros to whole vectors."""
-    n, k = factors.shape
-    if k % WIDTH == 0:
-        return factors
-    whole = np.zeros((n, -(-k // WIDTH) * WIDTH), np.float32)
-    whole[:, :k] = factors
-    return whole
+def padded(side):
+    """Fill rows up with zeros to whole vectors, which the other side is read in."""
+    n, k = side.factors.shape
+    if not WIDTH or k % WIDTH == 0:
+        return side
+    whole = aligned(n, -(-k // WIDTH) * WIDTH)
+    whole[:, :k] = side.factors
+    return Side(whole, side.bias)
 
 
 HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu}

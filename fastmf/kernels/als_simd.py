@@ -18,7 +18,7 @@ import numpy as np
 
 from fastmf.kernels import lanes, simd
 from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE, accumulate, finish
-from fastmf.kernels.jit import LINE, WIDTH, jit
+from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
 from fastmf.kernels.lanes import BLOCK
 
 PANEL = 2 * WIDTH
@@ -54,9 +54,9 @@ class Batch(NamedTuple):
 
 def _new_batch(k, kp):
     k4 = -(-k // BLOCK) * BLOCK
-    shapes = ((WIDTH, kp * kp + LINE), (WIDTH, kp), (WIDTH, kp), WIDTH, WIDTH)
+    shapes = ((WIDTH, kp * kp + LINE), (WIDTH, kp), (WIDTH, kp), (WIDTH,), (WIDTH,))
     shapes += ((1 + k4, k4, WIDTH), (1 + k4, WIDTH), (BLOCK, WIDTH))
-    return Batch(np.zeros(WIDTH, np.int64), *(np.zeros(shape, np.float32) for shape in shapes))
+    return Batch(np.zeros(WIDTH, np.int64), *(aligned(*shape) for shape in shapes))
 
 
 @jit
@@ -267,7 +267,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved):
             batch.totals[filled] = batch.right[0, filled] = total / root
             batch.roots[filled], batch.rows[filled] = root, row
             filled += 1
-        if filled == WIDTH or row == stop - 1:
+        if filled == WIDTH or (filled > 0 and row == stop - 1):
             n_unsolved = _solve_batch(batch, filled, kp, side, unsolved, n_unsolved)
             filled = 0
     return n_unsolved

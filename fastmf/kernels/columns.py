@@ -7,7 +7,6 @@ The difference runs over on purpose for unsigned keys of 64 bits, which come as 
 from itertools import pairwise
 
 import numpy as np
-from numba import get_num_threads
 
 from fastmf.kernels.jit import jit
 
@@ -36,9 +35,19 @@ def to_float32_numpy(tasks, numbers, out):
     return np.array([np.count_nonzero(~np.isfinite(out[start:stop])) for start, stop in pairwise(tasks)], np.int64)
 
 
-def keep_numpy(chosen, users, items, values):
-    """Keep the rows of a (n,) boolean mask. Returns the three arrays without the others."""
-    return users[chosen], items[chosen], values[chosen]
+def keep_numpy(tasks, size, starts, chosen, rows, kept):
+    """Copy what a (n,) boolean mask chooses from each of the arrays ``rows`` to the arrays ``kept``.
+
+    Tasks are of ``size`` rows, and starts (all tasks,) int64 says where what is kept of each goes. Returns (n_tasks,)
+    int64, the rows kept.
+    """
+    done = np.zeros(len(tasks) - 1, np.int64)
+    for task, (start, stop) in enumerate(pairwise(tasks)):
+        done[task] = np.count_nonzero(chosen[start:stop])
+        place = slice(starts[start // size], starts[start // size] + done[task])
+        for array, to in zip(rows, kept, strict=True):
+            to[place] = array[start:stop][chosen[start:stop]]
+    return done
 
 
 @jit  # tasks may write to the same place, but all of them write a 1
@@ -66,15 +75,19 @@ def _to_float32(tasks, numbers, out, bad):
 
 
 @jit  # each task writes from its own place on
-def _keep(tasks, starts, chosen, users, items, values, kept_users, kept_items, kept_values):
-    for task in range(tasks.shape[0] - 1):
-        place = np.uint64(starts[task])
+def _keep(tasks, size, starts, chosen, users, items, values, kept_users, kept_items, kept_values):
+    done = np.empty(tasks.shape[0] - 1, np.int64)
+    for task in range(done.shape[0]):
+        start = np.uint64(starts[tasks[task] // size])
+        place = start
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
             if chosen[n]:
                 kept_users[place] = users[n]
                 kept_items[place] = items[n]
                 kept_values[place] = values[n]
                 place += np.uint64(1)
+        done[task] = np.int64(place - start)
+    return done
 
 
 def mark_keys_cpu(tasks, keys, low, present):
@@ -99,14 +112,9 @@ def to_float32_cpu(tasks, numbers, out):
     return bad
 
 
-def keep_cpu(chosen, users, items, values):
+def keep_cpu(tasks, size, starts, chosen, rows, kept):
     """Keep rows in parallel; see :func:`keep_numpy`."""
-    n_tasks = get_num_threads()
-    tasks = np.arange(n_tasks + 1) * len(chosen) // n_tasks
-    starts = np.cumsum([0, *(np.count_nonzero(chosen[start:stop]) for start, stop in pairwise(tasks))])
-    kept = tuple(np.empty(starts[-1], array.dtype) for array in (users, items, values))
-    _keep(tasks, starts, chosen, users, items, values, *kept)
-    return kept
+    return _keep(tasks, size, starts, chosen, *rows, *kept)
 
 
 MARK_KEYS = {"numpy": mark_keys_numpy, "cpu": mark_keys_cpu}

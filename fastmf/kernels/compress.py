@@ -3,21 +3,16 @@
 A rating matrix is kept twice, as CSR (``by_user``) and CSC (``by_item``). Both are one stable sort of the (row, column,
 value) triples by row, which a counting sort does in two passes over the data: count the rows' entries, then move each
 entry to its place (Cormen et al., Introduction to Algorithms, section 8.2). Moving to many places at once misses the
-cache, so ``COMPRESS`` deals the entries to buckets of neighbouring rows first, and then sorts one bucket after another.
+cache, so entries are dealt to buckets of neighbouring rows first, and then one bucket after another is sorted;
+:mod:`fastmf.grouping` puts the three steps together.
 """
 
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit, prange
 
-JIT = dict(cache=True, nogil=True)
-
-# A bucket of about 2^15 entries, and a copy of it, stay in a core's second cache.
-BUCKET_BITS = 15
-# At most 2^12 rows a bucket: as many counters fit into a core's first cache.
-ROW_BITS = 12
+from fastmf.kernels.jit import jit
 
 
 class Compressed(NamedTuple):
@@ -31,48 +26,91 @@ class Compressed(NamedTuple):
     values: np.ndarray
 
 
-def compress_numpy(rows, columns, values, shape, by_column):
-    """Group entries by row; within a row by column if ``by_column``, and else in the order they came in.
+class Words(NamedTuple):
+    """Entries of buckets, a bucket being the rows that differ in their lowest ``shift`` bits alone.
 
-    rows and columns (n,) int32 within ``shape`` (n_rows, n_columns), values (n,) float32. Entries of the same row and
-    column keep their order. Returns Compressed.
+    words (n,) uint32: the column, and above its ``width`` bits the row within the bucket; values (n,) float32.
     """
-    indptr = np.append(0, np.cumsum(np.bincount(rows, minlength=shape[0])))
-    order = np.lexsort((columns, rows) if by_column else (rows,))
-    return Compressed(indptr, columns[order], values[order])
+
+    words: np.ndarray
+    values: np.ndarray
 
 
-@njit(**JIT)
-def _part(n, part, n_parts):
-    """Cut n entries into equal parts: the range of one. It is unsigned, for a signed index is tested for its sign."""
-    return range(np.uint64(n * part // n_parts), np.uint64(n * (part + 1) // n_parts))
+def count_numpy(tasks, size, rows, shift, counts):
+    """Count the entries of each bucket in each task, into ``counts`` (all tasks, n_buckets) int64.
+
+    rows (n,) int32; a bucket is the rows alike but for their lowest ``shift`` bits, which may be none. Tasks are of
+    ``size`` entries, so that a task knows its line of counts. Returns (n_tasks,) int64, their entries.
+    """
+    for start, stop in pairwise(tasks):
+        counts[start // size] = np.bincount(rows[start:stop] >> shift, minlength=counts.shape[1])
+    return np.diff(tasks)
 
 
-@njit(**JIT, parallel=True)  # each chunk counts into its own line
-def _count(rows, shift, counts):
-    n, n_chunks = rows.shape[0], counts.shape[0]
-    for chunk in prange(n_chunks):
-        for j in _part(n, chunk, n_chunks):
-            counts[chunk, np.uint32(rows[j]) >> shift] += 1
+def deal_numpy(tasks, size, rows, columns, values, layout, places, dealt):
+    """Move each entry to its bucket in ``dealt``: Words; layout is (width, shift).
+
+    places (all tasks, n_buckets) int64: where the task's first entry of each bucket goes; the others follow in their
+    order. Returns (n_tasks,) int64, the entries moved.
+    """
+    width, shift = layout
+    for start, stop in pairwise(tasks):
+        own = rows[start:stop] >> shift
+        order = np.argsort(own, kind="stable")
+        place = places[start // size][own[order]] + np.arange(stop - start) - np.searchsorted(own[order], own[order])
+        words = (rows[start:stop] & ((1 << shift) - 1)) << width | columns[start:stop]
+        dealt.words[place], dealt.values[place] = words[order], values[start:stop][order]
+    return np.diff(tasks)
 
 
-@njit(**JIT, parallel=True)  # each chunk has its own line of `places`, and no two of them hold the same place
-def _deal(rows, columns, values, shift, width, places, words, dealt):
-    """Move entries to their buckets; a word is the column, and above its ``width`` bits the row within the bucket."""
-    n, n_chunks = rows.shape[0], places.shape[0]
+def sort_buckets_numpy(tasks, bounds, digits, dealt, found):
+    """Sort each bucket by its words' digits into ``found``, Compressed: the row, after the column or as they came.
+
+    bounds (n_buckets + 1,) int64, where buckets start; digits (1 or 3, 3) uint32, (shift, mask, mask of the word to
+    keep) of each digit, the last one in significance first; tasks are runs of buckets. ``dealt`` is used up. Returns
+    (n_tasks,) int64, the entries of each task.
+    """
+    row_shift, row_mask, column_mask = digits[-1]
+    rows_each = int(row_mask) + 1
+    for bucket in range(tasks[0], tasks[-1]):
+        own = slice(bounds[bucket], bounds[bucket + 1])
+        words = dealt.words[own]
+        rows = words >> row_shift & row_mask
+        order = np.argsort(words if len(digits) > 1 else rows, kind="stable")
+        found.indices[own] = words[order] & column_mask
+        found.values[own] = dealt.values[own][order]
+        ends = bounds[bucket] + np.cumsum(np.bincount(rows, minlength=rows_each))
+        here = found.indptr[1 + bucket * rows_each :][:rows_each]
+        here[:] = ends[: len(here)]
+    return np.diff(bounds[tasks])
+
+
+@jit
+def _count(tasks, size, rows, shift, counts):
+    for task in range(tasks.shape[0] - 1):
+        own = counts[tasks[task] // size]
+        own[:] = 0
+        for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):  # a signed index is tested for its sign
+            own[np.uint32(rows[n]) >> shift] += 1
+
+
+@jit
+def _deal(tasks, size, rows, columns, values, width, shift, places, dealt):
     within = (np.uint32(1) << shift) - np.uint32(1)
-    for chunk in prange(n_chunks):
-        for j in _part(n, chunk, n_chunks):
-            row = np.uint32(rows[j])
-            place = np.uint64(places[chunk, row >> shift])
-            places[chunk, row >> shift] += 1
-            words[place] = ((row & within) << width) | np.uint32(columns[j])
-            dealt[place] = values[j]
+    words, moved = dealt.words, dealt.values
+    for task in range(tasks.shape[0] - 1):
+        own = places[tasks[task] // size].copy()
+        for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
+            row = np.uint32(rows[n])
+            place = np.uint64(own[row >> shift])
+            own[row >> shift] += 1
+            words[place] = ((row & within) << width) | np.uint32(columns[n])
+            moved[place] = values[n]
 
 
-@njit(**JIT)
+@jit
 def _sort(first, last, digit, words, values, to_words, to_values, places):
-    """Move entries first to last into the order of one digit of their words: (shift, mask, bits of the word to keep).
+    """Move entries first to last into the order of one digit of their words.
 
     Leaves in ``places`` where the entries of each value of the digit end.
     """
@@ -95,89 +133,43 @@ def _sort(first, last, digit, words, values, to_words, to_values, places):
         to_values[place] = values[j]
 
 
-@njit(**JIT)
-def _sort_bucket(bucket, bounds, digits, words, values, places, indptr, indices, sorted_values):
-    """Sort a bucket by its digits, the last one in significance first; an odd number of them ends in the results."""
-    here, there = (words, values), (indices, sorted_values)
-    for digit in digits:
-        _sort(bounds[bucket], bounds[bucket + 1], digit, here[0], here[1], there[0], there[1], places)
-        here, there = there, here
-    rows_each = np.int64(digits[-1][1]) + 1
-    start = bucket * rows_each
-    for r in range(min(rows_each, indptr.shape[0] - 1 - start)):
-        indptr[start + r + 1] = places[r]
+@jit
+def _sort_buckets(tasks, bounds, digits, words, values, indptr, indices, sorted_values):
+    """Sort buckets by their digits; an odd number of these ends in the results."""
+    rows_each = np.int64(digits[-1, 1]) + 1
+    places = np.empty(np.int64(digits[:, 1].max()) + 1, np.int64)
+    for bucket in range(tasks[0], tasks[-1]):
+        here, there = (words, values), (indices, sorted_values)
+        for digit in digits:
+            _sort(bounds[bucket], bounds[bucket + 1], digit, here[0], here[1], there[0], there[1], places)
+            here, there = there, here
+        start = bucket * rows_each
+        for r in range(min(rows_each, indptr.shape[0] - 1 - start)):
+            indptr[start + r + 1] = places[r]
 
 
-@njit(**JIT, parallel=True)  # each task has its own buckets, the rows of these, and its own line of `places`
-def _sort_buckets(tasks, bounds, digits, words, values, places, indptr, indices, sorted_values):
-    for task in prange(tasks.shape[0] - 1):
-        for bucket in range(tasks[task], tasks[task + 1]):
-            _sort_bucket(bucket, bounds, digits, words, values, places[task], indptr, indices, sorted_values)
+def count_cpu(tasks, size, rows, shift, counts):
+    """Count entries; see :func:`count_numpy`."""
+    _count(tasks, size, rows, np.uint32(shift), counts)
+    return np.diff(tasks)
 
 
-def compress_cpu(rows, columns, values, shape, by_column):
-    """Group entries by row in parallel; see :func:`compress_numpy`.
-
-    Beside the result it takes 8 bytes an entry, and 8 a bucket and thread.
-    """
-    n, n_rows = len(rows), shape[0]
-    width, shift = _layout(n, *shape)
-    n_buckets = (n_rows >> shift) + 1
-    counts = np.zeros((_n_chunks(n, n_buckets), n_buckets), np.int64)
-    _count(rows, np.uint32(shift), counts)
-    ends = np.cumsum(counts.T).reshape(n_buckets, -1).T  # in each bucket, one chunk's entries after the other's
-    places = np.subtract(ends, counts, order="C")
-    words, dealt = np.empty(n, np.uint32), np.empty(n, np.float32)
-    _deal(rows, columns, values, np.uint32(shift), np.uint32(width), places, words, dealt)
-
-    digits = _digits(width, shift, by_column)
-    bounds = np.append(0, ends[-1])
-    tasks = balanced(bounds, 1, 1 << shift, 64)
-    places = np.empty((len(tasks) - 1, int(digits[:, 1].max()) + 1), np.int64)
-    indptr, indices, sorted_values = np.zeros(n_rows + 1, np.int64), np.empty(n, np.uint32), np.empty(n, np.float32)
-    _sort_buckets(tasks, bounds, digits, words, dealt, places, indptr, indices, sorted_values)
-    return Compressed(indptr, indices.view(np.int32), sorted_values)
+def deal_cpu(tasks, size, rows, columns, values, layout, places, dealt):
+    """Move each entry to its bucket; see :func:`deal_numpy`."""
+    width, shift = map(np.uint32, layout)
+    _deal(tasks, size, rows, columns, values, width, shift, places, dealt)
+    return np.diff(tasks)
 
 
-def _layout(n, n_rows, n_columns):
-    """Choose how many bits of a word hold the column, and how many the row within its bucket: 32 at most together."""
-    width = (n_columns - 1).bit_length()
-    shift = (n_rows - 1).bit_length() - max(0, n.bit_length() - BUCKET_BITS)
-    return width, max(0, min(shift, ROW_BITS, 32 - width))
+def sort_buckets_cpu(tasks, bounds, digits, dealt, found):
+    """Sort each bucket; see :func:`sort_buckets_numpy`."""
+    _sort_buckets(tasks, bounds, digits, *dealt, found.indptr, found.indices.view(np.uint32), found.values)
+    return np.diff(bounds[tasks])
 
 
-def _digits(width, shift, by_column):
-    """List what to sort words by: the column's lower and upper bits, if at all, then the row. (n, 3) uint32; see _sort.
-
-    Columns take two turns whatever they are, so that with the row's there is an odd number.
-    """
-    half = (width + 1) // 2
-    column = [(0, half, 32), (half, width - half, 32)] if by_column else []
-    digits = [*column, (width, shift, width)]
-    return np.array([(first, (1 << bits) - 1, (1 << kept) - 1) for first, bits, kept in digits], np.uint32)
-
-
-def _n_chunks(n, n_rows):
-    """Count the chunks to count rows in: counts take 8 bytes per row and chunk, so few entries get one chunk."""
-    return max(1, min(get_num_threads(), n // max(n_rows, 1)))
-
-
-COMPRESS = {"numpy": compress_numpy, "cpu": compress_cpu}
-
-
-def count_rows_numpy(rows, n_rows):
-    """Count the entries of each row. Returns (n_rows,) int64."""
-    return np.bincount(rows, minlength=n_rows)
-
-
-def count_rows_cpu(rows, n_rows):
-    """Count in parallel; see :func:`count_rows_numpy`."""
-    counts = np.zeros((_n_chunks(len(rows), n_rows), n_rows), np.int64)
-    _count(rows, np.uint32(0), counts)
-    return counts.sum(axis=0)
-
-
-COUNT_ROWS = {"numpy": count_rows_numpy, "cpu": count_rows_cpu}
+COUNT = {"numpy": count_numpy, "cpu": count_cpu}
+DEAL = {"numpy": deal_numpy, "cpu": deal_cpu}
+SORT_BUCKETS = {"numpy": sort_buckets_numpy, "cpu": sort_buckets_cpu}
 
 
 def row_bounds_numpy(tasks, rows, columns, indptr):
@@ -199,7 +191,7 @@ def row_bounds_numpy(tasks, rows, columns, indptr):
     return found
 
 
-@njit(**JIT)
+@jit
 def _run_bounds(first, last, rows, columns, indptr):
     """Do one task of :func:`row_bounds_numpy`; it ends with the first entry out of order."""
     repeats = 0
@@ -221,7 +213,7 @@ def _run_bounds(first, last, rows, columns, indptr):
     return 0, repeats
 
 
-@njit(**JIT)  # in order, each row starts in one task; out of order, it does not matter who writes last
+@jit  # in order, each row starts in one task; out of order, it does not matter who writes last
 def _row_bounds(tasks, rows, columns, indptr, found):
     for task in range(tasks.shape[0] - 1):
         found[task, 0], found[task, 1] = _run_bounds(tasks[task], tasks[task + 1], rows, columns, indptr)
@@ -235,50 +227,6 @@ def row_bounds_cpu(tasks, rows, columns, indptr):
 
 
 ROW_BOUNDS = {"numpy": row_bounds_numpy, "cpu": row_bounds_cpu}
-
-
-def sort_rows_numpy(rows, n_rows):
-    """Order entries by row, keeping the order within a row.
-
-    rows (n,) int32 in [0, n_rows). Returns ``indptr`` (n_rows + 1,) int64 and ``order`` (n,) int64: entry ``order[j]``
-    comes j-th.
-    """
-    indptr = np.zeros(n_rows + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=n_rows), out=indptr[1:])
-    return indptr, np.argsort(rows, kind="stable")
-
-
-@njit(**JIT, parallel=True)  # each chunk counts into, and moves by, its own line of `next_place`
-def _sort_rows(rows, n_rows, n_chunks):
-    n = rows.shape[0]
-    next_place = np.zeros((n_chunks, n_rows), np.int64)
-    for chunk in prange(n_chunks):
-        for j in _part(n, chunk, n_chunks):
-            next_place[chunk, np.uint32(rows[j])] += 1
-    indptr = np.empty(n_rows + 1, np.int64)
-    place = 0
-    for row in range(n_rows):
-        indptr[row] = place
-        for chunk in range(n_chunks):
-            count = next_place[chunk, row]
-            next_place[chunk, row] = place
-            place += count
-    indptr[n_rows] = place
-    order = np.empty(n, np.int64)
-    for chunk in prange(n_chunks):
-        for j in _part(n, chunk, n_chunks):
-            own = np.uint32(rows[j])
-            order[np.uint64(next_place[chunk, own])] = j
-            next_place[chunk, own] += 1
-    return indptr, order
-
-
-def sort_rows_cpu(rows, n_rows):
-    """Order entries by row in parallel; see :func:`sort_rows_numpy`."""
-    return _sort_rows(rows, n_rows, _n_chunks(len(rows), n_rows))
-
-
-SORT_ROWS = {"numpy": sort_rows_numpy, "cpu": sort_rows_cpu}
 
 
 def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256):

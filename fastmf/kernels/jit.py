@@ -7,6 +7,7 @@ vectors: a change in any of them compiles everything anew, and two versions neve
 
 import contextlib
 import hashlib
+import math
 import os
 import platform
 from pathlib import Path
@@ -108,8 +109,9 @@ def jit(function):
     return compiled
 
 
-def aligned(n, k):
-    """Make (n, k) float32 zeros that begin at a cache line: vectors that straddle two lines cost about a tenth."""
-    flat = np.zeros(n * k + LINE, np.float32)
+def aligned(*shape):
+    """Make float32 zeros that begin at a cache line: vectors that straddle two lines cost about a tenth."""
+    size = math.prod(shape)
+    flat = np.zeros(size + LINE, np.float32)
     first = -flat.ctypes.data // 4 % LINE
-    return flat[first : first + n * k].reshape(n, k)
+    return flat[first : first + size].reshape(shape)

@@ -137,6 +137,7 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
 
     tasks (n_tasks + 1,) int64, see :mod:`fastmf.kernels`; indptr (n_users + 1,) int64 with at most n_items per user;
     seed a uint64; items (n,) int32 is written: user u's at ``indptr[u]`` to ``indptr[u + 1]``.
+    Returns (n_tasks,) int64, the items of each task.
     """
     n_items = len(popularity.weights)
     counters = np.arange(n_items, dtype=np.uint64)
@@ -151,6 +152,7 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
         keys[chosen] = np.inf
         rest = np.argsort(keys)[: wanted - len(chosen)]
         items[indptr[user] : indptr[user + 1]] = np.sort(np.concatenate([chosen, rest]))
+    return np.diff(indptr[tasks])
 
 
 @jit
@@ -192,9 +194,10 @@ def _draw_items(tasks, indptr, popularity, seed, items):
 
 
 def draw_items_cpu(tasks, indptr, popularity, seed, items):
-    """Do what :func:`draw_items_numpy` does, on the calling thread, without the interpreter lock."""
+    """Draw the items; see :func:`draw_items_numpy`."""
     with np.errstate(over="ignore"):  # with the JIT off, NumPy's uint64 scalars warn where 64 bits run over
         _draw_items(tasks, indptr, popularity, seed, items)
+    return np.diff(indptr[tasks])
 
 
 @jit
@@ -236,6 +239,7 @@ def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
     """Draw the ratings of users ``tasks[0]`` to ``tasks[-1]``: truth plus normal noise, to half stars in .5 to 5.
 
     items (n,) int32, truth a :class:`Truth`, seed a uint64; ratings (n,) float32 is written.
+    Returns (n_tasks,) int64, the ratings of each task.
     """
     for user in range(tasks[0], tasks[-1]):
         mine = slice(indptr[user], indptr[user + 1])
@@ -245,6 +249,7 @@ def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
         exact = truth.mean + truth.user_bias[user] + truth.item_bias[items[mine]] + truth.noise * noise
         exact += truth.item_factors[items[mine]] @ truth.user_factors[user]
         ratings[mine] = np.clip(np.floor(2.0 * exact + 0.5) / 2.0, 0.5, 5.0)
+    return np.diff(indptr[tasks])
 
 
 @jit
@@ -262,9 +267,10 @@ def _rate_items(tasks, indptr, items, truth, seed, ratings):
 
 
 def rate_items_cpu(tasks, indptr, items, truth, seed, ratings):
-    """Do what :func:`rate_items_numpy` does, on the calling thread, without the interpreter lock."""
+    """Draw the ratings; see :func:`rate_items_numpy`."""
     with np.errstate(over="ignore"):
         _rate_items(tasks, indptr, items, truth, seed, ratings)
+    return np.diff(indptr[tasks])
 
 
 DRAW_ITEMS = {"numpy": draw_items_numpy, "cpu": draw_items_cpu}

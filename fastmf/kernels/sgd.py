@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmf.kernels.jit import WIDTH, aligned, jit
+from fastmf.kernels.sample import GOLDEN, mix
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
 
 if WIDTH:
@@ -88,7 +89,7 @@ def shuffle_numpy(places, n, seed, epoch, block):
     z = np.asarray(places).astype(np.uint64)
     with np.errstate(over="ignore"):
         for turn in range(ROUNDS):
-            key = _mix_numpy(epoch_key(seed, epoch) + np.uint64(block * ROUNDS + turn))
+            key = mix(epoch_key(seed, epoch) + np.uint64(block * ROUNDS + turn) + GOLDEN)
             z = ((z + key) * (key | np.uint64(1))) & mask
             z ^= z >> half
     return z.astype(np.int64)
@@ -97,16 +98,7 @@ def shuffle_numpy(places, n, seed, epoch, block):
 def epoch_key(seed, epoch):
     """Key the shuffles of an epoch: the epoch before the first, -1, keys the order that ratings are dealt in."""
     with np.errstate(over="ignore"):
-        return _mix_numpy(_mix_numpy(np.uint64(seed)) + np.uint64(epoch % 2**64))
-
-
-def _mix_numpy(z):
-    """Scramble 64 bits (SplitMix64: Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):
-        z = z + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+        return mix(mix(np.uint64(seed) + GOLDEN) + np.uint64(epoch % 2**64) + GOLDEN)
 
 
 def block_epoch_numpy(tasks, triples, users, items, step):
@@ -157,12 +149,7 @@ def _update_numpy(u, i, r, users, items, step):
             terms[BIAS] += lr * (g - terms[BIAS_RHO] * terms[BIAS])
 
 
-@jit
-def _mix(z):
-    z += np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+_mix = jit(mix)
 
 
 @jit
@@ -173,7 +160,7 @@ def prepare_shuffle(n, key, shuffles, line):
         width += 1
     shuffles[line, 0], shuffles[line, 1] = np.uint64((1 << width) - 1), np.uint64((width + 1) // 2)
     for turn in range(ROUNDS):
-        shuffles[line, 2 + turn] = _mix(key + np.uint64(turn))
+        shuffles[line, 2 + turn] = _mix(key + np.uint64(turn) + GOLDEN)
 
 
 @jit

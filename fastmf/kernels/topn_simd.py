@@ -9,13 +9,12 @@ A score is summed in the same order for any block and panel, and a heap holds th
 any cut into tasks and any order of the items give the same bits.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from fastmf.kernels import lanes, simd
-from fastmf.kernels.jit import LINE, WIDTH, jit
+from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
 from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.topn_plain import clear, offer, put_in_order
 
@@ -42,24 +41,16 @@ class Block(NamedTuple):
 def _new_block(n_users, n_items, k4):
     n_tiles = -(-n_users // TOP)
     seen = np.zeros((-(-n_items // PANEL), n_tiles * TOP), np.uint32)
-    return Block(_aligned(n_tiles, 1 + k4, WIDTH), _aligned(n_tiles * TOP), seen, _aligned(TOP, PANEL))
+    return Block(aligned(n_tiles, 1 + k4, WIDTH), aligned(n_tiles * TOP), seen, aligned(TOP, PANEL))
 
 
 def _new_panels(n_items, k4):
-    return _aligned(-(-n_items // PANEL), 2 + k4, PANEL)
+    return aligned(-(-n_items // PANEL), 2 + k4, PANEL)
 
 
 def _new_rows(k4):
     """Make room for rows to be transposed, at a stride that keeps them out of each other's cache sets."""
-    return _aligned(PANEL, k4 + LINE)
-
-
-def _aligned(*shape):
-    """Make an array of zeros that starts on a cache line, so that no vector of it lies on two: 2 to 10 % (AVX-512)."""
-    size = math.prod(shape)
-    room = np.zeros(size + LINE, np.float32)
-    first = -room.ctypes.data // room.itemsize % LINE
-    return room[first : first + size].reshape(shape)
+    return aligned(PANEL, k4 + LINE)
 
 
 def _up(k):

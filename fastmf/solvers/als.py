@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fastmf.device import Device
-from fastmf.kernels.als import HALF_SWEEP, Side, half_sweep_tasks
+from fastmf.kernels.als import HALF_SWEEP, Side, half_sweep_tasks, padded
 from fastmf.kernels.jit import aligned
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
@@ -84,8 +84,8 @@ class ALS(Regularised):
             ahead = extrapolate(items, previous, self.momentum)
             for kept, now in zip(previous, items, strict=True):
                 kept[:] = now
-            failed = launch(HALF_SWEEP, device, user_tasks, by_user, users, ahead, self.penalty)
-            failed += launch(HALF_SWEEP, device, item_tasks, by_item, items, users, self.penalty)
+            failed = launch(HALF_SWEEP, device, user_tasks, by_user, users, padded(ahead), self.penalty)
+            failed += launch(HALF_SWEEP, device, item_tasks, by_item, items, padded(users), self.penalty)
             yield int(failed)
 
 

@@ -1,19 +1,12 @@
 import numpy as np
 import pytest
 
+from fastmf import grouping
 from fastmf.device import Device
-from fastmf.kernels import compress
-from fastmf.kernels.compress import (
-    COMPRESS,
-    COUNT_ROWS,
-    ROW_BOUNDS,
-    SORT_ROWS,
-    balanced,
-    compress_numpy,
-    even,
-    sort_rows_numpy,
-)
-from fastmf.runtime import call, launch
+from fastmf.kernels.compress import COUNT, ROW_BOUNDS, balanced, even
+from fastmf.runtime import launch
+
+DEVICES = [Device(name=name, threads=threads) for name, threads in (("numpy", 1), ("cpu", 1), ("cpu", 2))]
 
 # (entries, rows): none at all, fewer entries than rows, one row, and enough entries for several chunks
 SIZES = [(0, 3), (4, 50), (30, 1), (500, 7), (999, 40)]
@@ -30,40 +23,49 @@ SHAPES = [(0, 3, 2), (4, 50, 9), (30, 1, 5), (300, 20, 1), (500, 7, 2**31 - 1), 
 @pytest.mark.parametrize("by_column", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("bits", [(15, 12), (4, 12), (1, 1)], ids=str)
-@pytest.mark.parametrize("device", COMPRESS)
-def test_compress_equals_the_definition(monkeypatch, device, bits, shape, by_column):
-    monkeypatch.setattr(compress, "BUCKET_BITS", bits[0])  # small buckets, so that there are many
-    monkeypatch.setattr(compress, "ROW_BITS", bits[1])
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_compress_is_a_stable_sort_by_row(monkeypatch, device, bits, shape, by_column):
+    monkeypatch.setattr(grouping, "BUCKET_BITS", bits[0])  # small buckets and chunks, so that there are many
+    monkeypatch.setattr(grouping, "ROW_BITS", bits[1])
+    monkeypatch.setattr(grouping, "FEWEST", 40)
     n, n_rows, n_columns = shape
     rows, columns = drawn_rows(n, n_rows), drawn_rows(n, n_columns, seed=1)
     columns[n // 2 :] = columns[: n - n // 2]  # pairs that come twice keep their order
-    args = rows, columns, np.arange(n, dtype=np.float32), (n_rows, n_columns), by_column
-    expected = compress_numpy(*args)
-    for threads in (1, 2):
-        found = call(COMPRESS, Device(name=device, threads=threads), *args)
-        for array, of in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(array, of)
-            assert array.dtype == of.dtype
+    values = np.arange(n, dtype=np.float32)
+    found = grouping.compress(rows, columns, values, (n_rows, n_columns), device, by_column=by_column)
+    order = np.lexsort((columns, rows) if by_column else (rows,))
+    np.testing.assert_array_equal(found.indptr, np.searchsorted(rows[order], np.arange(n_rows + 1)))
+    np.testing.assert_array_equal(found.indices, columns[order])
+    np.testing.assert_array_equal(found.values, values[order])
+    assert [array.dtype for array in found] == [np.int64, np.int32, np.float32]
 
 
-@pytest.mark.parametrize("device", COMPRESS)
+@pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_compress_groups_by_row(device):
     rows, columns = np.array([2, 0, 2, 4, 0, 2], np.int32), np.array([3, 1, 0, 2, 0, 3], np.int32)
-    values = np.arange(6, dtype=np.float32)
-    indptr, indices, moved = COMPRESS[device](rows, columns, values, (5, 4), False)
+    args = rows, columns, np.arange(6, dtype=np.float32), (5, 4), device
+    indptr, indices, moved = grouping.compress(*args)
     assert indptr.tolist() == [0, 2, 2, 5, 5, 6]
     assert (indices.tolist(), moved.tolist()) == ([1, 0, 3, 0, 3, 2], [1, 4, 0, 2, 5, 3])
-    _, indices, moved = COMPRESS[device](rows, columns, values, (5, 4), True)
+    _, indices, moved = grouping.compress(*args, by_column=True)
     assert (indices.tolist(), moved.tolist()) == ([0, 1, 0, 3, 3, 2], [4, 1, 2, 0, 5, 3])
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("device", COUNT_ROWS)
-def test_count_equals_numpys(device, size):
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_count_equals_numpys(monkeypatch, device, size):
+    monkeypatch.setattr(grouping, "FEWEST", 40)
     rows = drawn_rows(*size)
-    counts = call(COUNT_ROWS, Device(name=device, threads=2), rows, size[1])
+    counts = grouping.count(rows, size[1], device)
     np.testing.assert_array_equal(counts, np.bincount(rows, minlength=size[1]))
     assert counts.dtype == np.int64
+
+
+@pytest.mark.parametrize("device", COUNT)
+def test_each_task_counts_into_its_own_line(device):
+    rows, counts = np.array([5, 1, 4, 5, 0, 2, 3], np.int32), np.full((3, 3), -1)
+    assert COUNT[device](np.array([3, 6, 7]), 3, rows, 1, counts).tolist() == [3, 1]
+    assert counts.tolist() == [[-1, -1, -1], [1, 1, 1], [0, 1, 0]]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 50), (30, 1), (500, 7), (300, 999)], ids=str)
@@ -94,25 +96,6 @@ def test_what_is_out_of_order_and_what_comes_again_is_counted_task_by_task(devic
     tasks, indptr = np.array([0, 2, 4, 6]), np.zeros(7, np.int64)
     found = ROW_BOUNDS[device](tasks, np.array(rows, np.int32), np.array(columns, np.int32), indptr)
     assert list(map(tuple, found.tolist())) == expected
-
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("device", SORT_ROWS)
-def test_sort_equals_the_definition(device, size):
-    rows = drawn_rows(*size)
-    indptr, order = call(SORT_ROWS, Device(name=device, threads=2), rows, size[1])
-    expected_indptr, expected_order = sort_rows_numpy(rows, size[1])
-    np.testing.assert_array_equal(indptr, expected_indptr)
-    np.testing.assert_array_equal(order, expected_order)
-    assert indptr.dtype == np.int64
-
-
-@pytest.mark.parametrize("device", SORT_ROWS)
-def test_sort_groups_rows_and_keeps_the_order_within_a_row(device):
-    rows = np.array([2, 0, 2, 4, 0, 2], np.int32)
-    indptr, order = SORT_ROWS[device](rows, 5)
-    assert indptr.tolist() == [0, 2, 2, 5, 5, 6]
-    assert order.tolist() == [1, 4, 0, 2, 5, 3]
 
 
 @pytest.mark.parametrize("n_tasks", [1, 4, 256])
