@@ -59,19 +59,21 @@ def deal_numpy(tasks, size, triples, grid, places, dealt):
     return np.diff(tasks)
 
 
-def shuffle_blocks_numpy(tasks, triples, seed, shuffled):
-    """Copy each block, which the tasks are, to ``shuffled`` (Triples) in an order of its own.
+def shuffle_blocks_numpy(tasks, bounds, triples, seed, shuffled):
+    """Copy each block to ``shuffled`` (Triples) in an order of its own.
 
-    Where the shuffle says that there is nothing, it is asked again for what it has said, along its cycle, until there
-    is. Returns (n_tasks,) int64, the ratings of each task.
+    bounds (n_blocks + 1,) int64: where blocks start; tasks may be runs of blocks or parts of one. Where the shuffle
+    says that there is nothing, it is asked again for what it has said, along its cycle, until there is. Returns
+    (n_tasks,) int64, the ratings of each task.
     """
-    for start, stop in pairwise(tasks):
-        n = stop - start
-        place = shuffle_numpy(np.arange(n), n, seed, BEFORE_ALL, start)
-        while np.any(place >= n):
-            place = np.where(place >= n, shuffle_numpy(place, n, seed, BEFORE_ALL, start), place)
-        for moved, array in zip(shuffled, triples, strict=True):
-            moved[start + place] = array[start:stop]
+    for first, last in pairwise(tasks):
+        for start, stop in pairwise(bounds):
+            n, ranks = stop - start, np.arange(max(first, start), min(last, stop)) - start
+            place = shuffle_numpy(ranks, n, seed, BEFORE_ALL, start)
+            while np.any(place >= n):
+                place = np.where(place >= n, shuffle_numpy(place, n, seed, BEFORE_ALL, start), place)
+            for moved, array in zip(shuffled, triples, strict=True):
+                moved[start + place] = array[start + ranks]
     return np.diff(tasks)
 
 
@@ -116,12 +118,12 @@ def _deal(tasks, size, triples, grid, places, dealt):
 
 
 @jit
-def _shuffle_blocks(tasks, triples, key, moved):
-    done, shuffles = np.empty(tasks.shape[0] - 1, np.int64), np.empty((1, 2 + ROUNDS), np.uint64)
-    for task in range(done.shape[0]):
-        start, n = tasks[task], tasks[task + 1] - tasks[task]
+def _shuffle_blocks(tasks, bounds, triples, key, moved):
+    shuffles = np.empty((1, 2 + ROUNDS), np.uint64)
+    for block in range(np.searchsorted(bounds, tasks[0], side="right") - 1, np.searchsorted(bounds, tasks[-1])):
+        start, n = bounds[block], bounds[block + 1] - bounds[block]
         prepare_shuffle(n, key + np.uint64(start * ROUNDS), shuffles, 0)
-        for rank in range(n):
+        for rank in range(max(tasks[0] - start, 0), min(tasks[-1] - start, n)):
             place = shuffled(rank, shuffles, 0)
             while place >= n:
                 place = shuffled(place, shuffles, 0)
@@ -129,8 +131,6 @@ def _shuffle_blocks(tasks, triples, key, moved):
             moved.users[to] = triples.users[origin]
             moved.items[to] = triples.items[origin]
             moved.values[to] = triples.values[origin]
-        done[task] = n
-    return done
 
 
 def count_blocks_cpu(tasks, size, triples, grid, counts):
@@ -143,10 +143,11 @@ def deal_cpu(tasks, size, triples, grid, places, dealt):
     return _deal(tasks, size, triples, grid, places, dealt)
 
 
-def shuffle_blocks_cpu(tasks, triples, seed, shuffled):
+def shuffle_blocks_cpu(tasks, bounds, triples, seed, shuffled):
     """Shuffle each block; see :func:`shuffle_blocks_numpy`."""
     with np.errstate(over="ignore"):  # shuffles run over on purpose, which NumPy warns of when the JIT is off
-        return _shuffle_blocks(tasks, triples, epoch_key(seed, BEFORE_ALL), shuffled)
+        _shuffle_blocks(tasks, bounds, triples, epoch_key(seed, BEFORE_ALL), shuffled)
+    return np.diff(tasks)
 
 
 def collect_numpy(tasks, rows, learner, factors, bias):
@@ -156,8 +157,8 @@ def collect_numpy(tasks, rows, learner, factors, bias):
     """
     for start, stop in pairwise(tasks):
         chosen = rows[start:stop]
-        factors[start:stop] = learner.factors[chosen, : factors.shape[1]]
-        bias[start:stop] = learner.terms[chosen, BIAS]
+        factors[start:stop] = learner[chosen, : factors.shape[1]]
+        bias[start:stop] = learner[chosen, BIAS]
     return np.diff(tasks)
 
 
@@ -167,8 +168,8 @@ def _collect(tasks, rows, learner, factors, bias):
     for task in range(done.shape[0]):
         for r in range(tasks[task], tasks[task + 1]):
             for f in range(factors.shape[1]):
-                factors[r, f] = learner.factors[rows[r], f]
-            bias[r] = learner.terms[rows[r], BIAS]
+                factors[r, f] = learner[rows[r], f]
+            bias[r] = learner[rows[r], BIAS]
         done[task] = tasks[task + 1] - tasks[task]
     return done
 

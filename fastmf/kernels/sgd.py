@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.jit import WIDTH, aligned, jit
+from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
 from fastmf.kernels.sample import GOLDEN, mix
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
 
@@ -33,7 +33,7 @@ else:
     from fastmf.kernels.sgd_plain import update
 
 ROUNDS = 4
-RUN = 64  # ratings that are visited in a row: what follows is known to the prefetches
+RUN = 256  # ratings that are visited in a row: what follows is known to the prefetches
 
 
 class Triples(NamedTuple):
@@ -42,16 +42,6 @@ class Triples(NamedTuple):
     users: np.ndarray
     items: np.ndarray
     values: np.ndarray
-
-
-class Learner(NamedTuple):
-    """One side: factors (n, k), k a multiple of WIDTH, and terms (n, 4), all float32.
-
-    The terms of a row lie in one cache line: its bias, rho, bias_rho, and the G of the adaptive step.
-    """
-
-    factors: np.ndarray
-    terms: np.ndarray
 
 
 class Step(NamedTuple):
@@ -67,9 +57,12 @@ class Step(NamedTuple):
 
 
 def new_learner(n, k):
-    """Make a learner of n rows of zeros: k is filled up to whole vectors, rows begin at cache lines."""
+    """Make a learner, one side while it learns: (n, kp + LINE) float32, zeros for now, with rows on cache lines.
+
+    In a row come the k factors, filled up to the kp of whole vectors, and in the last LINE columns its four terms.
+    """
     width = max(WIDTH, 1)
-    return Learner(aligned(n, -(-k // width) * width), aligned(n, 4))
+    return aligned(n, -(-k // width) * width + LINE)
 
 
 def positions(n):
@@ -135,7 +128,7 @@ def _visit_numpy(places, start, stop, block, triples, users, items, step):
 
 
 def _update_numpy(u, i, r, users, items, step):
-    x, y, of_user, of_item = users.factors[u], items.factors[i], users.terms[u], items.terms[i]
+    x, y, of_user, of_item = users[u, :-LINE], items[i, :-LINE], users[u], items[i]
     e = r - of_user[BIAS] - of_item[BIAS] - x @ y
     g = np.sign(e) * np.float32(0.5) if step.absolute else e
     toward_user, toward_item = g * y - of_user[RHO] * x, g * x - of_item[RHO] * y
@@ -223,7 +216,7 @@ def hogwild_epoch_cpu(tasks, triples, users, items, step):
 
 def _columns(side):
     """Tell the compiler how many vectors a row has, by the length of a tuple; of plain Numba, nothing."""
-    return (0,) * (side.factors.shape[1] // WIDTH) if WIDTH else (0,)
+    return (0,) * ((side.shape[1] - LINE) // WIDTH) if WIDTH else (0,)
 
 
 BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu}

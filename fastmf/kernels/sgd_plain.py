@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.jit import LINE, jit
 
-BIAS, RHO, BIAS_RHO, SQUARES = range(4)
+# The last LINE columns of a row of a learner: its bias, rho, bias_rho, and the G of the adaptive step.
+BIAS, RHO, BIAS_RHO, SQUARES = range(-LINE, 4 - LINE)
 
 
 @jit
@@ -20,30 +21,28 @@ def error_slope(e, absolute):
 @jit
 def update(first, last, triples, users, items, step, columns):
     """Update both sides by the ratings from first to last, one after another."""
-    x, y, x_terms, y_terms = users.factors, items.factors, users.terms, items.terms
-    k = x.shape[1]
+    k = users.shape[1] - LINE
     for j in range(first, last):
-        u, i = triples.users[j], triples.items[j]
-        e = triples.values[j] - x_terms[u, BIAS] - y_terms[i, BIAS]
+        x, y = users[triples.users[j]], items[triples.items[j]]
+        e = triples.values[j] - x[BIAS] - y[BIAS]
         for f in range(k):
-            e -= x[u, f] * y[i, f]
+            e -= x[f] * y[f]
         g = error_slope(e, step.absolute)
-        rho_u, rho_i = x_terms[u, RHO], y_terms[i, RHO]
         lr_u = lr_i = np.float32(step.lr)
         if step.adaptive:
-            lr_u /= np.sqrt(x_terms[u, SQUARES])
-            lr_i /= np.sqrt(y_terms[i, SQUARES])
+            lr_u /= np.sqrt(x[SQUARES])
+            lr_i /= np.sqrt(y[SQUARES])
         squares_u = squares_i = np.float32(0)
         for f in range(k):
-            x_f, y_f = x[u, f], y[i, f]
-            toward_u, toward_i = g * y_f - rho_u * x_f, g * x_f - rho_i * y_f
+            x_f, y_f = x[f], y[f]
+            toward_u, toward_i = g * y_f - x[RHO] * x_f, g * x_f - y[RHO] * y_f
             squares_u += toward_u * toward_u
             squares_i += toward_i * toward_i
-            x[u, f] = x_f + lr_u * toward_u
-            y[i, f] = y_f + lr_i * toward_i
+            x[f] = x_f + lr_u * toward_u
+            y[f] = y_f + lr_i * toward_i
         if step.adaptive:
-            x_terms[u, SQUARES] += squares_u / np.float32(step.k)
-            y_terms[i, SQUARES] += squares_i / np.float32(step.k)
+            x[SQUARES] += squares_u / np.float32(step.k)
+            y[SQUARES] += squares_i / np.float32(step.k)
         if step.biases:
-            x_terms[u, BIAS] += lr_u * (g - x_terms[u, BIAS_RHO] * x_terms[u, BIAS])
-            y_terms[i, BIAS] += lr_i * (g - y_terms[i, BIAS_RHO] * y_terms[i, BIAS])
+            x[BIAS] += lr_u * (g - x[BIAS_RHO] * x[BIAS])
+            y[BIAS] += lr_i * (g - y[BIAS_RHO] * y[BIAS])

@@ -155,6 +155,17 @@ def element(typingctx, pointer, offset):
 
 
 @intrinsic
+def put(typingctx, pointer, offset, number):
+    """Store one float32 some places behind a pointer."""
+
+    @operation(types.void, (POINTER, types.int64, types.float32))
+    def answer(e, pointer, offset, number):
+        e.builder.store(number, e.at(pointer, offset))
+
+    return answer
+
+
+@intrinsic
 def at(typingctx, pointer, offset):
     """Move a pointer on by some elements."""
 
@@ -316,13 +327,13 @@ def lowest(typingctx, marks):
 
 @intrinsic
 def weighted_sum(typingctx, a, x, b, y):
-    """Return a x + b y, for two tiles and a number each."""
+    """Return a x + b y, for two tiles and a number each, soonest when b is the last to be known."""
 
     @operation(x, (types.float32, x, types.float32, y))
     def answer(e, a, x, b, y):
         a, b = e.broadcast(a), e.broadcast(b)
         pairs = zip(e.vectors(x), e.vectors(y), strict=True)
-        return e.tile([e.multiply_add(a, left, e.builder.fmul(b, right)) for left, right in pairs])
+        return e.tile([e.multiply_add(b, right, e.builder.fmul(a, left)) for left, right in pairs])
 
     return answer
 

@@ -15,7 +15,6 @@ from fastmf.kernels.sgd import (
     BLOCK_EPOCH,
     HOGWILD_EPOCH,
     RUN,
-    Learner,
     Step,
     Triples,
     new_learner,
@@ -131,27 +130,27 @@ class SGD(Regularised):
             self._collect(sides, factors, grid, device)
             yield 0
 
-    def _learners(self, ratings: Ratings, factors: Factors, grid: Grid, device: Device) -> tuple[Learner, Learner]:
+    def _learners(self, ratings: Ratings, factors: Factors, grid: Grid, device: Device) -> list[np.ndarray]:
         """Bring both sides into the rows of their bins, each with its penalty spread over its ratings."""
         learners = []
         for place, (side, rows) in enumerate(((factors.users, grid.user_rows), (factors.items, grid.item_rows))):
             n = np.maximum((ratings.user_counts, ratings.item_counts)[place], 1)
             learner = new_learner(len(rows), self.k)
-            learner.factors[rows, : self.k] = device.get(side.factors)
-            learner.terms[rows, BIAS] = device.get(side.bias)
-            learner.terms[rows, RHO] = self.reg + self.reg0 / n
-            learner.terms[rows, BIAS_RHO] = self.bias_reg / n
-            learner.terms[rows, SQUARES] = device.get(factors.memory[place]) if self.adaptive else 1
+            learner[rows, : self.k] = device.get(side.factors)
+            learner[rows, BIAS] = device.get(side.bias)
+            learner[rows, RHO] = self.reg + self.reg0 / n
+            learner[rows, BIAS_RHO] = self.bias_reg / n
+            learner[rows, SQUARES] = device.get(factors.memory[place]) if self.adaptive else 1
             learners.append(device.put(learner))
-        return learners[0], learners[1]
+        return learners
 
-    def _collect(self, learners: tuple[Learner, Learner], factors: Factors, grid: Grid, device: Device) -> None:
+    def _collect(self, learners: list[np.ndarray], factors: Factors, grid: Grid, device: Device) -> None:
         """Bring what was learned back to where it came from."""
         sides = zip(learners, (factors.users, factors.items), (grid.user_rows, grid.item_rows), strict=True)
         for place, (learner, side, rows) in enumerate(sides):
             launch(COLLECT, device, even(len(rows), ROWS_PER_TASK), rows, learner, *side)
             if self.adaptive:
-                factors.memory[place][:] = learner.terms[rows, SQUARES]
+                factors.memory[place][:] = learner[rows, SQUARES]
 
 
 def default_bins(n_ratings: int) -> int:
@@ -184,7 +183,7 @@ def dealt(ratings: Ratings, grid: Grid, seed: int, device: Device) -> tuple[Trip
     places = bounds[:-1] + np.cumsum(counts, axis=0) - counts
     blocks, shuffled = (Triples(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32)) for _ in "ab")
     launch(DEAL, device, tasks, RATINGS_PER_TASK, source, grid, places, blocks)
-    launch(SHUFFLE_BLOCKS, device, bounds, blocks, seed, shuffled)
+    launch(SHUFFLE_BLOCKS, device, tasks, bounds, blocks, seed, shuffled)
     return shuffled, [bounds[s * bins : (s + 1) * bins + 1] for s in range(bins)]
 
 

@@ -7,6 +7,7 @@ from fastmf.device import Device
 from fastmf.kernels.compress import even
 from fastmf.kernels.deal import COLLECT, COUNT_BLOCKS, DEAL, SHUFFLE_BLOCKS, Grid, count_blocks_numpy, deal_numpy
 from fastmf.kernels.sgd import Triples, new_learner
+from fastmf.kernels.sgd_plain import BIAS
 from fastmf.runtime import launch
 
 N, SIZE, BINS, N_USERS, N_ITEMS = 700, 90, 3, 20, 13
@@ -73,7 +74,7 @@ def test_blocks_are_shuffled_within(device):
     for seed in (0, 1):
         for name in ("numpy", device):
             moved = empty()
-            assert launch(SHUFFLE_BLOCKS, Device(name=name, threads=2), bounds, dealt, seed, moved) == N
+            assert launch(SHUFFLE_BLOCKS, Device(name=name, threads=2), TASKS, bounds, dealt, seed, moved) == N
             found[seed, name] = moved
         for expected, array in zip(found[seed, "numpy"], found[seed, device], strict=True):
             np.testing.assert_array_equal(array, expected)
@@ -90,8 +91,8 @@ def test_blocks_are_shuffled_within(device):
 def test_what_was_learned_comes_back(device, k):
     rng, n = np.random.default_rng(2), 30
     learner, rows = new_learner(n, k), rng.permutation(n).astype(np.int32)
-    learner.factors[:, :k], learner.terms[:] = rng.standard_normal((n, k)), rng.standard_normal((n, 4))
+    learner[:] = rng.standard_normal(learner.shape)
     factors, bias = np.empty((n, k), np.float32), np.empty(n, np.float32)
     assert launch(COLLECT, Device(name=device, threads=2), even(n, 7), rows, learner, factors, bias) == n
-    np.testing.assert_array_equal(factors, learner.factors[rows, :k])
-    np.testing.assert_array_equal(bias, learner.terms[rows, 0])
+    np.testing.assert_array_equal(factors, learner[rows, :k])
+    np.testing.assert_array_equal(bias, learner[rows, BIAS])

@@ -3,6 +3,7 @@ import pytest
 
 from fastmf.device import Device
 from fastmf.kernels.compress import even
+from fastmf.kernels.jit import LINE
 from fastmf.kernels.sgd import (
     BLOCK_EPOCH,
     HOGWILD_EPOCH,
@@ -15,9 +16,11 @@ from fastmf.kernels.sgd import (
     positions,
     shuffle_numpy,
 )
+from fastmf.kernels.sgd_plain import BIAS, SQUARES
 from fastmf.runtime import launch
 
 KS = [1, 2, 5, 16, 33]
+TERMS = slice(BIAS, SQUARES + 1)
 
 
 def step_of(lr=0.05, *, biases=True, adaptive=False, absolute=False, k=5, seed=3, epoch=1):
@@ -37,9 +40,9 @@ PER_BLOCK = 5  # users and items of a block; no other block has any of them
 
 def learner(n, k, rng, sigma=0.5):
     side = new_learner(n, k)
-    side.factors[:, :k] = rng.normal(0, sigma, (n, k))
-    side.terms[:] = rng.uniform(0.01, 0.3, (n, 4)) * (sigma > 0, 1, 1, 1)
-    side.terms[:, 3] += 1
+    side[:, :k] = rng.normal(0, sigma, (n, k))
+    side[:, TERMS] = rng.uniform(0.01, 0.3, (n, 4)) * (sigma > 0, 1, 1, 1)
+    side[:, SQUARES] += 1
     return side
 
 
@@ -49,8 +52,8 @@ def blank(n, k=1):
 
 
 def copied(side):
-    copy = new_learner(*side.factors.shape)
-    copy.factors[:], copy.terms[:] = side
+    copy = new_learner(len(side), side.shape[1] - LINE)
+    copy[:] = side
     return copy
 
 
@@ -78,12 +81,11 @@ def trained(kernel, device, tasks, triples, users, items, step, threads=2):
 
 def assert_close(found, expected):
     for side, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(side.factors, wanted.factors, rtol=1e-4, atol=2e-5)
-        np.testing.assert_allclose(side.terms, wanted.terms, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(side, wanted, rtol=1e-4, atol=2e-5)
 
 
 def bits(sides):
-    return [array.tobytes() for side in sides for array in side]
+    return [side.tobytes() for side in sides]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -112,7 +114,7 @@ def test_hogwild_on_one_thread_equals_the_definition(device, k, step):
 def one_row(*numbers):
     """A side of one row of one factor, its bias, rho, bias_rho and G."""
     side = new_learner(1, 1)
-    side.factors[0, 0], side.terms[0] = numbers[0], numbers[1:]
+    side[0, 0], side[0, TERMS] = numbers[0], numbers[1:]
     return side
 
 
@@ -126,12 +128,12 @@ def test_one_update_by_hand(device):
             step = step_of(0.1, absolute=absolute, adaptive=adaptive, k=2)
             users, items, _ = trained(BLOCK_EPOCH, device, np.array([0, 1]), triples, *sides, step)
             toward_u, toward_i = g * 1 - 0.1 * 2, g * 2 - 0.3 * 1
-            np.testing.assert_allclose(users.factors[0, 0], 2 + lr_u * toward_u, rtol=1e-5)
-            np.testing.assert_allclose(items.factors[0, 0], 1 + lr_i * toward_i, rtol=1e-5)
-            np.testing.assert_allclose(users.terms[0, 0], 0.5 + lr_u * (g - 0.2 * 0.5), rtol=1e-5)
-            np.testing.assert_allclose(items.terms[0, 0], 0.25 + lr_i * (g - 0.4 * 0.25), rtol=1e-5)
-            np.testing.assert_allclose(users.terms[0, 3], 4 + adaptive * toward_u**2 / 2, rtol=1e-5)
-            np.testing.assert_allclose(items.terms[0, 3], 16 + adaptive * toward_i**2 / 2, rtol=1e-5)
+            np.testing.assert_allclose(users[0, 0], 2 + lr_u * toward_u, rtol=1e-5)
+            np.testing.assert_allclose(items[0, 0], 1 + lr_i * toward_i, rtol=1e-5)
+            np.testing.assert_allclose(users[0, BIAS], 0.5 + lr_u * (g - 0.2 * 0.5), rtol=1e-5)
+            np.testing.assert_allclose(items[0, BIAS], 0.25 + lr_i * (g - 0.4 * 0.25), rtol=1e-5)
+            np.testing.assert_allclose(users[0, SQUARES], 4 + adaptive * toward_u**2 / 2, rtol=1e-5)
+            np.testing.assert_allclose(items[0, SQUARES], 16 + adaptive * toward_i**2 / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("k", KS)
@@ -140,15 +142,15 @@ def test_what_fills_up_the_vectors_stays_zero(device, k):
     triples, *sides = problem(k)
     for step in STEPS.values():
         for side in trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, step)[:2]:
-            assert not side.factors[:, k:].any()
+            assert not side[:, k:-LINE].any()
 
 
 @pytest.mark.parametrize("device", BLOCK_EPOCH)
 def test_biases_stay_unless_they_are_learned(device):
     triples, users, items = problem(3)
     found = trained(BLOCK_EPOCH, device, BLOCKS, triples, users, items, STEPS["no biases"])
-    assert found[0].terms.tobytes() == users.terms.tobytes()
-    assert found[1].terms.tobytes() == items.terms.tobytes()
+    assert found[0][:, TERMS].tobytes() == users[:, TERMS].tobytes()
+    assert found[1][:, TERMS].tobytes() == items[:, TERMS].tobytes()
 
 
 @pytest.mark.parametrize("k", KS)
@@ -186,9 +188,9 @@ def test_every_rating_is_used_exactly_once(device, schedule, n):
     kernel, tasks = (BLOCK_EPOCH, np.array([0, n])) if schedule == "blocked" else (HOGWILD_EPOCH, hogwild_tasks(n))
     users, items, updates = trained(kernel, device, tasks, triples, users, items, step_of(1e-6), 1)
     assert updates == n
-    np.testing.assert_allclose(users.terms[triples.users, 0], 1e-6 * values, rtol=1e-3)
-    np.testing.assert_allclose(users.terms[:, 0].sum(), items.terms[:, 0].sum(), rtol=1e-3)
-    np.testing.assert_allclose(items.terms[:, 0].sum(), 1e-6 * values.sum(), rtol=1e-3)
+    np.testing.assert_allclose(users[triples.users, BIAS], 1e-6 * values, rtol=1e-3)
+    np.testing.assert_allclose(users[:, BIAS].sum(), items[:, BIAS].sum(), rtol=1e-3)
+    np.testing.assert_allclose(items[:, BIAS].sum(), 1e-6 * values.sum(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("kernel", [BLOCK_EPOCH, HOGWILD_EPOCH], ids=["blocked", "hogwild"])
@@ -208,7 +210,7 @@ def test_every_device_visits_in_the_order_of_the_shuffle(kernel):
         orders.add(float(expected))
         for device in kernel:
             _, items, _ = trained(kernel, device, tasks, triples, *sides, step_of(0.5, epoch=epoch), threads=1)
-            np.testing.assert_allclose(items.terms[0, 0], expected, rtol=1e-5)
+            np.testing.assert_allclose(items[0, BIAS], expected, rtol=1e-5)
     assert len(orders) >= 3
 
 

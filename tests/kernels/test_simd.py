@@ -64,6 +64,19 @@ def test_add_outer_and_add_scaled():
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_put_and_element_count_from_a_pointer_both_ways():
+    @compiled
+    def run(a, whole):
+        middle = simd.pointer(a, 3)
+        simd.put(middle, -2, simd.element(middle, 1) + np.float32(simd.element(simd.pointer(whole, 1), -1)))
+
+    a, whole = numbers(6), np.array([7, 8], np.int32)
+    expected = a.copy()
+    expected[1] = a[4] + np.float32(7)
+    run(a, whole)
+    np.testing.assert_array_equal(a, expected)
+
+
 def test_multiply_add():
     @compiled
     def run(a, b, out):
