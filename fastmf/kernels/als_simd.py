@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     rows (WIDTH,) int64; grams (WIDTH, kp * kp + LINE), the upper triangles, at a stride that keeps slots out of each
     other's cache sets; sums, weighted (WIDTH, kp), sum y / sqrt(d) and sum t y; totals, roots (WIDTH,), sum t / sqrt(d)
-    and sqrt(d). In lanes: upper (1 + k4, k4, WIDTH), the border and U, and right (1 + k4, WIDTH), the right-hand side
+    and sqrt(d). In lanes: upper (1 + k4, k4 + BLOCK, WIDTH), the border and U, at such a stride too, and right (1 + k4, WIDTH), the right-hand side
     and then x; growth (BLOCK, WIDTH), sums of diagonal element / pivot, large where the pivots are small.
     """
 
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 def _new_batch(k, kp):
     k4 = -(-k // BLOCK) * BLOCK
     shapes = ((WIDTH, kp * kp + LINE), (WIDTH, kp), (WIDTH, kp), (WIDTH,), (WIDTH,))
-    shapes += ((1 + k4, k4, WIDTH), (1 + k4, WIDTH), (BLOCK, WIDTH))
+    shapes += ((1 + k4, k4 + BLOCK, WIDTH), (1 + k4, WIDTH), (BLOCK, WIDTH))
     return Batch(np.zeros(WIDTH, np.int64), *(aligned(*shape) for shape in shapes))
 
 
@@ -162,7 +162,7 @@ def _sum_row(first, last, source, kp, gram, sums, weighted):
 @jit
 def _factor(batch, k4, kp):
     """Factor the matrices of all lanes, solving for the right-hand side on the way."""
-    step, line = k4 * WIDTH, batch.grams.shape[1]
+    step, line = (k4 + BLOCK) * WIDTH, batch.grams.shape[1]
     grams, weighted, sums = simd.pointer(batch.grams, 0), simd.pointer(batch.weighted, 0), simd.pointer(batch.sums, 0)
     upper, right = simd.pointer(batch.upper, 0), simd.pointer(batch.right, 0)
     growth = simd.zeros(BLOCK, 1)
@@ -194,7 +194,7 @@ def _factor(batch, k4, kp):
 @jit
 def _substitute_back(batch, k4):
     """Solve U x = right, in place."""
-    step = k4 * WIDTH
+    step = (k4 + BLOCK) * WIDTH
     upper, right = simd.pointer(batch.upper, step), simd.pointer(batch.right, WIDTH)
     for row in range(k4 - BLOCK, -1, -BLOCK):
         here = simd.at(right, row * WIDTH)
@@ -226,8 +226,9 @@ def _sums(batch, slot, kp):
 def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
     """Solve the first slots; note the rows whose pivots are too small for float32, and return how many are noted."""
     x, k = side.factors, side.factors.shape[1]
-    _factor(batch, batch.upper.shape[1], kp)
-    _substitute_back(batch, batch.upper.shape[1])
+    k4 = batch.right.shape[0] - 1
+    _factor(batch, k4, kp)
+    _substitute_back(batch, k4)
     for slot in range(filled):
         row, growth, dot = batch.rows[slot], np.float32(0), np.float32(0)
         for n in range(BLOCK):
@@ -262,7 +263,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved):
             for a in range(k):
                 batch.grams[filled, a * kp + a] += rho
                 batch.sums[filled, a] /= root
-            for a in range(k, batch.upper.shape[1]):  # what fills up the last block of 4: x = 0
+            for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
                 batch.grams[filled, a * kp + a] = 1
             batch.totals[filled] = batch.right[0, filled] = total / root
             batch.roots[filled], batch.rows[filled] = root, row
