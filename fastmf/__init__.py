@@ -25,6 +25,7 @@ _HOMES = {
     "fastmf.ratings": ("Ratings",),
     "fastmf.model": ("Epoch", "Model"),
     "fastmf.metrics": ("evaluate",),
+    "fastmf.precompile": ("warmup",),
     "fastmf.solvers": ("ALS", "SGD"),
     "fastmf.training": ("fit",),
 }
@@ -47,6 +48,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "warmup",
 ]
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     )
     from fastmf.metrics import evaluate
     from fastmf.model import Epoch, Model
+    from fastmf.precompile import warmup
     from fastmf.ratings import Ratings
     from fastmf.solvers import ALS, SGD
     from fastmf.training import fit

@@ -31,6 +31,10 @@ CLOSE, CLOSE_AT_LEAST = 2, 1 << 16
 ROWS_PER_TASK = 1 << 16
 
 
+# A hash table of the ids takes as long as searching for one key in this many of them.
+FEW = 16
+
+
 def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
     """Replace keys by their place among the sorted distinct keys.
 
@@ -235,8 +239,17 @@ def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
             given = given.cast(ids.type)
         except pa.ArrowException:
             raise DataError(different) from None
-    found = pc.index_in(_storage(given), value_set=_storage(ids)).combine_chunks()
+    found = _found(_storage(ids), _storage(given).combine_chunks())
     return np.ascontiguousarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int32)
+
+
+def _found(ids: pa.Array, wanted: pa.Array) -> pa.Array:
+    """Find where keys are among sorted ids, null if nowhere: few by searching, and many by a hash table of the ids."""
+    if len(wanted) * FEW > len(ids) or types.is_fixed_size_binary(ids.type):  # Arrow does not search these
+        return pc.index_in(wanted, value_set=ids)
+    places = pc.search_sorted(ids, wanted).cast(pa.int64())
+    places = pc.min_element_wise(places, pa.scalar(len(ids) - 1), skip_nulls=False)
+    return pc.if_else(pc.equal(ids.take(places), wanted), places, None)
 
 
 def as_column(ids: pa.Array, wanted: Any, name: str) -> pa.ChunkedArray:

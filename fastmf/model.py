@@ -5,8 +5,10 @@ prediction(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_f
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -354,7 +356,17 @@ class Model:
 
 def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
     """Turn ratings (n,) into what solvers work on, (rating - mean) / scale; rounded to float32 once, at the end."""
-    return (np.subtract(values, mean, dtype=np.float64) / scale).astype(np.float32)
+    out = np.empty(len(values), np.float32)
+    for start, stop in pairwise(even(len(values), PAIRS_PER_TASK)):  # what is float64 stays in the cache
+        out[start:stop] = np.subtract(values[start:stop], mean, dtype=np.float64) / scale
+    return out
+
+
+def deviation(values: np.ndarray, mean: float) -> float:
+    """Standard deviation of ratings (n,) from their mean."""
+    chunks = pairwise(even(len(values), PAIRS_PER_TASK))
+    squares = [np.square(np.subtract(values[start:stop], mean, dtype=np.float64)).sum() for start, stop in chunks]
+    return math.sqrt(math.fsum(squares) / len(values))
 
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:

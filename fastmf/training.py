@@ -15,7 +15,7 @@ from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, Res
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
-from fastmf.model import PAIRS_PER_TASK, Epoch, Model, standardised
+from fastmf.model import PAIRS_PER_TASK, Epoch, Model, deviation, standardised
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers import SOLVERS, Factors, Solver, make
@@ -141,7 +141,7 @@ class _Task:
 
     def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
         self.mean = float(np.mean(ratings.values, dtype=np.float64))
-        self.scale = float(np.std(ratings.values, dtype=np.float64)) or 1.0
+        self.scale = deviation(ratings.values, self.mean) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self.ratings = ratings.with_values(self._standardised(ratings.values))
         self._training = device.put((Pairs(ratings.users, ratings.items), self.ratings.values))

@@ -34,6 +34,7 @@ ORDER = [
     "checkpoint",
     "training",
     "datasets",
+    "precompile",
     "bench",
     "cli",
 ]

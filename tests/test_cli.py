@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastmf
+from fastmf.kernels import jit
 from fastmf.tables import write_parquet
 
-COMMANDS = ["fit", "predict", "recommend", "similar", "evaluate", "inspect", "synth", "bench", "doctor"]
+COMMANDS = ["fit", "predict", "recommend", "similar", "evaluate", "inspect", "synth", "bench", "doctor", "warmup"]
 HEAVY = ["numba", "pandas", "pyarrow", "rich"]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
 
@@ -298,6 +299,28 @@ def test_doctor_tells_of_versions_and_devices():
     assert told["devices"]["cpu"] == "available"
     assert told["threads"] >= 1
     assert dict(cells(run("doctor").stdout))["fastmf"] == fastmf.__version__
+
+
+@pytest.mark.big
+@pytest.mark.skipif(not jit.ENABLED, reason="nothing is compiled without the JIT")
+def test_after_a_warmup_nothing_is_compiled(tmp_path):
+    def compiled():
+        return sorted((tmp_path / "cache").rglob("*.nbc"))
+
+    cached = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = run("warmup", "--k", 5, **cached)
+    assert done.stdout.startswith(cached["NUMBA_CACHE_DIR"])
+    assert "all kernels are ready" in done.stderr
+    before = compiled()
+    assert len(before) > 30
+    ratings, model = tmp_path / "r.parquet", tmp_path / "r.fastmf"
+    run("synth", ratings, "--scale", 0.05, **cached)
+    for options in (["als"], ["sgd"], ["sgd", "--schedule", "hogwild"], ["sgd", "--adaptive"]):
+        settings = ["--k", 5, "--epochs", 1, "--validation", 0.1, "--overwrite"]
+        run("fit", ratings, "--solver", *options, *settings, **cached)
+    for name, *rest in (("recommend", "--user", 1), ("similar", 1), ("evaluate", ratings)):
+        run(name, model, *rest, **cached)
+    assert compiled() == before
 
 
 @pytest.mark.big

@@ -259,6 +259,12 @@ def test_keys_come_back_exactly_from_results_and_files(name, tmp_path):
 # lookup
 
 
+@pytest.fixture(params=[0, ids.FEW], ids=["searched", "hashed"])
+def way_to_look(monkeypatch, request):
+    monkeypatch.setattr(ids, "FEW", request.param)
+
+
+@pytest.mark.usefixtures("way_to_look")
 @pytest.mark.parametrize("name", KEYS)
 def test_a_key_is_found_at_its_index_and_no_other_is(name):
     _, found = ids.encode(column(KEYS[name]), "user")
@@ -270,6 +276,7 @@ def test_a_key_is_found_at_its_index_and_no_other_is(name):
     assert ids.lookup(found, KEYS[name].slice(0, 0), "user").dtype == np.int32
 
 
+@pytest.mark.usefixtures("way_to_look")
 @pytest.mark.parametrize("wanted", INTEGERS)
 @pytest.mark.parametrize("known", INTEGERS)
 def test_integers_match_by_value_whatever_their_width_and_sign(known, wanted):
@@ -313,6 +320,7 @@ def test_containers_and_layouts_match_alike():
         assert ids.lookup(found, given_keys, "user").tolist() == [2, -1, 0, 1]
 
 
+@pytest.mark.usefixtures("way_to_look")
 def test_times_match_by_value_whatever_their_unit():
     seconds = pa.array([0, 5], pa.timestamp("s"))
     for unit in ("s", "ms", "us", "ns"):

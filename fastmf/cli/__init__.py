@@ -23,6 +23,7 @@ from fastmf.cli.predict import predict
 from fastmf.cli.recommend import recommend
 from fastmf.cli.similar import similar
 from fastmf.cli.synth import synth
+from fastmf.cli.warmup import warmup
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for _command in (fit, predict, recommend, similar, evaluate, inspect, synth, bench, doctor):
+for _command in (fit, predict, recommend, similar, evaluate, inspect, synth, bench, doctor, warmup):
     cli.add_command(_command)
 
 

@@ -37,8 +37,9 @@ class Batch(NamedTuple):
 
     rows (WIDTH,) int64; grams (WIDTH, kp * kp + LINE), the upper triangles, at a stride that keeps slots out of each
     other's cache sets; sums, weighted (WIDTH, kp), sum y / sqrt(d) and sum t y; totals, roots (WIDTH,), sum t / sqrt(d)
-    and sqrt(d). In lanes: upper (1 + k4, k4 + BLOCK, WIDTH), the border and U, at such a stride too, and right (1 + k4, WIDTH), the right-hand side
-    and then x; growth (BLOCK, WIDTH), sums of diagonal element / pivot, large where the pivots are small.
+    and sqrt(d). In lanes: upper (1 + k4, k4 + BLOCK, WIDTH), the border and U, at such a stride too; right (1 + k4,
+    WIDTH), the right-hand side and then x; growth (BLOCK, WIDTH), sums of diagonal element / pivot, large where the
+    pivots are small.
     """
 
     rows: np.ndarray

@@ -1,0 +1,28 @@
+"""``fastmf warmup``: compile the kernels now rather than in the first fit."""
+
+import click
+
+
+@click.command()
+@click.option("--k", type=int, default=32, show_default=True, help="Factors that sgd is compiled for.")
+def warmup(k: int) -> None:
+    """Compile all kernels and keep them on disk.
+
+    Without it the first fit compiles what it needs; later ones load it. When building an image, set NUMBA_CACHE_DIR
+    to a folder that is kept.
+
+    \b
+    Example:
+      fastmf warmup --k 64
+    """
+    from fastmf import runtime
+    from fastmf.cli import console
+    from fastmf.precompile import warmup as compile_all
+
+    seconds = compile_all(k)
+    folder = runtime.describe()["kernel_cache"]
+    if folder:
+        console.remark(f"all kernels are ready ({seconds:.1f} s), kept in:")
+        click.echo(folder)
+    else:
+        console.remark("nothing was kept: the JIT is off, or no folder for the cache can be written")

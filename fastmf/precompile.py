@@ -1,0 +1,70 @@
+"""Compile all kernels ahead of time, by doing on a few ratings everything that users do on many.
+
+What is compiled depends on the types of the arrays, and those on the columns of the file: so small files of the usual
+types are written, fitted and served. It all ends up in the kernel cache (:mod:`fastmf.kernels.jit`), which later
+processes load in milliseconds.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fastmf import datasets, tables
+from fastmf.datasets import Shape
+from fastmf.errors import ParameterError
+from fastmf.metrics import evaluate
+from fastmf.ratings import Ratings
+from fastmf.training import fit
+
+SHAPE = Shape(users=60, items=40, ratings=1200, cap=40)
+
+# The types that user and item ids and ratings come in: fastmf's own twins, pandas, Spark.
+TYPES = (("int32", "float32"), ("int64", "float64"), ("str", "float64"))
+
+
+def warmup(k: int = 32) -> float:
+    """Compile what fitting and serving models of k factors runs, unless the kernel cache has it.
+
+    SGD is compiled for each k (to the next multiple of the vectors' width), everything else once.
+
+    Returns
+    -------
+    The seconds it took.
+
+    Raises
+    ------
+    ParameterError
+        If k is less than 1.
+
+    Examples
+    --------
+    >>> import fastmf
+    >>> fastmf.warmup(k=8) > 0
+    True
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ParameterError(f"k is {k!r}: give an integer of at least 1")
+    began = time.perf_counter()
+    twin = datasets.draw(SHAPE, np.uint64(0), name="warm-up")
+    rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
+    with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
+        for keys, numbers in TYPES:
+            path = Path(folder) / f"{keys}.parquet"
+            columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
+            tables.write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
+            _use(Ratings.read(path), k)
+    return time.perf_counter() - began
+
+
+def _use(ratings: Ratings, k: int) -> None:
+    """Fit models of all kinds and ask them everything."""
+    training, test = ratings.split(0.2)
+    for solver, settings in (("als", {}), ("sgd", {}), ("sgd", {"schedule": "hogwild"}), ("sgd", {"adaptive": True})):
+        model = fit(training, k, solver, epochs=1, validation=0.1, **settings)
+    evaluate(model, test, n=5)
+    model.recommend(n=5)
+    model.similar_items(model.item_ids[0].as_py(), n=5)
+    model.predict(ratings.user_ids[:2].to_pylist(), ratings.item_ids[:2].to_pylist())
+    model.fold_in((["new", "new"], ratings.item_ids[:2].to_pylist(), [1.0, 5.0]))
