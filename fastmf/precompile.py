@@ -14,6 +14,7 @@ import numpy as np
 from fastmf import datasets, tables
 from fastmf.datasets import Shape
 from fastmf.errors import ParameterError
+from fastmf.kernels import jit
 from fastmf.metrics import evaluate
 from fastmf.ratings import Ratings
 from fastmf.training import fit
@@ -47,6 +48,12 @@ def warmup(k: int = 32) -> float:
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ParameterError(f"k is {k!r}: give an integer of at least 1")
     began = time.perf_counter()
+    if jit.ENABLED:
+        _compile(k)
+    return time.perf_counter() - began
+
+
+def _compile(k: int) -> None:
     twin = datasets.draw(SHAPE, np.uint64(0), name="warm-up")
     rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
     with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
@@ -55,7 +62,6 @@ def warmup(k: int = 32) -> float:
             columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
             tables.write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
             _use(Ratings.read(path), k)
-    return time.perf_counter() - began
 
 
 def _use(ratings: Ratings, k: int) -> None:

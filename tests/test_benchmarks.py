@@ -44,7 +44,7 @@ def peers(monkeypatch):
     return importlib.import_module("peers")
 
 
-@pytest.mark.parametrize("script", ["peers.py", "scaling.py"])
+@pytest.mark.parametrize("script", ["peers.py", "scaling.py", "startup.py"])
 def test_scripts_have_help(script):
     assert "benchmarks/README.md" in run(script, "--help").stdout
 
@@ -109,3 +109,11 @@ def test_scaling_measures_each_point_once(tmp_path):
         assert (point["ratings"], point["k"], point["threads"], point["failed"]) == (2000, 2, 1, None)
         assert all(len(values) == 1 and values[0] > 0 for values in point["raw"].values())
     assert len(done.stdout.splitlines()) == 4
+
+
+def test_startup_times_every_command_first_and_later(file, tmp_path):
+    told = run("startup.py", file, "--runs", 1, "-o", tmp_path / "startup.json")
+    results = json.loads((tmp_path / "startup.json").read_text())["results"]
+    assert list(results) == ["fit (als)", "fit (sgd)", "recommend", "evaluate", "--help", "warmup"]
+    assert all(of["first_seconds"] > 0 and len(of["later_seconds"]) == 1 for of in results.values())
+    assert all(name in told.stdout for name in results)

@@ -1,0 +1,73 @@
+"""Measure whole commands from a cold start: the first ever, which compiles, and the next, which find all compiled.
+
+    fastmf synth small.parquet --like ml-latest-small
+    python benchmarks/startup.py small.parquet -o startup.json
+
+Wall seconds of processes: what else the machine does counts too. One user must be called 1. What the figures mean is in
+benchmarks/README.md.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fastmf import files, machine
+from fastmf.cli.console import show_table
+from fastmf.cli.options import overwrite_option
+
+# Each command runs right after the one before it; the first fit fills the cache.
+COMMANDS: dict[str, Sequence[str]] = {
+    "fit (als)": ("fit", "{ratings}", "--solver", "als", "-o", "{folder}/m.fastmf", "--overwrite"),
+    "fit (sgd)": ("fit", "{ratings}", "--solver", "sgd", "-o", "{folder}/m.fastmf", "--overwrite"),
+    "recommend": ("recommend", "{folder}/m.fastmf", "--user", "1"),
+    "evaluate": ("evaluate", "{folder}/m.fastmf", "{ratings}"),
+    "--help": ("--help",),
+}
+
+
+def seconds_of(command: Sequence[str], cache: Path) -> float:
+    """Run a command of fastmf's with its kernels cached in a folder; return its wall seconds."""
+    began = time.perf_counter()
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    subprocess.run([sys.executable, "-m", "fastmf", *command], env=environment, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
+@click.argument("ratings", type=click.Path(exists=True))
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Runs of each command, once cached.")
+@click.option("-o", "--output", metavar="FILE", help="Write the figures here as JSON.")
+@overwrite_option
+def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
+    """Time the first run of each command, in an empty cache, and the runs after it."""
+    if output:
+        files.check_output(output, overwrite)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, words in COMMANDS.items():
+            command = [word.format(ratings=ratings, folder=folder) for word in words]
+            first, *later = (seconds_of(command, Path(folder) / "cache") for _ in range(1 + runs))
+            found[name] = {"first_seconds": first, "later_seconds": later}
+        warm = [seconds_of(["warmup"], Path(folder) / cache) for cache in ("other", "other")]
+        found["warmup"] = {"first_seconds": warm[0], "later_seconds": warm[1:]}
+    rows = [
+        (name, f"{of['first_seconds']:.2f}", f"{statistics.median(of['later_seconds']):.2f}")
+        for name, of in found.items()
+    ]
+    show_table(("command", "first s", "later s (median)"), rows)
+    if output:
+        report = {"machine": machine.describe(), "versions": machine.versions(), "ratings": ratings, "results": found}
+        with files.replacing(output, overwrite) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
