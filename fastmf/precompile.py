@@ -8,6 +8,7 @@ processes load in milliseconds.
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +25,19 @@ SHAPE = Shape(users=60, items=40, ratings=1200, cap=40)
 # The types that user and item ids and ratings come in: fastmf's own twins, pandas, Spark.
 TYPES = (("int32", "float32"), ("int64", "float64"), ("str", "float64"))
 
+FITS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("als", {}),
+    ("als", {"method": "cg"}),
+    ("sgd", {}),
+    ("sgd", {"schedule": "hogwild"}),
+)
+
 
 def warmup(k: int = 32) -> float:
     """Compile what fitting and serving models of k factors runs, unless the kernel cache has it.
 
-    SGD is compiled for each k (to the next multiple of the vectors' width), everything else once.
+    SGD and ALS by conjugate gradients are compiled for each k (to the next multiple of the vectors' width), everything
+    else once.
 
     Returns
     -------
@@ -67,7 +76,7 @@ def _compile(k: int) -> None:
 def _use(ratings: Ratings, k: int) -> None:
     """Fit models of all kinds and ask them everything."""
     training, test = ratings.split(0.2)
-    for solver, settings in (("als", {}), ("sgd", {}), ("sgd", {"schedule": "hogwild"}), ("sgd", {"adaptive": True})):
+    for solver, settings in FITS:
         model = fit(training, k, solver, epochs=1, validation=0.1, **settings)
     evaluate(model, test, n=5)
     model.recommend(n=5)

@@ -26,6 +26,8 @@ VARIANTS = {
     **{name: (name, {}) for name in SOLVERS},
     **{f"{name} without biases": (name, {"biases": False}) for name in SOLVERS},
     "als without momentum": ("als", {"momentum": 0.0}),
+    "als cg": ("als", {"method": "cg"}),
+    "als cg without biases": ("als", {"method": "cg", "biases": False}),
     "sgd absolute": ("sgd", {"loss": "absolute"}),
     "sgd one bin": ("sgd", {"bins": 1}),
     "sgd adaptive": ("sgd", {"adaptive": True, "decay": 1.0}),
@@ -222,6 +224,8 @@ BAD = {
     "bias_reg": [-0.1, np.nan, np.inf],
     "biases": ["no", 1, None],
     "momentum": [-0.1, 1.1, np.nan],
+    "method": ["CG", None, ""],
+    "steps": [0, -1, 1.5],
     "lr": [0, -1, np.nan, np.inf],
     "decay": [0, -0.5, 1.1, np.nan],
     "loss": ["huber", None],
@@ -331,6 +335,19 @@ def objective(ratings, factors, *, reg, reg0, bias_reg):
     for rows, factors_of in ((u, x), (i, y)):
         total += (reg * np.bincount(rows) + reg0) @ np.sum(factors_of**2, axis=1)
     return total
+
+
+@pytest.mark.parametrize("biases", [True, False])
+def test_als_by_cg_gets_where_exact_als_does(rows, biases):
+    ratings, weights = standardised(rows), {"reg": 0.05, "reg0": 1.0, "bias_reg": 2.0}
+
+    def reached(**how):
+        return objective(ratings, ran(ALS(k=3, epochs=20, biases=biases, **weights, **how), ratings), **weights)
+
+    exact = reached()
+    assert exact < 0.5 * objective(ratings, ALS(k=3).start(ratings), **weights)
+    assert reached(method="cg") < 1.005 * exact
+    assert abs(reached(method="cg", steps=12) - exact) < 1e-4 * exact  # k + 1 steps are exact but for rounding
 
 
 def test_als_and_sgd_minimise_the_same_objective(planted):

@@ -18,6 +18,9 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.option("--reg", type=float, help="Weight of a row's squared factors, per rating.  [default: 0.03]")
 @click.option("--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, sgd 6]")
 @click.option("--bias-reg", type=float, help="Weight of the squared biases.  [default: 3]")
+@click.option("--method", type=click.Choice(["exact", "cg"]), help="als: how rows are solved; cg is fast for k from 64."
+              "  [default: exact]")  # fmt: skip
+@click.option("--steps", type=int, help="als: steps of cg in a half-sweep.  [default: 2]")
 @click.option("--momentum", type=float, help="als: momentum of the item side.  [default: 0.3]")
 @click.option("--lr", type=float, help="sgd: step of the first epoch.  [default: 0.05]")
 @click.option("--decay", type=float, help="sgd: factor of the step from epoch to epoch.  [default: 0.93]")

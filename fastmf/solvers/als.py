@@ -7,18 +7,20 @@ from typing import ClassVar
 import numpy as np
 
 from fastmf.device import Device
+from fastmf.errors import ParameterError
 from fastmf.kernels.als import HALF_SWEEP, Side, half_sweep_tasks, padded
+from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
 from fastmf.kernels.jit import aligned
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
-from fastmf.solvers.base import Factors, Regularised, draw, require_number
+from fastmf.solvers.base import Factors, Regularised, draw, require_integer, require_number
 
 INIT_SIGMA = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ALS(Regularised):
-    """Alternating least squares: users solved exactly with the items fixed, then items with the users fixed.
+    """Alternating least squares: users solved with the items fixed, then items with the users fixed.
 
     The objective, and what reg, reg0 and bias_reg mean, is in :mod:`fastmf.solvers`. The same data, settings and seed
     give the same bits for any number of threads.
@@ -29,6 +31,10 @@ class ALS(Regularised):
     epochs : passes over all ratings, each solving both sides once.
     reg, reg0 : weight of a row's squared factors, per rating of the row and per row.
     bias_reg : weight of the squared biases.
+    method : "exact" solves every row's equations; "cg" takes some steps of conjugate gradients towards their solution,
+        from where the row is. Two steps cost half as much at k = 64 and a quarter at k = 128, and an epoch of them
+        gets as far as an exact one (benchmarks/README.md); below k = 64 there is nothing to gain.
+    steps : of conjugate gradients in each half-sweep.
     momentum : how far the item side is moved on along its last change before users are solved; 0 is plain ALS.
     biases : whether users and items have a bias.
     seed : of the items' starting factors.
@@ -51,6 +57,8 @@ class ALS(Regularised):
     reg: float = 0.03
     reg0: float = 8.0
     bias_reg: float = 3.0
+    method: str = "exact"
+    steps: int = 2
     momentum: float = 0.3
     biases: bool = True
     seed: int = 0
@@ -58,6 +66,9 @@ class ALS(Regularised):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_number("momentum", self.momentum, low=0, high=1)
+        require_integer("steps", self.steps, 1)
+        if self.method not in ("exact", "cg"):
+            raise ParameterError(f"method is {self.method!r}: choose exact or cg")
 
     @property
     def remedy(self) -> str:
@@ -77,16 +88,20 @@ class ALS(Regularised):
         The memory is the item side before its last change, which momentum needs.
         """
         by_user, by_item = device.put(ratings.by_user), device.put(ratings.by_item)
-        user_tasks = half_sweep_tasks(ratings.by_user.indptr, self.k)
-        item_tasks = half_sweep_tasks(ratings.by_item.indptr, self.k)
+        user_tasks, item_tasks = (self._tasks(entries.indptr) for entries in (ratings.by_user, ratings.by_item))
+        kernel, steps = (HALF_SWEEP_CG, (self.steps,)) if self.method == "cg" else (HALF_SWEEP, ())
         users, items, previous = factors
         for _ in range(done, self.epochs):
             ahead = extrapolate(items, previous, self.momentum)
             for kept, now in zip(previous, items, strict=True):
                 kept[:] = now
-            failed = launch(HALF_SWEEP, device, user_tasks, by_user, users, padded(ahead), self.penalty)
-            failed += launch(HALF_SWEEP, device, item_tasks, by_item, items, padded(users), self.penalty)
+            failed = launch(kernel, device, user_tasks, by_user, users, padded(ahead), self.penalty, *steps)
+            failed += launch(kernel, device, item_tasks, by_item, items, padded(users), self.penalty, *steps)
             yield int(failed)
+
+    def _tasks(self, indptr: np.ndarray) -> np.ndarray:
+        cg = self.method == "cg"
+        return half_sweep_cg_tasks(indptr, self.k, self.steps) if cg else half_sweep_tasks(indptr, self.k)
 
 
 def extrapolate(side: Side, previous: tuple[np.ndarray, ...], momentum: float) -> Side:

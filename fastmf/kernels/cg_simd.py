@@ -1,0 +1,33 @@
+"""A pass of conjugate gradients over a row's entries in vectors; see :mod:`fastmf.kernels.cg`.
+
+The vector that is multiplied and the sum stay in registers (up to k = 128 of AVX-512), so the compiler must know their
+length: each k is compiled for itself.
+"""
+
+import numpy as np
+
+from fastmf.kernels import simd
+from fastmf.kernels.jit import WIDTH, jit
+
+AHEAD = 16  # ratings between the prefetch of a row and its use
+
+
+@jit
+def add_up(first, last, entries, other, scratch, of, to, residual, one, columns):
+    """Write sum e_j w_j into row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    kp, step, end = len(columns) * WIDTH, scratch.shape[1], entries.indices.shape[0] - 1
+    indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
+    y, c, vectors = simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), simd.pointer(scratch, 0)
+    z, bias = simd.load(1, columns, simd.at(vectors, of * step), 0), one * scratch[of, kp]
+    sums, total = simd.zeros(1, columns), np.float32(0)
+    for j in range(first, last):
+        simd.prefetch(columns, y, np.int64(simd.element(indices, min(j + AHEAD, end))) * kp)
+        i = np.int64(simd.element(indices, j))
+        row = simd.pointer(y, i * kp)
+        e = bias + simd.dot(z, simd.load(1, columns, row, 0))
+        if residual:
+            e = simd.element(values, j) - simd.element(c, i) - e
+        sums = simd.add_scaled(sums, e, row)
+        total += e
+    simd.store(sums, simd.at(vectors, to * step), 0)
+    scratch[to, kp] = one * total

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from fastmf.device import Device
+from fastmf.kernels.als import Penalty, Side
+from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_numpy, half_sweep_cg_tasks
+from fastmf.kernels.compress import Compressed
+from fastmf.runtime import launch
+
+KS = [1, 2, 5, 16, 33]
+PENALTIES = [Penalty(0.03, 1.0, 3.0), Penalty(0.2, 0.5, 0.5), Penalty(0.0, 2.0, np.inf)]
+N_USERS, N_ITEMS, EMPTY = 14, 11, 3
+
+
+def problem(k, penalty, seed=0):
+    """Half a dense matrix, a row without entries, and both sides."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random((N_USERS, N_ITEMS)) < 0.5
+    mask[EMPTY] = False
+    indptr = np.append(0, np.cumsum(mask.sum(axis=1)))
+    values = rng.standard_normal(indptr[-1]).astype(np.float32)
+    users, items = (
+        Side(*(rng.normal(0, 0.5, shape).astype(np.float32) for shape in ((n, k), n))) for n in (N_USERS, N_ITEMS)
+    )
+    if not np.isfinite(penalty.bias_reg):
+        users.bias[:] = 0
+    return Compressed(indptr, np.nonzero(mask)[1].astype(np.int32), values), users, items
+
+
+def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None):
+    """The users' side after half a sweep."""
+    users = Side(users.factors.copy(), users.bias.copy())
+    tasks = half_sweep_cg_tasks(entries.indptr, users.factors.shape[1], steps) if tasks is None else tasks
+    where = Device(name=device, threads=threads)
+    assert launch(HALF_SWEEP_CG, where, tasks, entries, users, items, penalty, steps) == 0
+    return users
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+def test_half_sweep_equals_the_definition(device, k, penalty, steps):
+    entries, users, items = problem(k, penalty)
+    found = moved(device, entries, users, items, penalty, steps)
+    half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, steps)
+    np.testing.assert_allclose(found.factors, users.factors, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.bias, users.bias, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+def test_as_many_steps_as_unknowns_solve_the_equations(device, k, penalty):
+    entries, users, items = problem(k, penalty)
+    found = moved(device, entries, users, items, penalty, steps=k + 1)
+    biased = np.isfinite(penalty.bias_reg)
+    for row in range(N_USERS):
+        rated = slice(*entries.indptr[row : row + 2])
+        columns = entries.indices[rated]
+        if row == EMPTY:
+            assert found.factors[row].tobytes() == users.factors[row].tobytes()
+            continue
+        w = np.column_stack([items.factors[columns], np.full(len(columns), biased)]).astype(np.float64)
+        ridge = np.diag([penalty.reg * len(columns) + penalty.reg0] * k + [penalty.bias_reg if biased else 1.0])
+        expected = np.linalg.solve(w.T @ w + ridge, w.T @ (entries.values[rated] - items.bias[columns]))
+        np.testing.assert_allclose(np.append(found.factors[row], found.bias[row]), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+def test_a_solved_row_stays_where_it_is(device):
+    entries, users, items = problem(5, PENALTIES[0])
+    solved = moved(device, entries, users, items, PENALTIES[0], steps=12)
+    again = moved(device, entries, solved, items, PENALTIES[0], steps=2)
+    np.testing.assert_allclose(again.factors, solved.factors, atol=1e-5)
+    nothing = Compressed(entries.indptr, entries.indices, np.zeros_like(entries.values))
+    zero = Side(np.zeros_like(users.factors), np.zeros_like(users.bias))
+    still = moved(device, nothing, zero, Side(items.factors, np.zeros_like(items.bias)), PENALTIES[0], steps=2)
+    assert not still.factors.any()  # no direction to go in: nothing is divided by zero
+    assert not still.bias.any()
+
+
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+def test_tasks_and_threads_do_not_change_a_bit(device, k):
+    entries, users, items = problem(k, PENALTIES[0])
+    expected = moved(device, entries, users, items, PENALTIES[0], 2, threads=1)
+    for threads, tasks in ((2, None), (2, np.arange(N_USERS + 1)), (1, np.array([0, 1, 9, N_USERS]))):
+        found = moved(device, entries, users, items, PENALTIES[0], 2, threads, tasks)
+        assert found.factors.tobytes() == expected.factors.tobytes()
+        assert found.bias.tobytes() == expected.bias.tobytes()
