@@ -40,7 +40,9 @@ DEVICES = ("numpy", "cpu")
 # What a solver is called here: its name for fit, and the settings that make it another than the default.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "als": ("als", {}),
+    "als-cg": ("als", {"method": "cg"}),
     "sgd": ("sgd", {}),
+    "sgd-adaptive": ("sgd", {"adaptive": True, "lr": 0.1, "decay": 0.9}),
     "sgd-hogwild": ("sgd", {"schedule": "hogwild"}),
 }
 
@@ -242,7 +244,8 @@ def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     result = _measure(request["file"], solver, request)
     peak = machine.peak_memory()  # before an array is read that is larger than the caches
     limits = machine.limits(resolve("cpu" if jit.ENABLED else "numpy", request["threads"]))
-    flops = machine.useful_flops(solver.name, solver.k, result["training_ratings"], result["users"] + result["items"])
+    rows = result["users"] + result["items"]
+    flops = machine.useful_flops(request["solver"], solver.k, result["training_ratings"], rows)
     _tell(f"{result['epoch_seconds_median']:.3g} s an epoch, {result.pop('seconds'):.3g} s in all")
     return {
         **result,

@@ -13,7 +13,8 @@ from fastmf.cli.options import json_option, overwrite_option
 @click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
 @click.option("--download", is_flag=True, help="Download sets that are not found, instead of making their twins.")
 @click.option("--k", type=int, default=32, show_default=True, help="Number of factors.")
-@click.option("--solver", "solvers", multiple=True, type=click.Choice(["als", "sgd", "sgd-hogwild"]),
+@click.option("--solver", "solvers", multiple=True,
+              type=click.Choice(["als", "als-cg", "sgd", "sgd-adaptive", "sgd-hogwild"]),
               help="[default: als and sgd]")  # fmt: skip
 @click.option("--device", "devices", multiple=True, type=click.Choice(["numpy", "cpu"]), help="[default: both]")
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
