@@ -44,7 +44,7 @@ def peers(monkeypatch):
     return importlib.import_module("peers")
 
 
-@pytest.mark.parametrize("script", ["peers.py", "scaling.py", "startup.py"])
+@pytest.mark.parametrize("script", ["peers.py", "scaling.py", "startup.py", "defaults.py"])
 def test_scripts_have_help(script):
     assert "benchmarks/README.md" in run(script, "--help").stdout
 
