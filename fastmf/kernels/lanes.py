@@ -63,14 +63,8 @@ def subtract_products(typingctx, tile, rows, columns):
 
     @operation(tile, (tile, POINTER, POINTER))
     def answer(e, value, rows, columns):
-        sums = e.vectors(value)
         right = [e.load(e.at(columns, WIDTH * column)) for column in range(tile.columns)]
-        for row in range(tile.rows):
-            left = e.load(e.at(rows, WIDTH * row))
-            for column in range(tile.columns):
-                n = row * tile.columns + column
-                sums[n] = e.multiply_subtract(left, right[column], sums[n])
-        return e.tile(sums)
+        return e.outer(e.multiply_subtract, value, lambda row: e.load(e.at(rows, WIDTH * row)), right)
 
     return answer
 

@@ -94,6 +94,18 @@ class Emitter:
         """List the vectors of a tile, row by row."""
         return [self.builder.extract_value(tile, n) for n in range(tile.type.count)]
 
+    def outer(self, combine, tile, left, right):
+        """Return a tile with combine(left(r), right[c], element) in the place of every element (r, c).
+
+        left is asked for its vectors one by one, so that no more of them are held at a time than are used.
+        """
+        vectors, columns = self.vectors(tile), len(right)
+        for row in range(len(vectors) // columns):
+            of_row = left(row)
+            for n in range(row * columns, (row + 1) * columns):
+                vectors[n] = combine(of_row, right[n % columns], vectors[n])
+        return self.tile(vectors)
+
     def tile(self, vectors):
         """Make a tile of vectors, row by row."""
         tile = ir.Constant(ir.ArrayType(VECTOR, len(vectors)), ir.Undefined)
@@ -243,14 +255,8 @@ def add_outer(typingctx, tile, rows, columns):
 
     @operation(tile, (tile, POINTER, POINTER))
     def answer(e, value, rows, columns):
-        sums = e.vectors(value)
         right = [e.load(e.at(columns, WIDTH * column)) for column in range(tile.columns)]
-        for row in range(tile.rows):
-            left = e.broadcast(e.builder.load(e.at(rows, row)))
-            for column in range(tile.columns):
-                n = row * tile.columns + column
-                sums[n] = e.multiply_add(left, right[column], sums[n])
-        return e.tile(sums)
+        return e.outer(e.multiply_add, value, lambda row: e.broadcast(e.builder.load(e.at(rows, row))), right)
 
     return answer
 
