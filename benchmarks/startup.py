@@ -23,7 +23,7 @@ from fastmf import files, machine
 from fastmf.cli.console import show_table
 from fastmf.cli.options import overwrite_option
 
-# Each command runs right after the one before it; the first fit fills the cache.
+# Each command runs right after the one before it, and finds in the cache what that one compiled.
 COMMANDS: dict[str, Sequence[str]] = {
     "fit (als)": ("fit", "{ratings}", "--solver", "als", "-o", "{folder}/m.fastmf", "--overwrite"),
     "fit (sgd)": ("fit", "{ratings}", "--solver", "sgd", "-o", "{folder}/m.fastmf", "--overwrite"),
@@ -37,7 +37,7 @@ def seconds_of(command: Sequence[str], cache: Path) -> float:
     """Run a command of fastmf's with its kernels cached in a folder; return its wall seconds."""
     began = time.perf_counter()
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    subprocess.run([sys.executable, "-m", "fastmf", *command], env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "fastmf", *command], env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
@@ -47,7 +47,7 @@ def seconds_of(command: Sequence[str], cache: Path) -> float:
 @click.option("-o", "--output", metavar="FILE", help="Write the figures here as JSON.")
 @overwrite_option
 def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
-    """Time the first run of each command, in an empty cache, and the runs after it."""
+    """Time the first run of each command, one command after another from an empty cache, and its runs after that."""
     if output:
         files.check_output(output, overwrite)
     found = {}

@@ -190,7 +190,7 @@ def _in_child(request: dict[str, Any], case: str, folder: Path, say: Say) -> dic
         threads = str(request["threads"])
         environment = os.environ | dict.fromkeys(BLAS_VARIABLES, threads)
         environment |= {"NUMBA_CACHE_DIR": os.fspath(Path(own) / "numba"), "NUMBA_NUM_THREADS": threads}
-        command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-c", CHILD, os.fspath(asked)]
+        command = [sys.executable, "-P", *(f"-W{option}" for option in sys.warnoptions), "-c", CHILD, os.fspath(asked)]
         with (
             complaints.open("wb") as stderr,
             subprocess.Popen(

@@ -8,7 +8,7 @@ import datetime
 import json
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from fastmf.device import resolve
 from fastmf.errors import DataError, UnknownIdError
 from fastmf.kernels.columns import LOOK_UP, MARK_KEYS
 from fastmf.kernels.compress import even
-from fastmf.runtime import launch
+from fastmf.runtime import launch, spread
 from fastmf.tables import as_array, is_text, to_arrow
 
 # Integers are encoded by a table, not by hashing, if their range is less than this many times the rows, or than this.
@@ -29,7 +29,6 @@ CLOSE, CLOSE_AT_LEAST = 2, 1 << 16
 
 # Enough rows for a task to outweigh what starting it costs.
 ROWS_PER_TASK = 1 << 16
-
 
 # A hash table of the ids takes as long as searching for one key in this many of them.
 FEW = 16
@@ -111,9 +110,9 @@ def _hashed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Encode keys by Arrow's hash table, a run of rows on each core; each has a dictionary of its own."""
     n, n_parts = len(column), max(1, min(resolve("cpu").threads, len(column) // ROWS_PER_TASK))
     bounds = [n * part // n_parts for part in range(n_parts + 1)]
-    with ThreadPoolExecutor(n_parts) as pool:
-        parts = pool.map(lambda a, b: column.slice(a, b - a).dictionary_encode().chunks, bounds[:-1], bounds[1:])
-        return pa.chunked_array([chunk for part in parts for chunk in part])
+    slices = [column.slice(start, stop - start) for start, stop in pairwise(bounds)]
+    parts = spread(lambda part: part.dictionary_encode().chunks, slices, n_parts)
+    return pa.chunked_array([chunk for part in parts for chunk in part])
 
 
 def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -295,9 +294,10 @@ def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
     unknown = np.flatnonzero(found < 0)
     if len(unknown):
         first = wanted[int(unknown[0])].as_py()
+        remedy = "; new users are folded in from their ratings" if name == "user" else ""
         raise UnknownIdError(
             f"{len(unknown):,} of {len(found):,} {name} ids are not in the model, the first {first!r}:"
-            " only ids from training are known; new users are folded in from their ratings"
+            f" only ids from training are known{remedy}"
         )
     return found
 

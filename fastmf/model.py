@@ -377,7 +377,9 @@ def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _many(keys: Any) -> Any:
     """Make a list of one id, and leave several as they are."""
     one = isinstance(keys, str | bytes) or not (hasattr(keys, "__len__") or hasattr(keys, "__iter__"))
-    return [keys] if one else keys
+    if not one:
+        return keys
+    return np.asarray([keys]) if isinstance(keys, np.datetime64 | np.timedelta64) else [keys]
 
 
 def _lists(

@@ -14,10 +14,10 @@ import numpy as np
 
 from fastmf import datasets, tables
 from fastmf.datasets import Shape
-from fastmf.errors import ParameterError
 from fastmf.kernels import jit
 from fastmf.metrics import evaluate
 from fastmf.ratings import Ratings
+from fastmf.solvers.base import require_integer
 from fastmf.training import fit
 
 SHAPE = Shape(users=60, items=40, ratings=1200, cap=40)
@@ -54,8 +54,7 @@ def warmup(k: int = 32) -> float:
     >>> fastmf.warmup(k=8) > 0
     True
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ParameterError(f"k is {k!r}: give an integer of at least 1")
+    require_integer("k", k, 1)
     began = time.perf_counter()
     if jit.ENABLED:
         _compile(k)

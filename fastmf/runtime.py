@@ -7,11 +7,12 @@ two threads launch at once, omp kills a forked child and lets threads spin at ba
 compilation to every kernel.
 """
 
+import contextlib
 import functools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -39,31 +40,45 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
     -------
     The sum, over the tasks in order, of the lines the kernel returns for them: a scalar or an array.
     """
-    run = kernel[device.name]
-    threads = device.threads if device.name == "cpu" else 1
-    parts = deque(_parts(len(tasks) - 1, threads))
-    lines: dict[int, Any] = {}
+    run, threads = kernel[device.name], device.threads if device.name == "cpu" else 1
+    parts = [tasks[start : stop + 1] for start, stop in _parts(len(tasks) - 1, threads)]
+    lines = spread(lambda part: run(part, *args), parts, threads)
+    return np.concatenate(lines).sum(axis=0) if lines else 0
+
+
+def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list[Any]:
+    """Do something with every part, on this thread and at most ``threads`` - 1 others; return the results in order.
+
+    Others help as they are free: nothing waits for a thread that has not begun, and without any this one does it all.
+    """
+    found: dict[int, Any] = {}
+    left = deque(enumerate(parts))
 
     def work() -> None:
         try:
-            while parts:
+            while left:
                 try:
-                    start, stop = parts.popleft()
+                    place, part = left.popleft()
                 except IndexError:  # another thread was quicker
                     return
-                lines[start] = run(tasks[start : stop + 1], *args)
+                found[place] = do(part)
         except BaseException:  # a Ctrl-C: the others must not begin anything new
-            parts.clear()
+            left.clear()
             raise
 
-    helpers = [_helpers().submit(work) for _ in range(min(threads, len(parts)) - 1)]
+    helpers: list[Future[None]] = []
     try:
+        with contextlib.suppress(RuntimeError):  # no thread can be started: at the end of the process, or for want
+            for _ in range(min(threads, len(left)) - 1):
+                helpers.append(_helpers().submit(work))
         work()
     finally:
-        wait(helpers)
+        left.clear()
+        wait([helper for helper in helpers if not helper.cancel()])
     for helper in helpers:
-        helper.result()
-    return np.concatenate([lines[start] for start in sorted(lines)]).sum(axis=0) if lines else 0
+        if not helper.cancelled():
+            helper.result()
+    return [found[place] for place in sorted(found)]
 
 
 def _parts(n_tasks: int, threads: int) -> Iterator[tuple[int, int]]:

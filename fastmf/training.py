@@ -14,6 +14,7 @@ from fastmf.device import Device, resolve, total_memory
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, ResourceError
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
+from fastmf.kernels.jit import WIDTH
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
 from fastmf.model import PAIRS_PER_TASK, Epoch, Model, deviation, standardised
 from fastmf.ratings import Ratings
@@ -23,6 +24,9 @@ from fastmf.solvers.base import require_integer
 
 # Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
 DIVERGED = 10.0
+
+# Ratings whose float32 steps are more than this share of their deviation have lost what tells them apart.
+COARSE = 0.01
 
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
@@ -120,7 +124,7 @@ def _require_memory(ratings: Ratings, k: int, threads: int) -> None:
         With the numbers.
     """
     rows, memory = ratings.n_users + ratings.n_items, total_memory()
-    need = 2 * rows * k * 4 + threads * k**2 * (4 + 8)
+    need = 2 * rows * k * 4 + threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
     if memory is not None and need > memory:
         raise ResourceError(
             f"k = {k:,} factors of {rows:,} users and items take {need / 2**30:,.1f} GiB, the machine has"
@@ -143,6 +147,7 @@ class _Task:
         self.mean = float(np.mean(ratings.values, dtype=np.float64))
         self.scale = deviation(ratings.values, self.mean) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
+        self._warn_of_coarseness()
         self.ratings = ratings.with_values(self._standardised(ratings.values))
         self._training = device.put((Pairs(ratings.users, ratings.items), self.ratings.values))
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
@@ -155,6 +160,15 @@ class _Task:
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
         return standardised(values, self.mean, self.scale)
+
+    def _warn_of_coarseness(self) -> None:
+        resolution = float(np.spacing(np.float32(max(map(abs, self.range)))))
+        if resolution > COARSE * self.scale:
+            warnings.warn(
+                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, there in steps of"
+                f" {resolution:g}, which is much for a deviation of {self.scale:g}: subtract a constant first",
+                stacklevel=4,
+            )
 
     def _warn_of_overlap(self, users: np.ndarray, items: np.ndarray) -> None:
         width = np.int64(self.ratings.n_items)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmf import tables
+from fastmf import Ratings, tables
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -117,3 +117,21 @@ def test_startup_times_every_command_first_and_later(file, tmp_path):
     assert list(results) == ["fit (als)", "fit (sgd)", "recommend", "evaluate", "--help", "warmup"]
     assert all(of["first_seconds"] > 0 and len(of["later_seconds"]) == 1 for of in results.values())
     assert all(name in told.stdout for name in results)
+
+
+def test_the_defaults_are_among_what_is_tried(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    defaults = importlib.import_module("defaults")
+    for solver, settings in defaults.TRIED.items():
+        for setting, values in settings.items():
+            assert defaults.default_of(solver, setting) in values
+
+
+def test_settings_are_tried_and_put_back(monkeypatch, file):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    defaults = importlib.import_module("defaults")
+    folds = list(Ratings.read(file).folds(2))
+    quick = {"k": 2, "epochs": 2}
+    usual = defaults.rmse("als", quick, folds)
+    assert defaults.rmse("als", {**quick, "init": 1.0}, folds) != usual
+    assert defaults.rmse("als", quick, folds) == usual

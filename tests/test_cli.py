@@ -315,10 +315,11 @@ def test_after_a_warmup_nothing_is_compiled(tmp_path):
     assert len(before) > 30
     ratings, model = tmp_path / "r.parquet", tmp_path / "r.fastmf"
     run("synth", ratings, "--scale", 0.05, **cached)
-    for options in (["als"], ["sgd"], ["sgd", "--schedule", "hogwild"], ["sgd", "--adaptive"]):
+    for options in ("als", "als --method cg", "sgd --schedule hogwild", "sgd --adaptive", "sgd"):
         settings = ["--k", 5, "--epochs", 1, "--validation", 0.1, "--overwrite"]
-        run("fit", ratings, "--solver", *options, *settings, **cached)
-    for name, *rest in (("recommend", "--user", 1), ("similar", 1), ("evaluate", ratings)):
+        run("fit", ratings, "--solver", *options.split(), *settings, **cached)
+    ways = (("recommend", "--user", 1), ("recommend", "--new-users", ratings), ("similar", 1), ("predict", ratings))
+    for name, *rest in (*ways, ("evaluate", ratings)):
         run(name, model, *rest, **cached)
     assert compiled() == before
 

@@ -1,8 +1,10 @@
+import functools
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -96,6 +98,45 @@ def test_what_a_helper_raises_is_raised_and_ends_the_launch():
     with pytest.raises(ArithmeticError, match="no"):
         launch(both(kernel), TWO, np.arange(1001))
     assert len(calls) < 100
+
+
+def test_a_launch_does_not_wait_for_the_helpers_of_others(monkeypatch):
+    monkeypatch.setattr(runtime, "_helpers", functools.cache(lambda: ThreadPoolExecutor(1)))
+    release = threading.Event()
+
+    def slow(tasks):
+        release.wait(60)
+        return np.ones(len(tasks) - 1)
+
+    long = threading.Thread(target=lambda: launch(both(slow), TWO, np.arange(41)))
+    long.start()  # it takes the only helper there is
+    try:
+        assert launch(both(lambda tasks: np.diff(tasks)), TWO, TASKS) == 100
+        assert long.is_alive()
+    finally:
+        release.set()
+        long.join()
+
+
+def test_without_any_helper_the_caller_does_it_all(monkeypatch):
+    class Ended:
+        def submit(self, work):
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(runtime, "_helpers", Ended)
+    assert launch(both(lambda tasks: np.diff(tasks)), TWO, TASKS) == 100
+
+
+def test_a_fit_may_begin_when_the_main_thread_has_ended():
+    script = """
+        import threading, time, fastmf
+        def fit():
+            threading.main_thread().join()
+            model = fastmf.fit((["a", "a", "b", "b"], [1, 2, 1, 3], [5.0, 3.0, 4.0, 1.0]), k=2, epochs=1)
+            print(len(model.user_ids), flush=True)
+        threading.Thread(target=fit).start()
+    """
+    assert run_script(script).strip() == "2"
 
 
 def test_launch_without_tasks_is_zero():

@@ -249,3 +249,9 @@ def test_settings_that_cannot_be_are_parameter_errors(settings, message, planted
 def test_factors_that_do_not_fit_into_memory_are_refused(planted):
     with pytest.raises(fastmf.ResourceError, match=r"k = 1,000,000,000 factors of 50 users and items take .* GiB"):
         fastmf.fit(planted(), k=10**9)
+
+
+def test_ratings_too_far_from_zero_for_their_spread_are_warned_of(planted):
+    users, items, values = planted()
+    with pytest.warns(UserWarning, match=r"in steps of 64, which .* subtract a constant"):
+        fastmf.fit((users, items, values + 1e9), k=2, epochs=1)

@@ -4,7 +4,7 @@ import click
 
 
 @click.command()
-@click.option("--k", type=int, default=32, show_default=True, help="Factors that sgd is compiled for.")
+@click.option("--k", type=int, default=32, show_default=True, help="Factors that sgd and als by cg are compiled for.")
 def warmup(k: int) -> None:
     """Compile all kernels and keep them on disk.
 

@@ -7,7 +7,8 @@ w_j = (y_j, 1),
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
 one pass over the row's entries. They start from the row's values, so that what a step leaves is caught up with in the
-next epoch.
+next epoch. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that penalties of any size leave
+steps of a sensible length in both.
 """
 
 import numpy as np
@@ -22,13 +23,15 @@ else:
     from fastmf.kernels.cg_plain import add_up
 
 Z, RESIDUAL, DIRECTION, IMAGE = range(4)  # rows of the scratch memory
+DONE = 1e-24  # of its first square, a residual is far below what float32 rounds: further steps would divide by nothing
+CHUNK = 1 << 10  # entries that are summed before they are added to what is there: long float32 sums lose digits
 
 
 def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps):
     """Move the rows of ``side`` some steps towards their solutions, in place, with ``other`` fixed.
 
-    Arguments as for :func:`fastmf.kernels.als.half_sweep_numpy`. Returns (n_tasks,) int64 zeros: nothing is divided by
-    that could be zero, and a row that has nowhere to go stays.
+    Arguments as for :func:`fastmf.kernels.als.half_sweep_numpy`. Returns (n_tasks,) int64 zeros: a row that
+    has nowhere to go stays, singular or not.
     """
     for row in range(tasks[0], tasks[-1]):
         if entries.indptr[row] < entries.indptr[row + 1]:
@@ -42,58 +45,81 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps):
     n, k, biased = len(columns), side.factors.shape[1], np.isfinite(penalty.bias_reg)
     w = np.column_stack([other.factors[columns, :k], np.full(n, biased, np.float32)])
     weights = np.array([penalty.reg * n + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
-    z = np.append(side.factors[row], side.bias[row])
+    z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(n))
     residual = (entries.values[rated] - other.bias[columns] - w @ z) @ w - weights * z
-    direction, square = residual, residual @ residual
+    direction, square = scale * residual, residual @ (scale * residual)
+    enough = DONE * square
     for _ in range(steps):
         image = (w @ direction) @ w + weights * direction
         curvature = direction @ image
-        if not curvature > 0:
+        if not (curvature > 0 and square > enough):
             break
         z = z + square / curvature * direction
         residual = residual - square / curvature * image
-        before, square = square, residual @ residual
-        direction = residual + square / before * direction
+        before, square = square, residual @ (scale * residual)
+        direction = scale * residual + square / before * direction
     side.factors[row], side.bias[row] = z[:k], z[k]
 
 
 @jit
 def _solve_row(row, entries, side, other, penalty, steps, scratch, columns):
     """Do one row of :func:`half_sweep_cg_numpy`; the bias is element kp of the vectors in ``scratch``."""
-    first, last = entries.indptr[row], entries.indptr[row + 1]
-    k, kp, biased = side.factors.shape[1], other.factors.shape[1], np.isfinite(penalty.bias_reg)
-    rho, one = np.float32(penalty.reg * (last - first) + penalty.reg0), np.float32(biased)
+    n, k, kp = entries.indptr[row + 1] - entries.indptr[row], side.factors.shape[1], other.factors.shape[1]
+    biased = np.isfinite(penalty.bias_reg)
+    rho, one = np.float32(penalty.reg * n + penalty.reg0), np.float32(biased)
     bias_rho = np.float32(penalty.bias_reg) if biased else np.float32(0)
-    for f in range(k):
-        scratch[Z, f] = side.factors[row, f]
-    scratch[Z, kp] = side.bias[row]
-    add_up(first, last, entries, other, scratch, Z, RESIDUAL, True, one, columns)
-    scratch[RESIDUAL, kp] -= bias_rho * scratch[Z, kp]
-    scratch[DIRECTION, kp] = scratch[RESIDUAL, kp]
-    square = scratch[RESIDUAL, kp] ** 2
+    scale, bias_scale = np.float32(1) / (rho + np.float32(n)), np.float32(1) / (bias_rho + np.float32(n))
     for f in range(kp):
-        scratch[RESIDUAL, f] -= rho * scratch[Z, f]
-        scratch[DIRECTION, f] = scratch[RESIDUAL, f]
-        square += scratch[RESIDUAL, f] ** 2
+        scratch[Z, f] = side.factors[row, f] if f < k else np.float32(0)
+    scratch[Z, kp] = side.bias[row]
+    _add_up(row, entries, other, scratch, Z, RESIDUAL, True, one, columns)
+    residual = scratch[RESIDUAL, kp] - bias_rho * scratch[Z, kp]
+    scratch[RESIDUAL, kp], scratch[DIRECTION, kp] = residual, bias_scale * residual
+    square = _wide(bias_scale, residual, residual)
+    for f in range(kp):
+        residual = scratch[RESIDUAL, f] - rho * scratch[Z, f]
+        scratch[RESIDUAL, f], scratch[DIRECTION, f] = residual, scale * residual
+        square += _wide(scale, residual, residual)
+    enough = DONE * square
     for _ in range(steps):
-        add_up(first, last, entries, other, scratch, DIRECTION, IMAGE, False, one, columns)
+        _add_up(row, entries, other, scratch, DIRECTION, IMAGE, False, one, columns)
         scratch[IMAGE, kp] += bias_rho * scratch[DIRECTION, kp]
-        curvature = scratch[DIRECTION, kp] * scratch[IMAGE, kp]
+        curvature = _wide(one, scratch[DIRECTION, kp], scratch[IMAGE, kp])
         for f in range(kp):
             scratch[IMAGE, f] += rho * scratch[DIRECTION, f]
-            curvature += scratch[DIRECTION, f] * scratch[IMAGE, f]
-        if not curvature > 0:
+            curvature += _wide(np.float32(1), scratch[DIRECTION, f], scratch[IMAGE, f])
+        if not (curvature > 0 and square > enough):
             break
-        length, before, square = square / curvature, square, np.float32(0)
+        length, before = np.float32(square / curvature), square
         for f in range(kp + 1):
             scratch[Z, f] += length * scratch[DIRECTION, f]
             scratch[RESIDUAL, f] -= length * scratch[IMAGE, f]
-            square += scratch[RESIDUAL, f] ** 2
-        for f in range(kp + 1):
-            scratch[DIRECTION, f] = scratch[RESIDUAL, f] + square / before * scratch[DIRECTION, f]
+        square = _wide(bias_scale, scratch[RESIDUAL, kp], scratch[RESIDUAL, kp])
+        for f in range(kp):
+            square += _wide(scale, scratch[RESIDUAL, f], scratch[RESIDUAL, f])
+        turn = np.float32(square / before)
+        scratch[DIRECTION, kp] = bias_scale * scratch[RESIDUAL, kp] + turn * scratch[DIRECTION, kp]
+        for f in range(kp):
+            scratch[DIRECTION, f] = scale * scratch[RESIDUAL, f] + turn * scratch[DIRECTION, f]
     for f in range(k):
         side.factors[row, f] = scratch[Z, f]
     side.bias[row] = scratch[Z, kp]
+
+
+@jit
+def _wide(a, b, c):
+    """Multiply in float64: weights may be so large that the square of what they multiply is beyond float32."""
+    return np.float64(a) * np.float64(b) * np.float64(c)
+
+
+@jit
+def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
+    """Write what a row's entries add up to, chunk by chunk."""
+    last = entries.indptr[row + 1]
+    for f in range(other.factors.shape[1] + 1):
+        scratch[to, f] = 0
+    for start in range(entries.indptr[row], last, CHUNK):
+        add_up(start, min(start + CHUNK, last), entries, other, scratch, of, to, residual, one, columns)
 
 
 @jit

@@ -7,9 +7,9 @@ from fastmf.kernels.jit import jit
 
 @jit
 def add_up(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Write sum e_j w_j into row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    """Add sum e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
     kp = other.factors.shape[1]
-    scratch[to, : kp + 1] = 0
+    sums = np.zeros(kp + 1, np.float32)
     for j in range(first, last):
         i = entries.indices[j]
         e = one * scratch[of, kp]
@@ -18,5 +18,7 @@ def add_up(first, last, entries, other, scratch, of, to, residual, one, columns)
         if residual:
             e = entries.values[j] - other.bias[i] - e
         for f in range(kp):
-            scratch[to, f] += e * other.factors[i, f]
-        scratch[to, kp] += np.float32(one * e)
+            sums[f] += e * other.factors[i, f]
+        sums[kp] += one * e
+    for f in range(kp + 1):
+        scratch[to, f] += sums[f]

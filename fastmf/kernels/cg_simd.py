@@ -14,7 +14,7 @@ AHEAD = 16  # ratings between the prefetch of a row and its use
 
 @jit
 def add_up(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Write sum e_j w_j into row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    """Add sum e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
     kp, step, end = len(columns) * WIDTH, scratch.shape[1], entries.indices.shape[0] - 1
     indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
     y, c, vectors = simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), simd.pointer(scratch, 0)
@@ -29,5 +29,6 @@ def add_up(first, last, entries, other, scratch, of, to, residual, one, columns)
             e = simd.element(values, j) - simd.element(c, i) - e
         sums = simd.add_scaled(sums, e, row)
         total += e
-    simd.store(sums, simd.at(vectors, to * step), 0)
-    scratch[to, kp] = one * total
+    here = simd.at(vectors, to * step)
+    simd.store(simd.weighted_sum(np.float32(1), sums, np.float32(1), simd.load(1, columns, here, 0)), here, 0)
+    scratch[to, kp] += one * total

@@ -35,6 +35,8 @@ def host_width():
         return 0
     forced = os.environ.get("FASTMF_VECTOR_WIDTH")
     if forced is not None:
+        if forced not in ("0", "4", "8", "16"):
+            raise ValueError(f"FASTMF_VECTOR_WIDTH is {forced!r}: choose 0, 4, 8 or 16, or leave it out")
         return int(forced)
     features = _features()
     return next((width for name, width in WIDTHS.items() if name in features), 0)
@@ -91,6 +93,8 @@ class _Cache(caching.FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # a damaged file fails in as many ways as there are bytes
+            with contextlib.suppress(Exception):
+                self.flush()  # else a damaged index would fail again when what is compiled now is saved
             return None
 
     def save_overload(self, sig, data):

@@ -32,7 +32,7 @@ class ALS(Regularised):
     reg, reg0 : weight of a row's squared factors, per rating of the row and per row.
     bias_reg : weight of the squared biases.
     method : "exact" solves every row's equations; "cg" takes some steps of conjugate gradients towards their solution,
-        from where the row is. Two steps cost half as much at k = 64 and a quarter at k = 128, and an epoch of them
+        from where the row is. Two steps cost half as much at k = 64 and a third at k = 128, and an epoch of them
         gets as far as an exact one (benchmarks/README.md); below k = 64 there is nothing to gain.
     steps : of conjugate gradients in each half-sweep.
     momentum : how far the item side is moved on along its last change before users are solved; 0 is plain ALS.
@@ -76,7 +76,7 @@ class ALS(Regularised):
         return f"raise reg0 (it is {self.reg0:g}), or lower momentum (it is {self.momentum:g})"
 
     def start(self, ratings: Ratings) -> Factors:
-        """Draw the items' factors; the users' are solved before they are read, and start at zero."""
+        """Draw the items' factors; the users' start at zero, and are the first to be solved."""
         rng = np.random.default_rng(self.seed)
         items = draw(ratings.item_counts, self.k, INIT_SIGMA, rng)
         users = Side(aligned(ratings.n_users, self.k), np.zeros(ratings.n_users, np.float32))

@@ -123,7 +123,7 @@ class SGD(Regularised):
             strata = [even(places, -(-places // HOGWILD_TASKS))]
         sides = self._learners(ratings, factors, grid, device)
         for epoch in range(done, self.epochs):
-            lr = self.lr * self.decay**epoch
+            lr = float(self.lr * self.decay**epoch)
             step = Step(lr, self.biases, self.adaptive, self.loss == "absolute", self.k, self.seed, epoch)
             for tasks in strata:
                 launch(BLOCK_EPOCH if blocked else HOGWILD_EPOCH, device, tasks, triples, *sides, step)
@@ -176,13 +176,14 @@ def dealt(ratings: Ratings, grid: Grid, seed: int, device: Device) -> tuple[Trip
     The ratings, stratum by stratum and block by block, and for each stratum the bounds of its blocks.
     """
     n, bins = len(ratings), grid.bins
-    tasks, source = even(n, RATINGS_PER_TASK), Triples(ratings.users, ratings.items, ratings.values)
+    size = max(RATINGS_PER_TASK, bins**2)  # the counts take no more memory than the ratings
+    tasks, source = even(n, size), Triples(ratings.users, ratings.items, ratings.values)
     counts = np.empty((len(tasks) - 1, bins**2), np.int64)
-    launch(COUNT_BLOCKS, device, tasks, RATINGS_PER_TASK, source, grid, counts)
+    launch(COUNT_BLOCKS, device, tasks, size, source, grid, counts)
     bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
     places = bounds[:-1] + np.cumsum(counts, axis=0) - counts
     blocks, shuffled = (Triples(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32)) for _ in "ab")
-    launch(DEAL, device, tasks, RATINGS_PER_TASK, source, grid, places, blocks)
+    launch(DEAL, device, tasks, size, source, grid, places, blocks)
     launch(SHUFFLE_BLOCKS, device, tasks, bounds, blocks, seed, shuffled)
     return shuffled, [bounds[s * bins : (s + 1) * bins + 1] for s in range(bins)]
 

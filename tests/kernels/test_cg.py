@@ -89,3 +89,41 @@ def test_tasks_and_threads_do_not_change_a_bit(device, k):
         found = moved(device, entries, users, items, PENALTIES[0], 2, threads, tasks)
         assert found.factors.tobytes() == expected.factors.tobytes()
         assert found.bias.tobytes() == expected.bias.tobytes()
+
+
+@pytest.mark.parametrize("k", [2, 16, 33])
+@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+def test_steps_beyond_the_solution_do_no_harm(device, k):
+    entries, users, items = problem(k, PENALTIES[0])
+    enough, many = (moved(device, entries, users, items, PENALTIES[0], steps) for steps in (k + 1, 500))
+    np.testing.assert_allclose(many.factors, enough.factors, atol=2e-4)
+    np.testing.assert_allclose(many.bias, enough.bias, atol=2e-4)
+
+
+@pytest.mark.parametrize("reg0", [1e6, 1e12, 1e18])
+@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+def test_a_huge_weight_pins_the_factors_and_leaves_the_bias_free(device, reg0):
+    penalty = Penalty(0.03, reg0, 3.0)
+    entries, users, items = problem(5, penalty)
+    found = moved(device, entries, users, items, penalty, steps=2)
+    target = entries.values - items.bias[entries.indices]
+    for row in set(range(N_USERS)) - {EMPTY}:
+        rated = slice(*entries.indptr[row : row + 2])
+        assert np.abs(found.factors[row]).max() < 1e-4
+        expected = target[rated].sum() / (rated.stop - rated.start + 3.0)
+        np.testing.assert_allclose(found.bias[row], expected, rtol=1e-2, atol=1e-3)
+
+
+def test_a_long_row_loses_no_digits_that_matter():
+    rng, n, k = np.random.default_rng(0), 1 << 20, 5
+    items = Side(rng.normal(0.1, 0.3, (50, k)).astype(np.float32), rng.normal(0, 0.3, 50).astype(np.float32))
+    columns, values = rng.integers(0, 50, n).astype(np.int32), rng.normal(1, 1, n).astype(np.float32)
+    entries = Compressed(np.array([0, n]), columns, values)
+    found = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
+    HALF_SWEEP_CG["cpu"](np.array([0, 1]), entries, found, items, PENALTIES[0], k + 1)
+    w = np.column_stack([items.factors, np.ones(50)]).astype(np.float64)
+    counts = np.bincount(entries.indices, minlength=50)
+    targets = np.bincount(entries.indices, entries.values - items.bias[entries.indices], minlength=50)
+    ridge = np.diag([PENALTIES[0].reg * n + PENALTIES[0].reg0] * k + [PENALTIES[0].bias_reg])
+    expected = np.linalg.solve((w * counts[:, None]).T @ w + ridge, w.T @ targets)
+    np.testing.assert_allclose(np.append(found.factors, found.bias), expected, atol=1e-4)

@@ -220,7 +220,7 @@ def test_the_width_follows_what_numba_compiles_for(monkeypatch, features, width)
     assert jit.host_width() == width
 
 
-KERNELS = [f"tests/kernels/test_{name}.py" for name in ("als", "sgd", "topn", "residual", "simd")]
+KERNELS = [f"tests/kernels/test_{name}.py" for name in ("als", "cg", "sgd", "topn", "residual", "simd")]
 HOSTS = {f"{width} lanes": {"FASTMF_VECTOR_WIDTH": f"{width}"} for width in (4, 8, 16) if width != WIDTH}
 HOSTS["an unknown machine"] = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}  # no vectors: plain Numba
 
