@@ -22,7 +22,7 @@ if WIDTH:
 else:
     from fastmf.kernels.cg_plain import add_up
 
-Z, RESIDUAL, DIRECTION, IMAGE = range(4)  # rows of the scratch memory
+Z, RESIDUAL, DIRECTION, IMAGE, WEIGHT, SCALE = range(6)  # rows of the scratch memory
 DONE = 1e-24  # of its first square, a residual is far below what float32 rounds: further steps would divide by nothing
 CHUNK = 1 << 10  # entries that are summed before they are added to what is there: long float32 sums lose digits
 
@@ -63,53 +63,44 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps):
 
 @jit
 def _solve_row(row, entries, side, other, penalty, steps, scratch, columns):
-    """Do one row of :func:`half_sweep_cg_numpy`; the bias is element kp of the vectors in ``scratch``."""
+    """Do one row of :func:`half_sweep_cg_numpy`; the bias is element kp of the vectors in ``scratch``.
+
+    Squares are summed in float64: weights may be so large that the square of what they multiply is beyond float32.
+    """
     n, k, kp = entries.indptr[row + 1] - entries.indptr[row], side.factors.shape[1], other.factors.shape[1]
-    biased = np.isfinite(penalty.bias_reg)
-    rho, one = np.float32(penalty.reg * n + penalty.reg0), np.float32(biased)
-    bias_rho = np.float32(penalty.bias_reg) if biased else np.float32(0)
-    scale, bias_scale = np.float32(1) / (rho + np.float32(n)), np.float32(1) / (bias_rho + np.float32(n))
-    for f in range(kp):
+    one, rho = np.float32(np.isfinite(penalty.bias_reg)), np.float32(penalty.reg * n + penalty.reg0)
+    for f in range(kp + 1):
         scratch[Z, f] = side.factors[row, f] if f < k else np.float32(0)
+        scratch[WEIGHT, f] = rho
     scratch[Z, kp] = side.bias[row]
+    scratch[WEIGHT, kp] = np.float32(penalty.bias_reg) if one > 0 else np.float32(0)
     _add_up(row, entries, other, scratch, Z, RESIDUAL, True, one, columns)
-    residual = scratch[RESIDUAL, kp] - bias_rho * scratch[Z, kp]
-    scratch[RESIDUAL, kp], scratch[DIRECTION, kp] = residual, bias_scale * residual
-    square = _wide(bias_scale, residual, residual)
-    for f in range(kp):
-        residual = scratch[RESIDUAL, f] - rho * scratch[Z, f]
-        scratch[RESIDUAL, f], scratch[DIRECTION, f] = residual, scale * residual
-        square += _wide(scale, residual, residual)
+    square = np.float64(0)
+    for f in range(kp + 1):
+        scratch[SCALE, f] = np.float32(1) / (scratch[WEIGHT, f] + np.float32(n))
+        scratch[RESIDUAL, f] -= scratch[WEIGHT, f] * scratch[Z, f]
+        scratch[DIRECTION, f] = scratch[SCALE, f] * scratch[RESIDUAL, f]
+        square += np.float64(scratch[RESIDUAL, f]) * np.float64(scratch[DIRECTION, f])
     enough = DONE * square
     for _ in range(steps):
         _add_up(row, entries, other, scratch, DIRECTION, IMAGE, False, one, columns)
-        scratch[IMAGE, kp] += bias_rho * scratch[DIRECTION, kp]
-        curvature = _wide(one, scratch[DIRECTION, kp], scratch[IMAGE, kp])
-        for f in range(kp):
-            scratch[IMAGE, f] += rho * scratch[DIRECTION, f]
-            curvature += _wide(np.float32(1), scratch[DIRECTION, f], scratch[IMAGE, f])
+        curvature = np.float64(0)
+        for f in range(kp + 1):
+            scratch[IMAGE, f] += scratch[WEIGHT, f] * scratch[DIRECTION, f]
+            curvature += np.float64(scratch[DIRECTION, f]) * np.float64(scratch[IMAGE, f])
         if not (curvature > 0 and square > enough):
             break
-        length, before = np.float32(square / curvature), square
+        length, before, square = np.float32(square / curvature), square, np.float64(0)
         for f in range(kp + 1):
             scratch[Z, f] += length * scratch[DIRECTION, f]
             scratch[RESIDUAL, f] -= length * scratch[IMAGE, f]
-        square = _wide(bias_scale, scratch[RESIDUAL, kp], scratch[RESIDUAL, kp])
-        for f in range(kp):
-            square += _wide(scale, scratch[RESIDUAL, f], scratch[RESIDUAL, f])
+            square += np.float64(scratch[RESIDUAL, f]) ** 2 * np.float64(scratch[SCALE, f])
         turn = np.float32(square / before)
-        scratch[DIRECTION, kp] = bias_scale * scratch[RESIDUAL, kp] + turn * scratch[DIRECTION, kp]
-        for f in range(kp):
-            scratch[DIRECTION, f] = scale * scratch[RESIDUAL, f] + turn * scratch[DIRECTION, f]
+        for f in range(kp + 1):
+            scratch[DIRECTION, f] = scratch[SCALE, f] * scratch[RESIDUAL, f] + turn * scratch[DIRECTION, f]
     for f in range(k):
         side.factors[row, f] = scratch[Z, f]
     side.bias[row] = scratch[Z, kp]
-
-
-@jit
-def _wide(a, b, c):
-    """Multiply in float64: weights may be so large that the square of what they multiply is beyond float32."""
-    return np.float64(a) * np.float64(b) * np.float64(c)
 
 
 @jit
@@ -134,7 +125,7 @@ def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps):
     other, penalty = padded(other), Penalty(*map(float, penalty))
     kp = other.factors.shape[1]
     columns = (0,) * (kp // WIDTH) if WIDTH else (0,)  # by its length it tells the compiler how many vectors a row has
-    _half_sweep(tasks, entries, side, other, penalty, steps, aligned(4, kp + LINE), columns)
+    _half_sweep(tasks, entries, side, other, penalty, steps, aligned(6, kp + LINE), columns)
     return np.zeros(len(tasks) - 1, np.int64)
 
 
