@@ -162,10 +162,10 @@ class _Task:
         return standardised(values, self.mean, self.scale)
 
     def _warn_of_coarseness(self) -> None:
-        resolution = float(np.spacing(np.float32(max(map(abs, self.range)))))
+        resolution = max(map(abs, self.range)) * float(np.finfo(np.float32).eps)
         if resolution > COARSE * self.scale:
             warnings.warn(
-                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, there in steps of"
+                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, there in steps of about"
                 f" {resolution:g}, which is much for a deviation of {self.scale:g}: subtract a constant first",
                 stacklevel=4,
             )

@@ -318,8 +318,8 @@ def test_after_a_warmup_nothing_is_compiled(tmp_path):
     for options in ("als", "als --method cg", "sgd --schedule hogwild", "sgd --adaptive", "sgd"):
         settings = ["--k", 5, "--epochs", 1, "--validation", 0.1, "--overwrite"]
         run("fit", ratings, "--solver", *options.split(), *settings, **cached)
-    ways = (("recommend", "--user", 1), ("recommend", "--new-users", ratings), ("similar", 1), ("predict", ratings))
-    for name, *rest in (*ways, ("evaluate", ratings)):
+    ways = (("recommend", "--user", 1), ("recommend", "--new-users", ratings), ("similar", 1))
+    for name, *rest in (*ways, ("evaluate", ratings), ("predict", ratings, "-o", tmp_path / "p.parquet")):
         run(name, model, *rest, **cached)
     assert compiled() == before
 

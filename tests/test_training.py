@@ -253,5 +253,5 @@ def test_factors_that_do_not_fit_into_memory_are_refused(planted):
 
 def test_ratings_too_far_from_zero_for_their_spread_are_warned_of(planted):
     users, items, values = planted()
-    with pytest.warns(UserWarning, match=r"in steps of 64, which .* subtract a constant"):
+    with pytest.warns(UserWarning, match=r"in steps of about 119.209, which .* subtract a constant"):
         fastmf.fit((users, items, values + 1e9), k=2, epochs=1)
