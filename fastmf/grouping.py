@@ -6,7 +6,7 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.kernels.columns import KEEP
-from fastmf.kernels.compress import COUNT, DEAL, SORT_BUCKETS, Compressed, Words, balanced, even
+from fastmf.kernels.compress import COUNT, DEAL, SORT_BUCKETS, Compressed, Words, balanced, even, packed
 from fastmf.runtime import launch
 
 # A bucket of about 2^15 entries, and a copy of it, stay in a core's second cache.
@@ -35,11 +35,10 @@ def compress(
     n, n_rows = len(rows), shape[0]
     width, shift = _layout(n, *shape)
     counts, tasks, size = _counted(rows, shift, (n_rows >> shift) + 1, device)
-    ends = np.cumsum(counts.T).reshape(counts.shape[::-1]).T  # in each bucket, one chunk's entries after the other's
+    bounds, places = packed(counts)
     dealt = Words(np.empty(n, np.uint32), np.empty(n, np.float32))
-    launch(DEAL, device, tasks, size, rows, columns, values, (width, shift), ends - counts, dealt)
+    launch(DEAL, device, tasks, size, rows, columns, values, (width, shift), places, dealt)
 
-    bounds = np.append(0, ends[-1]) if len(ends) else np.zeros(counts.shape[1] + 1, np.int64)
     found = Compressed(np.zeros(n_rows + 1, np.int64), np.empty(n, np.int32), np.empty(n, np.float32))
     launch(
         SORT_BUCKETS, device, balanced(bounds, 1, 1 << shift), bounds, _digits(width, shift, by_column), dealt, found

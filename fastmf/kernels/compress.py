@@ -240,6 +240,15 @@ def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256):
     return np.unique(np.concatenate(([0], inner, [n_rows]))).astype(np.int64)
 
 
+def packed(counts):
+    """Lay buckets one after another, and in each what one task after another has of it; counts (n_tasks, n_buckets).
+
+    Returns where buckets start, (n_buckets + 1,) int64, and each task's share of them, (n_tasks, n_buckets) int64.
+    """
+    bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
+    return bounds, bounds[:-1] + np.cumsum(counts, axis=0) - counts
+
+
 def even(n, size):
     """Cut n entries into runs of at most ``size``. Returns (n_tasks + 1,) int64 bounds."""
     return np.append(np.arange(0, n, size, dtype=np.int64), np.int64(n))

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.errors import ParameterError
-from fastmf.kernels.compress import even
+from fastmf.kernels.compress import even, packed
 from fastmf.kernels.deal import COLLECT, COUNT_BLOCKS, DEAL, SHUFFLE_BLOCKS, Grid
 from fastmf.kernels.sgd import (
     BLOCK_EPOCH,
@@ -56,7 +56,7 @@ class SGD(Regularised):
         over one shuffle of all ratings, and gives the same bits on one thread only.
     bins : bins a side for the blocked schedule; when left out, see :func:`default_bins`.
     biases : whether users and items have a bias.
-    adaptive : whether the step of a row falls with the squares of its gradients so far (then decay 1 is usual).
+    adaptive : whether the step of a row falls with the squares of its gradients so far (which asks for a larger lr).
     seed : of the starting factors and of the shuffles.
 
     Raises
@@ -180,8 +180,7 @@ def dealt(ratings: Ratings, grid: Grid, seed: int, device: Device) -> tuple[Trip
     tasks, source = even(n, size), Triples(ratings.users, ratings.items, ratings.values)
     counts = np.empty((len(tasks) - 1, bins**2), np.int64)
     launch(COUNT_BLOCKS, device, tasks, size, source, grid, counts)
-    bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
-    places = bounds[:-1] + np.cumsum(counts, axis=0) - counts
+    bounds, places = packed(counts)
     blocks, shuffled = (Triples(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32)) for _ in "ab")
     launch(DEAL, device, tasks, size, source, grid, places, blocks)
     launch(SHUFFLE_BLOCKS, device, tasks, bounds, blocks, seed, shuffled)
