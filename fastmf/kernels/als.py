@@ -20,7 +20,7 @@ import numpy as np
 
 from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE
 from fastmf.kernels.compress import balanced
-from fastmf.kernels.jit import WIDTH, aligned
+from fastmf.kernels.jit import WIDTH, aligned, whole
 
 if WIDTH:
     from fastmf.kernels.als_simd import half_sweep
@@ -96,11 +96,11 @@ def half_sweep_cpu(tasks, entries, side, other, penalty):
 def padded(side):
     """Fill rows up with zeros to whole vectors, which the other side is read in."""
     n, k = side.factors.shape
-    if not WIDTH or k % WIDTH == 0:
+    if whole(k) == k:
         return side
-    whole = aligned(n, -(-k // WIDTH) * WIDTH)
-    whole[:, :k] = side.factors
-    return Side(whole, side.bias)
+    factors = aligned(n, whole(k))
+    factors[:, :k] = side.factors
+    return Side(factors, side.bias)
 
 
 HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu}

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastmf.kernels.als import Penalty, padded
 from fastmf.kernels.compress import balanced
-from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
+from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors
 
 if WIDTH:
     from fastmf.kernels.cg_simd import add_up
@@ -124,8 +124,7 @@ def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps):
     """Move the rows of ``side`` in parallel; see :func:`half_sweep_cg_numpy`."""
     other, penalty = padded(other), Penalty(*map(float, penalty))
     kp = other.factors.shape[1]
-    columns = (0,) * (kp // WIDTH) if WIDTH else (0,)  # by its length it tells the compiler how many vectors a row has
-    _half_sweep(tasks, entries, side, other, penalty, steps, aligned(6, kp + LINE), columns)
+    _half_sweep(tasks, entries, side, other, penalty, steps, aligned(6, kp + LINE), vectors(kp))
     return np.zeros(len(tasks) - 1, np.int64)
 
 

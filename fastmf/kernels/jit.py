@@ -113,6 +113,17 @@ def jit(function):
     return compiled
 
 
+def whole(floats):
+    """Round a number of floats up to whole vectors."""
+    width = max(WIDTH, 1)
+    return -(-floats // width) * width
+
+
+def vectors(floats):
+    """Make a tuple as long as so many floats are vectors, which tells the compiler; plain Numba needs no telling."""
+    return (0,) * (floats // WIDTH) if WIDTH else (0,)
+
+
 def aligned(*shape):
     """Make float32 zeros that begin at a cache line: vectors that straddle two lines cost about a tenth."""
     size = math.prod(shape)

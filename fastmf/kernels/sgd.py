@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
+from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors, whole
 from fastmf.kernels.sample import GOLDEN, mix
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
 
@@ -61,8 +61,7 @@ def new_learner(n, k):
 
     In a row come the k factors, filled up to the kp of whole vectors, and in the last LINE columns its four terms.
     """
-    width = max(WIDTH, 1)
-    return aligned(n, -(-k // width) * width + LINE)
+    return aligned(n, whole(k) + LINE)
 
 
 def positions(n):
@@ -205,18 +204,18 @@ def _hogwild_epoch(tasks, triples, users, items, step, columns, key):
 def block_epoch_cpu(tasks, triples, users, items, step):
     """Update by some blocks; see :func:`block_epoch_numpy`. Blocks in other threads must share no user and no item."""
     with np.errstate(over="ignore"):  # shuffles run over on purpose, which NumPy warns of when the JIT is off
-        return _block_epoch(tasks, triples, users, items, step, _columns(users), epoch_key(step.seed, step.epoch))
+        return _block_epoch(tasks, triples, users, items, step, _vectors(users), epoch_key(step.seed, step.epoch))
 
 
 def hogwild_epoch_cpu(tasks, triples, users, items, step):
     """Update by stretches of all ratings; see :func:`hogwild_epoch_numpy`. Threads race by design."""
     with np.errstate(over="ignore"):
-        return _hogwild_epoch(tasks, triples, users, items, step, _columns(users), epoch_key(step.seed, step.epoch))
+        return _hogwild_epoch(tasks, triples, users, items, step, _vectors(users), epoch_key(step.seed, step.epoch))
 
 
-def _columns(side):
-    """Tell the compiler how many vectors a row has, by the length of a tuple; of plain Numba, nothing."""
-    return (0,) * ((side.shape[1] - LINE) // WIDTH) if WIDTH else (0,)
+def _vectors(side):
+    """Tell the compiler how many vectors a row's factors are."""
+    return vectors(side.shape[1] - LINE)
 
 
 BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu}
