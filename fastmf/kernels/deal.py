@@ -91,20 +91,16 @@ def _block(n, triples, grid):
 
 @jit
 def _count_blocks(tasks, size, triples, grid, counts):
-    done = np.empty(tasks.shape[0] - 1, np.int64)
-    for task in range(done.shape[0]):
+    for task in range(tasks.shape[0] - 1):
         own = counts[tasks[task] // size]
         own[:] = 0
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
             own[_block(n, triples, grid)] += 1
-        done[task] = tasks[task + 1] - tasks[task]
-    return done
 
 
 @jit
 def _deal(tasks, size, triples, grid, places, dealt):
-    done = np.empty(tasks.shape[0] - 1, np.int64)
-    for task in range(done.shape[0]):
+    for task in range(tasks.shape[0] - 1):
         own = places[tasks[task] // size].copy()
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
             block = _block(n, triples, grid)
@@ -113,8 +109,6 @@ def _deal(tasks, size, triples, grid, places, dealt):
             dealt.users[place] = grid.user_rows[triples.users[n]]
             dealt.items[place] = grid.item_rows[triples.items[n]]
             dealt.values[place] = triples.values[n]
-        done[task] = tasks[task + 1] - tasks[task]
-    return done
 
 
 @jit
@@ -135,12 +129,14 @@ def _shuffle_blocks(tasks, bounds, triples, key, moved):
 
 def count_blocks_cpu(tasks, size, triples, grid, counts):
     """Count the ratings of each block; see :func:`count_blocks_numpy`."""
-    return _count_blocks(tasks, size, triples, grid, counts)
+    _count_blocks(tasks, size, triples, grid, counts)
+    return np.diff(tasks)
 
 
 def deal_cpu(tasks, size, triples, grid, places, dealt):
     """Move each rating to its block; see :func:`deal_numpy`."""
-    return _deal(tasks, size, triples, grid, places, dealt)
+    _deal(tasks, size, triples, grid, places, dealt)
+    return np.diff(tasks)
 
 
 def shuffle_blocks_cpu(tasks, bounds, triples, seed, shuffled):
@@ -164,19 +160,17 @@ def collect_numpy(tasks, rows, learner, factors, bias):
 
 @jit
 def _collect(tasks, rows, learner, factors, bias):
-    done = np.empty(tasks.shape[0] - 1, np.int64)
-    for task in range(done.shape[0]):
+    for task in range(tasks.shape[0] - 1):
         for r in range(tasks[task], tasks[task + 1]):
             for f in range(factors.shape[1]):
                 factors[r, f] = learner[rows[r], f]
             bias[r] = learner[rows[r], BIAS]
-        done[task] = tasks[task + 1] - tasks[task]
-    return done
 
 
 def collect_cpu(tasks, rows, learner, factors, bias):
     """Copy learned rows back; see :func:`collect_numpy`."""
-    return _collect(tasks, rows, learner, factors, bias)
+    _collect(tasks, rows, learner, factors, bias)
+    return np.diff(tasks)
 
 
 COUNT_BLOCKS = {"numpy": count_blocks_numpy, "cpu": count_blocks_cpu}
