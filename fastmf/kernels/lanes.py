@@ -134,14 +134,8 @@ def solve_lower(typingctx, u, tile):
 
     @operation(tile, (u, tile))
     def answer(e, u, value):
-        u, x = e.vectors(u), e.vectors(value)
-        for row in range(BLOCK):
-            for column in range(tile.columns):
-                n = tile.columns * row + column
-                for above in range(row):
-                    x[n] = e.multiply_subtract(u[BLOCK * above + row], x[tile.columns * above + column], x[n])
-                x[n] = e.builder.fmul(x[n], u[BLOCK * row + row])
-        return e.tile(x)
+        u = e.vectors(u)
+        return _substituted(e, value, tile.columns, range(BLOCK), lambda row, above: u[BLOCK * above + row])
 
     return answer
 
@@ -152,11 +146,19 @@ def solve_upper(typingctx, u, tile):
 
     @operation(tile, (u, tile))
     def answer(e, u, value):
-        u, x = e.vectors(u), e.vectors(value)
-        for row in reversed(range(BLOCK)):
-            for column in range(row + 1, BLOCK):
-                x[row] = e.multiply_subtract(u[BLOCK * row + column], x[column], x[row])
-            x[row] = e.builder.fmul(x[row], u[BLOCK * row + row])
-        return e.tile(x)
+        u = e.vectors(u)
+        return _substituted(e, value, 1, range(BLOCK)[::-1], lambda row, column: u[BLOCK * row + column])
 
     return answer
+
+
+def _substituted(e, tile, columns, rows, element):
+    """Solve a triangle for a tile, one of the rows after another; element(row, solved), inverted on its diagonal."""
+    x = e.vectors(tile)
+    for place, row in enumerate(rows):
+        for n in range(columns):
+            own = columns * row + n
+            for solved in sorted(rows[:place]):
+                x[own] = e.multiply_subtract(element(row, solved), x[columns * solved + n], x[own])
+            x[own] = e.builder.fmul(x[own], element(row, row))
+    return e.tile(x)
