@@ -1,6 +1,6 @@
 """Alternating least squares (Zhou, Wilkinson, Schreiber and Pan 2008), with biases and momentum."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,10 +12,15 @@ from fastmf.kernels.als import HALF_SWEEP, Side, half_sweep_tasks, padded
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
 from fastmf.kernels.jit import aligned
 from fastmf.ratings import Ratings
-from fastmf.runtime import launch
+from fastmf.runtime import Kernel, launch
 from fastmf.solvers.base import Factors, Regularised, draw, require_integer, require_number
 
 INIT_SIGMA = 0.1
+
+METHODS: dict[str, tuple[Kernel, Callable[..., np.ndarray]]] = {
+    "exact": (HALF_SWEEP, half_sweep_tasks),
+    "cg": (HALF_SWEEP_CG, half_sweep_cg_tasks),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class ALS(Regularised):
     bias_reg : weight of the squared biases.
     method : "exact" solves every row's equations; "cg" takes some steps of conjugate gradients towards their solution,
         from where the row is. Two steps cost half as much at k = 64 and a third at k = 128, and an epoch of them
-        gets as far as an exact one (benchmarks/README.md); below k = 64 there is nothing to gain.
+        gets as far as an exact one (README, Results); below k = 64 there is nothing to gain.
     steps : of conjugate gradients in each half-sweep.
     momentum : how far the item side is moved on along its last change before users are solved; 0 is plain ALS.
     biases : whether users and items have a bias.
@@ -67,8 +72,8 @@ class ALS(Regularised):
         super().__post_init__()
         require_number("momentum", self.momentum, low=0, high=1)
         require_integer("steps", self.steps, 1)
-        if self.method not in ("exact", "cg"):
-            raise ParameterError(f"method is {self.method!r}: choose exact or cg")
+        if self.method not in list(METHODS):  # a list asks nothing of what it is given
+            raise ParameterError(f"method is {self.method!r}: choose {' or '.join(METHODS)}")
 
     @property
     def remedy(self) -> str:
@@ -88,8 +93,9 @@ class ALS(Regularised):
         The memory is the item side before its last change, which momentum needs.
         """
         by_user, by_item = device.put(ratings.by_user), device.put(ratings.by_item)
-        user_tasks, item_tasks = (self._tasks(entries.indptr) for entries in (ratings.by_user, ratings.by_item))
-        kernel, steps = (HALF_SWEEP_CG, (self.steps,)) if self.method == "cg" else (HALF_SWEEP, ())
+        kernel, cut = METHODS[self.method]
+        steps = [self.steps] if self.method == "cg" else []
+        user_tasks, item_tasks = (cut(side.indptr, self.k, *steps) for side in (ratings.by_user, ratings.by_item))
         users, items, previous = factors
         for _ in range(done, self.epochs):
             ahead = extrapolate(items, previous, self.momentum)
@@ -98,10 +104,6 @@ class ALS(Regularised):
             failed = launch(kernel, device, user_tasks, by_user, users, padded(ahead), self.penalty, *steps)
             failed += launch(kernel, device, item_tasks, by_item, items, padded(users), self.penalty, *steps)
             yield int(failed)
-
-    def _tasks(self, indptr: np.ndarray) -> np.ndarray:
-        cg = self.method == "cg"
-        return half_sweep_cg_tasks(indptr, self.k, self.steps) if cg else half_sweep_tasks(indptr, self.k)
 
 
 def extrapolate(side: Side, previous: tuple[np.ndarray, ...], momentum: float) -> Side:
