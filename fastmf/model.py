@@ -5,7 +5,6 @@ prediction(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_f
 
 import hashlib
 import json
-import math
 import os
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
@@ -360,13 +359,6 @@ def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
     for start, stop in pairwise(even(len(values), PAIRS_PER_TASK)):  # what is float64 stays in the cache
         out[start:stop] = np.subtract(values[start:stop], mean, dtype=np.float64) / scale
     return out
-
-
-def deviation(values: np.ndarray, mean: float) -> float:
-    """Standard deviation of ratings (n,) from their mean."""
-    chunks = pairwise(even(len(values), PAIRS_PER_TASK))
-    squares = [np.square(np.subtract(values[start:stop], mean, dtype=np.float64)).sum() for start, stop in chunks]
-    return math.sqrt(math.fsum(squares) / len(values))
 
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
 """fit: the one loop over epochs. It standardises, times, validates, stops early, and makes the model."""
 
+import math
 import os
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
 from fastmf.kernels.jit import WIDTH
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
-from fastmf.model import PAIRS_PER_TASK, Epoch, Model, deviation, standardised
+from fastmf.model import PAIRS_PER_TASK, Epoch, Model, standardised
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers import SOLVERS, Factors, Solver, make
@@ -145,7 +147,7 @@ class _Task:
 
     def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
         self.mean = float(np.mean(ratings.values, dtype=np.float64))
-        self.scale = deviation(ratings.values, self.mean) or 1.0
+        self.scale = _deviation(ratings.values, self.mean) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self._warn_of_coarseness()
         self.ratings = ratings.with_values(self._standardised(ratings.values))
@@ -346,3 +348,10 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
     if not all(np.isfinite(side).all() for side in (*model.user_side, *model.item_side)):
         raise DivergenceError(f"the factors do not fit into float32 on the rating scale ({task.scale:g}): rescale them")
     return model
+
+
+def _deviation(values: np.ndarray, mean: float) -> float:
+    """Standard deviation of ratings (n,) from their mean."""
+    chunks = pairwise(even(len(values), PAIRS_PER_TASK))
+    squares = [np.square(np.subtract(values[start:stop], mean, dtype=np.float64)).sum() for start, stop in chunks]
+    return math.sqrt(math.fsum(squares) / len(values))
