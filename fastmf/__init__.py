@@ -6,7 +6,6 @@
 The public names load what they need when they are first used: importing fastmf compiles and starts nothing.
 """
 
-import concurrent.futures.thread  # noqa: F401  cannot be imported after the main thread's end, when a fit may run on
 import importlib
 from typing import TYPE_CHECKING, Any
 

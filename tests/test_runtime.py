@@ -129,12 +129,13 @@ def test_without_any_helper_the_caller_does_it_all(monkeypatch):
 
 def test_a_fit_may_begin_when_the_main_thread_has_ended():
     script = """
-        import threading, time, fastmf
-        def fit():
+        import threading
+        from fastmf import fit  # what fit needs is imported now: pandas cannot be, when the main thread has ended
+        def late():
             threading.main_thread().join()
-            model = fastmf.fit((["a", "a", "b", "b"], [1, 2, 1, 3], [5.0, 3.0, 4.0, 1.0]), k=2, epochs=1)
+            model = fit((["a", "a", "b", "b"], [1, 2, 1, 3], [5.0, 3.0, 4.0, 1.0]), k=2, epochs=1)
             print(len(model.user_ids), flush=True)
-        threading.Thread(target=fit).start()
+        threading.Thread(target=late).start()
     """
     assert run_script(script).strip() == "2"
 
