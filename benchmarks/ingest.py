@@ -4,9 +4,9 @@
     python benchmarks/ingest.py ml-20m.parquet
 
 Each layout is written from the file given, and read in a process of its own. Compiling comes first and is not counted.
+What the figures mean is in benchmarks/README.md.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -14,12 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastmf import Ratings
-from fastmf.bench import peak_memory
+from fastmf import Ratings, files, machine
+from fastmf.cli.console import remark, show_table
+from fastmf.cli.options import overwrite_option
 
 LAYOUTS = [f"{kind} {order}" for kind in ("int32", "int64", "wide", "text") for order in ("sorted", "shuffled")]
 MB = 2**20
@@ -58,37 +60,47 @@ def ingest(path: str) -> tuple[float, float, float]:
 def measure(path: str, small: str, runs: int) -> dict[str, float]:
     """Ingest a file several times, after a small one to compile. Returns seconds, and the peak above that of before."""
     ingest(small)
-    before = peak_memory() or 0
+    before = machine.peak_memory() or 0
     found = np.array([ingest(path) for _ in range(runs)])
     totals = found.sum(axis=1)
     parts = dict(zip(("read", "by_user", "by_item"), np.median(found, axis=0).tolist(), strict=True))
-    peak = ((peak_memory() or 0) - before) / MB
+    peak = ((machine.peak_memory() or 0) - before) / MB
     return {"total": float(np.median(totals)), "best": float(totals.min()), **parts, "MiB": peak}
 
 
-def main() -> None:
-    """Write, measure and print every layout."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("ratings", help="a Parquet file of ratings")
-    arguments.add_argument("--runs", type=int, default=5)
-    arguments.add_argument("--small", help=argparse.SUPPRESS)  # given to the processes this one starts
-    given = arguments.parse_args()
-    if given.small:
-        print(json.dumps(measure(given.ratings, given.small, given.runs)))
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
+@click.argument("ratings", type=click.Path(exists=True))
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Times each layout is read.")
+@click.option("--layout", "layouts", multiple=True, type=click.Choice(LAYOUTS), help="[default: all]")
+@click.option("--small", hidden=True, help="Given to the processes this one starts.")
+@click.option("-o", "--output", metavar="FILE", help="Write the figures here as JSON.")
+@overwrite_option
+def main(
+    ratings: str, runs: int, layouts: tuple[str, ...], small: str | None, output: str | None, overwrite: bool
+) -> None:
+    """Write, measure and show every layout."""
+    if small:
+        print(json.dumps(measure(ratings, small, runs)))
         return
-    ratings = Ratings.from_parquet(given.ratings)
-    some = ratings.take(np.arange(len(ratings)) < 1000)
-    print(
-        f"{len(ratings):,} ratings; CSR + CSC hold {16 * len(ratings) / MB:,.0f} MiB; seconds, medians of {given.runs}"
-    )
+    if output:
+        files.check_output(output, overwrite, inputs=[ratings])
+    data = Ratings.from_parquet(ratings)
+    some = data.take(np.arange(len(data)) < 1000)
+    remark(f"{len(data):,} ratings; CSR + CSC hold {16 * len(data) / MB:,.0f} MiB; seconds, medians of {runs}")
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for layout in LAYOUTS:
-            path, small = Path(folder) / "ratings.parquet", Path(folder) / "small.parquet"
-            write(ratings, layout, path)
-            write(some, layout, small)
-            command = [sys.executable, __file__, str(path), "--small", str(small), "--runs", str(given.runs)]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            print(f"{layout:15}", *(f"{name} {value:.{0 if name == 'MiB' else 2}f}" for name, value in found.items()))
+        for layout in layouts or LAYOUTS:
+            path, compiled = Path(folder) / "ratings.parquet", Path(folder) / "small.parquet"
+            write(data, layout, path)
+            write(some, layout, compiled)
+            command = [sys.executable, __file__, str(path), "--small", str(compiled), "--runs", str(runs)]
+            found[layout] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    header = ["layout", *next(iter(found.values()))]
+    show_table(header, [(layout, *(f"{value:.3g}" for value in of.values())) for layout, of in found.items()])
+    if output:
+        report = {"machine": machine.describe(), "versions": machine.versions(), "ratings": len(data), "results": found}
+        with files.replacing(output, overwrite) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def compare(
                 failures[failure.name] = f"round {number}: {failure.reason}"
                 remark(f"{failure.name} is left out from here, {failures[failure.name]}")
     return {
-        "command": shlex.join(["python", "benchmarks/peers.py", *sys.argv[1:]]),
+        "command": machine.command_line("benchmarks/peers.py"),
         "machine": {**machine.describe(), "load_average_before": busy},
         "versions": machine.versions(),
         "data": facts,

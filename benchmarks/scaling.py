@@ -11,9 +11,7 @@ What the figures mean is in README.md.
 import importlib
 import json
 import os
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -135,7 +133,7 @@ def measure_all(points: Sequence[tuple[str, Point]], effort: Effort) -> dict[str
                 failed = results[point]["failed"]
                 remark(f"{point}: {'FAILED, ' + failed if failed else 'measured'}")
     return {
-        "command": shlex.join(["python", "benchmarks/scaling.py", *sys.argv[1:]]),
+        "command": machine.command_line("benchmarks/scaling.py"),
         "machine": machine.describe(),
         "versions": machine.versions(),
         "settings": {**effort._asdict(), "top": TOP, "seed": SEED},

@@ -37,7 +37,10 @@ def seconds_of(command: Sequence[str], cache: Path) -> float:
     """Run a command of fastmf's with its kernels cached in a folder; return its wall seconds."""
     began = time.perf_counter()
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    subprocess.run([sys.executable, "-m", "fastmf", *command], env=environment, check=True, stdout=subprocess.DEVNULL)
+    process = [sys.executable, "-m", "fastmf", *command]
+    done = subprocess.run(process, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(f"fastmf {' '.join(command)} exited with {done.returncode}: {done.stderr}")
     return time.perf_counter() - began
 
 
@@ -64,9 +67,9 @@ def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
     ]
     show_table(("command", "first s", "later s (median)"), rows)
     if output:
-        report = {"machine": machine.describe(), "versions": machine.versions(), "ratings": ratings, "results": found}
+        about = {"machine": machine.describe(), "versions": machine.versions(), "ratings": Path(ratings).name}
         with files.replacing(output, overwrite) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps({**about, "results": found}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 import time
 from importlib import metadata
@@ -84,3 +85,9 @@ def versions() -> dict[str, str]:
     """Name the versions that decide about speed."""
     libraries = {name: metadata.version(name) for name in ("numba", "llvmlite", "numpy", "pyarrow")}
     return {"python": platform.python_version(), **libraries, "fastmf": fastmf.__version__}
+
+
+def command_line(script: str) -> str:
+    """Tell how this process was started, for a report: whole paths, which say nothing elsewhere, by their last part."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", script, *words])

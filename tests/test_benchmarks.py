@@ -44,7 +44,7 @@ def peers(monkeypatch):
     return importlib.import_module("peers")
 
 
-@pytest.mark.parametrize("script", ["peers.py", "scaling.py", "startup.py", "defaults.py"])
+@pytest.mark.parametrize("script", ["peers.py", "scaling.py", "startup.py", "defaults.py", "ingest.py"])
 def test_scripts_have_help(script):
     assert "benchmarks/README.md" in run(script, "--help").stdout
 
@@ -135,3 +135,13 @@ def test_settings_are_tried_and_put_back(monkeypatch, file):
     usual = defaults.rmse("als", quick, folds)
     assert defaults.rmse("als", {**quick, "init": 1.0}, folds) != usual
     assert defaults.rmse("als", quick, folds) == usual
+
+
+def test_ingest_reads_every_layout(file, tmp_path):
+    layouts = ("--layout", "int32 sorted", "--layout", "text shuffled")
+    shown = run("ingest.py", file, "--runs", 2, *layouts, "-o", tmp_path / "ingest.json").stdout
+    assert [line.split()[:2] for line in shown.splitlines()[1:]] == [["int32", "sorted"], ["text", "shuffled"]]
+    report = json.loads((tmp_path / "ingest.json").read_text())
+    assert report["ratings"] == 300
+    for found in report["results"].values():
+        assert found["best"] <= found["total"]

@@ -18,3 +18,8 @@ def test_useful_operations_by_hand():
     assert machine.useful_flops("als", 2, 2, 3) == 2 * 2 * (3 * 2) + 3 * (8 / 3 + 8)
     assert machine.useful_flops("als-cg", 2, 2, 3) == 2 * 2 * 3 * (4 * 2)
     assert machine.useful_flops("sgd", 2, 2, 3) == 2 * 8 * 2
+
+
+def test_a_command_line_names_no_folders_of_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["script.py", "--k", "3", str(tmp_path / "some data.parquet"), "here/x.json"])
+    assert machine.command_line("script.py") == "python script.py --k 3 'some data.parquet' here/x.json"
