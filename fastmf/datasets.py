@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmf import tables
-from fastmf.device import resolve, total_memory
-from fastmf.errors import DataError, ParameterError, ResourceError
+from fastmf.device import resolve
+from fastmf.errors import DataError, ParameterError
 from fastmf.files import check_output
 from fastmf.kernels import sample
 from fastmf.kernels.compress import balanced
+from fastmf.resources import require_memory
 from fastmf.runtime import launch
 
 MOVIELENS = {
@@ -329,12 +330,8 @@ def _entropy(seed: int) -> np.uint64:
 
 
 def _require_memory(n_ratings: int) -> None:
-    memory = total_memory()
-    if memory is not None and n_ratings * BYTES_PER_RATING > memory:
-        raise ResourceError(
-            f"a twin of {n_ratings:,} ratings takes about {n_ratings * BYTES_PER_RATING / 2**30:.1f} GiB, the machine "
-            f"has {memory / 2**30:.1f}; take a smaller scale"
-        )
+    what = f"a twin of {n_ratings:,} ratings"
+    require_memory(n_ratings * BYTES_PER_RATING, what, None, "take a smaller scale")
 
 
 def _activity(normals: npt.NDArray[np.float64], shape: Shape) -> npt.NDArray[np.int64]:

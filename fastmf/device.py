@@ -1,5 +1,7 @@
 """Where arrays live and which version of the kernels runs on them: ``cpu``, ``numpy`` (the definitions), ``auto``."""
 
+import functools
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ import numpy as np
 from numba import config
 
 from fastmf.errors import DeviceUnavailableError, ParameterError
+from fastmf.resources import cpu_quota
 
 NAMES = ("cpu", "numpy", "cuda", "auto")
 
@@ -35,17 +38,12 @@ class Device:
         return arrays
 
 
+@functools.cache
 def max_threads() -> int:
-    """Count the threads a launch can use: the cores this process may run on, or NUMBA_NUM_THREADS."""
-    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set at import
-
-
-def total_memory() -> int | None:
-    """Tell how many bytes of memory the machine has; None where the system does not say (Windows)."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+    """Count the threads a launch can use: NUMBA_NUM_THREADS, or the cores this process may run on and has time of."""
+    cores = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set at import
+    quota = None if "NUMBA_NUM_THREADS" in os.environ else cpu_quota()
+    return cores if quota is None else min(cores, math.ceil(quota))
 
 
 def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:

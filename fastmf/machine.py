@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 import fastmf
-from fastmf.device import Device, total_memory
+from fastmf.device import Device
 from fastmf.kernels.compress import even
 from fastmf.kernels.limits import MULTIPLY_ADD, READ
+from fastmf.resources import total_memory
 from fastmf.runtime import launch
 
 TRIES = 5  # of which the fastest counts

@@ -19,7 +19,8 @@ import numpy as np
 from llvmlite import binding
 
 from fastmf.device import Device, max_threads, unavailable
-from fastmf.kernels import compress, jit
+from fastmf.kernels import jit
+from fastmf.resources import available_memory, cpu_quota
 
 Kernel = Mapping[str, Callable[..., Any]]
 
@@ -103,13 +104,15 @@ if hasattr(os, "register_at_fork"):
 def describe() -> dict[str, Any]:
     """Tell what launches run on: threads, vectors, kernel cache, devices and why not."""
     features = binding.get_host_cpu_features()
-    stats = getattr(compress._count, "stats", None)
     return {
         "threads": max_threads(),
+        "threading": "Python threads, kernels without the interpreter's lock",
+        "cpu_quota": cpu_quota(),
+        "memory_available_bytes": available_memory(),
         "cpu_name": binding.get_host_cpu_name(),
         "vectors": [name for name in ("avx512f", "avx2", "fma", "sse4.2", "neon") if features.get(name)],
         "vector_width": jit.WIDTH,
         "jit": jit.ENABLED,
-        "kernel_cache": stats and stats.cache_path,
+        "kernel_cache": jit.cache_folder() if jit.ENABLED else None,
         "devices": {name: unavailable(name) or "available" for name in ("cpu", "numpy", "cuda")},
     }

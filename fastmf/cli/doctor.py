@@ -1,5 +1,7 @@
 """``fastmf doctor``: what fastmf finds on this machine."""
 
+from typing import Any
+
 import click
 
 import fastmf
@@ -9,7 +11,7 @@ from fastmf.cli.options import json_option
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Show versions, threads, devices and the kernel cache.
+    """Show versions, threads, memory, devices and the kernel cache, and what could be better.
 
     \b
     Example:
@@ -19,10 +21,33 @@ def doctor(as_json: bool) -> None:
     from fastmf.cli import console
 
     report = {"fastmf": fastmf.__version__, **machine.describe(), **machine.versions(), **runtime.describe()}
+    report["advice"] = advice(report)
     if as_json:
         console.show_json(report)
-    else:
-        console.show_table(("property", "value"), [(name, as_text(value)) for name, value in report.items()])
+        return
+    said = report.pop("advice")
+    console.show_table(("property", "value"), [(name, as_text(value)) for name, value in report.items()])
+    for line in said:
+        console.remark(line)
+
+
+def advice(report: dict[str, Any]) -> list[str]:
+    """Say what to change, a line each; nothing where all is well."""
+    quota, devices = report["cpu_quota"], report["devices"]
+    lines = {
+        "the JIT is off: unset NUMBA_DISABLE_JIT, or everything takes hundreds of times as long": not report["jit"],
+        "kernels are compiled anew in every process: set NUMBA_CACHE_DIR to a folder that only you can write to": (
+            report["jit"] and report["kernel_cache"] is None
+        ),
+        "kernels do without vectors, as the processor is not known: report it with this output": (
+            report["jit"] and report["vector_width"] == 0
+        ),
+        f"the container has time for {quota} of {report['cores']} cores: raise its quota for more threads": (
+            quota is not None and quota < report["cores"]
+        ),
+        f"no GPU: {devices['cuda']}": devices["cuda"] != "available",
+    }
+    return [line for line, applies in lines.items() if applies]
 
 
 def as_text(value: object) -> str:

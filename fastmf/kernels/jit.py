@@ -3,13 +3,19 @@
 Numba's own cache looks at the file a function stands in and at no other, so a change in :mod:`fastmf.kernels.simd` or
 in another kernel would go unseen. Here the folder's name is a digest of all kernel files and of the width of the
 vectors: a change in any of them compiles everything anew, and two versions never share a folder.
+
+What is in the folder is run: so it must be this user's, and nobody else may write there. Where there is no such folder
+kernels are compiled anew in every process, and a line on the log says why.
 """
 
 import contextlib
+import functools
 import hashlib
+import logging
 import math
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 import numba
@@ -17,6 +23,7 @@ import numpy as np
 from llvmlite import binding
 from numba import config
 from numba.core import caching
+from numba.misc.appdirs import AppDirs
 
 # Vectorises as fully as fastmath=True, and isnan keeps working, so that divergence stays visible.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
@@ -56,6 +63,7 @@ WIDTH = host_width()
 LINE = 16  # floats in a cache line
 
 
+@functools.cache
 def _digest():
     digest = hashlib.sha256(str(WIDTH).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -63,21 +71,44 @@ def _digest():
     return digest.hexdigest()[:16]
 
 
+@functools.cache
+def cache_folder():
+    """Make the folder for the kernels of this version: under NUMBA_CACHE_DIR, else in the user's cache.
+
+    Returns it as text, or None where there is none that is this user's alone.
+    """
+    root = Path(config.CACHE_DIR or AppDirs(appname="numba", appauthor=False).user_cache_dir)
+    folder = root / f"fastmf-{_digest()}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        _require_own(folder)
+    except OSError as error:
+        logging.getLogger("fastmf").warning(
+            "kernels are not cached, each process compiles them anew (NUMBA_CACHE_DIR names another folder): %s", error
+        )
+        return None
+    return os.fspath(folder)
+
+
+def _require_own(folder):
+    """Raise a PermissionError for a folder that is another's or that others may write to (on Windows: for none)."""
+    found = folder.stat()
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+        raise PermissionError(f"{folder} belongs to another user or can be written by others: delete it, or chmod go-w")
+
+
 class _Locator(caching.UserWideCacheLocator):
-    """One folder for all kernels of this version: under NUMBA_CACHE_DIR, else in the user's cache."""
+    """The one folder of :func:`cache_folder`, for every function."""
 
-    digest = _digest()
-
-    def __init__(self, py_func, py_file):
-        super().__init__(py_func, py_file)
-        root = Path(config.CACHE_DIR) if config.CACHE_DIR else Path(self._cache_path).parent
-        self._cache_path = os.fspath(root / f"fastmf-{self.digest}")
+    def get_cache_path(self):
+        return cache_folder()
 
     def get_source_stamp(self):
-        return self.digest
+        return _digest()
 
-    def get_disambiguator(self):
-        return str(self._lineno)
+    def ensure_cache_path(self):
+        """Nothing is left to do: the folder is there."""
 
 
 class _CacheImpl(caching.CompileResultCacheImpl):
@@ -107,9 +138,8 @@ class _Cache(caching.FunctionCache):
 def jit(function):
     """Compile a function of a kernel: without the interpreter's lock, cached on disk, division by zero as in NumPy."""
     compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH)
-    if ENABLED:
-        with contextlib.suppress(RuntimeError):  # no folder can be written: compiled anew in every process
-            compiled._cache = _Cache(function)
+    if ENABLED and cache_folder():
+        compiled._cache = _Cache(function)
     return compiled
 
 

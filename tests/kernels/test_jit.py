@@ -1,5 +1,10 @@
 """The kernel cache, on a kernel of this file."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -14,12 +19,15 @@ def twice(x):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
+    jit.cache_folder.cache_clear()
     monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    jit.cache_folder.cache_clear()
 
 
 def hits():
     """Call the kernel as a new process would; say how often the cache had it."""
+    jit.cache_folder.cache_clear()
     kernel = jit.jit(twice)
     assert kernel(np.float32(2)) == 4
     return sum(kernel.stats.cache_hits.values())
@@ -45,6 +53,52 @@ def test_a_cache_that_cannot_be_written_is_done_without(folder, monkeypatch):
 
     monkeypatch.setattr(jit.caching.IndexDataCacheFile, "save", refuse)
     assert [hits(), hits()] == [0, 0]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owner here")
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_cache_that_others_can_write_to_is_not_loaded(folder, caplog, mode):
+    hits()
+    (own,) = folder.iterdir()
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.chmod(mode)
+    assert [hits(), hits()] == [0, 0]
+    assert "belongs to another user or can be written by others: delete it" in caplog.text
+    own.chmod(0o700)
+    assert hits() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owner here")
+def test_a_cache_of_another_user_is_not_loaded(folder, monkeypatch, caplog):
+    hits()
+    monkeypatch.setattr(jit.os, "getuid", lambda: folder.stat().st_uid + 1)
+    assert hits() == 0
+    assert "belongs to another user" in caplog.text
+
+
+def test_without_a_folder_nothing_is_cached_and_a_line_says_so(folder, caplog):
+    folder.joinpath("file").touch()
+    jit.config.CACHE_DIR = str(folder / "file")
+    assert [hits(), hits()] == [0, 0]
+    assert "kernels are not cached" in caplog.text
+    assert jit.cache_folder() is None
+
+
+OWN = """
+    import sys
+    sys.path.insert(0, sys.argv[1])
+    import fastmf.training, numba, own
+    assert not numba.config.CACHE_DIR
+    own.triple(2)
+"""
+
+
+def test_the_caches_of_others_keep_their_place(tmp_path):
+    (tmp_path / "own.py").write_text("import numba\n\n@numba.njit(cache=True)\ndef triple(x):\n    return 3 * x\n")
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    script = [sys.executable, "-c", textwrap.dedent(OWN), str(tmp_path)]
+    subprocess.run(script, env=environment, check=True, timeout=200)
+    assert list((tmp_path / "__pycache__").glob("own.triple*.nbi"))
 
 
 @pytest.mark.parametrize("forced", ["12", "abc", "", "-4"])
