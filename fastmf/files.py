@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,12 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, input
     directory = Path(os.path.realpath(target)).parent
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is not a directory: make it first, or write elsewhere")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise PermissionError(f"{directory} cannot be written to: change its permissions, or write elsewhere")
+    try:
+        _create(_beside(directory / target.name)).unlink()
+    except OSError as error:  # PermissionError, or what a read-only or full disk answers
+        raise type(error)(
+            f"{directory} cannot be written to ({error.strerror}): make it writable, or write elsewhere"
+        ) from None
     return target
 
 
@@ -50,21 +55,39 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
     """
     check_output(path, overwrite)
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # the umask applies
+    temporary = _create(_beside(target))
+    mode = (target if target.exists() else temporary).stat().st_mode & 0o777
     try:
         yield temporary
+        temporary.chmod(mode)  # whoever wrote may have put a file of its own there, as safetensors does
         _sync(temporary, os.O_RDWR)
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o777)
         if overwrite:
             temporary.replace(target)
         else:
             _rename_new(temporary, target)
-        if hasattr(os, "O_DIRECTORY"):
-            _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        _sync_folder(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(target: Path) -> None:
+    """Make a rename outlast a power failure; where the file system will not, the file is there all the same."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    try:
+        _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        warnings.warn(f"{target} is written, but a power failure may yet undo it: {error}", stacklevel=4)
+
+
+def _beside(target: Path) -> Path:
+    """Name a file of its own in the folder of the target."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+
+
+def _create(path: Path) -> Path:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # the umask applies
+    return path
 
 
 def _rename_new(temporary: Path, target: Path) -> None:

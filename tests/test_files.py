@@ -153,6 +153,22 @@ def test_permissions_are_kept_and_new_files_get_what_the_umask_grants(tmp_path):
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_writer_that_makes_a_file_of_its_own_does_not_change_permissions(tmp_path, there):
+    path, before = tmp_path / "file", os.umask(0o022)
+    try:
+        if there:
+            path.touch()
+            path.chmod(0o640)
+        with replacing(path, overwrite=True) as temporary:
+            (tmp_path / "own").touch(mode=0o600)
+            (tmp_path / "own").replace(temporary)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == (0o640 if there else 0o644)
+
+
 WRITER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
