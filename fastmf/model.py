@@ -6,6 +6,7 @@ prediction(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_f
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Self
@@ -264,9 +265,19 @@ class Model:
         bias_reg = self.solver["bias_reg"] if self.solver.get("biases", True) else np.inf
         penalty = Penalty(self.solver["reg"], self.solver["reg0"], bias_reg)
         tasks = half_sweep_tasks(entries.indptr, self.k)
-        failed = launch(HALF_SWEEP, resolve("cpu"), tasks, entries, users, padded(items), penalty)
-        if failed:
-            raise DivergenceError(f"the equations of {failed:,} users are singular: fit the model with reg0 > 0")
+        singular = launch(HALF_SWEEP, resolve("cpu"), tasks, entries, users, padded(items), penalty)
+        if singular:
+            warnings.warn(
+                f"the equations of {singular:,} users were singular and were solved with a jitter: fit the model with"
+                " reg0 > 0",
+                stacklevel=2,
+            )
+        lost = np.flatnonzero(~np.isfinite(users.bias))
+        if len(lost):
+            first = ratings.user_ids[int(lost[0])].as_py()
+            raise DivergenceError(
+                f"{len(lost):,} users have ratings that lead beyond float32, the first {first!r}: rescale the ratings"
+            )
         used = len(entries.values)
         return replace(
             self,

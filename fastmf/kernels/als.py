@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE
+from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE
 from fastmf.kernels.compress import balanced
 from fastmf.kernels.jit import WIDTH, aligned, whole
 
@@ -26,6 +26,9 @@ if WIDTH:
     from fastmf.kernels.als_simd import half_sweep
 else:
     from fastmf.kernels.als_plain import half_sweep
+
+
+SLICE = 3e8  # operations of a task: a thread takes some tasks at a time, and hears a Ctrl-C in between
 
 
 class Side(NamedTuple):
@@ -47,7 +50,8 @@ def half_sweep_numpy(tasks, entries, side, other, penalty):
     """Solve the rows of ``side`` exactly, in place, with ``other`` fixed.
 
     entries is Compressed with one row per row of ``side``; columns of ``other`` beyond side's are zeros. Returns
-    (n_tasks,) int64: the rows of each task whose equations are singular; these keep their former values.
+    (n_tasks,) int64: the rows of each task whose equations are singular. These are solved with a little added to the
+    diagonal (JITTER); where that is of no use, because numbers have run over, the row becomes NaN.
     """
     return np.array(
         [
@@ -72,12 +76,15 @@ def _solve_row_numpy(row, entries, side, other, penalty):
     s, total = y.sum(axis=0), t.sum()
     normal = y.T @ y - np.outer(s, s / d)
     normal.flat[:: k + 1] += rho
-    if y.dtype == np.float64 and _is_singular(normal):
-        return True
-    x = np.linalg.solve(normal, y.T @ t - s * (total / d))
+    singular = y.dtype == np.float64 and _is_singular(normal)
+    if singular:
+        mean = normal.diagonal().mean()
+        normal.flat[:: k + 1] += JITTER * mean if mean > 0 else 1
+    failed = singular and _is_singular(normal)
+    x = np.full(k, np.nan) if failed else np.linalg.solve(normal, y.T @ t - s * (total / d))
     side.factors[row] = x
     side.bias[row] = (total - s @ x) / d
-    return False
+    return singular
 
 
 def _is_singular(normal):
@@ -108,4 +115,4 @@ HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu}
 
 def half_sweep_tasks(indptr, k):
     """Cut the rows into tasks of equal work: k (k + 1) operations per entry, k^3/3 + 2 k^2 per solve."""
-    return balanced(indptr, k * (k + 1), k**3 / 3 + 2 * k**2)
+    return balanced(indptr, k * (k + 1), k**3 / 3 + 2 * k**2, most=SLICE)

@@ -8,6 +8,10 @@ from fastmf.kernels.jit import jit
 # row is then solved in float64; of float64, and it is then singular.
 UNSURE, SINGULAR = 1e-5, 1e-12
 
+# A singular row is solved with this share of its mean diagonal element added to the diagonal: of all its solutions it
+# gets nearly the shortest.
+JITTER = 1e-8
+
 # The float32 sums of rows longer than this lose digits that matter: they are summed in float64.
 LONG = 1 << 17
 
@@ -49,6 +53,17 @@ def eliminate_bias(gram, v, s, total, d, rho):
 
 
 @jit
+def lift(gram, jitter):
+    """Add to the diagonal the given share of its mean, or 1 if that is 0."""
+    k, total = gram.shape[0], gram.dtype.type(0)
+    for a in range(k):
+        total += gram[a, a]
+    more = jitter * total / k if total > 0 else gram.dtype.type(1)
+    for a in range(k):
+        gram[a, a] += more
+
+
+@jit
 def cholesky_solve(gram, v, smallest):
     """Solve gram x = v in place of v by Cholesky, reading the lower triangle; False if a pivot is too small.
 
@@ -80,10 +95,12 @@ def cholesky_solve(gram, v, smallest):
 
 
 @jit
-def finish(row, n, total, side, penalty, gram, v, s, smallest):
+def finish(row, n, total, side, penalty, gram, v, s, smallest, jitter):
     """Solve one row of n entries from its sums, and write its factors and bias; return whether there is a solution."""
     d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
     eliminate_bias(gram, v, s, total, d, rho)
+    if jitter > 0:
+        lift(gram, jitter)
     if not cholesky_solve(gram, v, smallest):
         return False
     for a in range(v.shape[0]):
@@ -94,22 +111,32 @@ def finish(row, n, total, side, penalty, gram, v, s, smallest):
 
 
 @jit
+def fail(row, side):
+    """Mark a row without a solution."""
+    side.factors[row] = np.nan
+    side.bias[row] = np.nan
+
+
+@jit
 def half_sweep(tasks, entries, side, other, penalty):
     """Solve the rows of ``side`` with ``other`` fixed."""
     indices, values, y, c = entries.indices, entries.values, other.factors, other.bias
     k = side.factors.shape[1]
     gram, v, s = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
     wide_gram, wide_v, wide_s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
-    failed = np.zeros(tasks.shape[0] - 1, np.int64)
-    for task in range(failed.shape[0]):
+    singular = np.zeros(tasks.shape[0] - 1, np.int64)
+    for task in range(singular.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
             first, last = entries.indptr[row], entries.indptr[row + 1]
-            solved = first == last
-            if first < last <= first + LONG:
+            n, solved = last - first, first == last
+            if 0 < n <= LONG:
                 total = accumulate(first, last, indices, values, y, c, gram, v, s)
-                solved = finish(row, last - first, total, side, penalty, gram, v, s, np.float32(UNSURE))
+                solved = finish(row, n, total, side, penalty, gram, v, s, np.float32(UNSURE), np.float32(0))
+            for jitter in (0.0, JITTER):
+                if not solved:
+                    wide_total = accumulate(first, last, indices, values, y, c, wide_gram, wide_v, wide_s)
+                    solved = finish(row, n, wide_total, side, penalty, wide_gram, wide_v, wide_s, SINGULAR, jitter)
+                    singular[task] += jitter > 0
             if not solved:
-                wide_total = accumulate(first, last, indices, values, y, c, wide_gram, wide_v, wide_s)
-                solved = finish(row, last - first, wide_total, side, penalty, wide_gram, wide_v, wide_s, SINGULAR)
-            failed[task] += not solved
-    return failed
+                fail(row, side)
+    return singular

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmf.kernels import lanes, simd
-from fastmf.kernels.als_plain import LONG, SINGULAR, UNSURE, accumulate, finish
+from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE, accumulate, fail, finish
 from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
 from fastmf.kernels.lanes import BLOCK
 
@@ -295,11 +295,14 @@ def half_sweep(tasks, entries, side, other, penalty):
     batch = _new_batch(k, other.factors.shape[1])
     unsolved = np.empty(stop - start, np.int64)
     unsolved = unsolved[: _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved)]
-    failed = [row for row in unsolved if not _solve_exactly(row, entries, side, other, penalty, batch)]
-    return np.histogram(failed, tasks)[0]
+    singular = [row for row in unsolved if not _solve_exactly(row, entries, side, other, penalty, batch, 0.0)]
+    for row in singular:
+        if not _solve_exactly(row, entries, side, other, penalty, batch, JITTER):
+            fail(row, side)
+    return np.histogram(singular, tasks)[0]
 
 
-def _solve_exactly(row, entries, side, other, penalty, batch):
+def _solve_exactly(row, entries, side, other, penalty, batch, jitter):
     """Solve a row in float64, which few need; return whether it has a solution."""
     k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
     gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
@@ -307,4 +310,4 @@ def _solve_exactly(row, entries, side, other, penalty, batch):
         total = _sum_long(first, last, entries, other, batch, gram, v, s)
     else:
         total = accumulate(first, last, entries.indices, entries.values, other.factors, other.bias, gram, v, s)
-    return finish(row, last - first, total, side, penalty, gram, v, s, SINGULAR)
+    return finish(row, last - first, total, side, penalty, gram, v, s, SINGULAR, jitter)

@@ -7,6 +7,7 @@ cache, so entries are dealt to buckets of neighbouring rows first, and then one 
 :mod:`fastmf.grouping` puts the three steps together.
 """
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -229,13 +230,15 @@ def row_bounds_cpu(tasks, rows, columns, indptr):
 ROW_BOUNDS = {"numpy": row_bounds_numpy, "cpu": row_bounds_cpu}
 
 
-def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256):
-    """Cut the rows into at most ``n_tasks`` runs of about equal cost. Returns (n_tasks + 1,) int64 bounds.
+def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, most=math.inf):
+    """Cut the rows into ``n_tasks`` runs of about equal cost, or into more, so that each costs ``most`` and one row.
 
-    The cut depends on the data alone, never on the number of threads, so that results per task keep their bits.
+    Returns (n_tasks + 1,) int64 bounds; there are fewer tasks where rows are few. The cut depends on the data alone,
+    never on the number of threads, so that results per task keep their bits.
     """
     n_rows = len(indptr) - 1
     cost = indptr * float(cost_per_entry) + np.arange(n_rows + 1) * float(cost_per_row)
+    n_tasks = max(n_tasks, math.ceil(cost[-1] / most))
     inner = np.searchsorted(cost, cost[-1] * np.arange(1, n_tasks) / n_tasks)
     return np.unique(np.concatenate(([0], inner, [n_rows]))).astype(np.int64)
 

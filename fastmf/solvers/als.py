@@ -88,7 +88,7 @@ class ALS(Regularised):
         return Factors(users, items, memory=(items.factors.copy(), items.bias.copy()))
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Solve users, then items, once an epoch; yield the rows whose equations were singular.
+        """Solve users, then items, once an epoch; yield how many rows' equations were singular.
 
         The memory is the item side before its last change, which momentum needs.
         """
@@ -101,9 +101,9 @@ class ALS(Regularised):
             ahead = extrapolate(items, previous, self.momentum)
             for kept, now in zip(previous, items, strict=True):
                 kept[:] = now
-            failed = launch(kernel, device, user_tasks, by_user, users, padded(ahead), self.penalty, *steps)
-            failed += launch(kernel, device, item_tasks, by_item, items, padded(users), self.penalty, *steps)
-            yield int(failed)
+            singular = launch(kernel, device, user_tasks, by_user, users, padded(ahead), self.penalty, *steps)
+            singular += launch(kernel, device, item_tasks, by_item, items, padded(users), self.penalty, *steps)
+            yield int(singular)
 
 
 def extrapolate(side: Side, previous: tuple[np.ndarray, ...], momentum: float) -> Side:

@@ -46,7 +46,7 @@ class Solver(Protocol):
         """Draw the factors to start from; cold rows are zero."""
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Train on standardised ratings, in place; after each epoch, yield how many rows could not be solved.
+        """Train on standardised ratings, in place; after each epoch, yield how many rows were singular.
 
         ``done`` epochs have made the factors what they are: go on from there.
         """

@@ -36,14 +36,14 @@ class Problem:
         self.tasks = half_sweep_tasks(self.by_user.indptr, k)
 
     def solved_users(self, device, penalty, tasks=None, threads=2):
-        """The users' side after half a sweep, and the number of rows that failed."""
+        """The users' side after half a sweep, and the number of rows that were singular."""
         users = Side(*(array.copy() for array in self.users))
         if penalty.bias_reg == np.inf:
             users.bias[:] = 0
         where = Device(name=device, threads=threads)
         tasks = self.tasks if tasks is None else tasks
-        failed = launch(HALF_SWEEP, where, tasks, self.by_user, users, self.items, penalty)
-        return users, failed
+        singular = launch(HALF_SWEEP, where, tasks, self.by_user, users, self.items, penalty)
+        return users, singular
 
 
 def objective(mask, values, users, items, penalty):
@@ -71,8 +71,8 @@ def gradient(row, mask, values, users, items, penalty):
 def test_half_sweep_equals_the_definition(device, k, penalty):
     problem = Problem(k)
     expected, _ = problem.solved_users("numpy", penalty)
-    users, failed = problem.solved_users(device, penalty)
-    assert failed == 0
+    users, singular = problem.solved_users(device, penalty)
+    assert singular == 0
     np.testing.assert_allclose(users.factors, expected.factors, rtol=2e-4, atol=2e-5)
     np.testing.assert_allclose(users.bias, expected.bias, rtol=2e-4, atol=2e-5)
 
@@ -83,8 +83,8 @@ def test_half_sweep_equals_the_definition(device, k, penalty):
 def test_every_solved_row_satisfies_its_normal_equations(device, k, penalty):
     problem = Problem(k)
     for _ in range(2):
-        problem.users, failed = problem.solved_users(device, penalty)
-        assert failed == 0
+        problem.users, singular = problem.solved_users(device, penalty)
+        assert singular == 0
         for row in range(len(problem.mask)):
             if row != EMPTY:
                 by_factors, by_bias = gradient(row, problem.mask, problem.values, problem.users, problem.items, penalty)
@@ -148,7 +148,7 @@ def test_infinite_bias_reg_pins_biases_to_zero(device):
 @pytest.mark.parametrize("bias_reg", [3.0, np.inf])
 @pytest.mark.parametrize("k", [4, 5, 7])
 @pytest.mark.parametrize("device", HALF_SWEEP)
-def test_singular_rows_are_counted_and_left_as_they_were(device, k, bias_reg):
+def test_singular_rows_are_counted_and_solved_all_the_same(device, k, bias_reg):
     # Without a penalty, two ratings for more factors leave pivots that are nothing but rounding errors, of either sign.
     # (With almost as many ratings as factors such an error may pass for a pivot: float32 cannot tell.)
     problem = Problem(k, n_users=200)
@@ -158,12 +158,29 @@ def test_singular_rows_are_counted_and_left_as_they_were(device, k, bias_reg):
     problem.by_user = compressed(problem.mask, problem.values)
     counts = problem.mask.sum(axis=1)
     short = (counts > 0) & (counts <= 2)
-    users, failed = problem.solved_users(device, Penalty(0.0, 0.0, bias_reg), np.arange(201))
-    assert failed == short.sum() == 189
-    np.testing.assert_array_equal(users.factors[short], problem.users.factors[short])
-    np.testing.assert_array_equal(users.bias[short], problem.users.bias[short] * (bias_reg < np.inf))
+    users, singular = problem.solved_users(device, Penalty(0.0, 0.0, bias_reg), np.arange(201))
+    assert singular == short.sum() == 189
+    left = problem.values - users.bias[:, None] - problem.items.bias - users.factors @ problem.items.factors.T
+    if bias_reg == np.inf:  # else the bias is not free
+        assert np.abs(np.where(problem.mask, left, 0)[short]).max() < 1e-3
+    rated = [problem.items.factors[problem.mask[row]] for row in range(200)]
+    for row in np.flatnonzero(short):  # the shortest of all solutions is a sum of the factors of what was rated
+        _, remainder, *_ = np.linalg.lstsq(rated[row].T.astype(np.float64), users.factors[row], rcond=None)
+        assert np.sum(remainder) < 1e-6
     assert np.all(users.factors[190:] != problem.users.factors[190:])
     assert np.isfinite(users.factors).all()
+
+
+@pytest.mark.parametrize("device", HALF_SWEEP)
+def test_rows_without_any_solution_become_nan(device):
+    problem = Problem(5)
+    problem.items.factors[4] = np.inf
+    with np.errstate(all="ignore"):
+        users, singular = problem.solved_users(device, PENALTIES[0])
+    lost = problem.mask[:, 4]
+    assert singular == lost.sum() > 1
+    np.testing.assert_array_equal(np.isnan(users.factors), np.repeat(lost[:, None], 5, axis=1))
+    np.testing.assert_array_equal(np.isnan(users.bias), lost)
 
 
 @pytest.mark.parametrize("k", KS)
@@ -225,10 +242,10 @@ def test_rows_too_ill_conditioned_for_float32_are_solved_all_the_same(solve):
     values = rng.standard_normal(n).astype(np.float32)
     entries = Compressed(np.array([0, n]), np.arange(n, dtype=np.int32), values)
     side = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
-    failed = solve(np.array([0, 1]), entries, side, other, Penalty(0.0, 1e-6, np.inf))
+    singular = solve(np.array([0, 1]), entries, side, other, Penalty(0.0, 1e-6, np.inf))
     y = other.factors.astype(np.float64)
     expected = np.linalg.solve(y.T @ y + 1e-6 * np.eye(k), y.T @ values)
-    assert failed.sum() == 0
+    assert singular.sum() == 0
     np.testing.assert_allclose(side.factors[0], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 

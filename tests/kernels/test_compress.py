@@ -119,6 +119,14 @@ def test_balanced_tasks_cost_about_the_same():
     assert rows.max() > 4 * rows.min()  # equal numbers of rows would have been wrong
 
 
+def test_balanced_makes_more_tasks_where_they_would_cost_too_much():
+    indptr = np.append(0, np.cumsum([10] * 50 + [1000] + [10] * 50))
+    bounds = balanced(indptr, 1, 0, 4, most=40)
+    cost = np.diff(indptr[bounds])
+    assert 1000 <= sorted(cost)[-1] <= 1000 + 40  # one row is never cut
+    assert sorted(cost)[-2] <= 40 + 10
+
+
 @pytest.mark.parametrize(("n", "bounds"), [(0, [0]), (3, [0, 3]), (8, [0, 4, 8]), (9, [0, 4, 8, 9])])
 def test_even_cuts_into_runs(n, bounds):
     assert even(n, 4).tolist() == bounds
