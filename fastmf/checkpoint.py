@@ -34,26 +34,23 @@ class Checkpoint:
     ----------
     folder : made if it is not there.
     fingerprint : what the run is, name to plain value; see :func:`fingerprint`.
+    every : epochs from one save to the next.
     resume : whether to go on from what the folder holds. Without it, a folder that holds a checkpoint is refused.
 
     Raises
     ------
-    FileExistsError
-        If the folder holds a checkpoint and resume is False.
     OSError
-        If the folder cannot be made.
+        If the folder holds a checkpoint and resume is False, or it cannot be made.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], resume: bool) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], every: int, resume: bool
+    ) -> None:
+        check_folder(folder, resume)
         self._path = Path(folder) / NAME
         self._fingerprint = json.loads(json.dumps(fingerprint))
-        self._resume = resume
+        self.every = every
         Path(folder).mkdir(parents=True, exist_ok=True)
-        if self._path.exists() and not resume:
-            raise FileExistsError(
-                f"{folder} holds the checkpoint of an earlier run: go on with it by --resume (resume=True), or give"
-                " another folder"
-            )
 
     def save(self, arrays: Mapping[str, np.ndarray], history: Iterable[Epoch], best_epoch: int | None) -> None:
         """Replace the checkpoint by the state after the last epoch of the history."""
@@ -82,6 +79,11 @@ class Checkpoint:
         try:
             with safetensors.safe_open(self._path, framework="numpy") as file:
                 described = json.loads(file.metadata()["fastmf"])
+                if described["format"] != FORMAT:
+                    raise ModelFormatError(
+                        f"{self._path} has format {described['format']}, this version reads {FORMAT}: resume with the"
+                        " fastmf it was made with, or delete it to start over"
+                    )
                 arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
             history = [Epoch(**epoch) for epoch in described["history"]]
             then, best_epoch = dict(described["fingerprint"]), described["best_epoch"]
@@ -95,6 +97,17 @@ class Checkpoint:
                     " or give another folder"
                 )
         return arrays, history, best_epoch
+
+
+def check_folder(folder: str | os.PathLike[str], resume: bool) -> None:
+    """Make sure a run may keep its state there, before anything is read; see :class:`Checkpoint`."""
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise NotADirectoryError(f"{folder} is a file: give a folder for checkpoints")
+    if (Path(folder) / NAME).exists() and not resume:
+        raise FileExistsError(
+            f"{folder} holds the checkpoint of an earlier run: go on with it by --resume (resume=True), or give"
+            " another folder"
+        )
 
 
 def fingerprint(solver: str, settings: Mapping[str, Any], **data: Ratings | None) -> dict[str, Any]:

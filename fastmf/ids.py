@@ -154,6 +154,12 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return column
 
 
+def nulls(column: pa.ChunkedArray) -> np.ndarray:
+    """Say which keys are null. Returns (n,) bool."""
+    found = [chunk.is_null() for chunk in (_plain(column) if types.is_dictionary(column.type) else column).chunks]
+    return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
+
+
 def _large(column: Any) -> Any:
     """Bring text and bytes, of an array or of chunks, into the layout they have here."""
     if types.is_string(column.type) or types.is_string_view(column.type):

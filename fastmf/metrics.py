@@ -10,6 +10,7 @@ from fastmf.kernels.compress import even
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
 from fastmf.model import PAIRS_PER_TASK, Model
 from fastmf.ratings import Ratings
+from fastmf.resources import require_memory
 from fastmf.runtime import launch
 
 
@@ -132,6 +133,7 @@ def _ranked(model: Model, ratings: Ratings, n: int, relevant_from: float | None)
     counts = {"n": n, "ranked_users": len(chosen), "users_without_relevant": int(np.count_nonzero(rated)) - len(chosen)}
     if model.seen is None or len(chosen) == 0:
         return counts | dict.fromkeys(RANKING)
+    require_memory(len(chosen) * n * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
     found, _ = model.best_items(users[chosen], n, model.excluded(users[chosen]))
     width = len(model.item_ids) + 1
     line = np.full(ratings.n_users, -1)

@@ -1,7 +1,8 @@
 """Ratings: raw ids turned into dense indices, rows in (user, item) order, and the two compressed views of them."""
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -15,9 +16,14 @@ from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
 from fastmf.kernels.columns import TO_FLOAT32
 from fastmf.kernels.compress import ROW_BOUNDS, Compressed, even
+from fastmf.resources import parse_size
 from fastmf.runtime import launch
 
 DUPLICATES = ("error", "last", "mean")
+BAD_ROWS = ("error", "drop")
+
+# What can be wrong with a rating: how rows are counted by it, and how it is said.
+FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "infinite or beyond float32"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -30,7 +36,8 @@ class Ratings:
     values : (n,) float32 ratings.
     user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split they hold ids without rows.
     columns : the names of the columns taken, for user, item and rating.
-    duplicates : rows that were left out or merged because their pair came more than once.
+    dropped : rows that were read and are not here, by reason: "duplicates" were merged or left out because their pair
+        came more than once; the others, with ``bad_rows="drop"``, had a null id or no finite rating.
 
     Examples
     --------
@@ -45,7 +52,7 @@ class Ratings:
     user_ids: pa.Array
     item_ids: pa.Array
     columns: tuple[str, str, str] = ("user", "item", "rating")
-    duplicates: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -56,6 +63,8 @@ class Ratings:
         item: str | None = None,
         rating: str | None = None,
         duplicates: str = "error",
+        bad_rows: str = "error",
+        memory_limit: float | str | None = None,
     ) -> Self:
         """Read ratings from a path, a URI, a frame, an Arrow stream or a tuple of three arrays.
 
@@ -64,6 +73,9 @@ class Ratings:
         source : what to read; see :func:`fastmf.tables.read`. Ratings are returned as they are.
         user, item, rating : names of the columns; the usual names are looked for when left out.
         duplicates : what to do with rows of the same pair: "error", keep the "last", or take their "mean".
+        bad_rows : what to do with rows of a null id, or of a rating that is null, NaN, infinite or beyond float32:
+            "error", or "drop" and count them; see ``rows``.
+        memory_limit : bytes, or text such as "4GiB", that reading may take; what is available when left out.
 
         Raises
         ------
@@ -72,16 +84,24 @@ class Ratings:
             float32 holds, a pair comes twice, or there are no rows.
         OSError
             If a file is missing, is not Parquet, or is damaged.
+        ResourceError
+            If a file has more rows than there is memory for; nothing has been read then.
         """
-        if duplicates not in DUPLICATES:
-            raise ParameterError(f"duplicates is {duplicates!r}: choose one of {', '.join(DUPLICATES)}")
+        for name, value, known in (("duplicates", duplicates, DUPLICATES), ("bad_rows", bad_rows, BAD_ROWS)):
+            if value not in known:
+                raise ParameterError(f"{name} is {value!r}: choose one of {', '.join(known)}")
+        limit = parse_size(memory_limit)
         if isinstance(source, cls):
             return source
         roles = {"user": user, "item": item, "rating": rating}
-        table = tables.read(source, roles, coded=("user", "item"))
+        table = tables.read(source, roles, coded=("user", "item"), memory_limit=limit)
         names, columns = tuple(table.column_names), table.columns
+        where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
         del table, source
-        return cls._from_columns(names, columns, duplicates)
+        try:
+            return cls._from_columns(names, columns, duplicates, bad_rows)
+        except DataError as error:
+            raise DataError(f"{where}{error}") from None
 
     @classmethod
     def from_parquet(
@@ -91,10 +111,10 @@ class Ratings:
         user: str | None = None,
         item: str | None = None,
         rating: str | None = None,
-        duplicates: str = "error",
+        **options: Any,
     ) -> Self:
-        """Read a Parquet file, a directory of them, or a URI of either; see :meth:`read`."""
-        return cls.read(path, user=user, item=item, rating=rating, duplicates=duplicates)
+        """Read a Parquet file, a directory of them, or a URI of either; options as for :meth:`read`."""
+        return cls.read(path, user=user, item=item, rating=rating, **options)
 
     @classmethod
     def from_frame(
@@ -104,21 +124,29 @@ class Ratings:
         user: str | None = None,
         item: str | None = None,
         rating: str | None = None,
-        duplicates: str = "error",
+        **options: Any,
     ) -> Self:
-        """Take a pandas frame, or anything with the Arrow PyCapsule stream interface; see :meth:`read`."""
-        return cls.read(frame, user=user, item=item, rating=rating, duplicates=duplicates)
+        """Take a pandas frame, or anything with the Arrow PyCapsule stream interface; options as for :meth:`read`."""
+        return cls.read(frame, user=user, item=item, rating=rating, **options)
 
     @classmethod
-    def from_arrays(cls, user_ids: Any, item_ids: Any, ratings: Any, *, duplicates: str = "error") -> Self:
-        """Take three columns of equal length; see :meth:`read`."""
-        return cls.read((user_ids, item_ids, ratings), duplicates=duplicates)
+    def from_arrays(cls, user_ids: Any, item_ids: Any, ratings: Any, **options: Any) -> Self:
+        """Take three columns of equal length; options as for :meth:`read`."""
+        return cls.read((user_ids, item_ids, ratings), **options)
 
     @classmethod
-    def _from_columns(cls, names: tuple[str, str, str], columns: list[pa.ChunkedArray], duplicates: str) -> Self:
+    def _from_columns(
+        cls, names: tuple[str, str, str], columns: list[pa.ChunkedArray], duplicates: str, bad_rows: str
+    ) -> Self:
         """Encode, sort and check the three columns; the list is emptied, so that each is free once it has been used."""
-        if len(columns[0]) == 0:
+        n_read, dropped = len(columns[0]), {}
+        if n_read == 0:
             raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
+        if bad_rows == "drop":
+            dropped = _drop_bad(columns, names[2])
+            if sum(dropped.values()) == n_read:
+                listed = ", ".join(f"{name} {n:,}" for name, n in dropped.items())
+                raise DataError(f"there are no ratings left: all {n_read:,} rows are bad ({listed})")
         _release()
         values = as_values(columns.pop(), names[2])
         users, user_ids = ids.encode(columns.pop(0), names[0])
@@ -135,6 +163,7 @@ class Ratings:
                     f" {item!r}: make pairs unique, or choose with --duplicates last|mean (duplicates=)"
                 )
             users, items, values = _merged(users, items, values, again, duplicates)
+            dropped["duplicates"] = n_again
         return cls(
             users=users,
             items=items,
@@ -142,7 +171,7 @@ class Ratings:
             user_ids=user_ids,
             item_ids=item_ids,
             columns=names,
-            duplicates=n_again,
+            dropped=dropped,
         )
 
     def __repr__(self) -> str:
@@ -153,8 +182,8 @@ class Ratings:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Account for the rows: how many were read, used, and lost to duplicates."""
-        return {"read": len(self) + self.duplicates, "used": len(self), "duplicates": self.duplicates}
+        """Account for the rows: how many were read, which is the sum of those used and those dropped by reason."""
+        return {"read": len(self) + sum(self.dropped.values()), "used": len(self), "duplicates": 0, **self.dropped}
 
     @property
     def n_users(self) -> int:
@@ -195,7 +224,7 @@ class Ratings:
     def take(self, chosen: np.ndarray) -> Self:
         """Keep the rows a boolean mask chooses, and all ids."""
         users, items, values = grouping.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
-        return replace(self, users=users, items=items, values=values, duplicates=0)
+        return replace(self, users=users, items=items, values=values, dropped={})
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Hold out a random fraction of the rows. Returns (rest, held out); both keep all ids.
@@ -238,6 +267,27 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
     DataError
         If it does not hold numbers, or some are null, NaN, infinite or beyond float32.
     """
+    values, faults = _checked(column, name)
+    if faults:
+        bad = ~np.isfinite(values)
+        first = int(np.flatnonzero(bad)[0])
+        counts = ", ".join(f"{np.count_nonzero(rows):,} {FAULTS[fault]}" for fault, rows in faults.items())
+        raise DataError(
+            f"column {name!r} has {int(bad.sum()):,} of {len(values):,} ratings that are not finite numbers ({counts}),"
+            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct those rows, or leave them out with"
+            " --bad-rows drop (bad_rows=)"
+        )
+    return values
+
+
+def _checked(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Turn a column of numbers into float32, and find those that are not finite then: by fault, (n,) bool.
+
+    Raises
+    ------
+    DataError
+        If it does not hold numbers.
+    """
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     numeric = types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type)
@@ -249,16 +299,25 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
     floats = types.is_float32(column.type) or types.is_float64(column.type)
     wide = tables.as_array(column if floats else column.cast(pa.float64(), safe=False))  # nulls become NaN
     values = np.empty(len(wide), np.float32)
-    if launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ids.ROWS_PER_TASK), wide, values):
-        bad, nulls = ~np.isfinite(values), pc.is_null(column).to_numpy()
-        first = int(np.flatnonzero(bad)[0])
-        kinds = {"null": nulls, "NaN": np.isnan(wide) & ~nulls, "infinite or beyond float32": bad & ~np.isnan(wide)}
-        counts = ", ".join(f"{int(kind.sum()):,} {word}" for word, kind in kinds.items() if kind.any())
-        raise DataError(
-            f"column {name!r} has {int(bad.sum()):,} of {len(values):,} ratings that are not finite numbers ({counts}),"
-            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
-        )
-    return values
+    if not launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ids.ROWS_PER_TASK), wide, values):
+        return values, {}
+    nulls, nans = pc.is_null(column).to_numpy(), np.isnan(wide)
+    found = zip(FAULTS, (nulls, nans & ~nulls, ~np.isfinite(values) & ~nans), strict=True)
+    return values, {fault: rows for fault, rows in found if rows.any()}
+
+
+def _drop_bad(columns: list[pa.ChunkedArray], name: str) -> dict[str, int]:
+    """Leave out the rows of null ids and of ratings that are not finite; return how many, each by its first fault."""
+    good, dropped = np.ones(len(columns[0]), bool), {}
+    faults = {"null_users": ids.nulls(columns[0]), "null_items": ids.nulls(columns[1]), **_checked(columns[2], name)[1]}
+    for fault, rows in faults.items():
+        n = int(np.count_nonzero(rows & good))
+        if n:
+            dropped[fault] = n
+        good &= ~rows
+    if dropped:
+        columns[:] = [column.filter(pa.array(good)) for column in columns]
+    return dropped
 
 
 def _release() -> None:

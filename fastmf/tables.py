@@ -4,8 +4,9 @@ Everything is read with pyarrow, never through pandas (which would turn an integ
 merge neighbouring ids), and only the columns asked for.
 """
 
+import contextlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from pyarrow import csv, fs, types
 
 from fastmf.errors import DataError
 from fastmf.files import replacing
+from fastmf.resources import require_memory
 from fastmf.text import printable
 
 # The names a column goes by when none is given, most usual first.
@@ -27,8 +29,13 @@ USUAL = {
     "rating": ("rating", "value", "score"),
 }
 
+# Bytes a row, beside the columns themselves, of both compressed views and of what sorting takes.
+WORK = 16
 
-def read(source: Any, roles: Mapping[str, str | None], coded: Collection[str] = ()) -> pa.Table:
+
+def read(
+    source: Any, roles: Mapping[str, str | None], coded: Collection[str] = (), memory_limit: int | None = None
+) -> pa.Table:
     """Read the columns that play the given roles.
 
     Parameters
@@ -37,6 +44,7 @@ def read(source: Any, roles: Mapping[str, str | None], coded: Collection[str] = 
         interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
     roles : "user", "item", "rating" to the name of the column, or to None for the first usual name that is there.
     coded : the roles whose text is wanted as dictionary and codes from a Parquet file: a quarter of the time.
+    memory_limit : bytes that reading a file and sorting its rows may take; None for what is available.
 
     Returns
     -------
@@ -48,9 +56,11 @@ def read(source: Any, roles: Mapping[str, str | None], coded: Collection[str] = 
         If a column is missing, or two could be meant.
     OSError
         If a file is missing, is not Parquet, or is damaged.
+    ResourceError
+        If a file's rows take more memory than there is; nothing has been read then.
     """
     if isinstance(source, str | os.PathLike):
-        return _read_parquet(str(source), roles, coded)
+        return _read_parquet(str(source), roles, coded, memory_limit)
     if isinstance(source, tuple):
         return _from_arrays(source, list(roles))
     if isinstance(source, pd.DataFrame):  # convert three columns, not all
@@ -138,45 +148,71 @@ def as_array(column: pa.ChunkedArray) -> np.ndarray:
     return array
 
 
-def _read_parquet(location: str, roles: Mapping[str, str | None], coded: Collection[str]) -> pa.Table:
+def _read_parquet(
+    location: str, roles: Mapping[str, str | None], coded: Collection[str], memory_limit: int | None
+) -> pa.Table:
+    """Read the footers of all files, see that they agree and that there is memory for their rows, and read these."""
     system, path = _located(location)
-    files = _parquet_files(system, path, location)
-    tables: list[pa.Table] = []
+    footers: dict[str, pq.FileMetaData] = {}
     first: pa.Schema | None = None
-    for file in files:
-        try:
-            with system.open_input_file(file) as handle:
-                parquet = pq.ParquetFile(handle, page_checksum_verification=True)
-                names = choose(parquet.schema_arrow.names, roles, file)
-                schema = pa.schema([(name, parquet.schema_arrow.field(name).type) for name in names])
-                first = first or schema
-                if schema != first:
-                    raise DataError(
-                        f"{files[0]} has {_described(first)} but {file} has {_described(schema)}:"
-                        " write all files of a directory with one schema"
-                    )
-                if not tables:  # one file decides for all, as tables of different types cannot be joined
-                    texts = [f.name for f, role in zip(schema, roles, strict=True) if role in coded and is_text(f.type)]
-                    texts = [name for name in texts if _is_coded(parquet, name)]
-                if texts:
-                    parquet = pq.ParquetFile(handle, read_dictionary=texts, page_checksum_verification=True)
-                columns = parquet.read(columns=names)
-                for name in texts:
-                    _require_codes(columns.column(name))
-                # rebuilt, so that it does not matter whether a column was declared to hold no nulls
-                tables.append(pa.Table.from_arrays([columns.column(name) for name in names], names=names))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            if isinstance(error, FileNotFoundError | PermissionError):
-                raise
-            raise OSError(f"{file} cannot be read as Parquet (empty, damaged, or another format): {error}") from None
+    for file in _parquet_files(system, path, location):
+        with _opened(system, file) as parquet:
+            names = choose(parquet.schema_arrow.names, roles, file)
+            schema = pa.schema([(name, parquet.schema_arrow.field(name).type) for name in names])
+            if first is not None and schema != first:
+                raise DataError(
+                    f"{next(iter(footers))} has {_described(first)} but {file} has {_described(schema)}:"
+                    " write all files of a directory with one schema"
+                )
+            first = first or schema
+            footers[file] = parquet.metadata
+    assert first is not None
+    n_rows = sum(footer.num_rows for footer in footers.values())  # byte sizes in a footer need not be true
+    require_memory(
+        n_rows * (sum(map(_width, first.types)) + WORK),
+        f"{location}: reading {n_rows:,} rows",
+        memory_limit,
+        "read fewer rows, or set another limit with --memory-limit (memory_limit=)",
+    )
+    # one file decides for all, as tables of different types cannot be joined
+    texts = [field.name for field, role in zip(first, roles, strict=True) if role in coded and is_text(field.type)]
+    texts = [name for name in texts if _is_coded(next(iter(footers.values())), name)]
+    tables: list[pa.Table] = []
+    for file, footer in footers.items():
+        with _opened(system, file, metadata=footer, read_dictionary=texts) as parquet:
+            columns = parquet.read(columns=first.names)
+            for name in texts:
+                _require_codes(columns.column(name))
+            # rebuilt, so that it does not matter whether a column was declared to hold no nulls
+            tables.append(pa.Table.from_arrays([columns.column(name) for name in first.names], names=first.names))
     return pa.concat_tables(tables)
 
 
-def _is_coded(parquet: pq.ParquetFile, name: str) -> bool:
+@contextlib.contextmanager
+def _opened(system: fs.FileSystem, file: str, **options: Any) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; whatever is wrong with it is an OSError that names it."""
+    try:
+        with system.open_input_file(file) as handle:
+            yield pq.ParquetFile(handle, page_checksum_verification=True, **options)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise OSError(f"{file} cannot be read as Parquet (empty, damaged, or another format): {error}") from None
+
+
+def _width(kind: pa.DataType) -> int:
+    """Tell how many bytes a value takes at least when it has been read."""
+    try:
+        return max(kind.bit_width // 8, 1)
+    except ValueError:  # text, bytes, nested types: an offset or a code, and what it stands for is shared at best
+        return 4
+
+
+def _is_coded(footer: pq.FileMetaData, name: str) -> bool:
     """Say whether a file holds text as dictionary and codes: written out it takes at least 4 bytes a value."""
-    if parquet.metadata.num_row_groups == 0:
+    if footer.num_row_groups == 0:
         return False
-    group = parquet.metadata.row_group(0)
+    group = footer.row_group(0)
     columns = [group.column(n) for n in range(group.num_columns)]
     return any(c.path_in_schema == name and c.total_uncompressed_size < 4 * c.num_values for c in columns)
 

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from fastmf import ids
-from fastmf.checkpoint import Checkpoint, fingerprint
-from fastmf.device import Device, resolve, total_memory
-from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, ResourceError
+from fastmf.checkpoint import Checkpoint, check_folder, fingerprint
+from fastmf.device import Device, resolve
+from fastmf.errors import DivergenceError, ModelFormatError, ParameterError
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
-from fastmf.kernels.jit import WIDTH
+from fastmf.kernels.jit import ENABLED, WIDTH
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
 from fastmf.model import PAIRS_PER_TASK, Epoch, Model, standardised
 from fastmf.ratings import Ratings
+from fastmf.resources import parse_size, require_memory
 from fastmf.runtime import launch
 from fastmf.solvers import SOLVERS, Factors, Solver, make
 from fastmf.solvers.base import require_integer
@@ -27,8 +28,13 @@ from fastmf.solvers.base import require_integer
 # Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
 DIVERGED = 10.0
 
+MANY = 100_000  # ratings that take longer without the JIT than anybody wants to wait
+
 # Ratings whose float32 steps are more than this share of their deviation have lost what tells them apart.
 COARSE = 0.01
+
+# What training holds of each rating, beside the Ratings: its standardised value, and both compressed views of these.
+BYTES_PER_RATING = 12
 
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
@@ -44,10 +50,13 @@ def fit(
     threads: int | None = None,
     seed: int | None = None,
     duplicates: str = "error",
+    bad_rows: str = "error",
     callback: Callable[[Epoch], object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 1,
     resume: bool = False,
     keep_seen: bool = True,
+    memory_limit: float | str | None = None,
     **hyperparameters: Any,
 ) -> Model:
     """Factorize ratings.
@@ -64,11 +73,14 @@ def fit(
     threads : at most this many.
     seed : of everything random, 0 unless the solver says otherwise.
     duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean".
+    bad_rows : what to do with rows of a null id or without a finite rating: "error", or "drop" and count them.
     callback : called with an Epoch after every epoch.
-    checkpoint : a folder to keep the state of training in, after every epoch.
+    checkpoint : a folder to keep the state of training in.
+    every : epochs from one checkpoint to the next; the last epoch has one in any case.
     resume : go on from the checkpoint, if there is one; data and settings must be those it was made with. The model is
         then the same, bit for bit, as without the interruption.
     keep_seen : whether the model remembers what each user has rated, to leave it out of recommendations.
+    memory_limit : bytes, or text such as "4GiB", that fitting may take; what is available when left out.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS` and :class:`fastmf.SGD`.
 
     Returns
@@ -85,7 +97,7 @@ def fit(
     DivergenceError
         If training does not stay finite; it names the epoch and the setting to change.
     ResourceError
-        If the factors do not fit into memory.
+        If the ratings or the factors do not fit into memory: what is known ahead is checked before anything is read.
 
     Examples
     --------
@@ -95,51 +107,79 @@ def fit(
     [3]
     """
     chosen = make(SOLVERS, solver, k=k, seed=seed, **hyperparameters)
-    where = resolve(device, threads)
-    if patience is not None:
-        require_integer("patience", patience, 1)
-        if validation is None:
-            raise ParameterError("patience needs validation: give ratings or a fraction to watch")
-    if resume and checkpoint is None:
-        raise ParameterError("resume needs a checkpoint: give the folder")
-    ratings = Ratings.read(ratings, duplicates=duplicates)
-    rows = ratings.rows
-    ratings, held_out = _held_out(ratings, validation, chosen, duplicates)
-    if held_out is not None:
-        rows = {**rows, "used": len(ratings), "validation": len(held_out)}
-    _require_memory(ratings, chosen.settings.get("k", 0), where.threads)
+    limit, where = parse_size(memory_limit), resolve(device, threads)
+    require_consistent(validation, patience, checkpoint, every, resume)
+    require_memory_for(chosen, where, limit)
+    how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
+    ratings = Ratings.read(ratings, **how)
+    ratings, held_out, rows = _held_out(ratings, validation, chosen, how)
+    require_memory_for(chosen, where, limit, ratings)
+    if not ENABLED and where.name == "cpu" and len(ratings) > MANY:
+        warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=2)
     kept = None
     if checkpoint is not None:
         settings = {**chosen.settings, "patience": patience}
-        kept = Checkpoint(checkpoint, fingerprint(chosen.name, settings, ratings=ratings, validation=held_out), resume)
+        made_of = fingerprint(chosen.name, settings, ratings=ratings, validation=held_out)
+        kept = Checkpoint(checkpoint, made_of, every, resume)
     run = _Run(chosen, _Task(ratings, held_out, where), where, patience, kept)
     run.train(callback)
     return _model(run, rows, keep_seen)
 
 
-def _require_memory(ratings: Ratings, k: int, threads: int) -> None:
-    """Refuse factors that the machine cannot hold: in training and in the model, and each thread's k x k equations.
+def require_consistent(validation: Any, patience: int | None, checkpoint: Any, every: int, resume: bool) -> None:
+    """Check what can be checked of the arguments of :func:`fit` before anything is read.
+
+    Raises
+    ------
+    ParameterError
+        If one is out of range or needs another.
+    OSError
+        If the folder of checkpoints cannot be used.
+    """
+    if isinstance(validation, int | float | np.number) and not 0 < validation < 1:
+        raise ParameterError(f"validation is a fraction of {validation}: give one above 0 and below 1, or ratings")
+    if patience is not None:
+        require_integer("patience", patience, 1)
+        if validation is None:
+            raise ParameterError("patience needs validation: give ratings or a fraction to watch")
+    require_integer("every", every, 1)
+    if checkpoint is None and (resume or every != 1):
+        raise ParameterError(f"{'resume' if resume else 'every'} needs a checkpoint: give the folder")
+    if checkpoint is not None:
+        check_folder(checkpoint, resume)
+
+
+def require_memory_for(solver: Solver, device: Device, limit: int | None, ratings: Ratings | None = None) -> None:
+    """Refuse factors that memory cannot hold: in training and in the model, and each thread's k x k equations.
+
+    Before the ratings are read, there is one user and one item at least.
 
     Raises
     ------
     ResourceError
         With the numbers.
     """
-    rows, memory = ratings.n_users + ratings.n_items, total_memory()
-    need = 2 * rows * k * 4 + threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
-    if memory is not None and need > memory:
-        raise ResourceError(
-            f"k = {k:,} factors of {rows:,} users and items take {need / 2**30:,.1f} GiB, the machine has"
-            f" {memory / 2**30:,.1f}: use a smaller k"
-        )
+    rows, k = ratings.n_users + ratings.n_items if ratings else 2, solver.settings.get("k", 0)
+    need = 2 * rows * k * 4 + device.threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
+    if ratings is not None:
+        need += len(ratings) * BYTES_PER_RATING
+    what = f"fitting k = {k:,} factors" + (f" of {rows:,} users and items" if ratings else "")
+    remedy = "use a smaller k, or set another limit with --memory-limit (memory_limit=)"
+    require_memory(need, what, limit, remedy)
 
 
-def _held_out(ratings: Ratings, validation: Any, solver: Solver, duplicates: str) -> tuple[Ratings, Ratings | None]:
+def _held_out(
+    ratings: Ratings, validation: Any, solver: Solver, how: dict[str, Any]
+) -> tuple[Ratings, Ratings | None, dict[str, int]]:
+    """Set ratings apart to watch, or read them; and account for all rows that were read."""
     if validation is None:
-        return ratings, None
+        return ratings, None, ratings.rows
     if isinstance(validation, int | float | np.number):
-        return ratings.split(float(validation), seed=solver.settings.get("seed", 0))
-    return ratings, Ratings.read(validation, duplicates=duplicates)
+        rest, held_out = ratings.split(float(validation), seed=solver.settings.get("seed", 0))
+        return rest, held_out, {**ratings.rows, "used": len(rest), "validation": len(held_out)}
+    held_out = Ratings.read(validation, **how)
+    both = {name: ratings.rows.get(name, 0) + held_out.rows.get(name, 0) for name in ratings.rows | held_out.rows}
+    return ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)}
 
 
 class _Task:
@@ -209,6 +249,7 @@ class _Run:
         self.history: list[Epoch] = []
         self.best_epoch: int | None = None
         self.best_factors: Factors | None = None
+        self.singular = 0
 
     def train(self, callback: Callable[[Epoch], object] | None) -> None:
         """Take up the state of the checkpoint, if it holds one, and run the epochs that remain."""
@@ -216,14 +257,15 @@ class _Run:
         epochs = self.solver.run(self.task.ratings, self.factors, self.device, done=len(self.history))
         while not self._stops():
             began = time.perf_counter()
-            failed = next(epochs, None)
-            if failed is None:
+            singular = next(epochs, None)
+            if singular is None:
                 break
-            epoch = self._measured(time.perf_counter() - began, failed)
+            epoch = self._measured(time.perf_counter() - began)
+            self._warn_of_singular(singular)
             self.history.append(epoch)
             if self._is_best(epoch):
                 self.best_epoch, self.best_factors = epoch.number, _copy(self.factors)
-            self._save()
+            self._save(last=epoch.number == self.solver.settings.get("epochs") or self._stops())
             if callback is not None:
                 callback(epoch)
 
@@ -242,21 +284,31 @@ class _Run:
         """Say whether patience is at an end."""
         return self.patience is not None and len(self.history) - (self.best_epoch or 0) >= self.patience
 
-    def _measured(self, seconds: float, failed: int) -> Epoch:
+    def _warn_of_singular(self, n_rows: int) -> None:
+        """Say it when it happens first."""
+        if n_rows and not self.singular:
+            warnings.warn(
+                f"epoch {len(self.history) + 1}: the equations of {n_rows:,} rows were singular and were solved with a"
+                f" jitter, here and maybe in later epochs; {self.solver.remedy}",
+                stacklevel=4,
+            )
+        self.singular += n_rows
+
+    def _measured(self, seconds: float) -> Epoch:
         """Look at what an epoch has made.
 
         Raises
         ------
         DivergenceError
-            If rows could not be solved, or the errors are not finite or absurdly large.
+            If the errors are not finite or absurdly large; it names the first row that is not finite.
         """
         number, task, remedy = len(self.history) + 1, self.task, self.solver.remedy
-        if failed:
-            raise DivergenceError(f"epoch {number}: the equations of {failed:,} rows are singular; {remedy}")
         train_rmse, _ = task.errors(self.factors, self.device)
         if not train_rmse < DIVERGED:
-            what = "is not finite" if not np.isfinite(train_rmse) else f"is {train_rmse:.3g} times their deviation"
-            raise DivergenceError(f"epoch {number}: training diverged (the RMSE of the ratings {what}); {remedy}")
+            what = f"is {train_rmse:.3g} times their deviation" if np.isfinite(train_rmse) else "is not finite"
+            raise DivergenceError(
+                f"epoch {number}: training diverged (the RMSE of the ratings {what}{self._first_lost()}); {remedy}"
+            )
         rmse, mae = task.validation_errors(self.factors, self.device)
         return Epoch(
             number=number,
@@ -266,8 +318,20 @@ class _Run:
             validation_mae=mae and mae * task.scale,
         )
 
-    def _save(self) -> None:
-        if self.checkpoint is not None:
+    def _first_lost(self) -> str:
+        """Name the first user, or else item, whose factors are not finite."""
+        factors, ratings = self.device.get(self.factors), self.task.ratings
+        for name, side, row_ids in (
+            ("user", factors.users, ratings.user_ids),
+            ("item", factors.items, ratings.item_ids),
+        ):
+            lost = np.flatnonzero(~(np.isfinite(side.factors).all(axis=1) & np.isfinite(side.bias)))
+            if len(lost):
+                return f", as are the factors of {len(lost):,} {name}s, the first {row_ids[int(lost[0])].as_py()!r}"
+        return ""
+
+    def _save(self, last: bool) -> None:
+        if self.checkpoint is not None and (last or len(self.history) % self.checkpoint.every == 0):
             arrays = _named("now", self.device.get(self.factors))
             arrays |= _named("best", self.device.get(self.best_factors)) if self.best_factors else {}
             self.checkpoint.save(arrays, self.history, self.best_epoch)

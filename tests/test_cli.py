@@ -100,7 +100,7 @@ def model(path):
 
 def test_fit_prints_the_path_and_one_line_an_epoch(place, fitted):
     assert fitted.stdout == f"{place / 'train.fastmf'}\n"
-    read, threads, *epochs, last = fitted.stderr.splitlines()
+    threads, read, *epochs, last = fitted.stderr.splitlines()
     assert re.fullmatch(r"warning: threads is 9999, more than there are: using \d+", threads)
     assert read.endswith("240 ratings of 20 items by 30 users (columns userId, movieId, rating)")
     assert [line.split()[1] for line in epochs] == ["1/4", "2/4", "3/4", "4/4"]
@@ -476,3 +476,29 @@ def test_a_table_on_a_terminal_escapes_control_characters(place, path):
     assert ":cat: [bold]not[/bold] \\" in shown
     assert "\x1b[31m" not in shown
     assert "\a" not in shown
+
+
+def test_bad_rows_are_dropped_when_asked_and_counted_everywhere(tmp_path):
+    rows = {"user": [1, 1, 2, None, 3], "item": [1, 2, 1, 2, 3], "rating": [1.0, float("nan"), 3.0, 4.0, 5.0]}
+    write_parquet(rows, tmp_path / "r.parquet")
+    done = run("fit", tmp_path / "r.parquet", "--bad-rows", "drop", "--k", 2, "--json")
+    told = json.loads(done.stdout)
+    assert told["rows"] == {"read": 5, "used": 3, "duplicates": 0, "null_users": 1, "nan_ratings": 1}
+    assert fastmf.load(tmp_path / "r.fastmf").rows == told["rows"]
+    assert "note: 2 bad rows were dropped (--bad-rows drop): null users 1, nan ratings 1" in done.stderr
+
+
+def test_singular_rows_are_reported(tmp_path):
+    write_parquet({"user": [1, 1, 2], "item": [1, 2, 1], "rating": [1.0, 2.0, 3.0]}, tmp_path / "r.parquet")
+    settings = ["--k", 4, "--reg", 0, "--reg0", 0, "--bias-reg", 0, "--epochs", 2]
+    assert "rows were singular and were solved with a jitter" in run("fit", tmp_path / "r.parquet", *settings).stderr
+
+
+def test_doctor_says_what_could_be_better(tmp_path):
+    told = run_json("doctor")
+    assert {"cpu_quota", "memory_available_bytes", "kernel_cache", "threading", "advice"} <= told.keys()
+    off = run("doctor", NUMBA_DISABLE_JIT="1").stderr
+    assert "unset NUMBA_DISABLE_JIT" in off
+    (tmp_path / "file").touch()
+    nowhere = run("doctor", NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert "set NUMBA_CACHE_DIR to a folder" in nowhere.stderr or not jit.ENABLED

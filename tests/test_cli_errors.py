@@ -1,6 +1,10 @@
 """How a command ends that does not end well: exit codes and messages, readers who leave, signals."""
 
+import decimal
+import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import fastmf
 from fastmf.tables import write_parquet
@@ -27,7 +32,8 @@ def place(tmp_path_factory, planted):
     users, items, ratings = planted(n=100)
     good = {"userId": users, "movieId": items, "rating": ratings}
     write_parquet(good, folder / "good.parquet")
-    fastmf.fit((users, items, ratings), k=2, epochs=1).save(folder / "good.fastmf")
+    run = {"k": 2, "epochs": 1}
+    fastmf.fit((users, items, ratings), **run, checkpoint=folder / "earlier").save(folder / "good.fastmf")
 
     def bad(name, **changes):
         columns = {"user": [1, 1, 2, 3], "item": [7, 8, 7, 8], "rating": [1.0, 2.0, 3.0, 4.0], **changes}
@@ -42,6 +48,17 @@ def place(tmp_path_factory, planted):
     bad("null_id", user=[1, None, 2, None])
     bad("float_id", item=[7.5, 8.0, 7.5, 8.0])
     bad("repeated", item=[7, 7, 7, 8])
+    bad("null_rating", rating=[1.0, 2.0, 3.0, None])
+    bad("beyond", rating=[1.0, 1e39, 3.0, 4.0])
+    bad("all_bad", rating=[np.nan] * 4)
+    bad("nested", user=[[1], [1], [2], [3]])
+    bad("decimal", user=[decimal.Decimal("1.5")] * 4)
+    (folder / "lacking").mkdir()
+    bad("lacking/a")
+    bad("lacking/b", user=None)
+    (folder / "junk").mkdir()
+    bad("junk/a")
+    (folder / "junk/notes.txt").write_text("notes")
     bad("strings", user=["a", "a", "b", "c"])
     bad("titles_without", user=None)
     write_parquet({name: values[:0] for name, values in good.items()}, folder / "no_rows.parquet")
@@ -57,7 +74,21 @@ def place(tmp_path_factory, planted):
     (folder / "cut.fastmf").write_bytes(model[:-10])
     (folder / "flipped.fastmf").write_bytes(model[:9] + bytes([model[9] ^ 255]) + model[10:])
     (folder / "nothing.fastmf").touch()
+    (folder / "longheader.fastmf").write_bytes((2**62).to_bytes(8, "little") + model[8:])
+    (folder / "pickled.fastmf").write_bytes(pickle.dumps({"a": 1}))
+    damage(folder, "notfinite", lambda arrays, _: arrays["user_bias"].__setitem__(0, np.nan))
+    damage(folder, "lies", lambda arrays, _: arrays.__setitem__("item_bias", arrays["item_bias"][1:].copy()))
+    damage(folder, "newer", lambda _, metadata: metadata.__setitem__("format", 99))
     return folder
+
+
+def damage(folder, name, change):
+    """Write a copy of the good model with something changed."""
+    arrays = safetensors.numpy.load_file(folder / "good.fastmf")
+    with safetensors.safe_open(folder / "good.fastmf", framework="numpy") as file:
+        metadata = json.loads(file.metadata()["fastmf"])
+    change(arrays, metadata)
+    safetensors.numpy.save_file(arrays, folder / f"{name}.fastmf", {"fastmf": json.dumps(metadata)})
 
 
 FIT = "fit good.parquet -o new.fastmf "
@@ -81,6 +112,21 @@ USAGE = [
     (FIT + "--patience 0 --validation .1", "patience is 0"),
     (FIT + "--validation 0", "fraction of 0"),
     (FIT + "--validation 1.5", "fraction of 1.5"),
+    (FIT + "--validation nan", "fraction of nan"),
+    (FIT + "--every 2", "every needs a checkpoint"),
+    (FIT + "--every 0 --checkpoint ck", "every is 0"),
+    (FIT + "--resume", "resume needs a checkpoint"),
+    (FIT + "--bad-rows skip", "--bad-rows", "drop"),
+    (FIT + "--memory-limit much", "'much'", "4GiB"),
+    (FIT + "--memory-limit 0", "'0'", "4GiB"),
+    (FIT + "--solver als --reg0 inf", "reg0 is inf"),
+    (FIT + "--bias-reg -1", "bias_reg is -1"),
+    (FIT + "--method lu", "--method", "cg"),
+    (FIT + "--epochs -3", "epochs is -3"),
+    (FIT + "--seed -1", "seed is -1"),
+    (FIT + "--solver sgd --lr nan", "lr is nan"),
+    (FIT + "--solver sgd --decay 2", "decay is 2"),
+    (FIT + "--checkpoint earlier --resume --k 3", "other k", "2, now 3", "another folder"),
     (FIT + "--threads 0", "threads is 0"),
     (FIT + "--threads -1", "threads is -1"),
     (FIT + "--device tpu", "'tpu'", "cpu"),
@@ -96,7 +142,21 @@ DATA = [
     ("fit no_item.parquet", "no column", "item", "'user', 'rating'", "--item"),
     ("fit two_users.parquet", "'user' and 'userId'", "--user"),
     ("fit good.parquet --rating stars -o new.fastmf", "'stars'", "'userId', 'movieId', 'rating'"),
-    ("fit nan.parquet", "2 of 4", "NaN", "row 1"),
+    ("fit nan.parquet", "nan.parquet: ", "2 of 4", "NaN", "row 1", "--bad-rows drop"),
+    ("fit null_rating.parquet", "1 of 4", "null", "row 3", "--bad-rows drop"),
+    ("fit beyond.parquet", "1 of 4", "beyond float32", "1e+39"),
+    ("fit all_bad.parquet --bad-rows drop", "all 4 rows are bad", "nan_ratings 4"),
+    ("fit nested.parquet", "'user'", "list", "cast it to string"),
+    ("fit decimal.parquet", "'user'", "decimal128", "int64 or string"),
+    ("fit lacking", "lacking/b.parquet", "no column", "user"),
+    ("fit junk", "1 files that are not Parquet", "notes.txt"),
+    ("inspect longheader.fastmf", "longheader.fastmf", "again"),
+    ("inspect notfinite.fastmf", "not finite"),
+    ("inspect lies.fastmf", "item_bias has shape"),
+    ("inspect newer.fastmf", "format 99", "matching fastmf"),
+    ("inspect pickled.fastmf", "pickled.fastmf"),
+    ("recommend cut.fastmf --all", "cut.fastmf", "again"),
+    ("similar good.fastmf ann", "'ann'", "int64"),
     ("fit infinite.parquet", "1 of 4", "infinite", "row 2", "-inf"),
     ("fit text.parquet", "'rating'", "string", "'a'"),
     ("fit null_id.parquet", "'user'", "2 ids that are null", "row 1"),
@@ -134,10 +194,15 @@ FILES = [
     (RECOMMEND + "--all -o text.csv", "text.csv exists", "--overwrite"),
     (RECOMMEND + "--all --json -o missing/new.csv", "missing is not a directory"),
     ("synth good.parquet", "good.parquet exists", "--overwrite"),
+    (FIT + "--checkpoint earlier", "earlier holds the checkpoint", "--resume"),
+    (FIT + "--checkpoint good.parquet", "good.parquet is a file", "folder"),
 ]
 OTHER = [
     (5, FIT + "--solver sgd --lr 10", "epoch 1", "diverged", "lower lr", "10"),
     (6, FIT + "--device cuda", "'cuda'", "--device cpu"),
+    (6, FIT + "--k 1000000000", "k = 1,000,000,000", "GiB", "smaller k"),
+    (6, "fit missing.parquet -o new.fastmf --k 1000000000", "k = 1,000,000,000"),
+    (6, FIT + "--k 1 --memory-limit 2k", "good.parquet: reading 100 rows", "4,000 bytes", "2,048", "--memory-limit"),
 ]
 CASES = [*((2, *case) for case in USAGE), *((3, *case) for case in DATA), *((4, *case) for case in FILES), *OTHER]
 
@@ -150,7 +215,8 @@ def contents(folder):
 def refused(place, request):
     """Run the cases selected, on all cores, as most of their time is Python's start; none may write anything."""
     before = contents(place)
-    wanted = [item.callspec.params["line"] for item in request.session.items if "refusal" in item.name]
+    items = [item for item in request.session.items if item.name.startswith("test_a_refusal_says_why")]
+    wanted = [item.callspec.params["line"] for item in items]
 
     def run(line):
         return subprocess.run(
@@ -247,3 +313,27 @@ def test_a_signal_ends_a_fit_and_leaves_no_file(place, tmp_path, interruptible, 
     assert "Traceback" not in stderr
     assert code != 130 or stderr.splitlines()[-1] == "error: interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_fit_that_a_signal_ended_is_resumed_to_the_same_model(place, tmp_path, interruptible, number):
+    fit = ["fit", place / "good.parquet", "--solver", "sgd", "--epochs", 3000, "-o", tmp_path / "m.fastmf"]
+    kept = ["--checkpoint", tmp_path / "kept", "--every", 10]
+    process = subprocess.Popen(
+        command(*fit, *kept), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT
+    )
+    for line in process.stderr:
+        if line.startswith("epoch 20/"):
+            break
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode in (130, 143)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    done = subprocess.run(command(*fit, *kept, "--resume"), capture_output=True, encoding="utf-8", env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    first = int(re.search(r"epoch (\d+)/", done.stderr)[1])
+    assert first > 20
+    assert first % 10 == 1
+    whole = fastmf.fit(place / "good.parquet", solver="sgd", epochs=3000)
+    assert fastmf.load(tmp_path / "m.fastmf").content_hash == whole.content_hash

@@ -8,7 +8,7 @@ import pytest
 
 import fastmf
 from fastmf import metrics
-from fastmf.errors import DataError, ParameterError
+from fastmf.errors import DataError, ParameterError, ResourceError
 from fastmf.model import Model
 
 # rmse and mae
@@ -254,3 +254,9 @@ def test_what_cannot_be_evaluated_is_refused(model):
         fastmf.evaluate(model, ([0, 0], ["i0", "i0"], [3.0, 4.0]))
     with pytest.raises(ParameterError, match="n is 0: give an integer of at least 1"):
         fastmf.evaluate(model, ([0], ["i0"], [3.0]), n=0)
+
+
+def test_lists_beyond_the_memory_are_refused(planted):
+    rows = planted()
+    with pytest.raises(ResourceError, match=r"ranking 1,000,000,000,000 items for 30 users takes .*: use a smaller n"):
+        fastmf.evaluate(fastmf.fit(rows, k=2, epochs=1), rows, n=10**12)

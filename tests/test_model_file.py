@@ -1,7 +1,11 @@
 import json
 import pickle
+import subprocess
+import sys
+import textwrap
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -419,3 +423,95 @@ def test_sizes_of_ids_that_lie_are_refused(path, type_name):
     fastmf.load(path)
     put(path, tensors, metadata | {"id_types": {"user_ids": "large_string", "item_ids": type_name}})
     refused(path)
+
+
+# files of strangers, and of the past
+
+
+MUTATIONS = """
+    import json, random, sys, warnings
+    from pathlib import Path
+    import fastmf
+
+    whole, path, count = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]), int(sys.argv[3])
+    rng, header = random.Random(int(sys.argv[4])), 8 + int.from_bytes(whole[:8], "little")
+    digits = [at for at in range(8, header) if whole[at : at + 1].isdigit()]
+    found = {"loaded": 0, "refused": 0}
+
+    def mutated():
+        data, kind = bytearray(whole), rng.randrange(6)
+        for _ in range(rng.randint(1, 2)):
+            at = rng.randrange(8, header) if rng.random() < 0.5 else rng.randrange(len(data))
+            if kind == 0:
+                data[at] ^= 1 << rng.randrange(8)
+            elif kind == 1:
+                data[at] = rng.randrange(256)
+            elif kind == 2:
+                data[rng.choice(digits)] = rng.choice(b"0123456789-e")
+            elif kind == 3:
+                del data[at : at + rng.randint(1, 9)]
+            elif kind == 4:
+                data[at:at] = rng.randbytes(rng.randint(1, 9))
+            else:
+                other = rng.randrange(len(data))
+                data[at : at + 8] = data[other : other + 8]
+        return bytes(data)
+
+    for _ in range(count):
+        path.write_bytes(mutated())
+        try:
+            model = fastmf.load(path)
+        except fastmf.ModelFormatError:
+            found["refused"] += 1
+            continue
+        found["loaded"] += 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.recommend(n=2, include_seen=True)
+            model.similar_items(model.item_ids[:1])
+            model.predict(model.user_ids[:1], model.item_ids[:1])
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_files_are_models_or_format_errors_and_never_a_crash(path, saved, seed):
+    script = [sys.executable, "-c", textwrap.dedent(MUTATIONS), path, path.with_name("mutated"), 600, seed]
+    done = subprocess.run(list(map(str, script)), capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["loaded"] + found["refused"] == 600
+    assert min(found.values()) > 15
+
+
+AUDIT = """
+    import json, sys, fastmf
+    fastmf.load(sys.argv[1])  # what is imported late has been imported then
+    events = set()
+    sys.addaudithook(lambda event, _: events.add(event))
+    fastmf.load(sys.argv[1])
+    print(json.dumps(sorted(events)))
+"""
+
+
+def test_loading_runs_nothing_and_asks_nobody(path, saved):
+    script = [sys.executable, "-c", textwrap.dedent(AUDIT), str(path)]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=100, check=True)
+    events = json.loads(done.stdout)
+    assert "open" in events
+    hostile = ("exec", "compile", "import", "pickle", "marshal", "socket", "subprocess", "os.system", "ctypes.dlopen")
+    assert [event for event in events if event.startswith(hostile)] == []
+
+
+GOLDEN = Path(__file__).parent / "data" / "format-1.fastmf"
+PREDICTED = [4.546807, 2.468389]  # by the version that wrote it
+
+
+def test_a_file_of_format_1_as_it_was_first_written_is_read():
+    model = fastmf.load(GOLDEN)
+    assert (model.user_ids.to_pylist(), model.item_ids.to_pylist()) == (["ann", "bob", "çelik"], [1, 2, 2**40])
+    assert model.rows == {"read": 6, "used": 5, "duplicates": 1}
+    assert model.solver["name"] == "als"
+    assert [epoch.number for epoch in model.history] == [1, 2]
+    np.testing.assert_allclose(model.predict(["ann", "bob"], [2**40, 1])["prediction"], PREDICTED, atol=1e-5)
+    assert model.recommend("bob", n=1)["item_id"].tolist() == [2**40]

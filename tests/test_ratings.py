@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmf
-from fastmf.errors import DataError, ParameterError
+from fastmf.errors import DataError, ParameterError, ResourceError
 from fastmf.ratings import Ratings
 
 SETTINGS = settings(deadline=None, derandomize=True, database=None, max_examples=40)
@@ -531,3 +531,91 @@ def test_counts_are_those_of_the_rows(plain):
     part = plain.take(plain.items != 2)
     np.testing.assert_array_equal(part.user_counts, np.bincount(part.users, minlength=plain.n_users))
     np.testing.assert_array_equal(part.item_counts, np.bincount(part.items, minlength=plain.n_items))
+
+
+# bad rows, and the account of all rows
+
+RATING = st.sampled_from([1.0, 2.5, None, float("nan"), float("inf"), -float("inf"), 1e39, 3.0])
+
+
+def fault_of(user, item, rating):
+    """Name the first thing that is wrong with a row."""
+    if user is None or item is None:
+        return "null_users" if user is None else "null_items"
+    if rating is None or np.isnan(rating):
+        return "null_ratings" if rating is None else "nan_ratings"
+    return "infinite_ratings" if abs(rating) > 1e38 else None
+
+
+KEYS = {"text": ["ann", "", "bob", None], "integers": [3, -(2**40), 7, None]}
+
+
+@pytest.mark.parametrize("container", ["arrays", "dictionary", "parquet"])
+@pytest.mark.parametrize("kind", KEYS)
+@SETTINGS
+@given(data=st.data())
+def test_all_rows_are_accounted_for(tmp_path_factory, kind, container, data):
+    row = st.tuples(st.sampled_from(KEYS[kind]), st.sampled_from([1, 2, 3, 4, None]), RATING)
+    rows = data.draw(st.lists(row, min_size=1, max_size=30))
+    how = data.draw(st.sampled_from(["last", "mean"]))
+    users, items, values = zip(*rows, strict=True)
+    user_type = pa.string() if kind == "text" else pa.int64()
+    columns = {
+        "user": pa.array(users, user_type),
+        "item": pa.array(items, pa.int32()),
+        "rating": pa.array(values, pa.float64()),
+    }
+    source = tuple(columns.values())
+    if container == "dictionary":
+        source = (columns["user"].dictionary_encode(null_encoding="encode"), *source[1:])
+    elif container == "parquet":
+        source = tmp_path_factory.mktemp("rows") / "r.parquet"
+        pq.write_table(pa.table(columns), source, row_group_size=7)
+    faults = [fault_of(*one) for one in rows]
+    good = {(user, item) for (user, item, _), fault in zip(rows, faults, strict=True) if fault is None}
+    if not good:
+        with pytest.raises(DataError, match=f"there are no ratings left: all {len(rows)} rows are bad"):
+            Ratings.read(source, bad_rows="drop", duplicates=how)
+        return
+    ratings = Ratings.read(source, bad_rows="drop", duplicates=how)
+    assert pairs(ratings).keys() == good
+    n_good = faults.count(None)
+    expected = {fault: faults.count(fault) for fault in faults if fault}
+    assert ratings.rows == {"read": len(rows), "used": len(good), "duplicates": n_good - len(good), **expected}
+    assert ratings.rows["read"] == sum(n for name, n in ratings.rows.items() if name != "read")
+    if expected:
+        with pytest.raises(DataError):
+            Ratings.read(source, duplicates=how)
+
+
+def test_nothing_is_dropped_where_nothing_is_bad(plain):
+    again = Ratings.from_arrays(USERS, ITEMS, VALUES, bad_rows="drop")
+    assert_same(again, plain)
+    assert again.rows == {"read": 60, "used": 60, "duplicates": 0}
+
+
+def test_what_is_no_number_at_all_is_refused_even_when_bad_rows_are_dropped():
+    with pytest.raises(DataError, match="holds string, not numbers"):
+        Ratings.from_arrays([1], [1], ["a"], bad_rows="drop")
+    with pytest.raises(ParameterError, match="bad_rows is 'skip': choose one of error, drop"):
+        Ratings.from_arrays([1], [1], [1.0], bad_rows="skip")
+
+
+def test_a_refusal_names_the_file(tmp_path):
+    pq.write_table(pa.table({"user": [1, None], "item": [1, 2], "rating": [1.0, 2.0]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=rf"^{tmp_path / 'a.parquet'}: column 'user' has 1 ids that are null"):
+        Ratings.read(tmp_path / "a.parquet")
+
+
+def test_more_rows_than_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    table = pa.table({"user": np.arange(1000), "item": np.arange(1000), "rating": np.ones(1000)})
+    (tmp_path / "parts").mkdir()
+    for name in "ab":
+        pq.write_table(table, tmp_path / "parts" / f"{name}.parquet")
+    need = 2000 * (3 * 8 + 16)
+    assert len(Ratings.read(tmp_path / "parts", memory_limit=need, duplicates="last")) == 1000
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("nothing must be read"))
+    with pytest.raises(
+        ResourceError, match="parts: reading 2,000 rows takes at least 80,000 bytes of memory, 79,999 bytes are"
+    ):
+        Ratings.read(tmp_path / "parts", memory_limit=need - 1)

@@ -13,6 +13,7 @@ import pytest
 import fastmf
 from fastmf import runtime
 from fastmf.device import Device
+from fastmf.kernels.als import SLICE, half_sweep_tasks
 from fastmf.runtime import launch
 
 TASKS = np.arange(0, 101, 10)
@@ -167,6 +168,30 @@ def test_threads_fitting_at_once_get_what_they_would_alone(planted):
     assert [found[n] for n in range(len(settings))] == alone
 
 
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_four_threads_at_once_get_what_one_gets(layer):
+    script = """
+        import threading, numpy as np, fastmf
+        rng = np.random.default_rng(0)
+        chosen = rng.permutation(60 * 40)[:900]
+        rows = chosen // 40, chosen % 40, rng.integers(1, 6, 900).astype(float)
+
+        def everything():
+            model = fastmf.fit(rows, k=4, epochs=3, solver="als")
+            other = fastmf.fit(rows, k=4, epochs=3, solver="sgd")
+            lists = model.recommend(n=5)
+            return [model.content_hash, other.content_hash, lists["item_id"].tolist(), lists["score"].tolist(),
+                    model.predict(rows[0], rows[1])["prediction"].tolist(), fastmf.evaluate(model, rows)["rmse"]]
+
+        alone, found = everything(), []
+        threads = [threading.Thread(target=lambda: [found.append(everything()) for _ in range(3)]) for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print(len(found), all(one == alone for one in found))
+    """
+    assert run_script(script, NUMBA_THREADING_LAYER=layer).split() == ["12", "True"]
+
+
 FORK = """
     import os, fastmf
     rows = [1, 1, 2, 2], [1, 2, 1, 3], [5.0, 3.0, 4.0, 1.0]
@@ -189,6 +214,18 @@ FORK = """
 @pytest.mark.parametrize("before", [True, False], ids=["after a launch", "before any"])
 def test_a_forked_child_works(before):
     assert run_script(FORK.format(before=before)).strip() == "20"
+
+
+def test_a_thread_never_takes_more_than_a_slice_at_a_time():
+    # one user with a million ratings, a million with few, and k beyond anybody's: operations, at 1e9 a second and core
+    indptr = np.append(0, np.cumsum(np.append(10**5, np.full(10**6, 20))))
+    for k in (8, 32, 128, 512):
+        tasks = half_sweep_tasks(indptr, k)
+        cost = indptr[tasks] * k * (k + 1.0) + tasks * (k**3 / 3 + 2 * k**2)
+        takes = [cost[stop] - cost[start] for start, stop in runtime._parts(len(tasks) - 1, 2)]
+        one_row = 10**5 * k * (k + 1)
+        assert max(takes) <= one_row + runtime.MOST_TASKS * (SLICE + 20 * k * (k + 1) + k**3)
+        assert np.median(takes) / 1e10 < 0.5
 
 
 def test_no_kernel_starts_threads_of_numbas():

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastmf
-from fastmf import ALS, SGD, DivergenceError, ParameterError, Ratings
+from fastmf import ALS, SGD, DivergenceError, ParameterError, Ratings, training
 from fastmf.solvers import SOLVERS
+from fastmf.solvers.als import METHODS
 
 # Noisy ratings, many factors and hardly a penalty: the validation error falls, then rises.
 OVERFIT = {"k": 8, "reg": 0.0, "reg0": 0.02, "bias_reg": 0.5, "threads": 1}
@@ -41,6 +42,9 @@ def test_validation_is_a_fraction_ratings_a_frame_or_a_file(solver, ratings, tmp
     pq.write_table(pa.table(columns), tmp_path / "held_out.parquet")
     by_fraction = overfit(ratings, solver, validation=0.2, epochs=4)
     assert by_fraction.rows == {"read": 400, "used": 320, "duplicates": 0, "validation": 80}
+    again = ([1, 1, 2], [1, 1, 2], [1.0, 2.0, None])
+    with_file = fastmf.fit(ratings, k=2, epochs=1, validation=again, duplicates="last", bad_rows="drop")
+    assert with_file.rows == {"read": 403, "used": 400, "duplicates": 1, "null_ratings": 1, "validation": 1}
     for validation in (held_out, pd.DataFrame(columns), tmp_path / "held_out.parquet"):
         model = overfit(rest, solver, validation=validation, epochs=4)
         assert model.content_hash == by_fraction.content_hash
@@ -186,10 +190,26 @@ def test_divergence_names_the_epoch_and_the_setting(device, schedule, ratings):
 
 
 @pytest.mark.parametrize("device", ["cpu", "numpy"])
-def test_singular_rows_are_a_divergence_error_with_their_number(device, ratings):
+def test_singular_rows_are_solved_with_a_jitter_and_reported_once(device, ratings):
     few = np.bincount(ratings.users, minlength=ratings.n_users)
-    with pytest.raises(DivergenceError, match=r"^epoch 1: the equations of \d+ rows are singular; raise reg0"):
-        overfit(ratings, "als", k=int(few.min()) + 2, reg=0.0, reg0=0.0, device=device)
+    with pytest.warns(
+        UserWarning, match=r"^epoch 1: the equations of \d+ rows were singular and .*; raise reg0"
+    ) as told:
+        model = overfit(ratings, "als", k=int(few.min()) + 2, reg=0.0, reg0=0.0, epochs=3, device=device)
+    assert len(told) == 1
+    assert np.isfinite(model.user_factors).all()
+    assert model.history[-1].train_rmse < 0.1 * model.scale
+
+
+def test_rows_that_cannot_be_solved_are_named(monkeypatch, ratings):
+    def lose(tasks, entries, side, other, penalty):
+        side.factors[3] = np.nan
+        return np.zeros(len(tasks) - 1, np.int64)
+
+    monkeypatch.setitem(METHODS, "exact", ({"cpu": lose}, METHODS["exact"][1]))
+    named = f"the factors of 1 users, the first {ratings.user_ids[3].as_py()!r}"
+    with pytest.raises(DivergenceError, match=rf"^epoch 1: .*not finite, as are {named}\); raise reg0"):
+        fastmf.fit(ratings, k=3)
 
 
 def test_the_same_ratings_with_and_without_seen(ratings):
@@ -247,7 +267,7 @@ def test_settings_that_cannot_be_are_parameter_errors(settings, message, planted
 
 
 def test_factors_that_do_not_fit_into_memory_are_refused(planted):
-    with pytest.raises(fastmf.ResourceError, match=r"k = 1,000,000,000 factors of 50 users and items take .* GiB"):
+    with pytest.raises(fastmf.ResourceError, match=r"k = 1,000,000,000 factors takes at least .* GiB"):
         fastmf.fit(planted(), k=10**9)
 
 
@@ -255,3 +275,75 @@ def test_ratings_too_far_from_zero_for_their_spread_are_warned_of(planted):
     users, items, values = planted()
     with pytest.warns(UserWarning, match=r"in steps of about 119.209, which .* subtract a constant"):
         fastmf.fit((users, items, values + 1e9), k=2, epochs=1)
+
+
+# what is known ahead is said ahead, and numbers stay finite
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"k": 10**9}, fastmf.ResourceError, r"^fitting k = 1,000,000,000 factors takes at least .* GiB"),
+        ({"k": 100, "memory_limit": "1 MB"}, fastmf.ResourceError, r"\d MiB of memory, 1\.0 MiB are allowed"),
+        ({"memory_limit": "lots"}, ParameterError, "memory limit is 'lots'"),
+        ({"validation": 2}, ParameterError, "fraction of 2"),
+        ({"patience": 0, "validation": 0.1}, ParameterError, "patience is 0"),
+        ({"every": 3}, ParameterError, "every needs a checkpoint"),
+        ({"resume": True}, ParameterError, "resume needs a checkpoint"),
+        ({"threads": 0}, ParameterError, "threads is 0"),
+    ],
+)
+def test_settings_are_refused_before_anything_is_read(monkeypatch, settings, error, message):
+    monkeypatch.setattr(Ratings, "read", lambda *_, **__: pytest.fail("nothing must be read"))
+    with pytest.raises(error, match=message):
+        fastmf.fit("ratings.parquet", **settings)
+
+
+def test_factors_and_ratings_are_counted_once_the_ratings_are_known(ratings):
+    with pytest.raises(fastmf.ResourceError, match="fitting k = 1 factors of 50 users and items takes at least"):
+        fastmf.fit(ratings, k=1, threads=1, memory_limit=1000)
+
+
+def test_many_ratings_without_the_jit_are_warned_of(monkeypatch, ratings):
+    monkeypatch.setattr(training, "ENABLED", False)
+    monkeypatch.setattr(training, "MANY", 399)
+    with pytest.warns(UserWarning, match="NUMBA_DISABLE_JIT is set: 400 ratings"):
+        overfit(ratings, "als", epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@solvers
+@pytest.mark.parametrize("shift", [0.0, 1.0, -1e6])
+@pytest.mark.parametrize("scale", [1e-37, 1e-20, 1e-3, 1e3, 1e20, 1e37])
+def test_ratings_of_any_scale_give_finite_factors_or_say_why_not(ratings, solver, scale, shift):
+    try:
+        model = overfit(ratings.with_values(np.float32((ratings.values / 10 + shift) * scale)), solver, epochs=5)
+    except DivergenceError:
+        if 1e-37 < scale < 1e37:
+            raise
+        return
+    for array in (
+        *model.user_side,
+        *model.item_side,
+        model.predict(model.user_ids, model.item_ids.take(pa.array(np.arange(30) % 20)))["prediction"],
+    ):
+        assert np.isfinite(array).all()
+
+
+DEGENERATE = {
+    "one user": ([1] * 5, range(5), [1.0, 2.0, 3.0, 4.0, 5.0]),
+    "one item": (range(5), [1] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]),
+    "one rating": ([1], [1], [3.0]),
+    "all equal": ([1, 1, 2, 2, 3], [1, 2, 1, 3, 2], [4.0] * 5),
+}
+
+
+@solvers
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_data_with_next_to_nothing_in_them_are_fitted(solver, case):
+    users, items, values = DEGENERATE[case]
+    model = fastmf.fit((list(users), list(items), values), solver=solver, k=7, epochs=3)
+    found = model.predict(list(users), list(items))["prediction"]
+    assert np.isfinite(found).all()
+    assert found.between(min(values), max(values)).all()
+    assert model.scale == (1.0 if len(set(values)) == 1 else np.std(values))

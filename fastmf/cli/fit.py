@@ -36,16 +36,19 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @column_options("user", "item", "rating")
 @click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), default="error", show_default=True,
               help="What to do with rows of the same user and item.")  # fmt: skip
+@click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
+              help="What to do with rows of null ids, or of ratings that are not finite.")  # fmt: skip
+@click.option("--memory-limit", metavar="SIZE", help="Refuse what takes more, such as 4GiB.  [default: what is free]")
 @click.option("-o", "--output", metavar="MODEL", help="Model file.  [default: the input's name with .fastmf]")
 @overwrite_option
-@click.option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR after every epoch.")
+@click.option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR.")
+@click.option("--every", type=int, default=1, show_default=True, help="Epochs from one checkpoint to the next.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
 @json_option
 def fit(
     ratings: str,
     solver: str,
     validation: str | None,
-    duplicates: str,
     output: str | None,
     overwrite: bool,
     as_json: bool,
@@ -63,18 +66,25 @@ def fit(
       fastmf fit ratings.parquet --solver sgd --validation 0.1 --patience 3
       fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
     """
-    from fastmf import files
+    from fastmf import files, training
     from fastmf.cli import console
+    from fastmf.device import resolve
+    from fastmf.resources import parse_size
     from fastmf.solvers import SOLVERS, make
 
-    columns = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
-    run = {name: given.pop(name) for name in ("patience", "device", "threads", "checkpoint", "resume")}
+    how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
+    how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
+    run = {name: given.pop(name) for name in ("patience", "checkpoint", "every", "resume")}
+    where = resolve(given.pop("device"), given.pop("threads"))
     chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
+    watched: Any = as_fraction(validation)
+    training.require_consistent(watched, **run)
+    training.require_memory_for(chosen, where, parse_size(how["memory_limit"]))
     target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation])
-    data = read(ratings, columns, duplicates)
-    watched = None if validation is None else as_fraction(validation)
-    if validation is not None and watched is None:
-        watched = read(validation, columns, duplicates)
+    data = read(ratings, how)
+    if isinstance(watched, str):
+        watched = read(watched, how)
+    run |= {"device": where, "memory_limit": how["memory_limit"]}
     with console.epochs_shown(chosen.settings["epochs"], quiet=as_json) as callback:
         model = fastmf.fit(data, solver=chosen, validation=watched, callback=callback, **run)
     model.save(target, overwrite=overwrite)
@@ -86,16 +96,21 @@ def fit(
         click.echo(str(target))
 
 
-def read(ratings: str, columns: dict[str, str | None], duplicates: str) -> Any:
-    """Read ratings, and say what they are."""
+def read(ratings: str, how: dict[str, Any]) -> Any:
+    """Read ratings, and say what they are and what was left out."""
     from fastmf.cli import console
     from fastmf.ratings import Ratings
 
-    data = Ratings.read(ratings, **columns, duplicates=duplicates)
+    data = Ratings.read(ratings, **how)
     size = f"{len(data):,} ratings of {data.n_items:,} items by {data.n_users:,} users"
     console.remark(f"{ratings}: {size} (columns {', '.join(data.columns)})")
-    if data.duplicates:
-        console.remark(f"note: {data.duplicates:,} rows of repeated pairs were dropped (--duplicates {duplicates})")
+    dropped = {**data.dropped}
+    again = dropped.pop("duplicates", 0)
+    if again:
+        console.remark(f"note: {again:,} rows of repeated pairs were dropped (--duplicates {how['duplicates']})")
+    if dropped:
+        counts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.items())
+        console.remark(f"note: {sum(dropped.values()):,} bad rows were dropped (--bad-rows drop): {counts}")
     return data
 
 
@@ -112,9 +127,9 @@ def default_output(ratings: str) -> Path:
     return named.parent / f"{named.name}.fastmf"
 
 
-def as_fraction(text: str) -> float | None:
-    """Read a validation fraction; None if the text is not a number, and so a path."""
+def as_fraction(text: str | None) -> Any:
+    """Read a validation fraction; what is not a number is a path, or None."""
     try:
-        return float(text)
+        return text if text is None else float(text)
     except ValueError:
-        return None
+        return text

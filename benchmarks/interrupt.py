@@ -1,0 +1,51 @@
+"""Measure how soon a fit of a file ends after a Ctrl-C, at moments spread over all that it does.
+
+    fastmf synth ml-20m.parquet --like ml-20m
+    fastmf warmup
+    python benchmarks/interrupt.py ml-20m.parquet
+
+Linux and macOS. What must hold is in tests/test_runtime.py: how much a thread takes at a time.
+"""
+
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import click
+
+from fastmf.cli.console import show_table
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
+@click.argument("ratings", type=click.Path(exists=True))
+@click.option("--times", type=click.IntRange(1), default=10, show_default=True, help="Interruptions of each solver.")
+@click.option("--first", default=1.0, show_default=True, help="Seconds after which the first of them comes.")
+@click.option("--last", default=8.0, show_default=True, help="And the last.")
+def main(ratings: str, times: int, first: float, last: float) -> None:
+    """Interrupt fits, and show the seconds until the process has ended, which must be with exit code 130."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else a child in the background would ignore it
+    rows = []
+    for solver in ("als", "sgd"):
+        seconds = [interrupted(ratings, solver, first + (last - first) * n / max(times - 1, 1)) for n in range(times)]
+        rows.append((solver, times, statistics.median(seconds), max(seconds)))
+    show_table(("solver", "times", "median s", "most s"), rows)
+
+
+def interrupted(ratings: str, solver: str, after: float) -> float:
+    """Start a fit, interrupt it, and return the seconds it took to end."""
+    command = [sys.executable, "-m", "fastmf", "fit", ratings, "--solver", solver, "--epochs", "1000"]
+    command += ["-o", f"{ratings}.interrupted.fastmf"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(after)
+    began = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    code = process.wait()
+    if code != 130:
+        raise click.ClickException(f"{solver}, interrupted after {after:.1f} s: exit code {code}, not 130")
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
