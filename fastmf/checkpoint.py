@@ -7,6 +7,7 @@ only from a checkpoint whose fingerprint is its own.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -18,7 +19,7 @@ import safetensors
 
 from fastmf import ids
 from fastmf.errors import ModelFormatError, ParameterError
-from fastmf.files import replacing
+from fastmf.files import check_output, replacing
 from fastmf.model import Epoch
 from fastmf.model_file import save_arrays
 from fastmf.ratings import Ratings
@@ -35,18 +36,14 @@ class Checkpoint:
     folder : made if it is not there.
     fingerprint : what the run is, name to plain value; see :func:`fingerprint`.
     every : epochs from one save to the next.
-    resume : whether to go on from what the folder holds. Without it, a folder that holds a checkpoint is refused.
 
     Raises
     ------
     OSError
-        If the folder holds a checkpoint and resume is False, or it cannot be made.
+        If it cannot be made; :func:`check_folder` finds what else is wrong with it, before there is data.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], every: int, resume: bool
-    ) -> None:
-        check_folder(folder, resume)
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], every: int) -> None:
         self._path = Path(folder) / NAME
         self._fingerprint = json.loads(json.dumps(fingerprint))
         self.every = every
@@ -63,6 +60,18 @@ class Checkpoint:
         with replacing(self._path, overwrite=True) as temporary:
             whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             save_arrays(whole, temporary, {"fastmf": json.dumps(described)})
+
+    def _check(self, history: list[Epoch], best_epoch: Any) -> None:
+        """Raise a ValueError unless the history is one, and the best epoch one of it."""
+        if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
+            raise ValueError("its epochs are not numbered from 1")
+        if len(history) > self._fingerprint.get("epochs", len(history)):
+            raise ValueError(f"it holds {len(history)} epochs, more than the settings ask for")
+        measures = [value for epoch in history for value in asdict(epoch).values()]
+        if not all(value is None or (isinstance(value, int | float) and math.isfinite(value)) for value in measures):
+            raise ValueError("its history holds what is not a number")
+        if best_epoch is not None and not (isinstance(best_epoch, int) and 1 <= best_epoch <= len(history)):
+            raise ValueError(f"its best epoch is {best_epoch!r}")
 
     def load(self) -> tuple[dict[str, np.ndarray], list[Epoch], int | None] | None:
         """Read the state to go on from. Returns (arrays, history, best_epoch), or None to begin at the beginning.
@@ -87,6 +96,7 @@ class Checkpoint:
                 arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
             history = [Epoch(**epoch) for epoch in described["history"]]
             then, best_epoch = dict(described["fingerprint"]), described["best_epoch"]
+            self._check(history, best_epoch)
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"{self._path} is damaged: {error!r}; delete it to start over") from None
         for name, value in self._fingerprint.items():
@@ -100,9 +110,17 @@ class Checkpoint:
 
 
 def check_folder(folder: str | os.PathLike[str], resume: bool) -> None:
-    """Make sure a run may keep its state there, before anything is read; see :class:`Checkpoint`."""
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise NotADirectoryError(f"{folder} is a file: give a folder for checkpoints")
+    """Make sure that a run may keep its state in a folder, which need not be there yet, before anything is read.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written to, or holds a checkpoint and resume is False.
+    """
+    there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file: give a folder for checkpoints")
+    check_output(there / NAME, overwrite=True)
     if (Path(folder) / NAME).exists() and not resume:
         raise FileExistsError(
             f"{folder} holds the checkpoint of an earlier run: go on with it by --resume (resume=True), or give"

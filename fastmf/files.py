@@ -19,6 +19,19 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, input
     FileNotFoundError, IsADirectoryError, PermissionError
         If the directory is missing, the path is a directory, or the directory takes no new files.
     """
+    target = _allowed(path, overwrite, inputs)
+    real = Path(os.path.realpath(target))
+    try:
+        _create(_beside(real)).unlink()
+    except OSError as error:  # PermissionError, or what a read-only or full disk answers
+        raise type(error)(
+            f"{real.parent} cannot be written to ({error.strerror}): make it writable, or write elsewhere"
+        ) from None
+    return target
+
+
+def _allowed(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[Any] = ()) -> Path:
+    """Check all of :func:`check_output` but whether the folder takes new files."""
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a directory: give the name of a file")
@@ -33,12 +46,6 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, input
     directory = Path(os.path.realpath(target)).parent
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is not a directory: make it first, or write elsewhere")
-    try:
-        _create(_beside(directory / target.name)).unlink()
-    except OSError as error:  # PermissionError, or what a read-only or full disk answers
-        raise type(error)(
-            f"{directory} cannot be written to ({error.strerror}): make it writable, or write elsewhere"
-        ) from None
     return target
 
 
@@ -53,14 +60,14 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
     OSError
         As :func:`check_output`, and whatever writing, flushing or renaming raises.
     """
-    check_output(path, overwrite)
+    _allowed(path, overwrite)
     target = Path(os.path.realpath(path))
     temporary = _create(_beside(target))
     mode = (target if target.exists() else temporary).stat().st_mode & 0o777
     try:
         yield temporary
-        temporary.chmod(mode)  # whoever wrote may have put a file of its own there, as safetensors does
         _sync(temporary, os.O_RDWR)
+        temporary.chmod(mode)  # whoever wrote may have put a file of its own there, as safetensors does
         if overwrite:
             temporary.replace(target)
         else:

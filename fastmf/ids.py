@@ -66,7 +66,7 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
         encoded = _hashed(_storage(column)).unify_dictionaries()
     del column  # its memory is wanted for the indices
     indices, found = _encode_dictionary(encoded)
-    return indices, _restored(_large(found), kind)
+    return indices, _restored(large(found), kind)
 
 
 def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndarray, pa.Array]:
@@ -133,7 +133,7 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Bring a column of keys into the one layout its type has here; see :func:`encode` for what is refused."""
     if types.is_dictionary(column.type):
         column = _plain(column)
-    column = _large(column)
+    column = large(column)
     if types.is_null(column.type) and len(column) == 0:
         column = column.cast(pa.int64())
     if column.null_count:
@@ -155,12 +155,14 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def nulls(column: pa.ChunkedArray) -> np.ndarray:
-    """Say which keys are null. Returns (n,) bool."""
-    found = [chunk.is_null() for chunk in (_plain(column) if types.is_dictionary(column.type) else column).chunks]
+    """Say which keys are null, in themselves or in their dictionary. Returns (n,) bool."""
+    found = [chunk.is_null() for chunk in column.chunks]
+    if types.is_dictionary(column.type):
+        found = [c.dictionary.is_null().take(c.indices).fill_null(True) for c in column.chunks]
     return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
 
 
-def _large(column: Any) -> Any:
+def large(column: Any) -> Any:
     """Bring text and bytes, of an array or of chunks, into the layout they have here."""
     if types.is_string(column.type) or types.is_string_view(column.type):
         return column.cast(pa.large_string())

@@ -272,7 +272,10 @@ class Model:
                 " reg0 > 0",
                 stacklevel=2,
             )
-        lost = np.flatnonzero(~np.isfinite(users.bias))
+        scale = np.float32(self.scale)
+        with np.errstate(over="ignore"):  # what runs over is found next
+            users = Side(users.factors * scale, users.bias * scale)
+        lost = np.flatnonzero(~(np.isfinite(users.factors).all(axis=1) & np.isfinite(users.bias)))
         if len(lost):
             first = ratings.user_ids[int(lost[0])].as_py()
             raise DivergenceError(
@@ -282,8 +285,8 @@ class Model:
         return replace(
             self,
             user_ids=ratings.user_ids,
-            user_factors=users.factors * np.float32(self.scale),
-            user_bias=users.bias * np.float32(self.scale),
+            user_factors=users.factors,
+            user_bias=users.bias,
             user_counts=np.diff(entries.indptr).astype(np.int32),
             seen=(entries.indptr, entries.indices),
             rows={**ratings.rows, "used": used, "unknown_items": len(ratings) - used},

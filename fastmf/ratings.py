@@ -308,6 +308,7 @@ def _checked(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, 
 
 def _drop_bad(columns: list[pa.ChunkedArray], name: str) -> dict[str, int]:
     """Leave out the rows of null ids and of ratings that are not finite; return how many, each by its first fault."""
+    columns[:2] = map(ids.large, columns[:2])
     good, dropped = np.ones(len(columns[0]), bool), {}
     faults = {"null_users": ids.nulls(columns[0]), "null_items": ids.nulls(columns[1]), **_checked(columns[2], name)[1]}
     for fault, rows in faults.items():
@@ -315,8 +316,10 @@ def _drop_bad(columns: list[pa.ChunkedArray], name: str) -> dict[str, int]:
         if n:
             dropped[fault] = n
         good &= ~rows
-    if dropped:
-        columns[:] = [column.filter(pa.array(good)) for column in columns]
+    try:
+        columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
+    except pa.ArrowNotImplementedError:  # what cannot be filtered is no key either, which is found next
+        return {}
     return dropped
 
 

@@ -111,7 +111,7 @@ def _cgroups(controller: str) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        root = CGROUPS / controllers if controllers else CGROUPS
+        root = CGROUPS / controller if controllers else CGROUPS
         own = root / path.strip("/")
         yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(root))
 
@@ -144,9 +144,10 @@ def _room(file: Path) -> float | None:
         return None
     second = file.name == "memory.max"
     used = _number(file.with_name("memory.current" if second else "memory.usage_in_bytes")) or 0
-    droppable = "inactive_file" if second else "total_inactive_file"
+    prefix = "" if second else "total_"
+    droppable = (f"{prefix}inactive_file", f"{prefix}active_file")
     for line in _lines(file.with_name("memory.stat")):
-        if line.split()[0] == droppable:
+        if line.split()[0] in droppable:
             used -= float(line.split()[1])
     return limit - max(used, 0)
 

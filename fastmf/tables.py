@@ -167,16 +167,16 @@ def _read_parquet(
             first = first or schema
             footers[file] = parquet.metadata
     assert first is not None
-    n_rows = sum(footer.num_rows for footer in footers.values())  # byte sizes in a footer need not be true
+    n_rows = sum(_count_rows(footer) for footer in footers.values())
+    # one file decides for all, as tables of different types cannot be joined
+    texts = [field.name for field, role in zip(first, roles, strict=True) if role in coded and is_text(field.type)]
+    texts = [name for name in texts if _is_coded(next(iter(footers.values())), name)]
     require_memory(
-        n_rows * (sum(map(_width, first.types)) + WORK),
+        n_rows * (sum(_width(field.type, field.name in texts) for field in first) + WORK),
         f"{location}: reading {n_rows:,} rows",
         memory_limit,
         "read fewer rows, or set another limit with --memory-limit (memory_limit=)",
     )
-    # one file decides for all, as tables of different types cannot be joined
-    texts = [field.name for field, role in zip(first, roles, strict=True) if role in coded and is_text(field.type)]
-    texts = [name for name in texts if _is_coded(next(iter(footers.values())), name)]
     tables: list[pa.Table] = []
     for file, footer in footers.items():
         with _opened(system, file, metadata=footer, read_dictionary=texts) as parquet:
@@ -200,12 +200,17 @@ def _opened(system: fs.FileSystem, file: str, **options: Any) -> Iterator[pq.Par
         raise OSError(f"{file} cannot be read as Parquet (empty, damaged, or another format): {error}") from None
 
 
-def _width(kind: pa.DataType) -> int:
+def _width(kind: pa.DataType, coded: bool) -> int:
     """Tell how many bytes a value takes at least when it has been read."""
     try:
         return max(kind.bit_width // 8, 1)
-    except ValueError:  # text, bytes, nested types: an offset or a code, and what it stands for is shared at best
-        return 4
+    except ValueError:  # text, bytes, nested types: a code, or an offset of each of two layouts beside what there is
+        return 4 if coded else 12
+
+
+def _count_rows(footer: pq.FileMetaData) -> int:
+    """Count the rows by the groups they are read by: a footer's own sum need not be true, nor its sizes in bytes."""
+    return sum(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
 
 
 def _is_coded(footer: pq.FileMetaData, name: str) -> bool:

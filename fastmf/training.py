@@ -35,6 +35,7 @@ COARSE = 0.01
 
 # What training holds of each rating, beside the Ratings: its standardised value, and both compressed views of these.
 BYTES_PER_RATING = 12
+BYTES_HELD = 12  # of each of the Ratings
 
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
@@ -76,7 +77,8 @@ def fit(
     bad_rows : what to do with rows of a null id or without a finite rating: "error", or "drop" and count them.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder to keep the state of training in.
-    every : epochs from one checkpoint to the next; the last epoch has one in any case.
+    every : epochs from one checkpoint to the next, which is what an interruption may lose; the last epoch has one in
+        any case.
     resume : go on from the checkpoint, if there is one; data and settings must be those it was made with. The model is
         then the same, bit for bit, as without the interruption.
     keep_seen : whether the model remembers what each user has rated, to leave it out of recommendations.
@@ -113,14 +115,15 @@ def fit(
     how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
     ratings = Ratings.read(ratings, **how)
     ratings, held_out, rows = _held_out(ratings, validation, chosen, how)
-    require_memory_for(chosen, where, limit, ratings)
+    held = BYTES_HELD * (len(ratings) + (0 if held_out is None else len(held_out)))
+    require_memory_for(chosen, where, limit, ratings, held)
     if not ENABLED and where.name == "cpu" and len(ratings) > MANY:
         warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=2)
     kept = None
     if checkpoint is not None:
         settings = {**chosen.settings, "patience": patience}
         made_of = fingerprint(chosen.name, settings, ratings=ratings, validation=held_out)
-        kept = Checkpoint(checkpoint, made_of, every, resume)
+        kept = Checkpoint(checkpoint, made_of, every)
     run = _Run(chosen, _Task(ratings, held_out, where), where, patience, kept)
     run.train(callback)
     return _model(run, rows, keep_seen)
@@ -149,10 +152,13 @@ def require_consistent(validation: Any, patience: int | None, checkpoint: Any, e
         check_folder(checkpoint, resume)
 
 
-def require_memory_for(solver: Solver, device: Device, limit: int | None, ratings: Ratings | None = None) -> None:
+def require_memory_for(
+    solver: Solver, device: Device, limit: int | None, ratings: Ratings | None = None, held: int = 0
+) -> None:
     """Refuse factors that memory cannot hold: in training and in the model, and each thread's k x k equations.
 
-    Before the ratings are read, there is one user and one item at least.
+    Before the ratings are read, there is one user and one item at least. ``held`` bytes are in use already: they count
+    against a limit that is given, and are not among those available.
 
     Raises
     ------
@@ -160,9 +166,11 @@ def require_memory_for(solver: Solver, device: Device, limit: int | None, rating
         With the numbers.
     """
     rows, k = ratings.n_users + ratings.n_items if ratings else 2, solver.settings.get("k", 0)
-    need = 2 * rows * k * 4 + device.threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
+    need = 2 * rows * k * 4
+    if device.name == "cpu" and solver.settings.get("method") == "exact":
+        need += device.threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
     if ratings is not None:
-        need += len(ratings) * BYTES_PER_RATING
+        need += len(ratings) * BYTES_PER_RATING + (0 if limit is None else held)
     what = f"fitting k = {k:,} factors" + (f" of {rows:,} users and items" if ratings else "")
     remedy = "use a smaller k, or set another limit with --memory-limit (memory_limit=)"
     require_memory(need, what, limit, remedy)
@@ -177,6 +185,8 @@ def _held_out(
     if isinstance(validation, int | float | np.number):
         rest, held_out = ratings.split(float(validation), seed=solver.settings.get("seed", 0))
         return rest, held_out, {**ratings.rows, "used": len(rest), "validation": len(held_out)}
+    if how["memory_limit"] is not None:
+        how = {**how, "memory_limit": max(how["memory_limit"] - BYTES_HELD * len(ratings), 1)}
     held_out = Ratings.read(validation, **how)
     both = {name: ratings.rows.get(name, 0) + held_out.rows.get(name, 0) for name in ratings.rows | held_out.rows}
     return ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)}
@@ -265,9 +275,12 @@ class _Run:
             self.history.append(epoch)
             if self._is_best(epoch):
                 self.best_epoch, self.best_factors = epoch.number, _copy(self.factors)
-            self._save(last=epoch.number == self.solver.settings.get("epochs") or self._stops())
+            if self.checkpoint is not None and epoch.number % self.checkpoint.every == 0:
+                self._save(self.checkpoint)
             if callback is not None:
                 callback(epoch)
+        if self.checkpoint is not None and len(self.history) % self.checkpoint.every:
+            self._save(self.checkpoint)
 
     def _watched(self, epoch: Epoch) -> float | None:
         by_mae = self.solver.settings.get("loss") == "absolute"
@@ -330,11 +343,10 @@ class _Run:
                 return f", as are the factors of {len(lost):,} {name}s, the first {row_ids[int(lost[0])].as_py()!r}"
         return ""
 
-    def _save(self, last: bool) -> None:
-        if self.checkpoint is not None and (last or len(self.history) % self.checkpoint.every == 0):
-            arrays = _named("now", self.device.get(self.factors))
-            arrays |= _named("best", self.device.get(self.best_factors)) if self.best_factors else {}
-            self.checkpoint.save(arrays, self.history, self.best_epoch)
+    def _save(self, checkpoint: Checkpoint) -> None:
+        arrays = _named("now", self.device.get(self.factors))
+        arrays |= _named("best", self.device.get(self.best_factors)) if self.best_factors else {}
+        checkpoint.save(arrays, self.history, self.best_epoch)
 
     def _load(self) -> None:
         state = self.checkpoint.load() if self.checkpoint is not None else None

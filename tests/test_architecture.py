@@ -49,7 +49,7 @@ ONLY_IN = {
 }
 IN_KERNELS = {"numba", "numpy", "typing", "math", "itertools"}
 # what the compiler and its cache, and the vectors, are made of
-UNDER_KERNELS = {"contextlib", "functools", "hashlib", "llvmlite", "logging", "os", "pathlib", "platform", "tempfile"}
+UNDER_KERNELS = {"contextlib", "functools", "hashlib", "llvmlite", "logging", "os", "pathlib", "platform", "stat"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 MAX_FILE, MAX_FUNCTION = 450, 40

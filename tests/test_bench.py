@@ -196,7 +196,7 @@ def test_a_set_at_hand_is_taken_and_its_terms_are_named(tmp_path):
 def test_bad_ratings_end_the_run_with_the_case_named(tmp_path, uncompiled):
     path = str(tmp_path / "bad.parquet")
     tables.write_parquet({"user": [1, 2], "item": [1, 2], "rating": [1.0, math.nan]}, path)
-    with pytest.raises(DataError, match=r"bench of .*bad\.parquet, als, numpy: .*bad\.parquet: column 'rating' has 1 of 2"):
+    with pytest.raises(DataError, match=r"bench of .*, als, numpy: .*bad\.parquet: column 'rating' has 1 of 2"):
         bench.run([path], k=2)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(OSError, match=r"bench of .*cannot be read as Parquet"):

@@ -1,6 +1,7 @@
 """Checkpoints: a run that was interrupted and resumed ends as one that was not."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -136,3 +137,52 @@ def test_a_failure_leaves_the_last_good_epoch(ratings, tmp_path):
         fastmf.fit(ratings, solver="sgd", k=2, lr=0.5, decay=1.0, reg0=0.0, epochs=200, checkpoint=tmp_path)
     arrays = safetensors.numpy.load_file(tmp_path / NAME)
     assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+LIES = {
+    "best epoch beyond": lambda told: told.update(best_epoch=99),
+    "best epoch a text": lambda told: told.update(best_epoch="a"),
+    "a measure a text": lambda told: told["history"][0].update(validation_rmse="low"),
+    "an epoch twice": lambda told: told["history"].append(told["history"][-1]),
+    "more epochs than asked for": lambda told: told["history"].append({**told["history"][-1], "number": 3}),
+    "another format": lambda told: told.update(format=2),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_checkpoint_that_lies_is_refused(ratings, tmp_path, lie):
+    run = {"k": 2, "epochs": 2, "validation": 0.2}
+    fastmf.fit(ratings, **run, checkpoint=tmp_path)
+    arrays = safetensors.numpy.load_file(tmp_path / NAME)
+    with safetensors.safe_open(tmp_path / NAME, framework="numpy") as file:
+        told = json.loads(file.metadata()["fastmf"])
+    LIES[lie](told)
+    safetensors.numpy.save_file(arrays, tmp_path / NAME, {"fastmf": json.dumps(told)})
+    with pytest.raises(fastmf.ModelFormatError, match="delete it to start over"):
+        fastmf.fit(ratings, **run, checkpoint=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(("every", "interrupted", "kept"), [(3, 2, 0), (3, 5, 3), (4, 9, 8), (100, 9, 0)])
+def test_every_so_many_epochs_are_kept_and_the_last(ratings, tmp_path, every, interrupted, kept):
+    run = {"k": 3, "epochs": 10, "checkpoint": tmp_path, "every": every}
+    with pytest.raises(InterruptionError):
+        fastmf.fit(ratings, **run, callback=interrupt_after(interrupted))
+    seen = []
+    model = fastmf.fit(ratings, **run, resume=True, callback=lambda epoch: seen.append(epoch.number))
+    assert seen[0] == kept + 1
+    assert model.content_hash == fastmf.fit(ratings, k=3, epochs=10).content_hash
+    seen.clear()
+    fastmf.fit(ratings, **run, resume=True, callback=lambda epoch: seen.append(epoch.number))
+    assert seen == []
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_anything_is_read(ratings, tmp_path, monkeypatch):
+    monkeypatch.setattr(fastmf.Ratings, "read", lambda *_, **__: pytest.fail("nothing must be read"))
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError, match="file is a file: give a folder"):
+            fastmf.fit("ratings.parquet", checkpoint=folder)
+    if sys.platform == "linux":
+        with pytest.raises(OSError, match="cannot be written to"):
+            fastmf.fit("ratings.parquet", checkpoint="/proc/self/here")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

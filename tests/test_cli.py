@@ -501,4 +501,4 @@ def test_doctor_says_what_could_be_better(tmp_path):
     assert "unset NUMBA_DISABLE_JIT" in off
     (tmp_path / "file").touch()
     nowhere = run("doctor", NUMBA_CACHE_DIR=str(tmp_path / "file"))
-    assert "set NUMBA_CACHE_DIR to a folder" in nowhere.stderr or not jit.ENABLED
+    assert "set NUMBA_CACHE_DIR to a folder of your own" in nowhere.stderr or not jit.ENABLED

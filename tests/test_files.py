@@ -141,7 +141,7 @@ def test_a_read_only_directory_is_refused(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_permissions_are_kept_and_new_files_get_what_the_umask_grants(tmp_path):
     (tmp_path / "old").write_text("old")
-    (tmp_path / "old").chmod(0o604)
+    (tmp_path / "old").chmod(0o404)
     before = os.umask(0o027)
     try:
         write(tmp_path / "old", "new", overwrite=True)
@@ -149,7 +149,7 @@ def test_permissions_are_kept_and_new_files_get_what_the_umask_grants(tmp_path):
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o604
+    assert stat.S_IMODE((tmp_path / "old").stat().st_mode) == 0o404
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
 
 

@@ -146,11 +146,17 @@ TRAINS = """
 
     def child(reading, writing):
         os.close(reading)
-        slow = lambda epoch: time.sleep(0.002)
+        began = []
+
+        def slow(epoch):
+            if not began:
+                began.append(os.write(writing, b"resumed " if epoch.number > 1 else b"begun "))
+            time.sleep(0.002)
+
         model = fastmf.fit(ratings, **settings, checkpoint=folder, every=every, resume=True, callback=slow)
         os.write(writing, f"{model.content_hash} {model.best_epoch}".encode())
 
-    pauses, killed, ends = random.Random(0), 0, []
+    pauses, killed, resumed, ends = random.Random(1), 0, 0, []
     while killed < kills or not ends:
         if ends and killed < kills:  # from the beginning
             for name in os.listdir(folder):
@@ -172,9 +178,13 @@ TRAINS = """
         killed += os.WIFSIGNALED(status)
         if not os.WIFSIGNALED(status):
             assert status == 0
-            ends.append(os.read(reading, 1000).decode())
+        said = os.read(reading, 1000).decode().split()
+        resumed += "resumed" in said
+        if status == 0:
+            ends.append(" ".join(said[-2:]))
         os.close(reading)
-    print(json.dumps({"killed": killed, "ends": ends, "whole": f"{whole.content_hash} {whole.best_epoch}"}))
+    expected = f"{whole.content_hash} {whole.best_epoch}"
+    print(json.dumps({"killed": killed, "resumed": resumed, "ends": ends, "whole": expected}))
 """
 
 
@@ -184,6 +194,7 @@ TRAINS = """
 def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(tmp_path, solver, every):
     found = run(TRAINS, tmp_path, solver, every, 12)
     assert found["killed"] >= 12
+    assert found["resumed"] >= 2
     assert set(found["ends"]) == {found["whole"]}
 
 

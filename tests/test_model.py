@@ -7,7 +7,7 @@ import pytest
 
 import fastmf
 from fastmf.device import resolve
-from fastmf.errors import DataError, ModelFormatError, ParameterError, UnknownIdError
+from fastmf.errors import DataError, DivergenceError, ModelFormatError, ParameterError, UnknownIdError
 from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks
 from fastmf.model import Epoch, Model
 from fastmf.ratings import Ratings
@@ -393,6 +393,12 @@ def test_what_cannot_be_folded_in_is_refused(model):
     with pytest.warns(UserWarning, match="the equations of 1 users were singular"):
         folded = singular.fold_in((["x"], [0], [3.0]))
     assert abs(folded.predict("x", 0)["prediction"][0] - 3) < 1e-3
+    wide = fastmf.fit(
+        ([1, 1, 2, 2, 3], [0, 1, 0, 1, 1], [1e30, 2e30, 3e30, 4e30, 5e30]), k=3, epochs=2, reg=0, reg0=1e-6
+    )
+    wide = dataclasses.replace(wide, item_factors=wide.item_factors * np.float32(1e-3))
+    with pytest.raises(DivergenceError, match="1 users have ratings that lead beyond float32, the first 'x'"):
+        wide.fold_in((["x", "x"], [0, 1], [3e38, -3e38]))
 
 
 # models without what users have seen

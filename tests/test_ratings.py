@@ -550,7 +550,7 @@ def fault_of(user, item, rating):
 KEYS = {"text": ["ann", "", "bob", None], "integers": [3, -(2**40), 7, None]}
 
 
-@pytest.mark.parametrize("container", ["arrays", "dictionary", "parquet"])
+@pytest.mark.parametrize("container", ["arrays", "views", "dictionary", "parquet"])
 @pytest.mark.parametrize("kind", KEYS)
 @SETTINGS
 @given(data=st.data())
@@ -568,6 +568,8 @@ def test_all_rows_are_accounted_for(tmp_path_factory, kind, container, data):
     source = tuple(columns.values())
     if container == "dictionary":
         source = (columns["user"].dictionary_encode(null_encoding="encode"), *source[1:])
+    elif container == "views" and kind == "text":
+        source = (columns["user"].cast(pa.string_view()), *source[1:])
     elif container == "parquet":
         source = tmp_path_factory.mktemp("rows") / "r.parquet"
         pq.write_table(pa.table(columns), source, row_group_size=7)
@@ -619,3 +621,15 @@ def test_more_rows_than_memory_are_refused_before_they_are_read(tmp_path, monkey
         ResourceError, match="parts: reading 2,000 rows takes at least 80,000 bytes of memory, 79,999 bytes are"
     ):
         Ratings.read(tmp_path / "parts", memory_limit=need - 1)
+
+
+def test_the_rows_counted_are_those_of_the_groups(tmp_path, monkeypatch):
+    columns = {"user": np.arange(3000), "item": np.arange(3000), "rating": np.ones(3000)}
+    pq.write_table(pa.table(columns), tmp_path / "r.parquet", row_group_size=1500)
+    lied = (tmp_path / "r.parquet").read_bytes()
+    number = bytes([0x16]) + bytes([0xF0, 0x2E])  # a Thrift i64 field: 3000, zigzag
+    assert lied.count(number) == 1
+    (tmp_path / "r.parquet").write_bytes(lied.replace(number, bytes([0x16]) + bytes([0x82, 0x00])))  # 1, as long
+    assert pq.ParquetFile(tmp_path / "r.parquet").metadata.num_rows == 1
+    with pytest.raises(ResourceError, match="reading 3,000 rows"):
+        Ratings.read(tmp_path / "r.parquet", memory_limit=1000)

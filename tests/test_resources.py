@@ -46,25 +46,28 @@ def test_the_quota_is_the_least_of_all_cgroups_above(system, own, above, quota):
 def test_the_quota_of_cgroups_of_version_1(system, text, quota):
     system(
         proc__self__cgroup="4:memory:/x\n2:cpuacct,cpu:/of/the/host\n0::/\n",  # a container does not see the path
-        **{
-            "cgroup__cpuacct,cpu__cpu_dot_cfs_quota_us": text,
-            "cgroup__cpuacct,cpu__cpu_dot_cfs_period_us": "100000",
-        },
+        cgroup__cpu__cpu_dot_cfs_quota_us=text,
+        cgroup__cpu__cpu_dot_cfs_period_us="100000",
     )
     assert resources.cpu_quota() == quota
 
 
-def test_threads_follow_the_quota_unless_numba_is_told_how_many(monkeypatch):
+@pytest.fixture
+def counted_anew():
+    """Let the threads be counted again, and again after the test."""
+    device.max_threads.cache_clear()
+    yield device.max_threads.cache_clear
+    device.max_threads.cache_clear()
+
+
+def test_threads_follow_the_quota_unless_numba_is_told_how_many(monkeypatch, counted_anew):
     monkeypatch.setattr(device, "cpu_quota", lambda: 0.5)
     monkeypatch.setattr(device.config, "NUMBA_NUM_THREADS", 4)
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
-    device.max_threads.cache_clear()
     assert device.max_threads() == 1
     monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
-    device.max_threads.cache_clear()
+    counted_anew()
     assert device.max_threads() == 4
-    monkeypatch.undo()
-    device.max_threads.cache_clear()
 
 
 def test_available_memory_is_what_the_machine_or_the_cgroup_leaves(system):
@@ -75,7 +78,7 @@ def test_available_memory_is_what_the_machine_or_the_cgroup_leaves(system):
     system(
         cgroup__job__memory_dot_max=f"{4 * GIB}\n",
         cgroup__job__memory_dot_current=f"{3 * GIB}\n",
-        cgroup__job__memory_dot_stat=f"anon {GIB}\ninactive_file {2 * GIB}\n",
+        cgroup__job__memory_dot_stat=f"anon {GIB}\ninactive_file {GIB}\nactive_file {GIB}\n",
     )
     assert resources.available_memory() == 3 * GIB
     assert resources.total_memory() <= 4 * GIB

@@ -33,21 +33,16 @@ def doctor(as_json: bool) -> None:
 
 def advice(report: dict[str, Any]) -> list[str]:
     """Say what to change, a line each; nothing where all is well."""
-    quota, devices = report["cpu_quota"], report["devices"]
-    lines = {
-        "the JIT is off: unset NUMBA_DISABLE_JIT, or everything takes hundreds of times as long": not report["jit"],
-        "kernels are compiled anew in every process: set NUMBA_CACHE_DIR to a folder that only you can write to": (
-            report["jit"] and report["kernel_cache"] is None
-        ),
-        "kernels do without vectors, as the processor is not known: report it with this output": (
-            report["jit"] and report["vector_width"] == 0
-        ),
-        f"the container has time for {quota} of {report['cores']} cores: raise its quota for more threads": (
-            quota is not None and quota < report["cores"]
-        ),
-        f"no GPU: {devices['cuda']}": devices["cuda"] != "available",
-    }
-    return [line for line, applies in lines.items() if applies]
+    quota, lines = report["cpu_quota"], []
+    if not report["jit"]:
+        lines.append("the JIT is off: unset NUMBA_DISABLE_JIT, or everything takes hundreds of times as long")
+    elif report["kernel_cache"] is None:
+        lines.append("kernels are compiled anew in every process: set NUMBA_CACHE_DIR to a folder of your own")
+    elif report["vector_width"] == 0:
+        lines.append("kernels do without vectors, as the processor is not known: report it with this output")
+    if quota is not None and quota < report["cores"]:
+        lines.append(f"the container has time for {quota:g} of {report['cores']} cores: raise its quota, if you can")
+    return lines
 
 
 def as_text(value: object) -> str:

@@ -28,7 +28,7 @@ else:
     from fastmf.kernels.als_plain import half_sweep
 
 
-SLICE = 3e8  # operations of a task: a thread takes some tasks at a time, and hears a Ctrl-C in between
+SLICE = 2e8  # operations of a task: a thread takes some tasks at a time, and hears a Ctrl-C in between
 
 
 class Side(NamedTuple):

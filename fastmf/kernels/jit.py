@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import platform
-import tempfile
+import stat
 from pathlib import Path
 
 import numba
@@ -65,8 +65,10 @@ LINE = 16  # floats in a cache line
 
 @functools.cache
 def _digest():
-    digest = hashlib.sha256(str(WIDTH).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    digest, sources = hashlib.sha256(str(WIDTH).encode()), sorted(Path(__file__).parent.glob("*.py"))
+    if not sources:  # in a zip file, say: versions could not be told apart
+        raise OSError(f"there are no sources of kernels in {Path(__file__).parent}")
+    for path in sources:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -78,11 +80,12 @@ def cache_folder():
     Returns it as text, or None where there is none that is this user's alone.
     """
     root = Path(config.CACHE_DIR or AppDirs(appname="numba", appauthor=False).user_cache_dir)
-    folder = root / f"fastmf-{_digest()}"
     try:
+        folder = root / f"fastmf-{_digest()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
         _require_own(folder)
+        if not os.access(folder, os.W_OK) and not any(folder.iterdir()):
+            raise PermissionError(f"{folder} is empty and cannot be written to")
     except OSError as error:
         logging.getLogger("fastmf").warning(
             "kernels are not cached, each process compiles them anew (NUMBA_CACHE_DIR names another folder): %s", error
@@ -92,14 +95,22 @@ def cache_folder():
 
 
 def _require_own(folder):
-    """Raise a PermissionError for a folder that is another's or that others may write to (on Windows: for none)."""
-    found = folder.stat()
-    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
-        raise PermissionError(f"{folder} belongs to another user or can be written by others: delete it, or chmod go-w")
+    """Raise a PermissionError for a folder that others than this user and root could change (on Windows: for none)."""
+    if not hasattr(os, "getuid"):
+        return
+    own, parent = folder.lstat(), folder.parent.stat()  # a link could be pointed elsewhere by whoever made it
+    if not stat.S_ISDIR(own.st_mode) or own.st_uid not in (os.getuid(), 0) or own.st_mode & 0o022:
+        raise PermissionError(f"{folder} belongs to another user or can be written by others: delete it")
+    if parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX:
+        raise PermissionError(f"{folder.parent} can be written by others: choose another folder, or make it yours")
 
 
 class _Locator(caching.UserWideCacheLocator):
     """The one folder of :func:`cache_folder`, for every function."""
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(py_func, py_file)
 
     def get_cache_path(self):
         return cache_folder()

@@ -64,14 +64,30 @@ def test_a_cache_that_others_can_write_to_is_not_loaded(folder, caplog, mode):
     own.chmod(mode)
     assert [hits(), hits()] == [0, 0]
     assert "belongs to another user or can be written by others: delete it" in caplog.text
-    own.chmod(0o700)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owner here")
+def test_a_cache_that_others_could_put_another_in_the_place_of_is_not_loaded(folder, caplog):
+    hits()
+    (own,) = folder.iterdir()
+    folder.chmod(0o777)
+    assert hits() == 0
+    assert f"{folder} can be written by others" in caplog.text
+    folder.chmod(0o1777)  # as /tmp: nobody renames another's
     assert hits() == 1
+    own.rename(folder / "elsewhere")
+    own.symlink_to(folder / "elsewhere")
+    assert hits() == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owner here")
 def test_a_cache_of_another_user_is_not_loaded(folder, monkeypatch, caplog):
     hits()
-    monkeypatch.setattr(jit.os, "getuid", lambda: folder.stat().st_uid + 1)
+    (own,) = folder.iterdir()
+    if os.getuid() == 0:
+        os.chown(own, 65534, -1)
+    else:
+        monkeypatch.setattr(jit.os, "getuid", lambda: own.stat().st_uid + 1)
     assert hits() == 0
     assert "belongs to another user" in caplog.text
 
