@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
 from fastmf import ids
 from fastmf.errors import ModelFormatError, ParameterError
 from fastmf.files import check_output, replacing
 from fastmf.model import Epoch
-from fastmf.model_file import save_arrays
+from fastmf.model_file import load_arrays, save_arrays
 from fastmf.ratings import Ratings
 
 NAME = "checkpoint.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoint:
@@ -59,7 +58,7 @@ class Checkpoint:
         }
         with replacing(self._path, overwrite=True) as temporary:
             whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_arrays(whole, temporary, {"fastmf": json.dumps(described)})
+            save_arrays(whole, temporary, json.dumps(described, allow_nan=False))
 
     def _check(self, history: list[Epoch], best_epoch: Any) -> None:
         """Raise a ValueError unless the history is one, and the best epoch one of it."""
@@ -86,18 +85,21 @@ class Checkpoint:
         if not self._path.exists():
             return None
         try:
-            with safetensors.safe_open(self._path, framework="numpy") as file:
-                described = json.loads(file.metadata()["fastmf"])
-                if described["format"] != FORMAT:
-                    raise ModelFormatError(
-                        f"{self._path} has format {described['format']}, this version reads {FORMAT}: resume with the"
-                        " fastmf it was made with, or delete it to start over"
-                    )
-                arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
+            arrays, text, sound = load_arrays(self._path)
+            described = json.loads(text or "")
+            if described["format"] != FORMAT:
+                raise ModelFormatError(
+                    f"{self._path} has format {described['format']!r}, this version reads {FORMAT}: resume with the"
+                    " fastmf it was made with, or delete it to start over"
+                )
             history = [Epoch(**epoch) for epoch in described["history"]]
             then, best_epoch = dict(described["fingerprint"]), described["best_epoch"]
             self._check(history, best_epoch)
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            if not sound:
+                raise ValueError("its digest is another, so something in it has changed")
+        except (ModelFormatError, MemoryError):
+            raise
+        except Exception as error:  # what damage makes of a file fails in more ways than can be listed
             raise ModelFormatError(f"{self._path} is damaged: {error!r}; delete it to start over") from None
         for name, value in self._fingerprint.items():
             if then.get(name) != value:
@@ -109,18 +111,20 @@ class Checkpoint:
         return arrays, history, best_epoch
 
 
-def check_folder(folder: str | os.PathLike[str], resume: bool) -> None:
+def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[Any] = ()) -> None:
     """Make sure that a run may keep its state in a folder, which need not be there yet, before anything is read.
 
     Raises
     ------
     OSError
-        If it cannot be written to, or holds a checkpoint and resume is False.
+        If it cannot be written to, is an input or lies in one, or holds a checkpoint and resume is False.
     """
+    if not os.fspath(folder):
+        raise FileNotFoundError("the folder for checkpoints has no name: give one")
     there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is a file: give a folder for checkpoints")
-    check_output(there / NAME, overwrite=True)
+    check_output(there / NAME, overwrite=True, inputs=inputs)
     if (Path(folder) / NAME).exists() and not resume:
         raise FileExistsError(
             f"{folder} holds the checkpoint of an earlier run: go on with it by --resume (resume=True), or give"

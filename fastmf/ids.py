@@ -66,7 +66,20 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
         encoded = _hashed(_storage(column)).unify_dictionaries()
     del column  # its memory is wanted for the indices
     indices, found = _encode_dictionary(encoded)
-    return indices, _restored(large(found), kind)
+    found = _restored(large(found), kind)
+    if types.is_temporal(kind):
+        _require_python(found, name)
+    return indices, found
+
+
+def _require_python(ids: pa.Array, name: str) -> None:
+    """Refuse dates and times that Arrow holds and nobody else: before the year 1, or after midnight."""
+    try:
+        to_pandas(ids.take(pa.array([0, len(ids) - 1])))
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise DataError(
+            f"column {name!r} has ids out of the range of {ids.type} ({error}): correct them, or cast them to int64"
+        ) from None
 
 
 def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndarray, pa.Array]:
@@ -351,4 +364,11 @@ def content(ids: pa.Array) -> bytes:
 
 def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
     """Give raw ids as a pandas column that holds each exactly."""
-    return pd.Series(column.to_pylist(), dtype=object) if is_uuid(column.type) else column.to_pandas()
+    if is_uuid(column.type):
+        return pd.Series(column.to_pylist(), dtype=object)
+    try:
+        return column.to_pandas()
+    except ValueError:
+        if not types.is_dictionary(column.type):
+            raise
+        return _plain(column).to_pandas()  # the dictionary holds a key twice, which pandas' categories cannot

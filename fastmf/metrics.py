@@ -103,6 +103,8 @@ def evaluate(model: Model, ratings: Any, *, n: int = 10, relevant_from: float | 
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ParameterError(f"n is {n!r}: give an integer of at least 1")
+    if relevant_from is not None and not np.isfinite(relevant_from):
+        raise ParameterError(f"relevant_from is {relevant_from}: give a rating")
     ratings = Ratings.read(ratings)
     return errors(model, ratings) | _ranked(model, ratings, n, relevant_from)
 

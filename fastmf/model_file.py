@@ -3,14 +3,17 @@
 Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float32), ``user_counts``, ``item_counts``
 (int32), ``seen_indptr`` (int64) and ``seen_indices`` (int32) where kept, and the ids: ``user_ids`` as integers, or for
 strings, binaries and UUIDs ``user_ids.bytes`` and ``user_ids.offsets``; items likewise. The metadata entry ``fastmf``
-holds the JSON, with the Arrow type of the ids.
+holds the JSON, with the Arrow type of the ids, and ``digest`` a hash of all the rest, by which damage is found (files
+of format 1 have none).
 """
 
+import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +26,7 @@ from fastmf.errors import ModelFormatError
 from fastmf.files import replacing
 from fastmf.ids import is_key, is_uuid
 
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)
 
 Number = int | float
 LARGEST = float(np.finfo(np.float32).max)
@@ -55,15 +58,33 @@ def write(
     described = {**metadata, "format": FORMAT, "id_types": {name: str(column.type) for name, column in ids.items()}}
     with replacing(path, overwrite) as temporary:
         tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        save_arrays(tensors, temporary, {"fastmf": json.dumps(described, allow_nan=False)})
+        save_arrays(tensors, temporary, json.dumps(described, allow_nan=False))
 
 
-def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file; what goes wrong in writing (a full disk) is an OSError."""
+def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None:
+    """Write a safetensors file of arrays and JSON text; what goes wrong in writing (a full disk) is an OSError."""
     try:
-        safetensors.numpy.save_file(dict(arrays), path, metadata)
+        safetensors.numpy.save_file(dict(arrays), path, {"fastmf": text, "digest": digest_of(arrays, text)})
     except safetensors.SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from None
+
+
+def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], str | None, bool]:
+    """Read a safetensors file. Returns its arrays, its JSON text, and whether they are what its digest says."""
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
+    text = metadata.get("fastmf")
+    return arrays, text, text is not None and metadata.get("digest") == digest_of(arrays, text)
+
+
+def digest_of(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    """Hash arrays, with their names, types and shapes, and the text beside them (BLAKE2b)."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, pa.Array], dict[str, Any]]:
@@ -82,11 +103,11 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
         raise FileNotFoundError(f"{path} does not exist: fit a model and give its file")
     Path(path).open("rb").close()  # an unreadable file is an OSError, not a bad format
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = _metadata(path, (file.metadata() or {}).get("fastmf"))
-            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
+        arrays, text, sound = load_arrays(path)
+        metadata = _metadata(path, text)
         ids = {name: _unpacked(name, arrays, metadata["id_types"][name]) for name in ("user_ids", "item_ids")}
         _check(arrays, ids)
+        _require(sound or metadata["format"] == 1, "its digest is another, so something in it has changed")
     except (ModelFormatError, OSError, MemoryError):
         raise
     except Exception as error:  # what damage makes of a file fails in more ways than can be listed
@@ -97,16 +118,20 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
 def _metadata(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     if text is None:
         raise ModelFormatError(f"{path} is a safetensors file, but not a fastmf model: it has no 'fastmf' metadata")
-    metadata = json.loads(text, parse_constant=_refuse_constant)
+    metadata = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     version = metadata["format"]
-    if version != FORMAT:
-        raise ModelFormatError(f"{path} has format {version}, this version reads {FORMAT}: use a matching fastmf")
+    if version not in READABLE:
+        raise ModelFormatError(f"{path} has format {version!r}, this version reads {FORMAT}: use a matching fastmf")
     _check_metadata(metadata)
     return dict(metadata)
 
 
-def _refuse_constant(name: str) -> None:
+def _refuse_constant(name: str) -> NoReturn:
     raise ModelFormatError(f"the model file is damaged: its metadata hold {name}; fit and save it again")
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _refuse_constant(text)
 
 
 def _check_metadata(metadata: Any) -> None:
@@ -181,6 +206,7 @@ def _unpacked(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.Ar
 def _check(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
     """Check shapes, types and ranges of everything."""
     n_users, n_items = len(ids["user_ids"]), len(ids["item_ids"])
+    _require(n_users > 0 and n_items > 0, f"there are {n_users} users and {n_items} items")
     for name, column in ids.items():
         in_order = pc.array_sort_indices(column.storage if is_uuid(column.type) else column).to_numpy()
         _require(bool(np.all(in_order == np.arange(len(column)))), f"{name} are not sorted")

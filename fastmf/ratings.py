@@ -160,7 +160,7 @@ class Ratings:
                 user, item = user_ids[users[first]].as_py(), item_ids[items[first]].as_py()
                 raise DataError(
                     f"{n_again:,} of {len(users):,} rows repeat a (user, item) pair, the first user {user!r} and item"
-                    f" {item!r}: make pairs unique, or choose with --duplicates last|mean (duplicates=)"
+                    f" {item!r}: make pairs unique (or in a fit: --duplicates last|mean, duplicates=)"
                 )
             users, items, values = _merged(users, items, values, again, duplicates)
             dropped["duplicates"] = n_again
@@ -274,8 +274,8 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
         counts = ", ".join(f"{np.count_nonzero(rows):,} {FAULTS[fault]}" for fault, rows in faults.items())
         raise DataError(
             f"column {name!r} has {int(bad.sum()):,} of {len(values):,} ratings that are not finite numbers ({counts}),"
-            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct those rows, or leave them out with"
-            " --bad-rows drop (bad_rows=)"
+            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
+            " (in a fit: --bad-rows drop, bad_rows=)"
         )
     return values
 
@@ -300,6 +300,8 @@ def _checked(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, 
     wide = tables.as_array(column if floats else column.cast(pa.float64(), safe=False))  # nulls become NaN
     values = np.empty(len(wide), np.float32)
     if not launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ids.ROWS_PER_TASK), wide, values):
+        if not values.any() and wide.any():
+            raise DataError(f"column {name!r} holds ratings too small for float32, which are all 0 there: rescale them")
         return values, {}
     nulls, nans = pc.is_null(column).to_numpy(), np.isnan(wide)
     found = zip(FAULTS, (nulls, nans & ~nulls, ~np.isfinite(values) & ~nans), strict=True)

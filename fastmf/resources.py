@@ -88,10 +88,10 @@ def parse_size(text: str | float | None) -> int | None:
     """
     if text is None:
         return None
-    plain = text if isinstance(text, str) else f"{text:.0f}"
+    plain = f"{text:.0f}" if isinstance(text, int | float) and not isinstance(text, bool) else str(text)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", plain, re.IGNORECASE)
     number = float(match[1]) * _UNITS[match[2].upper()] if match else 0
-    if not number >= 1:
+    if not 1 <= number < 2**63:
         raise ParameterError(f"memory limit is {text!r}: give bytes, or a number with a unit such as 4GiB")
     return int(number)
 

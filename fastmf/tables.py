@@ -92,6 +92,9 @@ def choose(names: Sequence[str], roles: Mapping[str, str | None], where: str) ->
             raise DataError(f"{where} has no column {asked!r} for the {role}s: {remedy}")
         looked = ", ".join(map(repr, USUAL[role]))
         raise DataError(f"{where} has no column for the {role}s, none of {looked}: {remedy}")
+    if len(set(chosen)) < len(chosen):
+        named = ", ".join(f"{role} {name!r}" for role, name in zip(roles, chosen, strict=True))
+        raise DataError(f"{where}: one column is named for two roles ({named}): name another")
     return chosen
 
 
@@ -312,6 +315,8 @@ def read_titles(path: str) -> dict[Any, str]:
         As :func:`read`.
     """
     table = read(path, {"item": None, "title": "title"})
+    if types.is_nested(table.column(0).type):
+        raise DataError(f"{path}: column {table.column_names[0]!r} holds {table.column(0).type}, which cannot be an id")
     return dict(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
 
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def fit(
     """
     chosen = make(SOLVERS, solver, k=k, seed=seed, **hyperparameters)
     limit, where = parse_size(memory_limit), resolve(device, threads)
-    require_consistent(validation, patience, checkpoint, every, resume)
+    require_consistent(ratings, validation, patience, checkpoint, every, resume)
     require_memory_for(chosen, where, limit)
     how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
     ratings = Ratings.read(ratings, **how)
@@ -129,7 +130,9 @@ def fit(
     return _model(run, rows, keep_seen)
 
 
-def require_consistent(validation: Any, patience: int | None, checkpoint: Any, every: int, resume: bool) -> None:
+def require_consistent(
+    ratings: Any, validation: Any, patience: int | None, checkpoint: Any, every: int, resume: bool
+) -> None:
     """Check what can be checked of the arguments of :func:`fit` before anything is read.
 
     Raises
@@ -137,7 +140,7 @@ def require_consistent(validation: Any, patience: int | None, checkpoint: Any, e
     ParameterError
         If one is out of range or needs another.
     OSError
-        If the folder of checkpoints cannot be used.
+        If the validation ratings are not there, or the folder of checkpoints cannot be used.
     """
     if isinstance(validation, int | float | np.number) and not 0 < validation < 1:
         raise ParameterError(f"validation is a fraction of {validation}: give one above 0 and below 1, or ratings")
@@ -145,11 +148,15 @@ def require_consistent(validation: Any, patience: int | None, checkpoint: Any, e
         require_integer("patience", patience, 1)
         if validation is None:
             raise ParameterError("patience needs validation: give ratings or a fraction to watch")
+    if isinstance(validation, str | os.PathLike) and "://" not in str(validation) and not Path(validation).exists():
+        raise FileNotFoundError(f"{validation} does not exist: give ratings to watch, or a fraction to hold out for it")
     require_integer("every", every, 1)
     if checkpoint is None and (resume or every != 1):
         raise ParameterError(f"{'resume' if resume else 'every'} needs a checkpoint: give the folder")
     if checkpoint is not None:
-        check_folder(checkpoint, resume)
+        check_folder(
+            checkpoint, resume, [path for path in (ratings, validation) if isinstance(path, str | os.PathLike)]
+        )
 
 
 def require_memory_for(
@@ -214,7 +221,8 @@ class _Task:
         return standardised(values, self.mean, self.scale)
 
     def _warn_of_coarseness(self) -> None:
-        resolution = max(map(abs, self.range)) * float(np.finfo(np.float32).eps)
+        spacing = np.finfo(np.float32)
+        resolution = max(max(map(abs, self.range)) * float(spacing.eps), float(spacing.smallest_subnormal))
         if resolution > COARSE * self.scale:
             warnings.warn(
                 f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, there in steps of about"

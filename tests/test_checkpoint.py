@@ -9,6 +9,7 @@ import safetensors.numpy
 
 import fastmf
 from fastmf.checkpoint import NAME
+from fastmf.model_file import save_arrays
 
 
 class InterruptionError(Exception):
@@ -145,7 +146,7 @@ LIES = {
     "a measure a text": lambda told: told["history"][0].update(validation_rmse="low"),
     "an epoch twice": lambda told: told["history"].append(told["history"][-1]),
     "more epochs than asked for": lambda told: told["history"].append({**told["history"][-1], "number": 3}),
-    "another format": lambda told: told.update(format=2),
+    "another format": lambda told: told.update(format=3),
 }
 
 
@@ -157,9 +158,30 @@ def test_a_checkpoint_that_lies_is_refused(ratings, tmp_path, lie):
     with safetensors.safe_open(tmp_path / NAME, framework="numpy") as file:
         told = json.loads(file.metadata()["fastmf"])
     LIES[lie](told)
-    safetensors.numpy.save_file(arrays, tmp_path / NAME, {"fastmf": json.dumps(told)})
+    save_arrays(arrays, tmp_path / NAME, json.dumps(told))
     with pytest.raises(fastmf.ModelFormatError, match="delete it to start over"):
         fastmf.fit(ratings, **run, checkpoint=tmp_path, resume=True)
+
+
+def test_a_flipped_bit_anywhere_is_found(ratings, tmp_path):
+    run = {"k": 2, "epochs": 2, "checkpoint": tmp_path}
+    fastmf.fit(ratings, **run)
+    whole = (tmp_path / NAME).read_bytes()
+    for at in np.random.default_rng(0).integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        (tmp_path / NAME).write_bytes(damaged)
+        with pytest.raises(fastmf.ModelFormatError, match="delete it to start over"):
+            fastmf.fit(ratings, **run, resume=True)
+
+
+def test_an_input_is_no_place_for_checkpoints(ratings, tmp_path):
+    (tmp_path / "parts").mkdir()
+    for folder in (tmp_path / "parts", tmp_path / "parts" / "new"):
+        with pytest.raises(FileExistsError, match="is an input, or lies in one"):
+            fastmf.fit(tmp_path / "parts", checkpoint=folder)
+    with pytest.raises(FileNotFoundError, match="has no name"):
+        fastmf.fit(ratings, checkpoint="")
 
 
 @pytest.mark.parametrize(("every", "interrupted", "kept"), [(3, 2, 0), (3, 5, 3), (4, 9, 8), (100, 9, 0)])

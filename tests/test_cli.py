@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -502,3 +503,25 @@ def test_doctor_says_what_could_be_better(tmp_path):
     (tmp_path / "file").touch()
     nowhere = run("doctor", NUMBA_CACHE_DIR=str(tmp_path / "file"))
     assert "set NUMBA_CACHE_DIR to a folder of your own" in nowhere.stderr or not jit.ENABLED
+
+
+def test_a_log_without_room_stops_nothing(place, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("fit", place / "train.parquet", "--k", 2, "-o", tmp_path / "m.fastmf"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=full, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert fastmf.load(tmp_path / "m.fastmf").k == 2
+
+
+def test_json_is_json_even_where_scores_run_over(tmp_path):
+    rng = np.random.default_rng(0)
+    users, items = np.divmod(rng.permutation(20 * 15)[:200], 15)
+    write_parquet({"user": users, "item": items, "rating": 10 ** rng.uniform(37, 38.5, 200)}, tmp_path / "r.parquet")
+    run("fit", tmp_path / "r.parquet", "--k", 3, "--reg0", 0.01)
+    lists = run_json("recommend", tmp_path / "r.fastmf", "--all", "-n", 3)
+    assert len(lists) > 50
+    assert None in [line["score"] for line in lists]

@@ -3,7 +3,6 @@ import pickle
 import subprocess
 import sys
 import textwrap
-import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def saved(path):
 
 def put(path, tensors, metadata):
     text = metadata if isinstance(metadata, str) else json.dumps(metadata)
-    safetensors.numpy.save_file(tensors, path, {"fastmf": text})
+    safetensors.numpy.save_file(tensors, path, {"fastmf": text, "digest": model_file.digest_of(tensors, text)})
 
 
 def refused(path, message=None):
@@ -118,7 +117,7 @@ def test_a_file_can_be_read_without_fastmf(saved):
     offsets, data = tensors["user_ids.offsets"].tolist(), tensors["user_ids.bytes"].tobytes()
     texts = [data[a:b].decode() for a, b in pairwise(offsets)]
     assert texts == ["", "a", "\U0001f600"]
-    assert metadata["format"] == 1
+    assert metadata["format"] == 2
     assert metadata["id_types"] == {"user_ids": "large_string", "item_ids": "int16"}
 
 
@@ -191,29 +190,15 @@ def test_a_truncated_file_is_refused_at_every_length(path, saved):
     refused(path)
 
 
-def test_flipped_bits_give_a_model_or_a_format_error(path, saved):
+def test_flipped_bits_are_found(path, saved):
     whole = saved[0]
     rng = np.random.default_rng(0)
     header = 8 + int.from_bytes(whole[:8], "little")
-    loaded = 0
     for trial in range(400):
         damaged = bytearray(whole)
-        first, last = (0, header) if trial % 2 else (header, len(whole))
-        for _ in range(rng.integers(1, 4)):
-            damaged[rng.integers(first, last)] ^= 1 << rng.integers(8)
+        damaged[rng.integers(*((0, header) if trial % 2 else (header, len(whole))))] ^= 1 << rng.integers(8)
         path.write_bytes(damaged)
-        try:
-            model = fastmf.load(path)
-        except ModelFormatError:
-            continue
-        loaded += 1
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            model.recommend(n=2)
-            model.similar_items(model.item_ids, n=2)
-            model.predict(model.user_ids, model.item_ids)
-            assert len(model.content_hash) == 64
-    assert 20 < loaded < 380
+        refused(path)
 
 
 # what lies
@@ -340,8 +325,8 @@ def test_metadata_that_is_no_description_is_refused(path, saved, text):
 
 def test_another_version_of_the_format_is_named(path, saved):
     _, tensors, metadata = saved
-    put(path, tensors, metadata | {"format": 2})
-    refused(path, r"model\.fastmf has format 2, this version reads 1")
+    put(path, tensors, metadata | {"format": 3})
+    refused(path, r"model\.fastmf has format 3, this version reads 2")
     for version in (0, -1, "2", None, [1]):
         put(path, tensors, metadata | {"format": version})
         refused(path, "has format")
@@ -476,6 +461,8 @@ MUTATIONS = """
 
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_files_are_models_or_format_errors_and_never_a_crash(path, saved, seed):
+    _, tensors, metadata = saved  # of format 1, where no digest keeps what is damaged from the other checks
+    safetensors.numpy.save_file(tensors, path, {"fastmf": json.dumps(metadata | {"format": 1})})
     script = [sys.executable, "-c", textwrap.dedent(MUTATIONS), path, path.with_name("mutated"), 600, seed]
     done = subprocess.run(list(map(str, script)), capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

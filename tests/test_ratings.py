@@ -243,7 +243,7 @@ def test_inputs_are_never_modified():
         ([7, 7, 7], ["x", "y", "z"], [3.0, 4.0, 5.0]),
         ([1, 2, 3], ["x", "x", "x"], [3.0, 4.0, 5.0]),
         ([1, 1, 2], ["x", "y", "x"], [3.0, 3.0, 3.0]),
-        ([1, 1, 2], ["x", "y", "x"], [1e-44, 2e-44, 3e-44]),
+        ([1, 1, 2], ["x", "y", "x"], [1e-42, 2e-42, 3e-42]),
         ([1, 1, 2], ["x", "y", "x"], [1e30, 2e30, 3e30]),
     ],
 )
@@ -253,6 +253,25 @@ def test_the_smallest_ratings_can_be_read_and_fitted(columns):
     model = fastmf.fit(ratings, k=4, epochs=2)
     predicted = model.predict(columns[0], columns[1])["prediction"]
     assert np.isfinite(predicted).all()
+
+
+def test_ratings_that_float32_rounds_to_next_to_nothing_are_warned_of_and_to_nothing_refused():
+    with pytest.warns(UserWarning, match=r"are kept as float32, there in steps of about 1\.4013e-45"):
+        fastmf.fit(([1, 1, 2], [1, 2, 1], [1e-44, 2e-44, 3e-44]), k=4, epochs=2)
+    with pytest.raises(DataError, match="holds ratings too small for float32"):
+        Ratings.from_arrays([1, 1], [1, 2], [1e-60, 2e-60])
+    assert Ratings.from_arrays([1, 1], [1, 2], [0.0, 0.0]).values.tolist() == [0, 0]
+
+
+def test_one_column_for_two_roles_is_refused():
+    with pytest.raises(DataError, match=r"is named for two roles \(user 'user', item 'user', rating 'rating'\)"):
+        Ratings.read(pa.table({"user": [1], "item": [2], "rating": [3.0]}), item="user")
+
+
+def test_dates_beyond_the_calendar_are_refused():
+    days = pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32())
+    with pytest.raises(DataError, match=r"column 'user' has ids out of the range of date32"):
+        Ratings.from_arrays(days, [1, 2], [1.0, 2.0])
 
 
 # what is refused

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,14 +27,22 @@ def plain(value: Any) -> str:
 
 
 def remark(text: str) -> None:
-    """Say something beside the data, on stderr; the work goes on when nobody listens any more (2>&1 | head)."""
-    with contextlib.suppress(BrokenPipeError):
+    """Say something beside the data, on stderr; the work goes on when nobody listens, or the log's disk is full."""
+    with contextlib.suppress(OSError):
         print(plain(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def show_json(data: Any) -> None:
-    """Print data as JSON on stdout; what JSON does not know (ids such as dates and UUIDs) as text."""
-    print(json.dumps(data, indent=2, default=str, allow_nan=False))  # noqa: T201
+    """Print data as JSON on stdout; what JSON does not know (ids such as dates and UUIDs) as text, infinity as null."""
+    print(json.dumps(_finite(data), indent=2, default=str, allow_nan=False))  # noqa: T201
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -67,6 +67,7 @@ def fit(
       fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
     """
     from fastmf import files, training
+    from fastmf.checkpoint import NAME as CHECKPOINT
     from fastmf.cli import console
     from fastmf.device import resolve
     from fastmf.resources import parse_size
@@ -78,9 +79,10 @@ def fit(
     where = resolve(given.pop("device"), given.pop("threads"))
     chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
     watched: Any = as_fraction(validation)
-    training.require_consistent(watched, **run)
+    training.require_consistent(ratings, watched, **run)
+    kept = run["checkpoint"] and Path(run["checkpoint"]) / CHECKPOINT
     training.require_memory_for(chosen, where, parse_size(how["memory_limit"]))
-    target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation])
+    target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation, kept])
     data = read(ratings, how)
     if isinstance(watched, str):
         watched = read(watched, how)
