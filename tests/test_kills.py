@@ -49,7 +49,7 @@ SAVES = """
     n = 20_000
     users = [(u, u % 50, (u * 7) % 5 + 1.0) for u in range(n)]
     rows = tuple(map(np.array, zip(*users)))
-    models = [fastmf.fit(rows, k=16, epochs=1, seed=seed) for seed in (0, 1)]
+    models = [fastmf.fit(rows, k=16, epochs=1, seed=seed, device="numpy") for seed in (0, 1)]
     hashes = [model.content_hash for model in models]
     models[0].save(path)
 
