@@ -171,6 +171,7 @@ TRAINS = """
             finally:
                 os._exit(code)
         os.close(writing)
+        said = os.read(reading, 1000).decode()  # when the first epoch is over
         if killed < kills:
             time.sleep(pauses.uniform(0.0, 0.15))
             os.kill(pid, signal.SIGKILL)
@@ -178,7 +179,7 @@ TRAINS = """
         killed += os.WIFSIGNALED(status)
         if not os.WIFSIGNALED(status):
             assert status == 0
-        said = os.read(reading, 1000).decode().split()
+        said = (said + os.read(reading, 1000).decode()).split()
         resumed += "resumed" in said
         if status == 0:
             ends.append(" ".join(said[-2:]))
