@@ -284,7 +284,7 @@ def test_ratings_too_far_from_zero_for_their_spread_are_warned_of(planted):
     ("settings", "error", "message"),
     [
         ({"k": 10**9}, fastmf.ResourceError, r"^fitting k = 1,000,000,000 factors takes at least .* GiB"),
-        ({"k": 100, "memory_limit": "1 MB"}, fastmf.ResourceError, r"\d MiB of memory, 1\.0 MiB are allowed"),
+        ({"k": 1000, "memory_limit": "1 MB"}, fastmf.ResourceError, r"\d MiB of memory, 1\.0 MiB are allowed"),
         ({"memory_limit": "lots"}, ParameterError, "memory limit is 'lots'"),
         ({"validation": 2}, ParameterError, "fraction of 2"),
         ({"patience": 0, "validation": 0.1}, ParameterError, "patience is 0"),
