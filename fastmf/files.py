@@ -19,19 +19,18 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, input
     FileNotFoundError, IsADirectoryError, PermissionError
         If the directory is missing, the path is a directory, or the directory takes no new files.
     """
-    target = _allowed(path, overwrite, inputs)
-    real = Path(os.path.realpath(target))
+    real = _allowed(path, overwrite, inputs)
     try:
         _create(_beside(real)).unlink()
     except OSError as error:  # PermissionError, or what a read-only or full disk answers
         raise type(error)(
             f"{real.parent} cannot be written to ({error.strerror}): make it writable, or write elsewhere"
         ) from None
-    return target
+    return Path(path)
 
 
 def _allowed(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[Any] = ()) -> Path:
-    """Check all of :func:`check_output` but whether the folder takes new files."""
+    """Check all of :func:`check_output` but whether the folder takes new files; return where links lead."""
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a directory: give the name of a file")
@@ -43,10 +42,9 @@ def _allowed(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[Any
             raise FileExistsError(f"{target} is an input, or lies in one: give another name for the output")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: give another name, or overwrite it with --overwrite (overwrite=True)")
-    directory = Path(os.path.realpath(target)).parent
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{directory} is not a directory: make it first, or write elsewhere")
-    return target
+    if not real.parent.is_dir():
+        raise FileNotFoundError(f"{real.parent} is not a directory: make it first, or write elsewhere")
+    return real
 
 
 @contextlib.contextmanager
@@ -60,8 +58,7 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
     OSError
         As :func:`check_output`, and whatever writing, flushing or renaming raises.
     """
-    _allowed(path, overwrite)
-    target = Path(os.path.realpath(path))
+    target = _allowed(path, overwrite)
     temporary = _create(_beside(target))
     mode = (target if target.exists() else temporary).stat().st_mode & 0o777
     try:

@@ -169,9 +169,10 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 def nulls(column: pa.ChunkedArray) -> np.ndarray:
     """Say which keys are null, in themselves or in their dictionary. Returns (n,) bool."""
-    found = [chunk.is_null() for chunk in column.chunks]
     if types.is_dictionary(column.type):
-        found = [c.dictionary.is_null().take(c.indices).fill_null(True) for c in column.chunks]
+        found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in column.chunks]
+    else:
+        found = [chunk.is_null() for chunk in column.chunks]
     return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
 
 

@@ -275,7 +275,7 @@ class Model:
         scale = np.float32(self.scale)
         with np.errstate(over="ignore"):  # what runs over is found next
             users = Side(users.factors * scale, users.bias * scale)
-        lost = np.flatnonzero(~(np.isfinite(users.factors).all(axis=1) & np.isfinite(users.bias)))
+        lost = lost_rows(users)
         if len(lost):
             first = ratings.user_ids[int(lost[0])].as_py()
             raise DivergenceError(
@@ -373,6 +373,11 @@ def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
     for start, stop in pairwise(even(len(values), PAIRS_PER_TASK)):  # what is float64 stays in the cache
         out[start:stop] = np.subtract(values[start:stop], mean, dtype=np.float64) / scale
     return out
+
+
+def lost_rows(side: Side) -> np.ndarray:
+    """Find the rows whose factors or bias are not finite."""
+    return np.flatnonzero(~(np.isfinite(side.factors).all(axis=1) & np.isfinite(side.bias)))
 
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:

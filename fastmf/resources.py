@@ -15,17 +15,20 @@ from fastmf.errors import ParameterError, ResourceError
 
 CGROUPS, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 
+# A controller, and the file of its limit in version 2 and in version 1.
+_CPU, _MEMORY = ("cpu", "cpu.max", "cpu.cfs_quota_us"), ("memory", "memory.max", "memory.limit_in_bytes")
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def cpu_quota() -> float | None:
     """Tell how many cores' time the cgroups grant; None where they set no limit."""
-    return min(_known(_quota, (("cpu", "cpu.max"), ("cpu", "cpu.cfs_quota_us"))), default=None)
+    return min(_known(_quota, *_CPU), default=None)
 
 
 def total_memory() -> int | None:
     """Tell how many bytes of memory the machine, or the cgroup, has; None where the system does not say (Windows)."""
-    limits = list(_known(_number, (("memory", "memory.max"), ("memory", "memory.limit_in_bytes"))))
+    limits = list(_known(_number, *_MEMORY))
     with contextlib.suppress(AttributeError, ValueError, OSError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return int(min(limits)) if limits else None
@@ -36,7 +39,7 @@ def available_memory() -> int | None:
 
     What caches of files hold counts as free, as the kernel gives it up when memory is short.
     """
-    free = [*_known(_room, (("memory", "memory.max"), ("memory", "memory.limit_in_bytes")))]
+    free = list(_known(_room, *_MEMORY))
     for line in _lines(PROC / "meminfo"):
         if line.startswith("MemAvailable:"):
             free.append(int(line.split()[1]) * 1024)
@@ -96,13 +99,10 @@ def parse_size(text: str | float | None) -> int | None:
     return int(number)
 
 
-def _known(read: Callable[[Path], float | None], names: tuple[tuple[str, str], ...]) -> Iterator[float]:
+def _known(read: Callable[[Path], float | None], controller: str, *names: str) -> Iterator[float]:
     """Read files of the cgroups this process is in and of those above, and yield what is a limit."""
-    for controller, name in names:
-        for folder in _cgroups(controller):
-            found = read(folder / name)
-            if found is not None:
-                yield found
+    for folder in _cgroups(controller):
+        yield from (found for name in names if (found := read(folder / name)) is not None)
 
 
 def _cgroups(controller: str) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
 from fastmf.kernels.jit import ENABLED, WIDTH
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
-from fastmf.model import PAIRS_PER_TASK, Epoch, Model, standardised
+from fastmf.model import PAIRS_PER_TASK, Epoch, Model, lost_rows, standardised
 from fastmf.ratings import Ratings
 from fastmf.resources import parse_size, require_memory
 from fastmf.runtime import launch
@@ -346,7 +346,7 @@ class _Run:
             ("user", factors.users, ratings.user_ids),
             ("item", factors.items, ratings.item_ids),
         ):
-            lost = np.flatnonzero(~(np.isfinite(side.factors).all(axis=1) & np.isfinite(side.bias)))
+            lost = lost_rows(side)
             if len(lost):
                 return f", as are the factors of {len(lost):,} {name}s, the first {row_ids[int(lost[0])].as_py()!r}"
         return ""
@@ -429,7 +429,7 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
         best_epoch=run.best_epoch,
         rows=rows,
     )
-    if not all(np.isfinite(side).all() for side in (*model.user_side, *model.item_side)):
+    if any(len(lost_rows(side)) for side in (model.user_side, model.item_side)):
         raise DivergenceError(f"the factors do not fit into float32 on the rating scale ({task.scale:g}): rescale them")
     return model
 

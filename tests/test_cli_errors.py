@@ -15,6 +15,7 @@ import pytest
 import safetensors.numpy
 
 import fastmf
+from fastmf.model_file import load_arrays
 from fastmf.tables import write_parquet
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and pipes")
@@ -84,9 +85,8 @@ def place(tmp_path_factory, planted):
 
 def damage(folder, name, change):
     """Write a copy of the good model with something changed."""
-    arrays = safetensors.numpy.load_file(folder / "good.fastmf")
-    with safetensors.safe_open(folder / "good.fastmf", framework="numpy") as file:
-        metadata = json.loads(file.metadata()["fastmf"])
+    arrays, text, _ = load_arrays(folder / "good.fastmf")
+    metadata = json.loads(text)
     change(arrays, metadata)
     safetensors.numpy.save_file(arrays, folder / f"{name}.fastmf", {"fastmf": json.dumps(metadata)})
 

@@ -21,13 +21,11 @@ def doctor(as_json: bool) -> None:
     from fastmf.cli import console
 
     report = {"fastmf": fastmf.__version__, **machine.describe(), **machine.versions(), **runtime.describe()}
-    report["advice"] = advice(report)
     if as_json:
-        console.show_json(report)
+        console.show_json({**report, "advice": advice(report)})
         return
-    said = report.pop("advice")
     console.show_table(("property", "value"), [(name, as_text(value)) for name, value in report.items()])
-    for line in said:
+    for line in advice(report):
         console.remark(line)
 
 
