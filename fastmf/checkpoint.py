@@ -132,9 +132,10 @@ def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[
         )
 
 
-def fingerprint(solver: str, settings: Mapping[str, Any], **data: Ratings | None) -> dict[str, Any]:
-    """Say what a run is: its solver, its settings, and a hash of each set of ratings."""
-    return {"solver": solver, **settings, **{name: ratings and hash_of(ratings) for name, ratings in data.items()}}
+def fingerprint(solver: str, settings: Mapping[str, Any], device: str, **data: Ratings | None) -> dict[str, Any]:
+    """Say what a run is: its solver, settings and device, and a hash of each set of ratings."""
+    hashes = {name: ratings and hash_of(ratings) for name, ratings in data.items()}
+    return {"solver": solver, **settings, "device": device, **hashes}
 
 
 def hash_of(ratings: Ratings) -> str:

@@ -86,7 +86,7 @@ def _sync_folder(target: Path) -> None:
 
 def _beside(target: Path) -> Path:
     """Name a file of its own in the folder of the target."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    return target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # a long name stays a valid one
 
 
 def _create(path: Path) -> Path:

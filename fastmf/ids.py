@@ -337,7 +337,7 @@ def parse(ids: pa.Array, texts: Iterable[str], name: str) -> pa.Array:
         try:
             typed.append(_parsed(text, ids.type))
         except (pa.ArrowException, ValueError, OverflowError):
-            raise UnknownIdError(f"{text!r} is not a {name} id: the model's are of type {ids.type}") from None
+            raise UnknownIdError(f"{text!r} names no {name}: the model's {name} ids are of type {ids.type}") from None
     return _restored(pa.array([t.as_py() for t in typed], _storage(ids).type), ids.type)
 
 

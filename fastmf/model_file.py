@@ -97,10 +97,10 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     OSError
         If there is no such file, or it cannot be read.
     """
-    if Path(path).is_dir():
-        raise ModelFormatError(f"{path} is a directory, not a model file")
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist: fit a model and give its file")
+    if not Path(path).is_file():
+        raise ModelFormatError(f"{path} is a directory or device, not a model file")
     Path(path).open("rb").close()  # an unreadable file is an OSError, not a bad format
     try:
         arrays, text, sound = load_arrays(path)

@@ -84,7 +84,8 @@ def choose(names: Sequence[str], roles: Mapping[str, str | None], where: str) ->
             chosen.append(found[0])
             continue
         there = ", ".join(map(repr, names)) or "none"
-        remedy = f"rename it, or name it with --{role} COLUMN ({role}=); there are {there}"
+        option = f", or name it where there is --{role} COLUMN ({role}=)" if role in USUAL else ""
+        remedy = f"rename it{option}; there are {there}"
         if found:
             meant = " and ".join(map(repr, found if len(found) > 1 else found * 2))
             raise DataError(f"{where} has more than one column that could hold the {role}s, {meant}: {remedy}")
@@ -260,6 +261,8 @@ def _parquet_files(system: fs.FileSystem, path: str, location: str) -> list[str]
         raise FileNotFoundError(f"{location} does not exist")
     if info.type == fs.FileType.File:
         return [path]
+    if info.type == fs.FileType.Unknown:
+        raise OSError(f"{location} is neither a file nor a directory: Parquet is not read in order, so give a file")
     found = system.get_file_info(fs.FileSelector(path, recursive=True))
     relative = {f.path: Path(f.path).relative_to(path).parts for f in found if f.type == fs.FileType.File}
     files = sorted(file for file, parts in relative.items() if not any(part[0] in "._" for part in parts))

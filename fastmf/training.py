@@ -123,7 +123,7 @@ def fit(
     kept = None
     if checkpoint is not None:
         settings = {**chosen.settings, "patience": patience}
-        made_of = fingerprint(chosen.name, settings, ratings=ratings, validation=held_out)
+        made_of = fingerprint(chosen.name, settings, where.name, ratings=ratings, validation=held_out)
         kept = Checkpoint(checkpoint, made_of, every)
     run = _Run(chosen, _Task(ratings, held_out, where), where, patience, kept)
     run.train(callback)

@@ -122,11 +122,13 @@ USAGE = [
     (FIT + "--solver als --reg0 inf", "reg0 is inf"),
     (FIT + "--bias-reg -1", "bias_reg is -1"),
     (FIT + "--method lu", "--method", "cg"),
+    (FIT + "--steps 3", "steps is 3", "choose cg"),
     (FIT + "--epochs -3", "epochs is -3"),
     (FIT + "--seed -1", "seed is -1"),
     (FIT + "--solver sgd --lr nan", "lr is nan"),
     (FIT + "--solver sgd --decay 2", "decay is 2"),
     (FIT + "--checkpoint earlier --resume --k 3", "other k", "2, now 3", "another folder"),
+    (FIT + "--checkpoint earlier --resume --k 2 --epochs 1 --device numpy", "other device", "'cpu', now 'numpy'"),
     (FIT + "--threads 0", "threads is 0"),
     (FIT + "--threads -1", "threads is -1"),
     (FIT + "--device tpu", "'tpu'", "cpu"),
@@ -178,6 +180,7 @@ DATA = [
     ("inspect nothing.fastmf", "nothing.fastmf"),
     ("inspect good.parquet", "good.parquet", "model"),
     ("inspect directory", "directory", "model"),
+    ("inspect /dev/null", "/dev/null", "device", "model"),
 ]
 FILES = [
     ("fit missing.parquet", "missing.parquet does not exist"),
@@ -197,6 +200,8 @@ FILES = [
     ("synth good.parquet", "good.parquet exists", "--overwrite"),
     (FIT + "--checkpoint earlier", "earlier holds the checkpoint", "--resume"),
     (FIT + "--checkpoint good.parquet", "good.parquet is a file", "folder"),
+    ("fit /dev/null -o new.fastmf", "/dev/null is neither a file nor a directory"),
+    (f"fit good.parquet -o {'long' * 99}", "File name too long", "longlong"),
 ]
 OTHER = [
     (5, FIT + "--solver sgd --lr 10", "epoch 1", "diverged", "lower lr", "10"),
@@ -250,6 +255,28 @@ def test_a_refusal_says_why_in_a_line_or_two_and_writes_nothing(refused, code, l
     assert [part for part in parts if part not in message] == [], message
     assert not any(line.startswith("epoch ") for line in lines)
     assert " exists: " not in message or started == 0  # an output in the way is found before anything is read
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("bench --dataset ml-1m", ["no download was asked for"]),  # a set that has no twin of its own
+        ("bench --dataset ml-20m --download", ["http://127.0.0.1:9/ml-20m.zip.md5", "no connection"]),
+    ],
+)
+def test_a_data_set_by_name_without_network_offers_the_twin(tmp_path, line, parts):
+    homes = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME"), str(tmp_path))
+    done = subprocess.run(
+        command(*line.split()),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        env={**ENVIRONMENT, **homes, "FASTMF_DATA_DIR": "", "FASTMF_MOVIELENS_URL": "http://127.0.0.1:9"},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert [part for part in (*parts, "fastmf synth OUT.parquet --like ml-20m") if part not in done.stderr] == []
 
 
 # readers who leave, and signals

@@ -435,5 +435,5 @@ def test_keys_are_read_from_the_text_they_are_printed_as(name):
 def test_text_that_is_no_key_of_the_type_is_an_unknown_id(kind, text):
     storage = pa.array([], kind.storage_type if kind == pa.uuid() else kind)
     known = pa.ExtensionArray.from_storage(kind, storage) if kind == pa.uuid() else storage
-    with pytest.raises(UnknownIdError, match="is not a user id: the model's are of type"):
+    with pytest.raises(UnknownIdError, match="names no user: the model's user ids are of type"):
         ids.parse(known, [text], "user")

@@ -178,7 +178,7 @@ def test_a_missing_file_is_an_os_error_and_a_directory_no_model(path):
     with pytest.raises(FileNotFoundError):
         fastmf.load(path)
     path.mkdir()
-    refused(path, "is a directory, not a model file")
+    refused(path, "is a directory or device, not a model file")
 
 
 def test_a_truncated_file_is_refused_at_every_length(path, saved):

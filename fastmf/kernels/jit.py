@@ -25,6 +25,8 @@ from numba import config
 from numba.core import caching
 from numba.misc.appdirs import AppDirs
 
+from fastmf.errors import ParameterError
+
 # Vectorises as fully as fastmath=True, and isnan keeps working, so that divergence stays visible.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
@@ -43,7 +45,7 @@ def host_width():
     forced = os.environ.get("FASTMF_VECTOR_WIDTH")
     if forced is not None:
         if forced not in ("0", "4", "8", "16"):
-            raise ValueError(f"FASTMF_VECTOR_WIDTH is {forced!r}: choose 0, 4, 8 or 16, or leave it out")
+            raise ParameterError(f"FASTMF_VECTOR_WIDTH is {forced!r}: choose 0, 4, 8 or 16, or leave it out")
         return int(forced)
     features = _features()
     return next((width for name, width in WIDTHS.items() if name in features), 0)

@@ -74,6 +74,8 @@ class ALS(Regularised):
         require_integer("steps", self.steps, 1)
         if self.method not in list(METHODS):  # a list asks nothing of what it is given
             raise ParameterError(f"method is {self.method!r}: choose {' or '.join(METHODS)}")
+        if self.method == "exact" and self.steps != ALS.steps:
+            raise ParameterError(f"steps is {self.steps}, but method='exact' takes none: leave it out, or choose cg")
 
     @property
     def remedy(self) -> str:
