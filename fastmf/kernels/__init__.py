@@ -1,4 +1,4 @@
-"""The loops over ratings: arrays in, arrays out, numba and numpy only.
+"""The loops over ratings: arrays in, arrays out; numba, numpy and our own errors only.
 
 Every algorithm is written once per device under one signature and listed in a table, ``NAME = {"numpy": the definition,
 "cpu": compiled by Numba}``, which only :func:`fastmf.runtime.launch` indexes. Where it pays, the cpu version has two
