@@ -111,6 +111,7 @@ def test_scaling_measures_each_point_once(tmp_path):
     assert len(done.stdout.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_startup_times_every_command_first_and_later(file, tmp_path):
     told = run("startup.py", file, "--runs", 1, "-o", tmp_path / "startup.json")
     results = json.loads((tmp_path / "startup.json").read_text())["results"]

@@ -347,7 +347,7 @@ def test_a_signal_ends_a_fit_and_leaves_no_file(place, tmp_path, interruptible, 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_fit_that_a_signal_ended_is_resumed_to_the_same_model(place, tmp_path, interruptible, number):
-    fit = ["fit", place / "good.parquet", "--solver", "sgd", "--epochs", 3000, "-o", tmp_path / "m.fastmf"]
+    fit = ["fit", place / "good.parquet", "--solver", "sgd", "--epochs", 600, "-o", tmp_path / "m.fastmf"]
     kept = ["--checkpoint", tmp_path / "kept", "--every", 10]
     process = subprocess.Popen(
         command(*fit, *kept), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT
@@ -364,5 +364,5 @@ def test_a_fit_that_a_signal_ended_is_resumed_to_the_same_model(place, tmp_path,
     first = int(re.search(r"epoch (\d+)/", done.stderr)[1])
     assert first > 20
     assert first % 10 == 1
-    whole = fastmf.fit(place / "good.parquet", solver="sgd", epochs=3000)
+    whole = fastmf.fit(place / "good.parquet", solver="sgd", epochs=600)
     assert fastmf.load(tmp_path / "m.fastmf").content_hash == whole.content_hash
