@@ -106,7 +106,7 @@ def run(
     download : fetch a set that is not at hand.
     k : number of factors.
     solvers : of :data:`VARIANTS`.
-    devices : of "numpy" and "cpu".
+    devices : of "numpy", "cpu", "cuda" (or "cuda:1" and so on) and "auto".
     threads : of fastmf and of BLAS; all there are when left out.
     epochs : of the solver, its own default when left out. On more than 200,000 training ratings the numpy device
         runs one epoch of ALS and times 200,000 updates of SGD; on fewer 3 epochs, or ``epochs`` where given.
@@ -131,7 +131,7 @@ def run(
     """
     say: Say = progress or (lambda line: None)
     chosen = {name: _solver(name, k, epochs) for name in solvers}
-    places = list(dict.fromkeys(resolve(device, threads).name for device in devices))
+    places = list(dict.fromkeys(resolve(device, threads).label for device in devices))
     threads = resolve("cpu", threads).threads
     results = []
     with tempfile.TemporaryDirectory(prefix="fastmf-bench-") as directory:
@@ -243,7 +243,8 @@ def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     _tell("measuring")
     result = _measure(request["file"], solver, request)
     peak = machine.peak_memory()  # before an array is read that is larger than the caches
-    limits = machine.limits(resolve("cpu" if jit.ENABLED else "numpy", request["threads"]))
+    where = resolve(request["device"], request["threads"])
+    limits = machine.limits(where if where.host is not where else resolve("cpu" if jit.ENABLED else "numpy"))
     rows = result["users"] + result["items"]
     flops = machine.useful_flops(request["solver"], solver.k, result["training_ratings"], rows)
     _tell(f"{result['epoch_seconds_median']:.3g} s an epoch, {result.pop('seconds'):.3g} s in all")
@@ -275,8 +276,12 @@ def _measure(file: str, solver: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Read, split, fit and measure the errors, once."""
     began = time.perf_counter()
     ratings = Ratings.read(file)
-    _ = ratings.by_user, ratings.by_item
+    views = ratings.by_user, ratings.by_item
     loaded = time.perf_counter()
+    where = resolve(request["device"], request["threads"])
+    where.put(views)
+    where.wait()
+    there = time.perf_counter()
     train, held_out = ratings.split(HELD_OUT, seed=SEED)
     epochs, sample = _share(solver, request, len(train))
     watched = held_out if request["target_rmse"] is not None and request["device"] != "numpy" else None
@@ -296,6 +301,7 @@ def _measure(file: str, solver: Any, request: dict[str, Any]) -> dict[str, Any]:
         "ratings": len(ratings),
         "training_ratings": len(train),
         "load_seconds": loaded - began,
+        "transfer_seconds": there - loaded if where.host is not where else None,
         "epochs": epochs,
         "full_epochs": solver.epochs,
         "sampled_ratings": sample,
@@ -345,15 +351,13 @@ def _pin_blas(threads: int) -> list[dict[str, Any]] | None:
 
 
 def _add_speedups(results: list[dict[str, Any]]) -> None:
-    """Add speedup_over_numpy, NumPy's median seconds an epoch over the case's own; None where NumPy was not run."""
-
-    def what(result: dict[str, Any]) -> tuple[str, str]:
-        return result["dataset"], result["solver"]
-
-    plain = {what(result): result["epoch_seconds_median"] for result in results if result["device"] == "numpy"}
+    """Add speedup_over_numpy and speedup_over_cpu, their median seconds an epoch over the case's own, or None."""
+    seconds = {(r["dataset"], r["solver"], r["device"]): r["epoch_seconds_median"] for r in results}
     for result in results:
-        reference = plain.get(what(result)) if result["device"] != "numpy" else None
-        result["speedup_over_numpy"] = reference / result["epoch_seconds_median"] if reference else None
+        own = result["dataset"], result["solver"]
+        for other, of in (("numpy", ("cpu", "cuda")), ("cpu", ("cuda",))):
+            reference = seconds.get((*own, other)) if result["device"].partition(":")[0] in of else None
+            result[f"speedup_over_{other}"] = reference / result["epoch_seconds_median"] if reference else None
 
 
 def _notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[str]:
@@ -387,7 +391,7 @@ def _notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list
 
 HEADER = (
     "data set", "solver", "device", "compile s", "load s", "epochs", "s/epoch", "min", "M ratings/s", "of peak",
-    "vs NumPy", "RMSE", "s to RMSE", "peak MiB",
+    "vs NumPy", "vs CPU", "RMSE", "s to RMSE", "peak MiB",
 )  # fmt: skip
 
 
@@ -397,9 +401,7 @@ def table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _row(result: dict[str, Any]) -> list[str]:
-    sampled, speedup, rmse, peak = (
-        result[name] for name in ("sampled_ratings", "speedup_over_numpy", "rmse", "peak_memory_bytes")
-    )
+    sampled, rmse, peak = (result[name] for name in ("sampled_ratings", "rmse", "peak_memory_bytes"))
     early = "" if result["epochs"] == result["full_epochs"] else f" (epoch {result['epochs']})"
     return [
         f"{result['dataset']} {result['data']}",
@@ -412,7 +414,10 @@ def _row(result: dict[str, Any]) -> list[str]:
         _number(result["epoch_seconds_min"]),
         _number(result["ratings_per_second"] / 1e6),
         f"{100 * result['share_of_peak']:.2g} %",
-        "-" if speedup is None else f"{_number(speedup)}x",
+        *(
+            f"{_number(ratio)}x" if ratio else "-"
+            for ratio in (result["speedup_over_numpy"], result["speedup_over_cpu"])
+        ),
         "-" if rmse is None else f"{rmse:.4f}{early}",
         "-" if result["seconds_to_rmse"] is None else _number(result["seconds_to_rmse"]),
         "-" if peak is None else f"{peak / 2**20:,.0f}",

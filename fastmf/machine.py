@@ -24,8 +24,8 @@ ARRAY = 1 << 26  # floats to read: more than a cache holds
 
 
 def limits(device: Device) -> dict[str, float]:
-    """Measure the most float32 operations a second and bytes read a second, on the threads of a device."""
-    array = np.ones(ARRAY, np.float32)
+    """Measure the most float32 operations a second and bytes read a second, on a GPU or the threads of the host."""
+    array = device.put(np.ones(ARRAY, np.float32))
     work, pieces = even(ITERATIONS * device.threads, 8), even(ARRAY, 1 << 20)
     operations = max(_rate(lambda: launch(MULTIPLY_ADD, device, work)) for _ in range(TRIES))
     read = max(_rate(lambda: launch(READ, device, pieces, array)[0]) for _ in range(TRIES))

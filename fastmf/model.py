@@ -17,7 +17,7 @@ import pyarrow as pa
 
 import fastmf
 from fastmf import ids, model_file, ranking, tables
-from fastmf.device import resolve
+from fastmf.device import Device, resolve
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, UnknownIdError
 from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks, padded
 from fastmf.kernels.compress import Compressed, even
@@ -156,7 +156,13 @@ class Model:
         return frame
 
     def recommend(
-        self, user_ids: Any = None, n: int = 10, *, exclude: Any = None, include_seen: bool = False
+        self,
+        user_ids: Any = None,
+        n: int = 10,
+        *,
+        exclude: Any = None,
+        include_seen: bool = False,
+        device: str | Device = "cpu",
     ) -> pd.DataFrame:
         """Find the n items with the highest score that a user has not rated in training.
 
@@ -167,6 +173,7 @@ class Model:
         exclude : further (user, item) pairs to leave out, in anything :func:`fastmf.tables.read` takes; unknown ids in
             it change nothing.
         include_seen : whether items rated in training may come too.
+        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
 
         Returns
         -------
@@ -179,14 +186,17 @@ class Model:
         ParameterError
             If n is less than 1, or the model was saved without what users have seen.
         """
+        where = resolve(device)
         if user_ids is None:
             users = np.arange(len(self.user_ids))
         else:
             users = ids.require(self.user_ids, _many(user_ids), "user")
-        items, scores = self.best_items(users, n, self.excluded(users, exclude, include_seen))
+        items, scores = self.best_items(users, n, self.excluded(users, exclude, include_seen), where)
         return _lists(("user_id", self.user_ids, users), ("item_id", self.item_ids, items), scores)
 
-    def best_items(self, users: np.ndarray, n: int, excluded: Compressed) -> tuple[np.ndarray, np.ndarray]:
+    def best_items(
+        self, users: np.ndarray, n: int, excluded: Compressed, device: Device | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rank items for users by dense index (-1: unknown, ranked by item bias). Returns items, scores: (n_users, n).
 
         Row j of ``excluded`` belongs to users[j]. Lists that run out of items end in -1 and -inf.
@@ -197,7 +207,7 @@ class Model:
             np.where(known, self.user_bias[users], np.float32(0)) + np.float32(self.mean),
         )
         warm = np.where(self.item_counts > 0, self.item_bias, np.float32(-np.inf))
-        return ranking.best(side, Side(self.item_factors, warm), excluded, n)
+        return ranking.best(side, Side(self.item_factors, warm), excluded, n, device)
 
     def excluded(self, users: np.ndarray, exclude: Any = None, include_seen: bool = False) -> Compressed:
         """Collect the items to leave out for each of ``users`` (dense, -1: unknown): seen ones and excluded pairs."""
@@ -240,13 +250,14 @@ class Model:
         found, scores = ranking.nearest(self.user_factors, self.user_counts, wanted, n)
         return _lists(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
 
-    def fold_in(self, ratings: Any) -> Self:
+    def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
         """Make a model of the same items for the users of new ratings: one exact solve for each user.
 
         Parameters
         ----------
         ratings : anything :meth:`Ratings.read` takes. Ratings of items the model does not know are left out, and
             counted in ``rows["unknown_items"]`` of the result.
+        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
 
         Raises
         ------
@@ -258,14 +269,16 @@ class Model:
         missing = [name for name in ("reg", "reg0", "bias_reg") if name not in self.solver]
         if missing:
             raise ParameterError(f"solver {self.solver.get('name')!r} has no {', '.join(missing)}: it cannot fold in")
-        ratings = Ratings.read(ratings)
+        where, ratings = resolve(device), Ratings.read(ratings)
         entries = self._known_entries(ratings)
         users = Side(np.zeros((ratings.n_users, self.k), np.float32), np.zeros(ratings.n_users, np.float32))
         items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
         bias_reg = self.solver["bias_reg"] if self.solver.get("biases", True) else np.inf
         penalty = Penalty(self.solver["reg"], self.solver["reg0"], bias_reg)
         tasks = half_sweep_tasks(entries.indptr, self.k)
-        singular = launch(HALF_SWEEP, resolve("cpu"), tasks, entries, users, padded(items), penalty)
+        given = where.put((entries, users, padded(items)))
+        singular = launch(HALF_SWEEP, where, tasks, *given, penalty)
+        users = where.get(given[1])
         if singular:
             warnings.warn(
                 f"the equations of {singular:,} users were singular and were solved with a jitter: fit the model with"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastmf import grouping
-from fastmf.device import resolve
+from fastmf.device import Device, resolve
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import Compressed, even
@@ -52,7 +52,9 @@ def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def best(user_side: Side, item_side: Side, excluded: Compressed, n: int) -> tuple[np.ndarray, np.ndarray]:
+def best(
+    user_side: Side, item_side: Side, excluded: Compressed, n: int, device: Device | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rank the n best items of every user; items with a bias of -inf and those of the user's row of excluded are out.
 
     Returns
@@ -70,7 +72,7 @@ def best(user_side: Side, item_side: Side, excluded: Compressed, n: int) -> tupl
     shape = (n_users, min(n, n_items))
     items, scores = np.empty(shape, np.int32), np.empty(shape, np.float32)
     tasks = even(n_users, USERS_PER_TASK)
-    launch(TOPN, resolve("cpu"), tasks, user_side, catalogue(item_side, n_users), excluded, items, scores)
+    launch(TOPN, device or resolve("cpu"), tasks, user_side, catalogue(item_side, n_users), excluded, items, scores)
     return items, scores
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding
 
-from fastmf.device import Device, max_threads, unavailable
+from fastmf.device import Device, max_threads, resolve, unavailable
 from fastmf.kernels import jit
 from fastmf.resources import available_memory, cpu_quota
 
@@ -42,6 +42,9 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
     The sum, over the tasks in order, of the lines the kernel returns for them: a scalar or an array.
     """
     run, threads = kernel[device.name], device.threads if device.name == "cpu" else 1
+    if device.host is not device:  # it shares the tasks out itself
+        with device.active():
+            return run(tasks, *args).sum(axis=0)
     parts = [tasks[start : stop + 1] for start, stop in _parts(len(tasks) - 1, threads)]
     lines = spread(lambda part: run(part, *args), parts, threads)
     return np.concatenate(lines).sum(axis=0) if lines else 0
@@ -114,5 +117,5 @@ def describe() -> dict[str, Any]:
         "vector_width": jit.WIDTH,
         "jit": jit.ENABLED,
         "kernel_cache": jit.cache_folder() if jit.ENABLED else None,
-        "devices": {name: unavailable(name) or "available" for name in ("cpu", "numpy", "cuda")},
+        "devices": {name: unavailable(name) or resolve(name).describe() for name in ("cpu", "numpy", "cuda")},
     }

@@ -15,7 +15,6 @@ from fastmf import ids
 from fastmf.checkpoint import Checkpoint, check_folder, fingerprint
 from fastmf.device import Device, resolve
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError
-from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
 from fastmf.kernels.jit import ENABLED, WIDTH
 from fastmf.kernels.residual import ERRORS, Pairs, Scale
@@ -37,6 +36,7 @@ COARSE = 0.01
 # What training holds of each rating, beside the Ratings: its standardised value, and both compressed views of these.
 BYTES_PER_RATING = 12
 BYTES_HELD = 12  # of each of the Ratings
+BYTES_ON_GPU = 28  # that training takes of each rating there: both views, and the pairs to measure the errors of
 
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
@@ -78,8 +78,7 @@ def fit(
     bad_rows : what to do with rows of a null id or without a finite rating: "error", or "drop" and count them.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder to keep the state of training in.
-    every : epochs from one checkpoint to the next, which is what an interruption may lose; the last epoch has one in
-        any case.
+    every : epochs from one checkpoint to the next, which a kill may lose; any other end keeps the last whole epoch.
     resume : go on from the checkpoint, if there is one; data and settings must be those it was made with. The model is
         then the same, bit for bit, as without the interruption.
     keep_seen : whether the model remembers what each user has rated, to leave it out of recommendations.
@@ -181,6 +180,7 @@ def require_memory_for(
     what = f"fitting k = {k:,} factors" + (f" of {rows:,} users and items" if ratings else "")
     remedy = "use a smaller k, or set another limit with --memory-limit (memory_limit=)"
     require_memory(need, what, limit, remedy)
+    device.require(k, 4 * rows * k * 4 + (len(ratings) * BYTES_ON_GPU if ratings else 0), what)
 
 
 def _held_out(
@@ -263,32 +263,52 @@ class _Run:
     ) -> None:
         self.solver, self.task, self.device, self.patience = solver, task, device, patience
         self.checkpoint = checkpoint
-        self.factors = device.put(solver.start(task.ratings))
+        self.factors = solver.start(task.ratings)
         self.history: list[Epoch] = []
         self.best_epoch: int | None = None
         self.best_factors: Factors | None = None
+        self.unsaved: tuple[Checkpoint, Factors, Factors | None, list[Epoch], int | None] | None = None
         self.singular = 0
 
     def train(self, callback: Callable[[Epoch], object] | None) -> None:
         """Take up the state of the checkpoint, if it holds one, and run the epochs that remain."""
         self._load()
+        self.factors, self.best_factors = self.device.put((self.factors, self.best_factors))
         epochs = self.solver.run(self.task.ratings, self.factors, self.device, done=len(self.history))
-        while not self._stops():
-            began = time.perf_counter()
-            singular = next(epochs, None)
-            if singular is None:
-                break
-            epoch = self._measured(time.perf_counter() - began)
-            self._warn_of_singular(singular)
-            self.history.append(epoch)
-            if self._is_best(epoch):
-                self.best_epoch, self.best_factors = epoch.number, _copy(self.factors)
-            if self.checkpoint is not None and epoch.number % self.checkpoint.every == 0:
-                self._save(self.checkpoint)
-            if callback is not None:
-                callback(epoch)
-        if self.checkpoint is not None and len(self.history) % self.checkpoint.every:
-            self._save(self.checkpoint)
+        try:
+            while not self._stops():
+                began = time.perf_counter()
+                singular = next(epochs, None)
+                self.device.wait()
+                if singular is None:
+                    break
+                epoch = self._measured(time.perf_counter() - began)
+                self._warn_of_singular(singular)
+                self.history.append(epoch)
+                if self._is_best(epoch):
+                    self.best_epoch, self.best_factors = epoch.number, self.device.copy(Factors(*self.factors[:2]))
+                if self.checkpoint is not None:
+                    self._keep(self.checkpoint)
+                if callback is not None:
+                    callback(epoch)
+        finally:  # also when a Ctrl-C or a divergence ends it
+            self._save()
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        """Save what the last epoch has made, where that is due; else copy it, so that it can be saved at the end."""
+        due = len(self.history) % checkpoint.every == 0
+        factors = self.factors if due else self.device.copy(self.factors)
+        self.unsaved = checkpoint, factors, self.best_factors, self.history[:], self.best_epoch
+        if due:
+            self._save()
+
+    def _save(self) -> None:
+        """Write the checkpoint of the last whole epoch, unless there is none to be written."""
+        if self.unsaved is None:
+            return
+        (checkpoint, factors, best, history, best_epoch), self.unsaved = self.unsaved, None
+        arrays = _named("now", self.device.get(factors)) | (_named("best", self.device.get(best)) if best else {})
+        checkpoint.save(arrays, history, best_epoch)
 
     def _watched(self, epoch: Epoch) -> float | None:
         by_mae = self.solver.settings.get("loss") == "absolute"
@@ -351,30 +371,19 @@ class _Run:
                 return f", as are the factors of {len(lost):,} {name}s, the first {row_ids[int(lost[0])].as_py()!r}"
         return ""
 
-    def _save(self, checkpoint: Checkpoint) -> None:
-        arrays = _named("now", self.device.get(self.factors))
-        arrays |= _named("best", self.device.get(self.best_factors)) if self.best_factors else {}
-        checkpoint.save(arrays, self.history, self.best_epoch)
-
     def _load(self) -> None:
         state = self.checkpoint.load() if self.checkpoint is not None else None
         if state is None:
             return
         arrays, self.history, self.best_epoch = state
         if self.best_epoch is not None:
-            self.best_factors = _copy(self.factors)
+            self.best_factors = self.device.host.copy(Factors(*self.factors[:2]))
             _fill(_named("best", self.best_factors), arrays)
         _fill(_named("now", self.factors), arrays)
 
     def result(self) -> Factors:
         """The factors of the best epoch, or of the last."""
         return self.device.get(self.best_factors or self.factors)
-
-
-def _copy(factors: Factors) -> Factors:
-    """Copy what a model is made of."""
-    users, items = (Side(side.factors.copy(), side.bias.copy()) for side in (factors.users, factors.items))
-    return Factors(users, items)
 
 
 def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:

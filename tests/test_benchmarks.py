@@ -146,3 +146,12 @@ def test_ingest_reads_every_layout(file, tmp_path):
     assert report["ratings"] == 300
     for found in report["results"].values():
         assert found["best"] <= found["total"]
+
+
+def test_topn_measures_each_device_and_k(tmp_path):
+    out = tmp_path / "topn.json"
+    done = run("topn.py", "--device", "numpy", "--k", 2, "--k", 3, "--users", 20, "--items", 15, "--runs", 2, "-o", out)
+    report = json.loads(out.read_text())
+    assert [(result["device"], result["k"]) for result in report["results"]] == [("numpy", 2), ("numpy", 3)]
+    assert all(result["users_per_second"] > 0 and len(result["seconds"]) == 2 for result in report["results"])
+    assert len(done.stdout.splitlines()) == 3

@@ -183,15 +183,16 @@ def test_an_input_is_no_place_for_checkpoints(ratings, tmp_path):
         fastmf.fit(ratings, checkpoint="")
 
 
-@pytest.mark.parametrize(("every", "interrupted", "kept"), [(3, 2, 0), (3, 5, 3), (4, 9, 8), (100, 9, 0)])
-def test_every_so_many_epochs_are_kept_and_the_last(ratings, tmp_path, every, interrupted, kept):
-    run = {"k": 3, "epochs": 10, "checkpoint": tmp_path, "every": every}
+@pytest.mark.parametrize("solver", ["als", "sgd"])
+@pytest.mark.parametrize(("every", "interrupted"), [(3, 2), (3, 5), (4, 8), (100, 9)])
+def test_every_so_many_epochs_are_kept_and_the_last_whole_one(ratings, tmp_path, solver, every, interrupted):
+    run = {"k": 3, "epochs": 10, "solver": solver, "checkpoint": tmp_path, "every": every}
     with pytest.raises(InterruptionError):
         fastmf.fit(ratings, **run, callback=interrupt_after(interrupted))
     seen = []
     model = fastmf.fit(ratings, **run, resume=True, callback=lambda epoch: seen.append(epoch.number))
-    assert seen[0] == kept + 1
-    assert model.content_hash == fastmf.fit(ratings, k=3, epochs=10).content_hash
+    assert seen[0] == interrupted + 1
+    assert model.content_hash == fastmf.fit(ratings, k=3, epochs=10, solver=solver).content_hash
     seen.clear()
     fastmf.fit(ratings, **run, resume=True, callback=lambda epoch: seen.append(epoch.number))
     assert seen == []

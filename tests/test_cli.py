@@ -297,7 +297,8 @@ def test_evaluate_prints_what_the_function_measures(place, path, model):
 def test_doctor_tells_of_versions_and_devices():
     told = run_json("doctor")
     assert told["fastmf"] == fastmf.__version__
-    assert told["devices"]["cpu"] == "available"
+    assert told["devices"]["cpu"] == f"cpu, {told['threads']} threads"
+    assert told["devices"]["cuda"]
     assert told["threads"] >= 1
     assert dict(cells(run("doctor").stdout))["fastmf"] == fastmf.__version__
 

@@ -1,9 +1,12 @@
+import importlib.util
+import os
 from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 
-from fastmf.device import NAMES, Device, max_threads, resolve, unavailable
+import fastmf.device
+from fastmf.device import CudaDevice, Device, max_threads, resolve, unavailable
 from fastmf.errors import DeviceUnavailableError, ParameterError
 from fastmf.kernels.als import Side
 
@@ -15,8 +18,8 @@ def test_a_device_is_found_by_name():
 
 def test_auto_takes_a_device_that_is_there():
     device = resolve("auto")
-    assert device.name in set(NAMES) - {"auto"}
-    assert unavailable(device.name) is None
+    assert device.name == ("cpu" if unavailable("cuda") else "cuda")
+    assert unavailable(device.label) is None
 
 
 def test_a_device_passes_through():
@@ -36,9 +39,9 @@ def test_a_number_of_threads_that_is_none_is_a_parameter_error(threads):
         resolve("cpu", threads)
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "CPU"])
+@pytest.mark.parametrize("name", ["gpu", "", "CPU", "cpu:1", "cuda:", "cuda:x", "cuda:-1", 3])
 def test_an_unknown_name_is_a_parameter_error_that_lists_the_known(name):
-    with pytest.raises(ParameterError, match="cpu, numpy, cuda, auto"):
+    with pytest.raises(ParameterError, match="cpu, numpy, cuda, cuda:<number>, auto"):
         resolve(name)
 
 
@@ -46,9 +49,55 @@ def test_cuda_says_why_it_cannot_be_used():
     reason = unavailable("cuda")
     if reason is None:
         pytest.skip("there is a GPU")
-    with pytest.raises(DeviceUnavailableError, match=reason) as caught:
+    with pytest.raises(DeviceUnavailableError) as caught:
         resolve("cuda")
+    assert reason in str(caught.value)
+    assert "--device cpu" in str(caught.value)
     assert caught.value.exit_code == 6
+
+
+def test_cuda_without_its_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DeviceUnavailableError, match=r"numba-cuda is not installed: pip install 'fastmf\[cu13\]'"):
+        resolve("cuda")
+    assert resolve("auto").name == "cpu"
+
+
+def test_a_broken_installation_of_cuda_is_a_reason(monkeypatch):
+    def broken():
+        raise ImportError("Error at driver init:\n\n libfoo.so cannot be opened.\nSee")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(fastmf.device, "_cuda", broken)
+    assert unavailable("cuda").startswith("CUDA does not start (libfoo.so cannot be opened): pip install")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")
+def test_a_gpu_that_is_not_there_is_named():
+    with pytest.raises(
+        DeviceUnavailableError, match="'cuda:99' cannot be used: there are [0-9]+ GPUs, numbered from 0"
+    ):
+        resolve("cuda:99")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
+def test_a_child_forked_after_the_gpu_was_used_says_so(monkeypatch):
+    monkeypatch.setattr(fastmf.device, "_used", True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            CudaDevice(name="cuda", threads=1).put(np.zeros(1))
+        except DeviceUnavailableError as error:
+            os.write(writing, f"{error}\n{unavailable('cuda')}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    said = os.read(reading, 1000).decode().splitlines()
+    assert len(said) == 2
+    assert all("forked" in line and "spawn" in line for line in said)
 
 
 def test_arrays_stay_where_they_are_on_the_host():
@@ -56,6 +105,7 @@ def test_arrays_stay_where_they_are_on_the_host():
     device = resolve()
     assert device.put(side) is side
     assert device.get(side) is side
+    assert device.copy(side).factors is not side.factors
 
 
 def test_a_device_is_frozen_and_keyword_only():

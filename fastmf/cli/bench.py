@@ -16,7 +16,8 @@ from fastmf.cli.options import json_option, overwrite_option
 @click.option("--solver", "solvers", multiple=True,
               type=click.Choice(["als", "als-cg", "sgd", "sgd-adaptive", "sgd-hogwild"]),
               help="[default: als and sgd]")  # fmt: skip
-@click.option("--device", "devices", multiple=True, type=click.Choice(["numpy", "cpu"]), help="[default: both]")
+@click.option("--device", "devices", multiple=True, metavar="DEVICE",
+              help="numpy, cpu, cuda, cuda:1 …  [default: numpy and cpu]")  # fmt: skip
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
 @click.option("--epochs", type=int, help="Epochs of every run.  [default: the solver's; fewer for numpy]")
 @click.option("--target-rmse", type=float, help="Also say how long it took to reach this RMSE on the held-out ratings.")

@@ -32,6 +32,13 @@ def remark(text: str) -> None:
         print(plain(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
+def say_device(device: Any) -> Any:
+    """Say which device was found, if it is a GPU; return it."""
+    if device.host is not device:
+        remark(f"device: {device.describe()}")
+    return device
+
+
 def show_json(data: Any) -> None:
     """Print data as JSON on stdout; what JSON does not know (ids such as dates and UUIDs) as text, infinity as null."""
     print(json.dumps(_finite(data), indent=2, default=str, allow_nan=False))  # noqa: T201

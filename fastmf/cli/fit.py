@@ -30,7 +30,7 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.option("--no-biases", is_flag=True, help="Fit factors only, without user and item biases.")
 @click.option("--validation", metavar="FILE|FRACTION", help="Ratings to watch, or a fraction to hold out for it.")
 @click.option("--patience", type=int, help="Stop after this many epochs without a better validation.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, numpy (the slow definitions), or auto.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto.")
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
 @column_options("user", "item", "rating")
@@ -76,7 +76,7 @@ def fit(
     how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
     run = {name: given.pop(name) for name in ("patience", "checkpoint", "every", "resume")}
-    where = resolve(given.pop("device"), given.pop("threads"))
+    where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
     chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
     watched: Any = as_fraction(validation)
     training.require_consistent(ratings, watched, **run)

@@ -17,6 +17,7 @@ from fastmf.cli.options import json_option, n_option, overwrite_option, titles_o
 @n_option
 @click.option("--exclude", metavar="RATINGS", help="Parquet of further (user, item) pairs to leave out.")
 @click.option("--include-seen", is_flag=True, help="Recommend what users have rated in training too.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
 @titles_option
 @click.option("-o", "--output", metavar="OUT", help="Parquet or CSV file to write instead of printing.")
 @overwrite_option
@@ -30,6 +31,7 @@ def recommend(
     n: int,
     exclude: str | None,
     include_seen: bool,
+    device: str,
     titles: str | None,
     output: str | None,
     overwrite: bool,
@@ -45,16 +47,18 @@ def recommend(
     """
     from fastmf import files, ids, tables
     from fastmf.cli import console
+    from fastmf.device import resolve
 
     ways = {"--user": user_texts, "--users": users, "--all": everyone, "--new-users": new_users}
     if sum(bool(way) for way in ways.values()) != 1:
         raise click.UsageError(f"say for whom: give one of {', '.join(ways)}")
     if output:
         files.check_output(output, overwrite, inputs=[model, users, new_users, exclude, titles])
+    where = console.say_device(resolve(device))
     loaded = fastmf.load(model)
     wanted: Any = None
     if new_users:
-        loaded = loaded.fold_in(new_users)
+        loaded = loaded.fold_in(new_users, device=where)
         console.remark(
             f"{loaded.rows['used']:,} ratings used, {loaded.rows['unknown_items']:,} of unknown items left out"
         )
@@ -62,7 +66,7 @@ def recommend(
         wanted = tables.read(users, {"user": None}).column(0)
     elif user_texts:
         wanted = ids.parse(loaded.user_ids, user_texts, "user")
-    lists = loaded.recommend(wanted, n, exclude=exclude, include_seen=include_seen)
+    lists = loaded.recommend(wanted, n, exclude=exclude, include_seen=include_seen, device=where)
     publish(with_titles(lists, "item_id", titles), output, overwrite, as_json)
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE
 from fastmf.kernels.compress import balanced
 from fastmf.kernels.jit import WIDTH, aligned, whole
@@ -103,14 +104,35 @@ def half_sweep_cpu(tasks, entries, side, other, penalty):
 def padded(side):
     """Fill rows up with zeros to whole vectors, which the other side is read in."""
     n, k = side.factors.shape
-    if whole(k) == k:
+    if whole(k) == k or not isinstance(side.factors, np.ndarray):  # a GPU reads number by number
         return side
     factors = aligned(n, whole(k))
     factors[:, :k] = side.factors
     return Side(factors, side.bias)
 
 
-HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu}
+def extrapolate_numpy(tasks, now, before, ahead, momentum):
+    """Move a side on along its last change, into ``ahead``: y + momentum (y - y_before); ``before`` becomes y.
+
+    ahead may have columns to fill up its rows, which stay as they are. Returns (n_tasks,) int64, the rows of each task.
+    """
+    rows, beta = slice(tasks[0], tasks[-1]), np.float32(momentum)
+    for new, old, target in zip(now, before, ahead, strict=True):
+        to = target[rows] if target.ndim == 1 else target[rows, : new.shape[1]]
+        np.subtract(new[rows], old[rows], out=to)
+        to *= beta
+        to += new[rows]
+        old[rows] = new[rows]
+    return np.diff(tasks)
+
+
+def extrapolate_cpu(tasks, now, before, ahead, momentum):
+    """Move a side on; memory is what it takes, and NumPy has its speed."""
+    return extrapolate_numpy(tasks, now, before, ahead, momentum)
+
+
+HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu, "cuda": lazy("als_cuda", "half_sweep_cuda")}
+EXTRAPOLATE = {"numpy": extrapolate_numpy, "cpu": extrapolate_cpu, "cuda": lazy("als_cuda", "extrapolate_cuda")}
 
 
 def half_sweep_tasks(indptr, k):

@@ -13,6 +13,7 @@ steps of a sensible length in both.
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.als import SLICE, Penalty, padded
 from fastmf.kernels.compress import balanced
 from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors
@@ -128,7 +129,11 @@ def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps):
     return np.zeros(len(tasks) - 1, np.int64)
 
 
-HALF_SWEEP_CG = {"numpy": half_sweep_cg_numpy, "cpu": half_sweep_cg_cpu}
+HALF_SWEEP_CG = {
+    "numpy": half_sweep_cg_numpy,
+    "cpu": half_sweep_cg_cpu,
+    "cuda": lazy("cg_cuda", "half_sweep_cg_cuda"),
+}
 
 
 def half_sweep_cg_tasks(indptr, k, steps):

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.jit import jit
-from fastmf.kernels.sgd import BIAS, ROUNDS, epoch_key, prepare_shuffle, shuffle_numpy, shuffled
+from fastmf.kernels.sgd import BIAS, ROUNDS, SQUARES, epoch_key, prepare_shuffle, shuffle_numpy, shuffled
 
 BEFORE_ALL = -1  # the epoch whose shuffles the order of dealing is
 
@@ -146,34 +147,38 @@ def shuffle_blocks_cpu(tasks, bounds, triples, seed, shuffled):
     return np.diff(tasks)
 
 
-def collect_numpy(tasks, rows, learner, factors, bias):
-    """Copy learned rows back: row r of factors (n, k) and bias (n,) is row ``rows[r]`` of the learner.
+def collect_numpy(tasks, rows, learner, factors, bias, squares):
+    """Copy learned rows back: row r of factors (n, k), and of bias and squares (n,), is row ``rows[r]`` of the learner.
 
-    Returns (n_tasks,) int64, the rows copied.
+    squares may be empty, and is left out then. Returns (n_tasks,) int64, the rows copied.
     """
     for start, stop in pairwise(tasks):
         chosen = rows[start:stop]
         factors[start:stop] = learner[chosen, : factors.shape[1]]
         bias[start:stop] = learner[chosen, BIAS]
+        if len(squares):
+            squares[start:stop] = learner[chosen, SQUARES]
     return np.diff(tasks)
 
 
 @jit
-def _collect(tasks, rows, learner, factors, bias):
+def _collect(tasks, rows, learner, factors, bias, squares):
     for task in range(tasks.shape[0] - 1):
         for r in range(tasks[task], tasks[task + 1]):
             for f in range(factors.shape[1]):
                 factors[r, f] = learner[rows[r], f]
             bias[r] = learner[rows[r], BIAS]
+            if squares.shape[0]:
+                squares[r] = learner[rows[r], SQUARES]
 
 
-def collect_cpu(tasks, rows, learner, factors, bias):
+def collect_cpu(tasks, rows, learner, factors, bias, squares):
     """Copy learned rows back; see :func:`collect_numpy`."""
-    _collect(tasks, rows, learner, factors, bias)
+    _collect(tasks, rows, learner, factors, bias, squares)
     return np.diff(tasks)
 
 
 COUNT_BLOCKS = {"numpy": count_blocks_numpy, "cpu": count_blocks_cpu}
 SHUFFLE_BLOCKS = {"numpy": shuffle_blocks_numpy, "cpu": shuffle_blocks_cpu}
 DEAL = {"numpy": deal_numpy, "cpu": deal_cpu}
-COLLECT = {"numpy": collect_numpy, "cpu": collect_cpu}
+COLLECT = {"numpy": collect_numpy, "cpu": collect_cpu, "cuda": lazy("sgd_cuda", "collect_cuda")}

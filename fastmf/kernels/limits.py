@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.jit import WIDTH, aligned, jit
 
 if WIDTH:
@@ -82,5 +83,9 @@ def read_cpu(tasks, array):
     return _read(tasks, array)
 
 
-MULTIPLY_ADD = {"numpy": multiply_add_numpy, "cpu": multiply_add_cpu}
-READ = {"numpy": read_numpy, "cpu": read_cpu}
+MULTIPLY_ADD = {
+    "numpy": multiply_add_numpy,
+    "cpu": multiply_add_cpu,
+    "cuda": lazy("limits_cuda", "multiply_add_cuda"),
+}
+READ = {"numpy": read_numpy, "cpu": read_cpu, "cuda": lazy("limits_cuda", "read_cuda")}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.jit import WIDTH, jit
 
 if WIDTH:
@@ -88,5 +89,5 @@ def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
     return _errors(tasks, pairs, values, user_side, item_side, Scale(*map(float, scale)))
 
 
-ESTIMATE = {"numpy": estimate_numpy, "cpu": estimate_cpu}
-ERRORS = {"numpy": errors_numpy, "cpu": errors_cpu}
+ESTIMATE = {"numpy": estimate_numpy, "cpu": estimate_cpu, "cuda": lazy("residual_cuda", "estimate_cuda")}
+ERRORS = {"numpy": errors_numpy, "cpu": errors_cpu, "cuda": lazy("residual_cuda", "errors_cuda")}

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors, whole
 from fastmf.kernels.sample import GOLDEN, mix
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
@@ -218,5 +219,9 @@ def _vectors(side):
     return vectors(side.shape[1] - LINE)
 
 
-BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu}
-HOGWILD_EPOCH = {"numpy": hogwild_epoch_numpy, "cpu": hogwild_epoch_cpu}
+BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu, "cuda": lazy("sgd_cuda", "block_epoch_cuda")}
+HOGWILD_EPOCH = {
+    "numpy": hogwild_epoch_numpy,
+    "cpu": hogwild_epoch_cpu,
+    "cuda": lazy("sgd_cuda", "hogwild_epoch_cuda"),
+}

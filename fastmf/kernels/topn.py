@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.jit import WIDTH
 
 if WIDTH:
@@ -76,4 +77,4 @@ def topn_cpu(tasks, user_side, items, seen, out_items, out_scores):
     return np.array([np.count_nonzero(out_items[start:stop] >= 0) for start, stop in pairwise(tasks)], np.int64)
 
 
-TOPN = {"numpy": topn_numpy, "cpu": topn_cpu}
+TOPN = {"numpy": topn_numpy, "cpu": topn_cpu, "cuda": lazy("topn_cuda", "topn_cuda")}

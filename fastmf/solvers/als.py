@@ -8,14 +8,16 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import HALF_SWEEP, Side, half_sweep_tasks, padded
+from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, padded
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
-from fastmf.kernels.jit import aligned
+from fastmf.kernels.compress import even
+from fastmf.kernels.jit import aligned, whole
 from fastmf.ratings import Ratings
 from fastmf.runtime import Kernel, launch
 from fastmf.solvers.base import Factors, Regularised, draw, require_integer, require_number
 
 INIT_SIGMA = 0.1
+ROWS_PER_TASK = 1 << 13
 
 METHODS: dict[str, tuple[Kernel, Callable[..., np.ndarray]]] = {
     "exact": (HALF_SWEEP, half_sweep_tasks),
@@ -95,25 +97,14 @@ class ALS(Regularised):
         The memory is the item side before its last change, which momentum needs.
         """
         by_user, by_item = device.put(ratings.by_user), device.put(ratings.by_item)
+        users, items, previous = factors
+        ahead = device.put(Side(aligned(ratings.n_items, whole(self.k)), np.zeros(ratings.n_items, np.float32)))
+        rows = even(ratings.n_items, ROWS_PER_TASK)
         kernel, cut = METHODS[self.method]
         steps = [self.steps] if self.method == "cg" else []
         user_tasks, item_tasks = (cut(side.indptr, self.k, *steps) for side in (ratings.by_user, ratings.by_item))
-        users, items, previous = factors
         for _ in range(done, self.epochs):
-            ahead = extrapolate(items, previous, self.momentum)
-            for kept, now in zip(previous, items, strict=True):
-                kept[:] = now
-            singular = launch(kernel, device, user_tasks, by_user, users, padded(ahead), self.penalty, *steps)
+            launch(EXTRAPOLATE, device, rows, items, previous, ahead, self.momentum)
+            singular = launch(kernel, device, user_tasks, by_user, users, ahead, self.penalty, *steps)
             singular += launch(kernel, device, item_tasks, by_item, items, padded(users), self.penalty, *steps)
             yield int(singular)
-
-
-def extrapolate(side: Side, previous: tuple[np.ndarray, ...], momentum: float) -> Side:
-    """Move a copy of a side on along its last change: y + momentum (y - y_previous)."""
-    beta = np.float32(momentum)
-    ahead = Side(aligned(*side.factors.shape), np.empty_like(side.bias))
-    for moved, now, before in zip(ahead, side, previous, strict=True):
-        np.subtract(now, before, out=moved)
-        moved *= beta
-        moved += now
-    return ahead

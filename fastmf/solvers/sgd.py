@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ MAX_BINS = 1024
 # Large blocks, for in small ones ratings of the same rows follow one another closely, and each waits for the one
 # before.
 RATINGS_PER_BLOCK = 1 << 16
+RATINGS_PER_GPU_BLOCK = 1 << 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +116,11 @@ class SGD(Regularised):
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update by every rating once an epoch; there is nothing that could fail to solve, so yield 0."""
         blocked = self.schedule == "blocked"
-        bins = (self.bins or default_bins(len(ratings))) if blocked else 1
+        on_gpu = device.host is not device
+        bins = (self.bins or default_bins(len(ratings), on_gpu)) if blocked else 1
         grid = cut(ratings, min(bins, ratings.n_users, ratings.n_items))
-        triples, strata = dealt(ratings, grid, self.seed, device)
+        triples, strata = dealt(ratings, grid, self.seed, device.host)
+        triples, to = device.put(triples), device.put((grid.user_rows, grid.item_rows))
         if not blocked:
             places = positions(-(-len(ratings) // RUN))
             strata = [even(places, -(-places // HOGWILD_TASKS))]
@@ -127,10 +130,10 @@ class SGD(Regularised):
             step = Step(lr, self.biases, self.adaptive, self.loss == "absolute", self.k, self.seed, epoch)
             for tasks in strata:
                 launch(BLOCK_EPOCH if blocked else HOGWILD_EPOCH, device, tasks, triples, *sides, step)
-            self._collect(sides, factors, grid, device)
+            self._collect(sides, factors, to, device)
             yield 0
 
-    def _learners(self, ratings: Ratings, factors: Factors, grid: Grid, device: Device) -> list[np.ndarray]:
+    def _learners(self, ratings: Ratings, factors: Factors, grid: Grid, device: Device) -> list[Any]:
         """Bring both sides into the rows of their bins, each with its penalty spread over its ratings."""
         learners = []
         for place, (side, rows) in enumerate(((factors.users, grid.user_rows), (factors.items, grid.item_rows))):
@@ -144,22 +147,22 @@ class SGD(Regularised):
             learners.append(device.put(learner))
         return learners
 
-    def _collect(self, learners: list[np.ndarray], factors: Factors, grid: Grid, device: Device) -> None:
+    def _collect(self, learners: list[Any], factors: Factors, rows: tuple[Any, Any], device: Device) -> None:
         """Bring what was learned back to where it came from."""
-        sides = zip(learners, (factors.users, factors.items), (grid.user_rows, grid.item_rows), strict=True)
-        for place, (learner, side, rows) in enumerate(sides):
-            launch(COLLECT, device, even(len(rows), ROWS_PER_TASK), rows, learner, *side)
-            if self.adaptive:
-                factors.memory[place][:] = learner[rows, SQUARES]
+        squares = factors.memory or (device.put(np.empty(0, np.float32)),) * 2
+        for learner, side, row, square in zip(learners, (factors.users, factors.items), rows, squares, strict=True):
+            launch(COLLECT, device, even(len(side.bias), ROWS_PER_TASK), row, learner, *side, square)
 
 
-def default_bins(n_ratings: int) -> int:
+def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
     """Choose the bins a side from the size of the data alone, so that the result depends on nothing else.
 
-    A power of two from 8 to 128 that makes blocks of about ``RATINGS_PER_BLOCK`` ratings.
+    A power of two from 8 to 128 that makes blocks of about ``RATINGS_PER_BLOCK`` ratings; on a GPU, which works on as
+    many blocks at a time as there are bins, from 8 to 1024 and of about ``RATINGS_PER_GPU_BLOCK``.
     """
-    doublings = round(math.log2(max(n_ratings / RATINGS_PER_BLOCK, 1)) / 2)
-    return min(max(2**doublings, 8), 128)
+    size, most = (RATINGS_PER_GPU_BLOCK, MAX_BINS) if on_gpu else (RATINGS_PER_BLOCK, 128)
+    doublings = round(math.log2(max(n_ratings / size, 1)) / 2)
+    return min(max(2**doublings, 8), most)
 
 
 def cut(ratings: Ratings, bins: int) -> Grid:

@@ -67,7 +67,7 @@ def gradient(row, mask, values, users, items, penalty):
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_half_sweep_equals_the_definition(device, k, penalty):
     problem = Problem(k)
     expected, _ = problem.solved_users("numpy", penalty)
@@ -79,7 +79,7 @@ def test_half_sweep_equals_the_definition(device, k, penalty):
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_every_solved_row_satisfies_its_normal_equations(device, k, penalty):
     problem = Problem(k)
     for _ in range(2):
@@ -104,7 +104,7 @@ def transposed(problem):
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_the_objective_never_rises(device, penalty):
     problem = Problem(4)
     if penalty.bias_reg == np.inf:
@@ -118,7 +118,7 @@ def test_the_objective_never_rises(device, penalty):
     assert before < 0.9 * first
 
 
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_rows_without_entries_are_left_as_they_are(device):
     problem = Problem(5)
     users, _ = problem.solved_users(device, PENALTIES[0])
@@ -127,7 +127,7 @@ def test_rows_without_entries_are_left_as_they_are(device):
     assert not np.array_equal(users.factors[ONE], problem.users.factors[ONE])
 
 
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_row_with_one_entry_by_hand(device):
     # k = 1, y = 2, t = 3, bias_reg = 1, rho = .5: b = (3 - 2 x) / 2 leaves (4 - 2 + .5) x = 6 - 3, so x = 1.2, b = .3
     entries = Compressed(np.array([0, 1]), np.array([0], np.int32), np.array([4], np.float32))
@@ -137,7 +137,7 @@ def test_a_row_with_one_entry_by_hand(device):
     np.testing.assert_allclose([users.factors[0, 0], users.bias[0]], [1.2, 0.3], rtol=1e-6)
 
 
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_infinite_bias_reg_pins_biases_to_zero(device):
     problem = Problem(3)
     problem.items.bias[:] = 0
@@ -147,7 +147,7 @@ def test_infinite_bias_reg_pins_biases_to_zero(device):
 
 @pytest.mark.parametrize("bias_reg", [3.0, np.inf])
 @pytest.mark.parametrize("k", [4, 5, 7])
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_singular_rows_are_counted_and_solved_all_the_same(device, k, bias_reg):
     # Without a penalty, two ratings for more factors leave pivots that are nothing but rounding errors, of either sign.
     # (With almost as many ratings as factors such an error may pass for a pivot: float32 cannot tell.)
@@ -171,7 +171,7 @@ def test_singular_rows_are_counted_and_solved_all_the_same(device, k, bias_reg):
     assert np.isfinite(users.factors).all()
 
 
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_rows_without_any_solution_become_nan(device):
     problem = Problem(5)
     problem.items.factors[4] = np.inf
@@ -184,7 +184,7 @@ def test_rows_without_any_solution_become_nan(device):
 
 
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_tasks_and_threads_do_not_change_a_bit(device, k):
     problem = Problem(k, n_users=40)
     n = len(problem.mask)
@@ -196,7 +196,7 @@ def test_tasks_and_threads_do_not_change_a_bit(device, k):
             assert whole.bias.tobytes() == cut.bias.tobytes()
 
 
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_relabelling_users_and_items_permutes_the_result(device):
     problem, other = Problem(5), Problem(5)
     rng = np.random.default_rng(1)
@@ -210,7 +210,7 @@ def test_relabelling_users_and_items_permutes_the_result(device):
     np.testing.assert_allclose(users.bias, expected.bias[user_of], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("device", HALF_SWEEP)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_planted_rank_is_recovered(device):
     problem = Problem(2, n_users=30, n_items=20)
     rng = np.random.default_rng(2)
@@ -233,7 +233,7 @@ def test_tasks_are_a_function_of_the_data_and_cover_the_rows():
     assert alone.shape == (len(problem.tasks) - 1,)
 
 
-@pytest.mark.parametrize("solve", HALF_SWEEP.values(), ids=HALF_SWEEP)
+@pytest.mark.parametrize("solve", [HALF_SWEEP["numpy"], HALF_SWEEP["cpu"]], ids=["numpy", "cpu"])
 def test_rows_too_ill_conditioned_for_float32_are_solved_all_the_same(solve):
     rng = np.random.default_rng(4)
     k, n = 8, 400
@@ -250,7 +250,7 @@ def test_rows_too_ill_conditioned_for_float32_are_solved_all_the_same(solve):
 
 
 @pytest.mark.big
-@pytest.mark.parametrize("solve", HALF_SWEEP.values(), ids=HALF_SWEEP)
+@pytest.mark.parametrize("solve", [HALF_SWEEP["numpy"], HALF_SWEEP["cpu"]], ids=["numpy", "cpu"])
 def test_sums_of_a_very_long_row_keep_their_digits(solve):
     rng = np.random.default_rng(5)
     k, n = 2, 4_000_000

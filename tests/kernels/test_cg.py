@@ -39,7 +39,7 @@ def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None):
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_half_sweep_equals_the_definition(device, k, penalty, steps):
     entries, users, items = problem(k, penalty)
     found = moved(device, entries, users, items, penalty, steps)
@@ -50,7 +50,7 @@ def test_half_sweep_equals_the_definition(device, k, penalty, steps):
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("k", [1, 5])
-@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_as_many_steps_as_unknowns_solve_the_equations(device, k, penalty):
     entries, users, items = problem(k, penalty)
     found = moved(device, entries, users, items, penalty, steps=k + 1)
@@ -67,7 +67,7 @@ def test_as_many_steps_as_unknowns_solve_the_equations(device, k, penalty):
         np.testing.assert_allclose(np.append(found.factors[row], found.bias[row]), expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_solved_row_stays_where_it_is(device):
     entries, users, items = problem(5, PENALTIES[0])
     solved = moved(device, entries, users, items, PENALTIES[0], steps=12)
@@ -81,7 +81,7 @@ def test_a_solved_row_stays_where_it_is(device):
 
 
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_tasks_and_threads_do_not_change_a_bit(device, k):
     entries, users, items = problem(k, PENALTIES[0])
     expected = moved(device, entries, users, items, PENALTIES[0], 2, threads=1)
@@ -92,7 +92,7 @@ def test_tasks_and_threads_do_not_change_a_bit(device, k):
 
 
 @pytest.mark.parametrize("k", [2, 16, 33])
-@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_steps_beyond_the_solution_do_no_harm(device, k):
     entries, users, items = problem(k, PENALTIES[0])
     enough, many = (moved(device, entries, users, items, PENALTIES[0], steps) for steps in (k + 1, 500))
@@ -101,7 +101,7 @@ def test_steps_beyond_the_solution_do_no_harm(device, k):
 
 
 @pytest.mark.parametrize("reg0", [1e6, 1e12, 1e18])
-@pytest.mark.parametrize("device", HALF_SWEEP_CG)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_huge_weight_pins_the_factors_and_leaves_the_bias_free(device, reg0):
     penalty = Penalty(0.03, reg0, 3.0)
     entries, users, items = problem(5, penalty)

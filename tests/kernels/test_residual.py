@@ -32,7 +32,7 @@ def estimates(device, tasks, pairs, user_side, item_side, scale, threads=2):
 
 @pytest.mark.parametrize("scale", SCALES, ids=["clipped", "unclipped"])
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ESTIMATE)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_estimate_equals_the_definition(device, k, scale):
     pairs, _, *sides = problem(k)
     expected = np.empty(N, np.float32)
@@ -42,7 +42,7 @@ def test_estimate_equals_the_definition(device, k, scale):
 
 @pytest.mark.parametrize("scale", SCALES, ids=["clipped", "unclipped"])
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ERRORS)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_errors_equal_the_definition(device, k, scale):
     pairs, values, *sides = problem(k)
     expected = errors_numpy(even(N, 25), pairs, values, *sides, scale)
@@ -51,7 +51,7 @@ def test_errors_equal_the_definition(device, k, scale):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("device", ESTIMATE)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_estimate_by_hand_with_unknown_ids(device):
     users = Side(np.array([[1, 2]], np.float32), np.array([0.5], np.float32))
     items = Side(np.array([[3, -1]], np.float32), np.array([0.25], np.float32))
@@ -61,7 +61,7 @@ def test_estimate_by_hand_with_unknown_ids(device):
     assert estimates(device, tasks, pairs, users, items, Scale(3.0, 3.125, 4.5)).tolist() == [4.5, 3.5, 3.25, 3.125]
 
 
-@pytest.mark.parametrize("device", ERRORS)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_errors_by_hand(device):
     users = Side(np.array([[1], [2]], np.float32), np.zeros(2, np.float32))
     items = Side(np.array([[1]], np.float32), np.zeros(1, np.float32))
@@ -73,7 +73,7 @@ def test_errors_by_hand(device):
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=["clipped", "unclipped"])
-@pytest.mark.parametrize("device", ERRORS)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_nan_comes_through(device, scale):
     pairs, values, users, items = problem(3)
     users.factors[pairs.users[1], 2] = np.nan
@@ -82,7 +82,7 @@ def test_nan_comes_through(device, scale):
 
 
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ESTIMATE)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_tasks_and_threads_do_not_change_a_bit_of_the_estimates(device, k):
     pairs, _, *sides = problem(k)
     whole = estimates(device, CUTS[0], pairs, *sides, SCALES[0], threads=1)
@@ -91,7 +91,7 @@ def test_tasks_and_threads_do_not_change_a_bit_of_the_estimates(device, k):
             assert estimates(device, tasks, pairs, *sides, SCALES[0], threads).tobytes() == whole.tobytes()
 
 
-@pytest.mark.parametrize("device", ERRORS)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_errors_do_not_depend_on_threads_and_hardly_on_the_tasks(device):
     pairs, values, *sides = problem(5)
     whole = ERRORS[device](CUTS[0], pairs, values, *sides, SCALES[0])[0]

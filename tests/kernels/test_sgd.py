@@ -90,7 +90,7 @@ def bits(sides):
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", BLOCK_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_blocks_equal_the_definition(device, k, step):
     triples, users, items = problem(k)
     *found, updates = trained(BLOCK_EPOCH, device, BLOCKS, triples, users, items, STEPS[step])
@@ -101,7 +101,7 @@ def test_blocks_equal_the_definition(device, k, step):
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", HOGWILD_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_hogwild_on_one_thread_equals_the_definition(device, k, step):
     triples, users, items = problem(k)
     tasks = hogwild_tasks(len(triples.values))
@@ -118,7 +118,7 @@ def one_row(*numbers):
     return side
 
 
-@pytest.mark.parametrize("device", BLOCK_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_one_update_by_hand(device):
     # e = 3 - .5 - .25 - 2 * 1 = .25, and every change starts from the values before
     triples = Triples(np.zeros(1, np.int32), np.zeros(1, np.int32), np.array([3], np.float32))
@@ -137,7 +137,7 @@ def test_one_update_by_hand(device):
 
 
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", BLOCK_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_what_fills_up_the_vectors_stays_zero(device, k):
     triples, *sides = problem(k)
     for step in STEPS.values():
@@ -145,7 +145,7 @@ def test_what_fills_up_the_vectors_stays_zero(device, k):
             assert not side[:, k:-LINE].any()
 
 
-@pytest.mark.parametrize("device", BLOCK_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_biases_stay_unless_they_are_learned(device):
     triples, users, items = problem(3)
     found = trained(BLOCK_EPOCH, device, BLOCKS, triples, users, items, STEPS["no biases"])
@@ -154,7 +154,7 @@ def test_biases_stay_unless_they_are_learned(device):
 
 
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", BLOCK_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_slices_and_threads_do_not_change_a_bit_of_blocks(device, k):
     triples, *sides = problem(k)
     *whole, _ = trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, STEPS["squared"], threads=1)
@@ -166,7 +166,7 @@ def test_slices_and_threads_do_not_change_a_bit_of_blocks(device, k):
     assert bits(whole) == bits(cut)
 
 
-@pytest.mark.parametrize("device", HOGWILD_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_slices_do_not_change_a_bit_of_hogwild_on_one_thread(device):
     triples, *sides = problem(5)
     n = len(triples.values)
@@ -178,7 +178,7 @@ def test_slices_do_not_change_a_bit_of_hogwild_on_one_thread(device):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 9, 100, 255, 256, 257])
 @pytest.mark.parametrize("schedule", ["blocked", "hogwild"])
-@pytest.mark.parametrize("device", BLOCK_EPOCH)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_every_rating_is_used_exactly_once(device, schedule, n):
     # each user has one rating, nothing is penalised and the step is tiny: so every bias moves by lr x its own rating
     rng = np.random.default_rng(n)
@@ -208,7 +208,7 @@ def test_every_device_visits_in_the_order_of_the_shuffle(kernel):
             for value in range(run * RUN, min((run + 1) * RUN, n)) if run < n_runs else ():
                 expected += np.float32(0.5) * (np.float32(value) - expected)
         orders.add(float(expected))
-        for device in kernel:
+        for device in ("numpy", "cpu"):
             _, items, _ = trained(kernel, device, tasks, triples, *sides, step_of(0.5, epoch=epoch), threads=1)
             np.testing.assert_allclose(items[0, BIAS], expected, rtol=1e-5)
     assert len(orders) >= 3

@@ -44,7 +44,7 @@ def best(device, users, items, seen, n, tasks=CUTS[2], threads=2, many=False):
 @pytest.mark.parametrize("n", [1, 4, N_ITEMS, N_ITEMS + 5])
 @pytest.mark.parametrize("k", KS)
 @pytest.mark.parametrize("many", [True, False])
-@pytest.mark.parametrize("device", TOPN)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_lists_equal_the_definition(device, many, k, n):
     for tied in (True, False):
         users, items, seen = problem(k, tied=tied)
@@ -69,7 +69,7 @@ def test_lists_of_more_users_and_items_than_fit_side_by_side_equal_the_definitio
     assert np.all((np.diff(found) > 0) | ~ties)
 
 
-@pytest.mark.parametrize("device", TOPN)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_lists_are_the_best_unseen_items_in_order(device):
     users, items, seen = problem(5)
     found, scores, _ = best(device, users, items, seen, 4)
@@ -84,7 +84,7 @@ def test_lists_are_the_best_unseen_items_in_order(device):
         assert np.all(scores[u, n:] == -np.inf)
 
 
-@pytest.mark.parametrize("device", TOPN)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_who_has_seen_everything_gets_nothing(device):
     found, scores, _ = best(device, *problem(2), 4)
     assert found[1].tolist() == [-1] * 4
@@ -92,7 +92,7 @@ def test_who_has_seen_everything_gets_nothing(device):
     assert np.all(found[0] >= 0)
 
 
-@pytest.mark.parametrize("device", TOPN)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_equal_scores_go_to_the_lower_index(device):
     users, items, seen = problem(2)
     items.factors[:], items.bias[:] = 0, 1
@@ -102,7 +102,7 @@ def test_equal_scores_go_to_the_lower_index(device):
         assert found[0].tolist() == [7, 20, 0, 1, 2]
 
 
-@pytest.mark.parametrize("device", TOPN)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_the_lower_index_wins_however_late_its_item_is_visited(device):
     users, items, seen = problem(1)
     users.factors[:], users.bias[:] = 1, 0
@@ -114,7 +114,7 @@ def test_the_lower_index_wins_however_late_its_item_is_visited(device):
 
 
 @pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", TOPN)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_tasks_threads_and_the_number_of_users_do_not_change_a_bit(device, k):
     users, items, seen = problem(k)
     whole = best(device, users, items, seen, 6, CUTS[0], threads=1)

@@ -1,0 +1,98 @@
+"""Measure how many users a second get their top-n list, on any device, at the size of ml-20m.
+
+    python benchmarks/topn.py --device cpu --device cuda -o topn.json
+    python benchmarks/topn.py --users 10000 --items 5000 --k 64
+
+Factors are drawn at random, and so are 144 items for each user that have been seen and are left out. The kernels are
+compiled first, on a few users; what is timed is everything from arrays in memory to lists in memory.
+"""
+
+import json
+import statistics
+import time
+from typing import Any
+
+import click
+import numpy as np
+
+from fastmf import files, machine, ranking
+from fastmf.cli.console import show_table
+from fastmf.cli.options import overwrite_option
+from fastmf.device import Device, resolve
+from fastmf.kernels.als import Side
+from fastmf.kernels.compress import Compressed
+from fastmf.kernels.jit import aligned
+
+SEEN, SEED, FEW = 144, 0, 300
+
+
+@click.command()
+@click.option("--device", "devices", multiple=True, default=["cpu"], show_default=True, help="cpu, cuda, cuda:1 …")
+@click.option("--k", "factors", multiple=True, type=int, default=[32, 64, 128], show_default=True)
+@click.option("--users", default=138_493, show_default=True)
+@click.option("--items", default=26_744, show_default=True)
+@click.option("-n", default=10, show_default=True, help="Length of each list.")
+@click.option("--runs", default=5, show_default=True, help="Runs, of which the median counts.")
+@click.option("-o", "--output", metavar="FILE", help="Write the results as JSON to FILE, too.")
+@overwrite_option
+def main(
+    devices: tuple[str, ...], factors: tuple[int, ...], users: int, items: int, n: int, runs: int, output: str | None,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    """Time top-n lists of random factors."""
+    if output:
+        files.check_output(output, overwrite)
+    results = [measured(resolve(name), k, users, items, n, runs) for name in devices for k in factors]
+    report = {"machine": machine.describe(), "versions": machine.versions(), "results": results}
+    report["devices"] = [resolve(name).describe() for name in devices]
+    if output:
+        with files.replacing(output, overwrite) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    header = ("device", "k", "users/s", "of peak")
+    rows = [
+        (r["device"], str(r["k"]), f"{r['users_per_second']:,.0f}", f"{100 * r['share_of_peak']:.2g} %")
+        for r in results
+    ]
+    show_table(header, rows)
+
+
+def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: int) -> dict[str, Any]:
+    """Rank for all users, several times."""
+    users, items, seen = problem(n_users, n_items, k)
+    few = Compressed(seen.indptr[: FEW + 1], seen.indices, seen.values)
+    ranking.best(Side(users.factors[:FEW], users.bias[:FEW]), items, few, n, device)
+    seconds = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        ranking.best(users, items, seen, n, device)
+        seconds.append(time.perf_counter() - began)
+    median, limits = statistics.median(seconds), machine.limits(device)
+    flops = 2.0 * n_users * n_items * k
+    return {
+        "device": device.label,
+        "k": k,
+        "n": n,
+        "users": n_users,
+        "items": n_items,
+        "seconds": seconds,
+        "users_per_second": n_users / median,
+        "limits": limits,
+        "share_of_peak": flops / median / limits["flops_per_second"],
+    }
+
+
+def problem(n_users: int, n_items: int, k: int) -> tuple[Side, Side, Compressed]:
+    """Draw both sides, and for every user some items in order."""
+    rng = np.random.default_rng(SEED)
+    sides = []
+    for rows in (n_users, n_items):
+        factors = aligned(rows, k)
+        rng.standard_normal(out=factors, dtype=np.float32)
+        sides.append(Side(factors, rng.standard_normal(rows, dtype=np.float32)))
+    drawn = np.sort(rng.integers(0, n_items, (n_users, min(SEEN, n_items)), dtype=np.int32), axis=1)
+    indptr = np.arange(n_users + 1) * drawn.shape[1]
+    return sides[0], sides[1], Compressed(indptr, drawn.ravel(), np.empty(0, np.float32))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,387 @@
+"""The ALS half-sweep on a GPU: what :mod:`fastmf.kernels.als` defines, one block of threads for a row.
+
+A block goes through a row's entries BATCH at a time: their factors come into shared memory once, and every thread adds
+a tile of a x b products to sums it keeps in registers. Tiles cover the lower triangle of sum y y' in squares of
+``tile`` columns, those on the diagonal in full. The sums without the bias are then solved where they lie, in shared
+memory, or for large k in a scratch of the block's own (:mod:`fastmf.kernels.ldl_cuda`).
+
+Rows of more than SPLIT entries are cut into pieces, which blocks of their own sum first, so that no row keeps the card
+waiting; sums of such runs keep their digits in float32, and are added up in float64. Rows with a pivot too small to
+trust are solved again by the same kernel in float64, and once more with a jitter, as on the CPU.
+
+The floor for an H200 (about 60 TFLOP/s of float32 multiply-adds and 4.3 TB/s; :func:`fastmf.machine.useful_flops`) on
+the 18 M training ratings of the ml-20m twin: 40 GFLOP an epoch for k = 32, .7 ms, and 5 GB gathered, 1.2 ms from memory
+and less from the cache; 715 GFLOP for k = 128, 12 ms. What this kernel issues for a rating are whole squares, so 1.9
+times that for k = 32 and 1.5 times for k = 128, and reads from shared memory that take as long again at k = 32.
+"""
+
+import functools
+import weakref
+from typing import NamedTuple
+
+import numpy as np
+from numba import cuda
+
+from fastmf.kernels.als_plain import JITTER, SINGULAR, UNSURE
+from fastmf.kernels.groups_cuda import MOST_BLOCKS, WARP, block_size, inlined, kernel
+from fastmf.kernels.ldl_cuda import at, factor, lift, packed, substitute
+
+SMALL, LARGE = (32, 4, 8), (64, 8, 8)  # squares, and the tiles of a thread: 32 and 64 threads; 32 and 64 sums of each
+SPLIT = 2048  # entries of a piece, for each 64 columns of k: what it costs to add up pieces grows like that
+SHARED = 46 << 10  # bytes of shared memory that any card gives a block, less a little
+MOST_GROUPS = 10  # groups of threads in a block, each with a square of its own
+SLOTS = 512  # blocks at a time that have a scratch of their own
+
+
+class Layout(NamedTuple):
+    """How a block is cut: everything that must be known when the kernel is compiled."""
+
+    tile: int  # columns of a square
+    a: int  # rows of a thread's tile of it
+    b: int  # and columns
+    tiles: int  # squares to a side
+    groups: int  # of threads, one for each square at a time
+    batch: int  # entries that are in shared memory at once
+    kept: int  # elements of equations that are kept in shared memory; 1 for none
+    wide: bool  # float64, not float32
+    columns: int  # filled up to whole squares
+    across: int  # threads of a group side by side: the columns of a thread's tile lie so far apart
+    down: int  # and its rows
+    threads: int
+    each: int  # columns of a thread's own, to sum y and t y
+
+
+@functools.cache
+def layout(k, wide=False):
+    """Choose the layout for k factors; in float64, registers hold half as many sums."""
+    size = 8 if wide else 4
+    tile, a, b = SMALL if wide or k <= SMALL[0] else LARGE
+    tiles = -(-k // tile)
+    columns, groups = tile * tiles, min(tiles * (tiles + 1) // 2, MOST_GROUPS)
+    across, down = tile // b, tile // a
+    threads = across * down * groups
+    batch = min(16, SHARED // (3 * size * columns))
+    need = size * (batch * (columns + 1) + 3 * columns + packed(columns)) + 4 * batch
+    kept = packed(columns) if need <= SHARED else 1
+    return Layout(tile, a, b, tiles, groups, batch, kept, wide, columns, across, down, threads, -(-columns // threads))
+
+
+@inlined
+def _square(turn, group, form):
+    """Say which square a group of threads sums in a turn: (column of squares, row of squares, whether there is one)."""
+    i, j = 0, turn * form.groups + group
+    there = j < form.tiles * (form.tiles + 1) // 2
+    while there and j >= form.tiles - i:
+        j -= form.tiles - i
+        i += 1
+    return i, i + j, there
+
+
+@inlined
+def _fetch(batch, where, t, start, size, entries, k, thread, form):
+    """Bring the factors of some entries into shared memory, and what their biases leave of their values."""
+    (indices, values, y, bias), zero = entries, batch.dtype.type(0)
+    cuda.syncthreads()
+    for e in range(thread, size, form.threads):
+        where[e] = indices[start + e]
+        t[e] = t.dtype.type(values[start + e]) - t.dtype.type(bias[where[e]])
+    cuda.syncthreads()
+    for e in range(thread // WARP, size, form.threads // WARP):
+        for f in range(thread % WARP, form.columns, WARP):
+            batch[e, f] = batch.dtype.type(y[where[e], f]) if f < k else zero
+    cuda.syncthreads()
+
+
+@inlined
+def _add_columns(own_s, own_v, batch, t, size, thread, form):
+    """Add y and t y to the sums of a thread's columns; return the sum of t."""
+    total = t.dtype.type(0)
+    for e in range(size):
+        total += t[e]
+        for f in range(form.each):
+            if thread + f * form.threads < form.columns:
+                value = batch[e, thread + f * form.threads]
+                own_s[f] += value
+                own_v[f] += t[e] * value
+    return total
+
+
+@inlined
+def _add_square(sums, of_y, batch, size, corner, form):
+    """Add the products of a thread's tile of a square, the corner being its first row and column in the batch."""
+    for e in range(size):
+        for q in range(form.b):
+            of_y[q] = batch[e, corner[1] + q * form.across]
+        for p in range(form.a):
+            value = batch[e, corner[0] + p * form.down]
+            for q in range(form.b):
+                sums[p * form.b + q] += value * of_y[q]
+
+
+@inlined
+def _keep_square(gram, sums, corner, k, form):
+    """Write what of a thread's tile lies in the lower triangle."""
+    for q in range(form.b):
+        r = corner[1] + q * form.across
+        start = at(r, corner[0])
+        below = r - corner[0] if r < k else -1
+        for p in range(form.a):
+            if p * form.down <= below:
+                gram[start + p * form.down] = sums[p * form.b + q]
+
+
+@inlined
+def _eliminate_bias(gram, s, total, weights, k, thread, form):
+    """Take off what the bias takes off, and add rho to the diagonal; the right-hand side is row k."""
+    rho, share = weights
+    for r in range(k + 1):
+        of_r = (total if r == k else s[r]) * share
+        for c in range(thread, min(r + 1, k), form.threads):
+            gram[at(r, c)] -= of_r * s[c]
+            if r == c:
+                gram[at(r, c)] += rho
+
+
+@inlined
+def _keep_columns(gram, own_s, own_v, s, k, thread, form):
+    """Write s and the right-hand side."""
+    for f in range(form.each):
+        c = thread + f * form.threads
+        if c < k:
+            s[c] = own_s[f]
+            gram[at(k, c)] = own_v[f]
+
+
+@inlined
+def _add_pieces(gram, s, partial, pieces, n_pieces, k, thread, form):
+    """Add up in float64 what blocks have summed for the pieces of a row; return the sum of t."""
+    total = np.float64(0)
+    for piece in range(pieces, pieces + n_pieces):
+        total += partial[piece, at(k, k)]
+    for f in range(thread, at(k, k) + 1 + k, form.threads):
+        value = np.float64(0)
+        for piece in range(pieces, pieces + n_pieces):
+            value += partial[piece, f]
+        if f < at(k, k):
+            gram[f] = gram.dtype.type(value)
+        elif f > at(k, k):
+            s[f - at(k, k) - 1] = gram.dtype.type(value)
+    cuda.syncthreads()
+    return gram.dtype.type(total)
+
+
+@inlined
+def _keep_piece(partial, place, gram, s, total, k, thread, form):
+    """Write the sums of a piece of a row for the block that will solve it."""
+    for f in range(thread, at(k, k), form.threads):
+        partial[place, f] = gram[f]
+    for f in range(thread, k, form.threads):
+        partial[place, at(k, k) + 1 + f] = s[f]
+    if thread == 0:
+        partial[place, at(k, k)] = total
+
+
+@inlined
+def _sum_entries(desk, own, gram, piece, entries, k, thread, form):
+    """Sum y y', t y and y over the entries of a row, or of a piece of one; return the sum of t."""
+    (batch, where, t, s), (sums, of_y, own_s, own_v) = desk, own
+    total, zero = batch.dtype.type(0), batch.dtype.type(0)
+    group, lane = thread // (form.across * form.down), thread % (form.across * form.down)
+    for f in range(form.each):
+        own_s[f] = own_v[f] = zero
+    for turn in range((form.tiles * (form.tiles + 1) // 2 + form.groups - 1) // form.groups):
+        i, j, there = _square(turn, group, form)
+        corner = i * form.tile + lane // form.across, j * form.tile + lane % form.across
+        for f in range(form.a * form.b):
+            sums[f] = zero
+        for start in range(piece[0], piece[1], form.batch):
+            size = min(form.batch, piece[1] - start)
+            _fetch(batch, where, t, start, size, entries, k, thread, form)
+            if turn == 0:
+                total += _add_columns(own_s, own_v, batch, t, size, thread, form)
+            if there:
+                _add_square(sums, of_y, batch, size, corner, form)
+        if turn == 0:
+            _keep_columns(gram, own_s, own_v, s, k, thread, form)
+        if there:
+            _keep_square(gram, sums, corner, k, form)
+    cuda.syncthreads()
+    return total
+
+
+@inlined
+def _solve(gram, s, inverse, diagonal, total, rules, k, thread, form):
+    """Solve a row's equations into ``diagonal``; return whether that went well, and the total less s . x."""
+    lift(gram, diagonal, k, gram.dtype.type(rules[4]), thread, form)
+    if not factor(gram, k, inverse, diagonal, gram.dtype.type(rules[3]), thread, form):
+        return False, total
+    return True, substitute(gram, k, inverse, diagonal, s, total, thread, form)
+
+
+@inlined
+def _write(which, found, solution, x, b, failed, thread, form):
+    """Write a row's factors and bias, or its place among those that could not be solved."""
+    (row, place), (solved, bias) = which, found
+    if solved:
+        for f in range(thread, x.shape[1], form.threads):
+            x[row, f] = solution[f]
+    if thread == 0:
+        if solved:
+            b[row] = bias
+        else:
+            failed[1 + cuda.atomic.add(failed, 0, 1)] = place
+
+
+@functools.cache
+def compiled(form):
+    """Compile the kernel for a layout.
+
+    It takes pieces of rows (row, first entry, last, and where the sums of its pieces begin, or -1), and either keeps
+    their sums in ``partial`` or solves the rows; those it cannot solve it names in ``failed``, after their number.
+    rules are reg, reg0, bias_reg, the smallest share of its diagonal that a pivot may be, and the jitter.
+    """
+    number = np.float64 if form.wide else np.float32
+    n_batch, n_columns, n_sums = form.batch, form.columns, form.a * form.b
+    n_b, n_each, n_kept = form.b, form.each, form.kept
+
+    @kernel(form.threads)
+    def half_sweep(work, indices, values, y, bias, x, b, rules, partial, keep, scratch, failed):
+        batch = cuda.shared.array((n_batch, n_columns), number)  # a line each, by which the simulator tells them apart
+        where = cuda.shared.array(n_batch, np.int32)
+        t = cuda.shared.array(n_batch, number)
+        s = cuda.shared.array(n_columns, number)
+        inverse = cuda.shared.array(n_columns, number)
+        diagonal = cuda.shared.array(n_columns, number)
+        shared = cuda.shared.array(n_kept, number)
+        sums, of_y = cuda.local.array(n_sums, number), cuda.local.array(n_b, number)
+        own_s, own_v = cuda.local.array(n_each, number), cuda.local.array(n_each, number)
+        thread, k = cuda.threadIdx.x, x.shape[1]
+        gram = shared if n_kept > 1 else scratch[cuda.blockIdx.x]
+        for place in range(cuda.blockIdx.x, work.shape[0], cuda.gridDim.x):
+            row, piece, pieces = work[place, 0], (work[place, 1], work[place, 2]), work[place, 3]
+            n = piece[1] - piece[0]
+            rho, share = number(rules[0] * n + rules[1]), number(1 / (n + rules[2]))
+            cuda.syncthreads()
+            if pieces < 0:
+                desk, own = (batch, where, t, s), (sums, of_y, own_s, own_v)
+                total = _sum_entries(desk, own, gram, piece, (indices, values, y, bias), k, thread, form)
+            else:
+                n_pieces = (n + SPLIT * form.tiles - 1) // (SPLIT * form.tiles)
+                total = _add_pieces(gram, s, partial, pieces, n_pieces, k, thread, form)
+            if keep:
+                _keep_piece(partial, place, gram, s, total, k, thread, form)
+                continue
+            _eliminate_bias(gram, s, total, (rho, share), k, thread, form)
+            cuda.syncthreads()
+            solved, rest = _solve(gram, s, inverse, diagonal, total, rules, k, thread, form)
+            _write((row, place), (solved, rest * share), diagonal, x, b, failed, thread, form)
+
+    return half_sweep
+
+
+class Schedule(NamedTuple):
+    """The rows of a side that have entries, most entries first, and the pieces of those that have many."""
+
+    rows: np.ndarray  # (n, 4) int64: row, first entry, last, first piece or -1
+    work: object  # the same, on the card
+    pieces: object  # (n, 4) int64 on the card: the same of the pieces, which are not cut any further
+    partial: object  # (n pieces, …) float32 on the card: their sums
+    scratch: object  # (blocks, …) float32 on the card: equations that do not fit into shared memory
+    failed: object  # (1 + n,) int64 on the card
+
+
+_schedules: dict[int, dict[int, Schedule]] = {}
+
+
+def _schedule(indptr, k):
+    """Cut the rows of entries that are on the card; done once for them and k, and forgotten with them."""
+    key = id(indptr)
+    if key not in _schedules:
+        weakref.finalize(indptr, _schedules.pop, key, None)
+    own = _schedules.setdefault(key, {})
+    if k not in own:
+        rows, pieces = cut(indptr.copy_to_host(), SPLIT * layout(k).tiles)
+        partial = cuda.device_array((max(len(pieces), 1), packed(k) + k), np.float32)
+        failed = cuda.device_array(1 + len(rows), np.int64)
+        on_card = cuda.to_device(rows), cuda.to_device(pieces)
+        own[k] = Schedule(rows, *on_card, partial, _scratch(layout(k), len(rows)), failed)
+    return own[k]
+
+
+def cut(indptr, most):
+    """Order rows by falling number of entries, and cut those of more than ``most`` into pieces of so many.
+
+    Returns
+    -------
+    rows (n, 4) and pieces (n_pieces, 4), int64: row, first entry, last, and the row's first piece or -1.
+    """
+    counts = np.diff(indptr)
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    rows = np.column_stack([order, indptr[order], indptr[order + 1], np.full(len(order), -1)]).astype(np.int64)
+    n_pieces = np.where(counts[order] > most, -(-counts[order] // most), 0)
+    long = np.flatnonzero(n_pieces)
+    rows[long, 3] = np.cumsum(n_pieces[long]) - n_pieces[long]
+    pieces = rows[np.repeat(long, n_pieces[long])]
+    pieces[:, 1] += (np.arange(len(pieces)) - pieces[:, 3]) * most
+    pieces[:, 2] = np.minimum(pieces[:, 1] + most, pieces[:, 2])
+    pieces[:, 3] = -1
+    return rows, pieces
+
+
+def _scratch(form, n_rows):
+    """Make room for the equations of the blocks at work, unless they have it in shared memory."""
+    shape = (1, 1) if form.kept > 1 else (min(n_rows, SLOTS), packed(form.columns))
+    return cuda.device_array(shape, np.float64 if form.wide else np.float32)
+
+
+def half_sweep_cuda(tasks, entries, side, other, penalty):
+    """Solve the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.als.half_sweep_numpy`."""
+    k = side.factors.shape[1]
+    plan = _schedule(entries.indptr, k)
+    given = entries.indices, entries.values, *other, *side
+
+    def run(work, form, scratch, smallest=0.0, jitter=0.0, keep=False):
+        blocks = work.shape[0] if form.kept > 1 else min(work.shape[0], scratch.shape[0])
+        rules = cuda.to_device(np.array([*penalty, smallest, jitter], np.float64))
+        plan.failed[:1].copy_to_device(np.zeros(1, np.int64))
+        compiled(form)[blocks, form.threads](work, *given, rules, plan.partial, keep, scratch, plan.failed)
+
+    if plan.pieces.shape[0]:
+        run(plan.pieces, layout(k), plan.scratch, keep=True)
+    if len(plan.rows):
+        run(plan.work, layout(k), plan.scratch, UNSURE)
+    left = _left(plan, plan.rows)
+    for jitter in (0.0, JITTER):
+        singular = len(left) if jitter else 0
+        if len(left):
+            run(cuda.to_device(left), layout(k, True), _scratch(layout(k, True), len(left)), SINGULAR, jitter)
+            left = _left(plan, left)
+    for row in left[:, 0]:
+        side.factors[row : row + 1].copy_to_device(np.full((1, k), np.nan, np.float32))
+        side.bias[row : row + 1].copy_to_device(np.full(1, np.nan, np.float32))
+    return np.array([singular], np.int64)
+
+
+def _left(plan, rows):
+    """List the rows that were not solved, whole ones, to be solved from their entries."""
+    n = int(plan.failed[:1].copy_to_host()[0])
+    rows = rows[np.sort(plan.failed[1 : 1 + n].copy_to_host())] if n else rows[:0]
+    return np.column_stack([rows[:, :3], np.full(len(rows), -1)]).astype(np.int64)
+
+
+@cuda.jit
+def _extrapolate(now, before, ahead, beta, k):
+    for t in range(cuda.grid(1), now.shape[0], cuda.gridsize(1)):
+        value = now[t]
+        ahead[t // k, t % k] = (value - before[t]) * beta + value
+        before[t] = value
+
+
+def extrapolate_cuda(tasks, now, before, ahead, momentum):
+    """Move a side on; see :func:`fastmf.kernels.als.extrapolate_numpy`."""
+    for new, old, target in zip(now, before, ahead, strict=True):
+        k, threads = 1 if len(new.shape) == 1 else new.shape[1], block_size(WARP)
+        blocks = max(min(-(-new.size // threads), MOST_BLOCKS), 1)
+        lines = target.reshape(target.shape[0], -1)
+        _extrapolate[blocks, threads](new.reshape(-1), old.reshape(-1), lines, np.float32(momentum), k)
+    return np.diff(tasks)

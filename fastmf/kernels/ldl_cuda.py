@@ -1,0 +1,99 @@
+"""Symmetric equations solved in place by the threads of one block: L D L' (Golub & Van Loan, section 4.2).
+
+The lower triangle of a k x k matrix lies packed, row after row, with the right-hand side as row k, and behind it one
+element more. Rows are worked off NB columns at a time: first these columns, each as soon as the one before is done,
+then all that comes after them at once. As the right-hand side is a row, it is solved forward on the way.
+"""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from fastmf.kernels.groups_cuda import inlined
+
+NB = 8  # columns of a panel
+
+
+def packed(k):
+    """Count the elements of the lower triangle of k columns, with one row more for the right-hand side."""
+    return (k + 1) * (k + 2) // 2
+
+
+@inlined
+def at(row, column):
+    """Say where an element of the lower triangle lies."""
+    return row * (row + 1) // 2 + column
+
+
+@inlined
+def lift(gram, diagonal, k, jitter, thread, form):
+    """Add to the diagonal the given share of its mean, or 1 if that is 0, and remember what it is."""
+    more = gram.dtype.type(0)
+    if jitter > 0:
+        for f in range(k):
+            more += gram[at(f, f)]
+        more = jitter * more / gram.dtype.type(k) if more > 0 else gram.dtype.type(1)
+        cuda.syncthreads()
+    for f in range(thread, k, form.threads):
+        gram[at(f, f)] += more
+        diagonal[f] = gram[at(f, f)]
+
+
+@inlined
+def factor(gram, k, inverse, diagonal, smallest, thread, form):
+    """Factor L D L' in place, unscaled: element (r, c) becomes L[r, c] D[c]; inverse gets 1 / D. Return whether it can.
+
+    All threads return the same: each looks at every pivot.
+    """
+    for panel in range(0, k, NB):
+        end = min(panel + NB, k)
+        for a in range(panel, end):
+            cuda.syncthreads()
+            pivot = gram[at(a, a)]
+            if not pivot > smallest * diagonal[a]:
+                return False
+            if thread == 0:
+                inverse[a] = gram.dtype.type(1) / pivot
+            for r in range(a + 1 + thread, k + 1, form.threads):
+                share = gram[at(r, a)] / pivot
+                for c in range(a + 1, min(end, r + 1)):
+                    gram[at(r, c)] -= share * gram[at(c, a)]
+        cuda.syncthreads()
+        _update(gram, k, inverse, panel, end, thread, form)
+    cuda.syncthreads()
+    return True
+
+
+@inlined
+def _update(gram, k, inverse, panel, end, thread, form):
+    """Take the products of a panel off all columns after it, in tiles of 4 x 4."""
+    side = (k + 1 - end + 3) // 4
+    for tile in range(thread, side * (side + 1) // 2, form.threads):
+        i = int(math.sqrt(np.float32(2 * tile)))  # or one beside it
+        while i * (i + 1) // 2 > tile:
+            i -= 1
+        while (i + 1) * (i + 2) // 2 <= tile:
+            i += 1
+        top, left = end + 4 * i, end + 4 * (tile - i * (i + 1) // 2)
+        for r in range(top, min(top + 4, k + 1)):
+            for c in range(left, min(left + 4, r + 1, k)):
+                product = gram[at(r, c)]
+                for f in range(panel, end):
+                    product -= gram[at(r, f)] * (gram[at(c, f)] * inverse[f])
+                gram[at(r, c)] = product
+
+
+@inlined
+def substitute(gram, k, inverse, x, s, total, thread, form):
+    """Solve backward into x; return the total less s . x."""
+    for f in range(k - 1, -1, -1):
+        cuda.syncthreads()
+        value = gram[at(k, f)] * inverse[f]
+        total -= s[f] * value
+        if thread == 0:
+            x[f] = value
+        for c in range(thread, f, form.threads):
+            gram[at(k, c)] -= gram[at(f, c)] * value
+    cuda.syncthreads()
+    return total

@@ -1,0 +1,86 @@
+"""Kernels for a GPU are compiled, without one, where CUDA's compiler is (the extras cu12 and cu13 bring it).
+
+The simulator runs them as Python, which takes types and calls that a compiler does not; and what it keeps in registers
+shows in no result: an array that is not unrolled goes to the memory of a thread, which is slow.
+"""
+
+import importlib.util
+import re
+import types
+
+import pytest
+
+from fastmf.device import unavailable
+
+
+def compiler_missing():
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed"
+    from numba.cuda.core import config
+
+    if config.ENABLE_CUDASIM:
+        return "the simulator is on"
+    from numba.cuda.cudadrv import nvvm
+
+    try:
+        nvvm.NVVM()
+    except Exception as error:
+        return f"no compiler for CUDA: {error!r:.80}"
+    return None
+
+
+MISSING = compiler_missing()
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
+
+
+def kernels():
+    """Yield every kernel as (name, kernel, types of its arguments)."""
+    from numba import boolean as flag
+    from numba import float32 as f
+    from numba import float64 as d
+    from numba import int32 as i
+    from numba import int64 as n
+    from numba import types as kinds
+
+    from fastmf.kernels import als_cuda, cg_cuda, limits_cuda, residual_cuda, sgd_cuda, topn_cuda
+
+    row, side, ints, lots = f[::1], (f[:, ::1], f[::1]), i[::1], n[::1]
+    for k, wide in (
+        (8, False),
+        (32, False),
+        (64, False),
+        (128, False),
+        (256, False),
+        (1024, False),
+        (32, True),
+        (128, True),
+    ):
+        scratch = (d if wide else f)[:, ::1]
+        given = n[:, ::1], ints, row, *side, *side, d[::1], f[:, ::1], flag, scratch, lots
+        yield f"als, k = {k}, wide {wide}", als_cuda.compiled(als_cuda.layout(k, wide)), given
+    yield "extrapolate", als_cuda._extrapolate, (row, row, f[:, ::1], f, n)
+    for each in (1, 4, 8):
+        yield f"cg, {each} a lane", cg_cuda.compiled(each), (lots, ints, row, *side, *side, d[::1], n)
+    for group in (1, 8, 32):
+        yield f"estimate by {group}", residual_cuda.estimates(group), (n, n, ints, ints, *side, *side, d, d, d, row)
+        given = lots, ints, ints, row, *side, *side, d, d, d, d[:, ::1]
+        yield f"errors by {group}", residual_cuda.error_sums(group), given
+    for group, each in ((1, 1), (16, 1), (32, 1), (32, 8)):
+        given = lots, n[:, ::1], flag, n, n, ints, ints, row, row, row, n, f, kinds.UniTuple(flag, 3), f
+        yield f"sgd, {group} lanes of {each}", sgd_cuda.compiled(group, each), given
+    yield "collect", sgd_cuda._collect, (ints, f[:, ::1], *side, row)
+    yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], f[:, ::1])
+    yield "multiply-add", limits_cuda._multiply_add, (n, f, row)
+    yield "read", limits_cuda._read, (n, n, row, row)
+
+
+def test_every_kernel_compiles_and_keeps_its_sums_in_registers(monkeypatch):
+    from numba import cuda, void
+
+    if unavailable("cuda"):  # the compiler asks which processor it compiles for
+        hopper = types.SimpleNamespace(compute_capability=(9, 0))
+        monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: hopper)
+    for name, kernel, given in kernels():
+        ptx, _ = cuda.compile(kernel.py_func, void(*given), cc=(9, 0), device=False, abi="numba", output="ptx")
+        assert ".visible .entry" in ptx, name
+        assert not re.search(r"\b(ld|st)\.local", ptx), name

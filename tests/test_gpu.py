@@ -1,0 +1,104 @@
+"""Whole fits on a GPU against the definitions; in Numba's simulator where there is none and that is on."""
+
+import numpy as np
+import pytest
+
+import fastmf
+from fastmf.device import CudaDevice, resolve, unavailable
+from fastmf.errors import DivergenceError, ParameterError, ResourceError
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")]
+
+CASES = {
+    "als": {"solver": "als"},
+    "als cg without biases": {"solver": "als", "method": "cg", "biases": False},
+    "sgd": {"solver": "sgd", "bins": 3},
+    "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
+}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of 8 and 16 threads, which the simulator is a good deal faster with."""
+    als_cuda = pytest.importorskip("fastmf.kernels.als_cuda")
+    monkeypatch.setattr(als_cuda, "SMALL", (8, 2, 4))
+    monkeypatch.setattr(als_cuda, "LARGE", (16, 4, 4))
+    als_cuda.layout.cache_clear()
+    yield
+    monkeypatch.undo()
+    als_cuda.layout.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def rows(planted):
+    return planted(6, 5, 20)
+
+
+@pytest.mark.parametrize("how", CASES.values(), ids=CASES)
+def test_a_fit_gives_the_factors_of_the_definitions(rows, how):
+    run = {"k": 3, "epochs": 2, "validation": 0.2, **how}
+    expected, found = (fastmf.fit(rows, device=device, **run) for device in ("numpy", "cuda"))
+    for name in ("user_factors", "item_factors", "user_bias", "item_bias"):
+        one, other = getattr(expected, name), getattr(found, name)
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-4 * max(np.abs(one).max(), 1e-6))
+    for one, other in zip(expected.history, found.history, strict=True):
+        assert other.train_rmse == pytest.approx(one.train_rmse, abs=1e-4)
+        assert other.validation_rmse == pytest.approx(one.validation_rmse, abs=1e-4)
+    assert found.best_epoch == expected.best_epoch
+
+
+def test_training_goes_on_from_a_checkpoint_to_the_same_bits(rows, tmp_path):
+    run = {"k": 2, "device": "cuda", "validation": 0.2}
+    whole = fastmf.fit(rows, epochs=2, **run)
+
+    def stop(epoch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fastmf.fit(rows, epochs=2, checkpoint=tmp_path, callback=stop, **run)
+    resumed = fastmf.fit(rows, epochs=2, checkpoint=tmp_path, resume=True, **run)
+    assert resumed.content_hash == whole.content_hash
+
+
+def test_lists_and_folded_in_users_are_those_of_the_cpu(rows):
+    model = fastmf.fit(rows, k=3, epochs=2, device="numpy")
+    ours, theirs = (model.recommend(n=3, device=device) for device in ("cpu", "cuda"))
+    assert ours.drop(columns="score").equals(theirs.drop(columns="score"))
+    np.testing.assert_allclose(theirs["score"], ours["score"], rtol=1e-5)
+    new = (["ann", "ann", "bob"], [1000, 1003, 1001], [5.0, 1.0, 3.0])
+    one, other = (model.fold_in(new, device=device) for device in ("numpy", "cuda"))
+    np.testing.assert_allclose(other.user_factors, one.user_factors, atol=1e-5)
+    np.testing.assert_allclose(other.user_bias, one.user_bias, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*(overflow|invalid value)")
+def test_divergence_is_found(rows):
+    with pytest.raises(DivergenceError, match=r"epoch \d: .*lower lr"):
+        fastmf.fit(rows, k=2, solver="sgd", bins=2, lr=1e6, epochs=2, device="cuda")
+
+
+def test_more_factors_than_kernels_take_are_refused():
+    with pytest.raises(ParameterError, match=r"k is 1,025: .* at most 1,024 .*--device cpu"):
+        fastmf.fit("nowhere.parquet", k=1025, device="cuda")
+
+
+def test_what_the_gpu_has_no_room_for_is_refused_with_the_numbers(rows, monkeypatch):
+    from numba import cuda
+
+    context = type(cuda.current_context())
+    monkeypatch.setattr(context, "get_memory_info", lambda self: (1000, 2000))
+    with pytest.raises(
+        ResourceError, match=r"takes at least [0-9,]+ bytes of the GPU's memory, of which 1,000 bytes are"
+    ):
+        fastmf.fit(rows, k=3, device="cuda")
+
+
+def test_a_gpu_that_runs_out_of_memory_is_a_resource_error():
+    from numba.cuda.cudadrv.driver import CudaAPIError
+
+    device = resolve("cuda")
+    assert isinstance(device, CudaDevice)
+    with pytest.raises(ResourceError, match="out of memory: use fewer factors"), device.active():
+        raise CudaAPIError(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+    with pytest.raises(CudaAPIError), device.active():
+        raise CudaAPIError(1, "CUDA_ERROR_INVALID_VALUE")
