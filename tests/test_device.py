@@ -75,9 +75,7 @@ def test_a_broken_installation_of_cuda_is_a_reason(monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")
 def test_a_gpu_that_is_not_there_is_named():
-    with pytest.raises(
-        DeviceUnavailableError, match="'cuda:99' cannot be used: there are [0-9]+ GPUs, numbered from 0"
-    ):
+    with pytest.raises(DeviceUnavailableError, match=r"'cuda:99' cannot be used: there are \d+ GPUs, numbered from 0"):
         resolve("cuda:99")
 
 

@@ -19,10 +19,12 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks of 8 and 16 threads, which the simulator is a good deal faster with."""
+    """Blocks of 8 and 16 threads for the simulator, which is a good deal faster with them."""
     als_cuda = pytest.importorskip("fastmf.kernels.als_cuda")
-    monkeypatch.setattr(als_cuda, "SMALL", (8, 2, 4))
-    monkeypatch.setattr(als_cuda, "LARGE", (16, 4, 4))
+    groups_cuda = pytest.importorskip("fastmf.kernels.groups_cuda")
+    if groups_cuda.SIMULATED:
+        monkeypatch.setattr(als_cuda, "SMALL", (8, 2, 4))
+        monkeypatch.setattr(als_cuda, "LARGE", (16, 4, 4))
     als_cuda.layout.cache_clear()
     yield
     monkeypatch.undo()
