@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import math
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from fastmf.resources import cpu_quota, size
 NAMES = ("cpu", "numpy", "cuda", "cuda:<number>", "auto")
 
 MOST_K = 1024  # factors of a row that a block of a GPU works on
+OUT_OF_MEMORY = "OUT_OF_MEMORY"  # in whatever CUDA's libraries say of it
 ROOM = "use fewer factors (--k), a GPU with more memory, or --device cpu"
 INSTALL = "pip install 'fastmf[cu13]', or 'fastmf[cu12]' for a driver below 580"
 
@@ -134,7 +136,10 @@ class CudaDevice(Device):
         if k > MOST_K:
             raise ParameterError(f"k is {k:,}: a GPU takes at most {MOST_K:,} factors here; use --device cpu")
         with self.active():
-            free = _cuda().current_context().get_memory_info()[0]
+            context = _cuda().current_context()
+            if hasattr(context, "deallocations"):  # numba frees late
+                context.deallocations.clear()
+            free = context.get_memory_info()[0]
         if need > free:
             raise ResourceError(
                 f"{what} takes at least {size(need)} of the GPU's memory, of which {size(free)} are free: {ROOM}"
@@ -155,19 +160,21 @@ class CudaDevice(Device):
         if _forked:
             raise DeviceUnavailableError(f"the GPU cannot be used: {FORKED}")
         _used = True
-        from numba.cuda.cudadrv.driver import CudaAPIError
-
+        gpu = _cuda().gpus[self.index]
+        if not hasattr(_thread, "entered"):  # for good: arrays are freed whenever they die, and need a context for it
+            gpu.__enter__()
+            _thread.entered = True
         try:
-            with _cuda().gpus[self.index]:
+            with gpu:
                 yield
-        except CudaAPIError as error:
-            if "OUT_OF_MEMORY" not in str(error):
+        except Exception as error:  # of two libraries, without a common type
+            if OUT_OF_MEMORY not in str(error):
                 raise
             raise ResourceError(f"the GPU is out of memory: {ROOM}") from None
 
     def describe(self) -> str:
         """Name the GPU."""
-        name = getattr(_cuda().gpus[self.index].device, "name", "simulated")
+        name = getattr(_cuda().gpus[self.index], "name", "simulated")
         return f"{self.name}:{self.index}, {name.decode() if isinstance(name, bytes) else name}"
 
 
@@ -234,6 +241,7 @@ def _parsed(name: Any) -> tuple[str, int]:
 
 def unavailable(name: str) -> str | None:
     """Say why a device cannot be used here, and what to do, or None if it can."""
+    global _used
     kind, index = _parsed(name)
     if kind != "cuda":
         return None
@@ -246,6 +254,7 @@ def unavailable(name: str) -> str | None:
         if not cuda.is_available():
             error = getattr(cuda, "cuda_error", lambda: None)()
             return f"there is no GPU that CUDA can use ({_first_line(error)}): see nvidia-smi; {INSTALL}"
+        _used = True
         n_gpus = len(list(cuda.gpus))
     except Exception as error:  # a broken installation fails in ways of its own
         return f"CUDA does not start ({_first_line(error)}): {INSTALL}"
@@ -260,6 +269,7 @@ def _first_line(error: object) -> str:
 
 FORKED = "this process was forked from one that used a GPU: start it by multiprocessing's 'spawn' or 'forkserver'"
 _used = _forked = False
+_thread = threading.local()
 
 
 def _after_fork() -> None:

@@ -6,8 +6,8 @@ a tile of a x b products to sums it keeps in registers. Tiles cover the lower tr
 memory, or for large k in a scratch of the block's own (:mod:`fastmf.kernels.ldl_cuda`).
 
 Rows of more than SPLIT entries are cut into pieces, which blocks of their own sum first, so that no row keeps the card
-waiting; sums of such runs keep their digits in float32, and are added up in float64. Rows with a pivot too small to
-trust are solved again by the same kernel in float64, and once more with a jitter, as on the CPU.
+waiting. As on the CPU, rows of more than LONG entries are summed and solved in float64, those with a pivot too small to
+trust are solved again in float64, and singular ones once more with a jitter.
 
 The floor for an H200 (about 60 TFLOP/s of float32 multiply-adds and 4.3 TB/s; :func:`fastmf.machine.useful_flops`) on
 the 18 M training ratings of the ml-20m twin: 40 GFLOP an epoch for k = 32, .7 ms, and 5 GB gathered, 1.2 ms from memory
@@ -22,14 +22,14 @@ from typing import NamedTuple
 import numpy as np
 from numba import cuda
 
-from fastmf.kernels.als_plain import JITTER, SINGULAR, UNSURE
+from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE
 from fastmf.kernels.groups_cuda import MOST_BLOCKS, WARP, block_size, inlined, kernel
 from fastmf.kernels.ldl_cuda import at, factor, lift, packed, substitute
 
 SMALL, LARGE = (32, 4, 8), (64, 8, 8)  # squares, and the tiles of a thread: 32 and 64 threads; 32 and 64 sums of each
 SPLIT = 2048  # entries of a piece, for each 64 columns of k: what it costs to add up pieces grows like that
 SHARED = 46 << 10  # bytes of shared memory that any card gives a block, less a little
-MOST_GROUPS = 10  # groups of threads in a block, each with a square of its own
+MOST_GROUPS = 6  # groups of threads in a block, each with a square of its own: more leave too few registers to each
 SLOTS = 512  # blocks at a time that have a scratch of their own
 
 
@@ -109,11 +109,12 @@ def _add_columns(own_s, own_v, batch, t, size, thread, form):
 @inlined
 def _add_square(sums, of_y, batch, size, corner, form):
     """Add the products of a thread's tile of a square, the corner being its first row and column in the batch."""
-    for e in range(size):
+    of_c, of_r = np.uint64(corner[0]), np.uint64(corner[1])  # a signed index is tested for its sign
+    for e in range(np.uint64(size)):
         for q in range(form.b):
-            of_y[q] = batch[e, corner[1] + q * form.across]
+            of_y[q] = batch[e, of_r + np.uint64(q * form.across)]
         for p in range(form.a):
-            value = batch[e, corner[0] + p * form.down]
+            value = batch[e, of_c + np.uint64(p * form.down)]
             for q in range(form.b):
                 sums[p * form.b + q] += value * of_y[q]
 
@@ -279,18 +280,19 @@ def compiled(form):
     return half_sweep
 
 
-class Schedule(NamedTuple):
-    """The rows of a side that have entries, most entries first, and the pieces of those that have many."""
+class Batch(NamedTuple):
+    """Rows to be solved in one way, those of most entries first; all but form and rows is on the card."""
 
+    form: Layout
     rows: np.ndarray  # (n, 4) int64: row, first entry, last, first piece or -1
-    work: object  # the same, on the card
-    pieces: object  # (n, 4) int64 on the card: the same of the pieces, which are not cut any further
-    partial: object  # (n pieces, …) float32 on the card: their sums
-    scratch: object  # (blocks, …) float32 on the card: equations that do not fit into shared memory
-    failed: object  # (1 + n,) int64 on the card
+    work: object  # the same
+    pieces: object  # (n, 4) int64: the same of the pieces of rows of many entries, which are not cut any further
+    partial: object  # (n pieces, …): their sums
+    scratch: object  # (blocks, …): equations that do not fit into shared memory
+    failed: object  # (1 + n,) int64: how many rows were not solved, and which
 
 
-_schedules: dict[int, dict[int, Schedule]] = {}
+_schedules: dict[int, dict[int, list[Batch]]] = {}
 
 
 def _schedule(indptr, k):
@@ -300,23 +302,34 @@ def _schedule(indptr, k):
         weakref.finalize(indptr, _schedules.pop, key, None)
     own = _schedules.setdefault(key, {})
     if k not in own:
-        rows, pieces = cut(indptr.copy_to_host(), SPLIT * layout(k).tiles)
-        partial = cuda.device_array((max(len(pieces), 1), packed(k) + k), np.float32)
-        failed = cuda.device_array(1 + len(rows), np.int64)
-        on_card = cuda.to_device(rows), cuda.to_device(pieces)
-        own[k] = Schedule(rows, *on_card, partial, _scratch(layout(k), len(rows)), failed)
+        ends = indptr.copy_to_host()
+        parts = (layout(k, True), LONG, np.inf), (layout(k), 0, LONG)
+        own[k] = [_batch(form, k, *cut(ends, SPLIT * form.tiles, low, high)) for form, low, high in parts]
     return own[k]
 
 
-def cut(indptr, most):
+def _batch(form, k, rows, pieces=None):
+    """Bring rows to the card, and make room for what comes of them."""
+    pieces = rows[:0] if pieces is None else pieces
+    number = np.float64 if form.wide else np.float32
+    partial = cuda.device_array((max(len(pieces), 1), packed(k) + k), number)
+    shape = (1, 1) if form.kept > 1 else (max(min(len(rows), SLOTS), 1), packed(form.columns))
+    failed = cuda.to_device(np.zeros(1 + len(rows), np.int64))
+    on_card = cuda.to_device(rows), cuda.to_device(pieces)
+    return Batch(form, rows, *on_card, partial, cuda.device_array(shape, number), failed)
+
+
+def cut(indptr, most, low=0, high=np.inf):
     """Order rows by falling number of entries, and cut those of more than ``most`` into pieces of so many.
 
     Returns
     -------
-    rows (n, 4) and pieces (n_pieces, 4), int64: row, first entry, last, and the row's first piece or -1.
+    rows (n, 4) and pieces (n_pieces, 4), int64, for the rows of more than ``low`` and at most ``high`` entries: row,
+    first entry, last, and the row's first piece or -1.
     """
     counts = np.diff(indptr)
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    order = np.argsort(-counts, kind="stable")
+    order = order[(counts[order] > low) & (counts[order] <= high)]
     rows = np.column_stack([order, indptr[order], indptr[order + 1], np.full(len(order), -1)]).astype(np.int64)
     n_pieces = np.where(counts[order] > most, -(-counts[order] // most), 0)
     long = np.flatnonzero(n_pieces)
@@ -328,45 +341,36 @@ def cut(indptr, most):
     return rows, pieces
 
 
-def _scratch(form, n_rows):
-    """Make room for the equations of the blocks at work, unless they have it in shared memory."""
-    shape = (1, 1) if form.kept > 1 else (min(n_rows, SLOTS), packed(form.columns))
-    return cuda.device_array(shape, np.float64 if form.wide else np.float32)
-
-
 def half_sweep_cuda(tasks, entries, side, other, penalty):
     """Solve the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.als.half_sweep_numpy`."""
     k = side.factors.shape[1]
-    plan = _schedule(entries.indptr, k)
     given = entries.indices, entries.values, *other, *side
 
-    def run(work, form, scratch, smallest=0.0, jitter=0.0, keep=False):
-        blocks = work.shape[0] if form.kept > 1 else min(work.shape[0], scratch.shape[0])
+    def run(batch, work, keep, smallest=0.0, jitter=0.0):
+        form = batch.form
+        blocks = min(work.shape[0], work.shape[0] if form.kept > 1 else batch.scratch.shape[0])
         rules = cuda.to_device(np.array([*penalty, smallest, jitter], np.float64))
-        plan.failed[:1].copy_to_device(np.zeros(1, np.int64))
-        compiled(form)[blocks, form.threads](work, *given, rules, plan.partial, keep, scratch, plan.failed)
+        compiled(form)[blocks, form.threads](work, *given, rules, batch.partial, keep, batch.scratch, batch.failed)
 
-    if plan.pieces.shape[0]:
-        run(plan.pieces, layout(k), plan.scratch, keep=True)
-    if len(plan.rows):
-        run(plan.work, layout(k), plan.scratch, UNSURE)
-    left = _left(plan, plan.rows)
-    for jitter in (0.0, JITTER):
-        singular = len(left) if jitter else 0
-        if len(left):
-            run(cuda.to_device(left), layout(k, True), _scratch(layout(k, True), len(left)), SINGULAR, jitter)
-            left = _left(plan, left)
+    def solve(batch, jitter=0.0):
+        if not len(batch.rows):
+            return batch.rows
+        if batch.pieces.shape[0]:
+            run(batch, batch.pieces, True)
+        batch.failed[:1].copy_to_device(np.zeros(1, np.int64))
+        run(batch, batch.work, False, SINGULAR if batch.form.wide else UNSURE, jitter)
+        n = int(batch.failed[:1].copy_to_host()[0])
+        left = batch.rows[np.sort(batch.failed[1 : 1 + n].copy_to_host())] if n else batch.rows[:0]
+        return np.column_stack([left[:, :3], np.full(len(left), -1)])  # to be solved from their entries
+
+    left = np.concatenate([solve(batch) for batch in _schedule(entries.indptr, k)])
+    left = solve(_batch(layout(k, True), k, left)) if len(left) else left
+    singular = len(left)
+    left = solve(_batch(layout(k, True), k, left), JITTER) if len(left) else left
     for row in left[:, 0]:
         side.factors[row : row + 1].copy_to_device(np.full((1, k), np.nan, np.float32))
         side.bias[row : row + 1].copy_to_device(np.full(1, np.nan, np.float32))
     return np.array([singular], np.int64)
-
-
-def _left(plan, rows):
-    """List the rows that were not solved, whole ones, to be solved from their entries."""
-    n = int(plan.failed[:1].copy_to_host()[0])
-    rows = rows[np.sort(plan.failed[1 : 1 + n].copy_to_host())] if n else rows[:0]
-    return np.column_stack([rows[:, :3], np.full(len(rows), -1)]).astype(np.int64)
 
 
 @cuda.jit

@@ -76,12 +76,30 @@ def _update(gram, k, inverse, panel, end, thread, form):
         while (i + 1) * (i + 2) // 2 <= tile:
             i += 1
         top, left = end + 4 * i, end + 4 * (tile - i * (i + 1) // 2)
-        for r in range(top, min(top + 4, k + 1)):
-            for c in range(left, min(left + 4, r + 1, k)):
-                product = gram[at(r, c)]
-                for f in range(panel, end):
-                    product -= gram[at(r, f)] * (gram[at(c, f)] * inverse[f])
-                gram[at(r, c)] = product
+        _update_tile(gram, k, inverse, panel, end, top, left)
+
+
+@inlined
+def _update_tile(gram, k, inverse, panel, end, top, left):
+    """Take the products of a panel off 4 x 4 elements, in registers; those beyond the triangle are not written."""
+    sums, of_c = cuda.local.array(16, gram.dtype), cuda.local.array(4, gram.dtype)
+    rows, columns = cuda.local.array(4, np.int64), cuda.local.array(4, np.int64)
+    for p in range(4):
+        rows[p], columns[p] = at(min(top + p, k), 0), at(min(left + p, k), 0)
+        for q in range(4):
+            sums[4 * p + q] = 0
+    for f in range(panel, end):
+        for q in range(4):
+            of_c[q] = gram[np.uint64(columns[q] + f)] * inverse[f]
+        for p in range(4):
+            of_r = gram[np.uint64(rows[p] + f)]
+            for q in range(4):
+                sums[4 * p + q] += of_r * of_c[q]
+    for p in range(4):
+        last = min(top + p, k - 1) if top + p <= k else -1
+        for q in range(4):
+            if left + q <= last:
+                gram[np.uint64(rows[p] + left + q)] -= sums[4 * p + q]
 
 
 @inlined

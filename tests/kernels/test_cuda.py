@@ -122,6 +122,18 @@ def test_rows_of_many_entries_are_summed_in_pieces(devices, als_cuda, monkeypatc
     assert_same_sweep(devices, *problem([25, 3, 8, 9], 30, 4), PLAIN)
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_rows_of_very_many_entries_are_summed_in_float64(devices, als_cuda, monkeypatch):
+    monkeypatch.setattr(als_cuda, "SPLIT", 8)
+    monkeypatch.setattr(als_cuda, "LONG", 20)
+    als_cuda.compiled.cache_clear()
+    used = []
+    compiled = als_cuda.compiled
+    monkeypatch.setattr(als_cuda, "compiled", lambda form: used.append(form.wide) or compiled(form))
+    assert_same_sweep(devices, *problem([25, 12, 3], 30, 4), PLAIN)
+    assert used == [True, True, False, False]  # pieces and rows, of the long ones and of the others
+
+
 @pytest.mark.big
 def test_sums_of_a_very_long_row_keep_their_digits(devices):
     rng, n = np.random.default_rng(5), 4_000_000
@@ -355,7 +367,7 @@ def test_lists_come_in_batches_and_these_halve_where_memory_is_short(devices, mo
 
     def short(start, stop, *given):
         if stop - start > 2:
-            raise topn_cuda.CudaAPIError(2, "CUDA_ERROR_OUT_OF_MEMORY")
+            raise RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY]")
         batches.append((start, stop))
         whole(start, stop, *given)
 
@@ -370,6 +382,7 @@ def test_limits_are_counted(devices, monkeypatch):
     limits_cuda = pytest.importorskip("fastmf.kernels.limits_cuda")
     monkeypatch.setattr(limits_cuda, "BLOCKS", 2)
     monkeypatch.setattr(limits_cuda, "PASSES", 3)
+    monkeypatch.setattr(limits_cuda, "READS", 2)
     assert launch(limits.MULTIPLY_ADD, devices[1], even(2, 1)) > 0
     array = np.arange(50, dtype=np.float32)
-    assert launch(limits.READ, devices[1], even(50, 20), devices[1].put(array)).tolist() == [200, array.sum()]
+    assert launch(limits.READ, devices[1], even(50, 20), devices[1].put(array)).tolist() == [400, array.sum()]

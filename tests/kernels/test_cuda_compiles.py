@@ -56,7 +56,7 @@ def kernels():
         (128, True),
     ):
         scratch = (d if wide else f)[:, ::1]
-        given = n[:, ::1], ints, row, *side, *side, d[::1], f[:, ::1], flag, scratch, lots
+        given = n[:, ::1], ints, row, *side, *side, d[::1], scratch, flag, scratch, lots
         yield f"als, k = {k}, wide {wide}", als_cuda.compiled(als_cuda.layout(k, wide)), given
     yield "extrapolate", als_cuda._extrapolate, (row, row, f[:, ::1], f, n)
     for each in (1, 4, 8):
@@ -71,7 +71,7 @@ def kernels():
     yield "collect", sgd_cuda._collect, (ints, f[:, ::1], *side, row)
     yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], f[:, ::1])
     yield "multiply-add", limits_cuda._multiply_add, (n, f, row)
-    yield "read", limits_cuda._read, (n, n, row, row)
+    yield "read", limits_cuda._read, (n, n, n, row, row)
 
 
 def test_every_kernel_compiles_and_keeps_its_sums_in_registers(monkeypatch):
