@@ -247,12 +247,14 @@ def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     limits = machine.limits(where if where.host is not where else resolve("cpu" if jit.ENABLED else "numpy"))
     rows = result["users"] + result["items"]
     flops = machine.useful_flops(request["solver"], solver.k, result["training_ratings"], rows)
+    moved = machine.moved_bytes(request["solver"], solver.k, result["training_ratings"])
     _tell(f"{result['epoch_seconds_median']:.3g} s an epoch, {result.pop('seconds'):.3g} s in all")
     return {
         **result,
         "limits": limits,
         "flops_per_second": flops / result["epoch_seconds_median"],
         "share_of_peak": flops / result["epoch_seconds_median"] / limits["flops_per_second"],
+        "share_of_bandwidth": moved / result["epoch_seconds_median"] / limits["bytes_per_second"],
         "compile_seconds": max(first - again, 0.0),
         "peak_memory_bytes": peak,
         "blas": blas,

@@ -52,6 +52,18 @@ def useful_flops(solver: str, k: int, n_ratings: int, n_rows: int) -> float:
     return 8.0 * n_ratings * k
 
 
+def moved_bytes(solver: str, k: int, n_ratings: int) -> float:
+    """Count the bytes that the ratings of an epoch move between memory, or a cache, and the arithmetic.
+
+    ALS, for both sides, a rating: the other side's factors, 4 k, with its bias, the index and the value. ALS by
+    conjugate gradients: three times that. SGD, a rating: two rows of k factors and four terms read, k and one written,
+    two indices and the value.
+    """
+    if solver in ("als", "als-cg"):
+        return 2.0 * n_ratings * (4 * k + 12) * (3 if solver == "als-cg" else 1)
+    return float(n_ratings) * (2 * 4 * (k + 4) + 2 * 4 * (k + 1) + 12)
+
+
 def peak_memory() -> int | None:
     """Return the most bytes of memory this process has held, None where the system does not say (Windows).
 

@@ -60,6 +60,7 @@ def test_every_solver_runs_on_every_device(report, file):
         assert result["training_ratings"] == 720
         assert result["load_seconds"] > 0
         assert 0 < result["share_of_peak"] < 1
+        assert result["share_of_bandwidth"] > 0
         assert result["flops_per_second"] == pytest.approx(
             result["share_of_peak"] * result["limits"]["flops_per_second"]
         )

@@ -303,7 +303,7 @@ def test_doctor_tells_of_versions_and_devices():
     assert dict(cells(run("doctor").stdout))["fastmf"] == fastmf.__version__
 
 
-@pytest.mark.big
+@pytest.mark.slow
 @pytest.mark.skipif(not jit.ENABLED, reason="nothing is compiled without the JIT")
 def test_after_a_warmup_nothing_is_compiled(tmp_path):
     def compiled():

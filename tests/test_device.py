@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import types
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -79,6 +80,13 @@ def test_a_gpu_that_is_not_there_is_named():
         resolve("cuda:99")
 
 
+def test_a_gpu_is_described_by_its_name(monkeypatch):
+    cards = types.SimpleNamespace(gpus=[None, types.SimpleNamespace(name=b"NVIDIA H200")])
+    monkeypatch.setattr(fastmf.device, "_cuda", lambda: cards)
+    assert CudaDevice(name="cuda", threads=1, index=1).describe() == "cuda:1, NVIDIA H200"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")  # of which Python 3.12 warns where there are threads
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
 def test_a_child_forked_after_the_gpu_was_used_says_so(monkeypatch):
     monkeypatch.setattr(fastmf.device, "_used", True)
