@@ -27,6 +27,8 @@ Kernel = Mapping[str, Callable[..., Any]]
 # Tasks that a thread takes at a time, at most: it looks at nothing else before they are done.
 MOST_TASKS = 8
 
+LAST_TAKE = 2.0  # seconds that other threads are given to end what they do, when a signal or an error ends a launch
+
 
 def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any:
     """Run a kernel over all its tasks, on the device's threads, and add up what the tasks return.
@@ -76,9 +78,11 @@ def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list
             for _ in range(min(threads, len(left)) - 1):
                 helpers.append(_helpers().submit(work))
         work()
-    finally:
-        left.clear()
         wait([helper for helper in helpers if not helper.cancel()])
+    except BaseException:  # a signal's may have left a lock of the pool behind: nothing may wait for that for ever
+        left.clear()
+        wait([helper for helper in helpers if not helper.cancel()], timeout=LAST_TAKE)
+        raise
     for helper in helpers:
         if not helper.cancelled():
             helper.result()

@@ -75,6 +75,9 @@ def main() -> NoReturn:
         code = fail(f"out of memory: {error or 'an allocation failed'}; use fewer factors (--k) or ratings", 6)
     except OSError as error:
         code = fail(str(error), 4)
+    if code in (130, 143):  # what a signal has cut short may have left locks behind that threads wait for at the end
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

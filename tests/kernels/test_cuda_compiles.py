@@ -20,10 +20,11 @@ def compiler_missing():
 
     if config.ENABLE_CUDASIM:
         return "the simulator is on"
-    from numba.cuda.cudadrv import nvvm
+    from cuda.pathfinder import load_nvidia_dynamic_lib
 
     try:
-        nvvm.NVVM()
+        for library in ("nvvm", "nvrtc"):
+            load_nvidia_dynamic_lib(library)
     except Exception as error:
         return f"no compiler for CUDA: {error!r:.80}"
     return None
