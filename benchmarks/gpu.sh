@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole check of a GPU in one command, in under 8 minutes: what there is, all figures as JSON, then the tests. What
-# fails does not keep the rest from being measured; the exit status tells of it.
+# The whole check of a GPU in one command, meant to take under 8 minutes: what there is, all figures as JSON, then the
+# tests. What fails does not keep the rest from being measured; the exit status tells of it.
 #
 #     benchmarks/gpu.sh FOLDER            # PYTHON=… for another than the python on the path
 set -uo pipefail

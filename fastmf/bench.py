@@ -244,7 +244,7 @@ def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     result = _measure(request["file"], solver, request)
     peak = machine.peak_memory()  # before an array is read that is larger than the caches
     where = resolve(request["device"], request["threads"])
-    limits = machine.limits(where if where.host is not where else resolve("cpu" if jit.ENABLED else "numpy"))
+    limits = machine.limits(resolve("cpu" if jit.ENABLED else "numpy", where.threads) if where.on_host else where)
     rows = result["users"] + result["items"]
     flops = machine.useful_flops(request["solver"], solver.k, result["training_ratings"], rows)
     moved = machine.moved_bytes(request["solver"], solver.k, result["training_ratings"])
@@ -303,7 +303,7 @@ def _measure(file: str, solver: Any, request: dict[str, Any]) -> dict[str, Any]:
         "ratings": len(ratings),
         "training_ratings": len(train),
         "load_seconds": loaded - began,
-        "transfer_seconds": there - loaded if where.host is not where else None,
+        "transfer_seconds": None if where.on_host else there - loaded,
         "epochs": epochs,
         "full_epochs": solver.epochs,
         "sampled_ratings": sample,

@@ -23,7 +23,6 @@ from fastmf.resources import cpu_quota, size
 NAMES = ("cpu", "numpy", "cuda", "cuda:<number>", "auto")
 
 MOST_K = 1024  # factors of a row that a block of a GPU works on
-OUT_OF_MEMORY = "OUT_OF_MEMORY"  # in whatever CUDA's libraries say of it
 ROOM = "use fewer factors (--k), a GPU with more memory, or --device cpu"
 INSTALL = "pip install 'fastmf[cu13]', or 'fastmf[cu12]' for a driver below 580"
 
@@ -54,6 +53,11 @@ class Device:
     def host(self) -> "Device":
         """The device that prepares what this one works on: itself, if it is the host."""
         return self
+
+    @property
+    def on_host(self) -> bool:
+        """Whether its memory is the host's."""
+        return self.host is self
 
     def put(self, arrays: Any) -> Any:
         """Bring host arrays (or nested tuples of them) to the device; on the host itself they stay as they are."""
@@ -167,8 +171,10 @@ class CudaDevice(Device):
         try:
             with gpu:
                 yield
-        except Exception as error:  # of two libraries, without a common type
-            if OUT_OF_MEMORY not in str(error):
+        except Exception as error:
+            from fastmf.kernels.groups_cuda import is_out_of_memory
+
+            if not is_out_of_memory(error):
                 raise
             raise ResourceError(f"the GPU is out of memory: {ROOM}") from None
 

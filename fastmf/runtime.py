@@ -44,7 +44,7 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
     The sum, over the tasks in order, of the lines the kernel returns for them: a scalar or an array.
     """
     run, threads = kernel[device.name], device.threads if device.name == "cpu" else 1
-    if device.host is not device:  # it shares the tasks out itself
+    if not device.on_host:  # it shares the tasks out itself
         with device.active():
             return run(tasks, *args).sum(axis=0)
     parts = [tasks[start : stop + 1] for start, stop in _parts(len(tasks) - 1, threads)]

@@ -153,9 +153,8 @@ def require_consistent(
     if checkpoint is None and (resume or every != 1):
         raise ParameterError(f"{'resume' if resume else 'every'} needs a checkpoint: give the folder")
     if checkpoint is not None:
-        check_folder(
-            checkpoint, resume, [path for path in (ratings, validation) if isinstance(path, str | os.PathLike)]
-        )
+        paths = [given for given in (ratings, validation) if isinstance(given, str | os.PathLike)]
+        check_folder(checkpoint, resume, paths)
 
 
 def require_memory_for(
@@ -267,7 +266,7 @@ class _Run:
         self.history: list[Epoch] = []
         self.best_epoch: int | None = None
         self.best_factors: Factors | None = None
-        self.unsaved: tuple[Checkpoint, Factors, Factors | None, list[Epoch], int | None] | None = None
+        self.unsaved: tuple[Factors, Factors | None, list[Epoch], int | None] | None = None
         self.singular = 0
 
     def train(self, callback: Callable[[Epoch], object] | None) -> None:
@@ -287,28 +286,29 @@ class _Run:
                 self.history.append(epoch)
                 if self._is_best(epoch):
                     self.best_epoch, self.best_factors = epoch.number, self.device.copy(Factors(*self.factors[:2]))
-                if self.checkpoint is not None:
-                    self._keep(self.checkpoint)
+                self._keep()
                 if callback is not None:
                     callback(epoch)
         finally:  # also when a Ctrl-C or a divergence ends it
             self._save()
 
-    def _keep(self, checkpoint: Checkpoint) -> None:
+    def _keep(self) -> None:
         """Save what the last epoch has made, where that is due; else copy it, so that it can be saved at the end."""
-        due = len(self.history) % checkpoint.every == 0
-        factors = self.factors if due else self.device.copy(self.factors)
-        self.unsaved = checkpoint, factors, self.best_factors, self.history[:], self.best_epoch
+        if self.checkpoint is None:
+            return
+        due = len(self.history) % self.checkpoint.every == 0
+        now = self.factors if due else self.device.copy(self.factors)
+        self.unsaved = now, self.best_factors, self.history[:], self.best_epoch
         if due:
             self._save()
 
     def _save(self) -> None:
         """Write the checkpoint of the last whole epoch, unless there is none to be written."""
-        if self.unsaved is None:
+        if self.checkpoint is None or self.unsaved is None:
             return
-        (checkpoint, factors, best, history, best_epoch), self.unsaved = self.unsaved, None
-        arrays = _named("now", self.device.get(factors)) | (_named("best", self.device.get(best)) if best else {})
-        checkpoint.save(arrays, history, best_epoch)
+        (now, best, history, best_epoch), self.unsaved = self.unsaved, None
+        arrays = _named("now", self.device.get(now)) | (_named("best", self.device.get(best)) if best else {})
+        self.checkpoint.save(arrays, history, best_epoch)
 
     def _watched(self, epoch: Epoch) -> float | None:
         by_mae = self.solver.settings.get("loss") == "absolute"

@@ -32,3 +32,23 @@ def planted():
         return users * 3 + 100, items + 1000, ratings
 
     return draw
+
+
+@pytest.fixture
+def als_cuda(monkeypatch):
+    """The module whose kernels are compiled anew for whatever a test changes in it."""
+    module = pytest.importorskip("fastmf.kernels.als_cuda")
+    module.compiled.cache_clear()
+    yield module
+    monkeypatch.undo()
+    module.layout.cache_clear()
+    module.compiled.cache_clear()
+
+
+@pytest.fixture
+def small_blocks(als_cuda, monkeypatch):
+    """Blocks of 8 and 16 threads for the simulator, which is a good deal faster with them."""
+    if pytest.importorskip("fastmf.kernels.groups_cuda").SIMULATED:
+        monkeypatch.setattr(als_cuda, "SMALL", (8, 2, 4))
+        monkeypatch.setattr(als_cuda, "LARGE", (16, 4, 4))
+        als_cuda.layout.cache_clear()

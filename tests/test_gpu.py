@@ -7,7 +7,11 @@ import fastmf
 from fastmf.device import CudaDevice, resolve, unavailable
 from fastmf.errors import DivergenceError, ParameterError, ResourceError
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU"),
+    pytest.mark.usefixtures("small_blocks"),
+]
 
 CASES = {
     "als": {"solver": "als"},
@@ -15,20 +19,6 @@ CASES = {
     "sgd": {"solver": "sgd", "bins": 3},
     "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
 }
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Blocks of 8 and 16 threads for the simulator, which is a good deal faster with them."""
-    als_cuda = pytest.importorskip("fastmf.kernels.als_cuda")
-    groups_cuda = pytest.importorskip("fastmf.kernels.groups_cuda")
-    if groups_cuda.SIMULATED:
-        monkeypatch.setattr(als_cuda, "SMALL", (8, 2, 4))
-        monkeypatch.setattr(als_cuda, "LARGE", (16, 4, 4))
-    als_cuda.layout.cache_clear()
-    yield
-    monkeypatch.undo()
-    als_cuda.layout.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that ``--help`` is instant. stdout carries data only.
 """
 
+import contextlib
 import io
 import os
 import signal
@@ -76,7 +77,8 @@ def main() -> NoReturn:
     except OSError as error:
         code = fail(str(error), 4)
     if code in (130, 143):  # what a signal has cut short may have left locks behind that threads wait for at the end
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -34,7 +34,7 @@ def remark(text: str) -> None:
 
 def say_device(device: Any) -> Any:
     """Say which device was found, if it is a GPU; return it."""
-    if device.host is not device:
+    if not device.on_host:
         remark(f"device: {device.describe()}")
     return device
 

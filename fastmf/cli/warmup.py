@@ -15,12 +15,12 @@ def warmup(k: int) -> None:
     Example:
       fastmf warmup --k 64
     """
-    from fastmf import runtime
     from fastmf.cli import console
+    from fastmf.kernels import jit
     from fastmf.precompile import warmup as compile_all
 
     seconds = compile_all(k)
-    folder = runtime.describe()["kernel_cache"]
+    folder = jit.cache_folder() if jit.ENABLED else None
     if folder:
         console.remark(f"all kernels are ready ({seconds:.1f} s), kept in:")
         click.echo(folder)

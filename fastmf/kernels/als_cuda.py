@@ -27,7 +27,7 @@ from fastmf.kernels.groups_cuda import MOST_BLOCKS, WARP, block_size, inlined, k
 from fastmf.kernels.ldl_cuda import at, factor, lift, packed, substitute
 
 SMALL, LARGE = (32, 4, 8), (64, 8, 8)  # squares, and the tiles of a thread: 32 and 64 threads; 32 and 64 sums of each
-SPLIT = 2048  # entries of a piece, for each 64 columns of k: what it costs to add up pieces grows like that
+SPLIT = 2048  # entries of a piece, for each square to a side: what it costs to add up pieces grows like that
 SHARED = 46 << 10  # bytes of shared memory that any card gives a block, less a little
 MOST_GROUPS = 6  # groups of threads in a block, each with a square of its own: more leave too few registers to each
 SLOTS = 512  # blocks at a time that have a scratch of their own
@@ -348,7 +348,7 @@ def half_sweep_cuda(tasks, entries, side, other, penalty):
 
     def run(batch, work, keep, smallest=0.0, jitter=0.0):
         form = batch.form
-        blocks = min(work.shape[0], work.shape[0] if form.kept > 1 else batch.scratch.shape[0])
+        blocks = work.shape[0] if form.kept > 1 else min(work.shape[0], batch.scratch.shape[0])
         rules = cuda.to_device(np.array([*penalty, smallest, jitter], np.float64))
         compiled(form)[blocks, form.threads](work, *given, rules, batch.partial, keep, batch.scratch, batch.failed)
 

@@ -72,14 +72,19 @@ def _begin(scratch, row, n, x, b, rules, one, k):
 
 
 @inlined
-def _move(scratch, k, length, turn):
-    """Go ``length`` along the direction, if turn is below 0; else turn the direction by it towards the residual."""
+def _go(scratch, k, length):
+    """Go so far along the direction."""
     for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
-        if turn < 0:
-            scratch[Z, f] += length * scratch[DIRECTION, f]
-            scratch[RESIDUAL, f] -= length * scratch[IMAGE, f]
-        else:
-            scratch[DIRECTION, f] = scratch[SCALE, f] * scratch[RESIDUAL, f] + turn * scratch[DIRECTION, f]
+        scratch[Z, f] += length * scratch[DIRECTION, f]
+        scratch[RESIDUAL, f] -= length * scratch[IMAGE, f]
+    cuda.syncthreads()
+
+
+@inlined
+def _turn(scratch, k, kept):
+    """Take the residual for the direction, with a share of the direction so far."""
+    for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
+        scratch[DIRECTION, f] = scratch[SCALE, f] * scratch[RESIDUAL, f] + kept * scratch[DIRECTION, f]
     cuda.syncthreads()
 
 
@@ -103,7 +108,7 @@ def compiled(each):
         parts = cuda.shared.array((warps, columns), np.float32)
         sums, row, k = cuda.local.array(each, np.float32), cuda.blockIdx.x, x.shape[1]
         piece, entries = (indptr[row], indptr[row + 1]), (indices, values, y, c)
-        one, minus = np.float32(1 if rules[2] < np.inf else 0), np.float32(-1)
+        one, plus, minus = np.float32(1 if rules[2] < np.inf else 0), np.float32(1), np.float32(-1)
         if piece[0] == piece[1]:
             return
         _begin(scratch, row, piece[1] - piece[0], x, b, rules, one, k)
@@ -111,16 +116,16 @@ def compiled(each):
         _add_weighted(scratch, RESIDUAL, Z, minus, k)
         square = _dot(scratch, RESIDUAL, RESIDUAL, k, True)
         enough = DONE * square
-        _move(scratch, k, minus, np.float32(0))
+        _turn(scratch, k, np.float32(0))
         for _ in range(steps):
             _pass(scratch, parts, sums, DIRECTION, IMAGE, piece, entries, False, one, k, each)
-            _add_weighted(scratch, IMAGE, DIRECTION, -minus, k)
+            _add_weighted(scratch, IMAGE, DIRECTION, plus, k)
             curvature = _dot(scratch, DIRECTION, IMAGE, k, False)
             if not (curvature > 0 and square > enough):
                 break
-            _move(scratch, k, np.float32(square / curvature), minus)
+            _go(scratch, k, np.float32(square / curvature))
             before, square = square, _dot(scratch, RESIDUAL, RESIDUAL, k, True)
-            _move(scratch, k, minus, np.float32(square / before))
+            _turn(scratch, k, np.float32(square / before))
         for f in range(cuda.threadIdx.x, k, cuda.blockDim.x):
             x[row, f] = scratch[Z, f]
         if cuda.threadIdx.x == 0:

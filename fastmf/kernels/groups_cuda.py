@@ -18,6 +18,16 @@ MOST_BLOCKS = 1 << 14  # of a kernel whose threads go on to further work
 inlined = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
 
 
+def shared(function):
+    """Make a function of kernels of one that is compiled for the CPU: there is one source for both."""
+    return inlined(getattr(function, "py_func", function))
+
+
+def is_out_of_memory(error):
+    """Say whether an error is that of a GPU without room: two libraries raise it, without a common type."""
+    return "OUT_OF_MEMORY" in str(error)
+
+
 def kernel(threads):
     """Compile a kernel for blocks of so many threads, which may then share all of a multiprocessor's registers."""
     return cuda.jit if SIMULATED else cuda.jit(launch_bounds=threads)

@@ -3,10 +3,10 @@
 import numpy as np
 from numba import cuda
 
-from fastmf.kernels.groups_cuda import block_size, kernel
+from fastmf.kernels.groups_cuda import WARP, block_size, kernel
 
 CHAINS, PASSES, READS = 16, 256, 32  # sums of a thread, and multiply-adds of each for an iteration
-BLOCKS, WARP = 2048, 32
+BLOCKS = 2048
 
 
 @kernel(256)

@@ -81,11 +81,17 @@ def shuffle_numpy(places, n, seed, epoch, block):
     half = np.uint64((int(mask).bit_length() + 1) // 2)
     z = np.asarray(places).astype(np.uint64)
     with np.errstate(over="ignore"):
-        for turn in range(ROUNDS):
-            key = mix(epoch_key(seed, epoch) + np.uint64(block * ROUNDS + turn) + GOLDEN)
+        for key in round_keys(seed, epoch, [block])[0]:
             z = ((z + key) * (key | np.uint64(1))) & mask
             z ^= z >> half
     return z.astype(np.int64)
+
+
+def round_keys(seed, epoch, blocks):
+    """Key the rounds of the shuffles of some blocks, which are named by their first ratings: (n, ROUNDS) uint64."""
+    with np.errstate(over="ignore"):
+        turns = np.asarray(blocks, np.uint64)[:, None] * np.uint64(ROUNDS) + np.arange(ROUNDS, dtype=np.uint64)
+        return mix(epoch_key(seed, epoch) + turns + GOLDEN)
 
 
 def epoch_key(seed, epoch):

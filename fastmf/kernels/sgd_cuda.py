@@ -24,11 +24,11 @@ from fastmf.kernels.groups_cuda import (
     inlined,
     kernel,
     lanes,
+    shared,
 )
 from fastmf.kernels.jit import LINE
-from fastmf.kernels.sample import GOLDEN, mix
-from fastmf.kernels.sgd import ROUNDS, RUN, epoch_key, positions
-from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
+from fastmf.kernels.sgd import ROUNDS, RUN, positions, round_keys
+from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES, error_slope
 
 
 @inlined
@@ -44,11 +44,7 @@ def _shuffled(place, n, keys):
     return z
 
 
-@inlined
-def _slope(e, absolute):
-    if absolute:
-        e = np.float32(0.5) if e > 0 else np.float32(-0.5) if e < 0 else e
-    return e
+_error_slope = shared(error_slope)
 
 
 @inlined
@@ -64,7 +60,7 @@ def _update(j, triples, users, items, width, step, rows, lane, group, each):
     u_end, i_end = u + width, i + width
     b, c = fresh(users, u_end + BIAS), fresh(items, i_end + BIAS)
     rho_u, rho_i = users[u_end + RHO], items[i_end + RHO]
-    g = _slope(values[j] - b - c - group_sum(dot, group), absolute)
+    g = _error_slope(values[j] - b - c - group_sum(dot, group), absolute)
     lr_u = lr_i = lr
     if adaptive:
         squares_u, squares_i = fresh(users, u_end + SQUARES), fresh(items, i_end + SQUARES)
@@ -129,11 +125,8 @@ def _run(bounds, keys, workers, places, triples, users, items, step):
 
 
 def _keys(step, blocks):
-    """Key the shuffles of blocks that begin at some ratings; (n, ROUNDS) int64, of which low bits alone are used."""
-    with np.errstate(over="ignore"):
-        turns = np.asarray(blocks, np.uint64)[:, None] * np.uint64(ROUNDS) + np.arange(ROUNDS, dtype=np.uint64)
-        keys = mix(epoch_key(step.seed, step.epoch) + turns + GOLDEN)
-    return (keys & np.uint64(2**31 - 1)).astype(np.int64)
+    """Key the shuffles of some blocks; (n, ROUNDS) int64, of which :func:`_shuffled` uses no more than the low bits."""
+    return (round_keys(step.seed, step.epoch, blocks) & np.uint64(2**31 - 1)).astype(np.int64)
 
 
 def block_epoch_cuda(tasks, triples, users, items, step):

@@ -11,30 +11,15 @@ The floor is the product: 2 users items k operations, 474 GFLOP for all users of
 import numpy as np
 from numba import cuda
 
-from fastmf.kernels.groups_cuda import inlined, kernel
+from fastmf.kernels.groups_cuda import inlined, is_out_of_memory, kernel, shared
+from fastmf.kernels.topn_plain import sift
 
 TILE, EDGE, DEPTH = 64, 8, 16  # users and items of a tile; of a thread's; factors at a time
 WIDE, SUMS = TILE + 1, EDGE * EDGE  # a row of shared memory, which is not to begin in the same bank as the next
 MOST_USERS = 1 << 16  # that are on the card at a time
 
 
-@inlined
-def _worse(score, item, than_score, than_item):
-    return score < than_score or (score == than_score and item > than_item)
-
-
-@inlined
-def _sift(items, scores, u, size, item, score):
-    """Put an item into the heap of the first ``size`` places, whose top is free."""
-    place, child = 0, 1
-    while child < size:
-        if child + 1 < size and _worse(scores[u, child + 1], items[u, child + 1], scores[u, child], items[u, child]):
-            child += 1
-        if not _worse(scores[u, child], items[u, child], score, item):
-            break
-        scores[u, place], items[u, place] = scores[u, child], items[u, child]
-        place, child = child, 2 * child + 1
-    scores[u, place], items[u, place] = score, item
+_sift = shared(sift)
 
 
 @inlined
@@ -114,8 +99,8 @@ def topn_cuda(tasks, user_side, items, seen, out_items, out_scores):
         stop = min(start + most, int(tasks[-1]))
         try:
             _rank_batch(start, stop, user_side, catalogue, seen, out_items, out_scores)
-        except Exception as error:  # of two libraries, without a common type
-            if "OUT_OF_MEMORY" not in str(error) or stop - start == 1:
+        except Exception as error:
+            if not is_out_of_memory(error) or stop - start == 1:
                 raise
             most = (stop - start) // 2
             continue

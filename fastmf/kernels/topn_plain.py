@@ -10,7 +10,7 @@ from fastmf.kernels.jit import jit
 
 
 @jit
-def _sift(items, scores, u, size, item, score):
+def sift(items, scores, u, size, item, score):
     """Put an item into the heap of the first ``size`` places, whose top is free."""
     place, child = 0, 1
     while child < size:
@@ -30,7 +30,7 @@ def _sift(items, scores, u, size, item, score):
 def offer(items, scores, u, item, score):
     """Let an item of finite score take the place of a user's worst one, if it is better."""
     if score > scores[u, 0] or (score == scores[u, 0] and item < items[u, 0]):
-        _sift(items, scores, u, scores.shape[1], item, score)
+        sift(items, scores, u, scores.shape[1], item, score)
 
 
 @jit
@@ -40,7 +40,7 @@ def put_in_order(start, stop, items, scores):
         for last in range(scores.shape[1] - 1, 0, -1):
             item, score = items[u, last], scores[u, last]
             items[u, last], scores[u, last] = items[u, 0], scores[u, 0]
-            _sift(items, scores, u, last, item, score)
+            sift(items, scores, u, last, item, score)
 
 
 def clear(start, stop, items, scores):

@@ -116,8 +116,7 @@ class SGD(Regularised):
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update by every rating once an epoch; there is nothing that could fail to solve, so yield 0."""
         blocked = self.schedule == "blocked"
-        on_gpu = device.host is not device
-        bins = (self.bins or default_bins(len(ratings), on_gpu)) if blocked else 1
+        bins = (self.bins or default_bins(len(ratings), not device.on_host)) if blocked else 1
         grid = cut(ratings, min(bins, ratings.n_users, ratings.n_items))
         triples, strata = dealt(ratings, grid, self.seed, device.host)
         triples, to = device.put(triples), device.put((grid.user_rows, grid.item_rows))
