@@ -14,7 +14,7 @@ steps of a sensible length in both.
 import numpy as np
 
 from fastmf.kernels import lazy
-from fastmf.kernels.als import SLICE, Penalty, padded
+from fastmf.kernels.als import LEAST, MOST, Penalty, padded
 from fastmf.kernels.compress import balanced
 from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors
 
@@ -138,4 +138,4 @@ HALF_SWEEP_CG = {
 
 def half_sweep_cg_tasks(indptr, k, steps):
     """Cut the rows into tasks of equal work: 4 k operations per entry and pass, about 10 k per row and pass."""
-    return balanced(indptr, 4 * k * (1 + steps), 10 * k * (1 + steps), most=SLICE)
+    return balanced(indptr, 4 * k * (1 + steps), 10 * k * (1 + steps), least=LEAST, most=MOST)

@@ -230,15 +230,15 @@ def row_bounds_cpu(tasks, rows, columns, indptr):
 ROW_BOUNDS = {"numpy": row_bounds_numpy, "cpu": row_bounds_cpu}
 
 
-def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, most=math.inf):
-    """Cut the rows into ``n_tasks`` runs of about equal cost, or into more, so that each costs ``most`` and one row.
+def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, least=1.0, most=math.inf):
+    """Cut the rows into ``n_tasks`` runs of about equal cost: fewer, for each to cost ``least``; more, if over ``most``.
 
     Returns (n_tasks + 1,) int64 bounds; there are fewer tasks where rows are few. The cut depends on the data alone,
     never on the number of threads, so that results per task keep their bits.
     """
     n_rows = len(indptr) - 1
     cost = indptr * float(cost_per_entry) + np.arange(n_rows + 1) * float(cost_per_row)
-    n_tasks = max(n_tasks, math.ceil(cost[-1] / most))
+    n_tasks = max(min(n_tasks, math.ceil(cost[-1] / least)), math.ceil(cost[-1] / most), 1)
     inner = np.searchsorted(cost, cost[-1] * np.arange(1, n_tasks) / n_tasks)
     return np.unique(np.concatenate(([0], inner, [n_rows]))).astype(np.int64)
 

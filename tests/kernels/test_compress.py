@@ -127,6 +127,12 @@ def test_balanced_makes_more_tasks_where_they_would_cost_too_much():
     assert sorted(cost)[-2] <= 40 + 10
 
 
+def test_balanced_makes_fewer_tasks_where_they_would_cost_too_little():
+    indptr = np.arange(0, 1010, 10)
+    assert len(balanced(indptr, 1, 0, 50, least=100)) - 1 == 10
+    assert balanced(indptr, 1, 0, 50, least=1e9).tolist() == [0, 100]
+
+
 @pytest.mark.parametrize(("n", "bounds"), [(0, [0]), (3, [0, 3]), (8, [0, 4, 8]), (9, [0, 4, 8, 9])])
 def test_even_cuts_into_runs(n, bounds):
     assert even(n, 4).tolist() == bounds
