@@ -28,6 +28,7 @@ _HOMES = {
     "fastmf.precompile": ("warmup",),
     "fastmf.solvers": ("ALS", "SGD"),
     "fastmf.training": ("fit",),
+    "fastmf.tuning": ("Trial", "Tuning", "tune"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -44,10 +45,13 @@ __all__ = [
     "ParameterError",
     "Ratings",
     "ResourceError",
+    "Trial",
+    "Tuning",
     "UnknownIdError",
     "evaluate",
     "fit",
     "load",
+    "tune",
     "warmup",
 ]
 
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from fastmf.ratings import Ratings
     from fastmf.solvers import ALS, SGD
     from fastmf.training import fit
+    from fastmf.tuning import Trial, Tuning, tune
 
 
 def load(path: Any) -> "Model":

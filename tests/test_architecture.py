@@ -35,6 +35,7 @@ ORDER = [
     "solvers",
     "checkpoint",
     "training",
+    "tuning",
     "datasets",
     "precompile",
     "bench",
