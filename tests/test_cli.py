@@ -21,7 +21,19 @@ import fastmf
 from fastmf.kernels import jit
 from fastmf.tables import write_parquet
 
-COMMANDS = ["fit", "predict", "recommend", "similar", "evaluate", "inspect", "synth", "bench", "doctor", "warmup"]
+COMMANDS = [
+    "fit",
+    "tune",
+    "predict",
+    "recommend",
+    "similar",
+    "evaluate",
+    "inspect",
+    "synth",
+    "bench",
+    "doctor",
+    "warmup",
+]
 HEAVY = ["numba", "pandas", "pyarrow", "rich"]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
 

@@ -93,6 +93,7 @@ def damage(folder, name, change):
 
 FIT = "fit good.parquet -o new.fastmf "
 RECOMMEND = "recommend good.fastmf "
+TUNE = "tune good.parquet "
 
 USAGE = [
     ("nosuch", "nosuch", "--help"),
@@ -133,6 +134,11 @@ USAGE = [
     (FIT + "--threads -1", "threads is -1"),
     (FIT + "--device tpu", "'tpu'", "cpu"),
     (FIT + "--duplicates first", "--duplicates", "last"),
+    (TUNE + "--trials 0", "trials is 0"),
+    (TUNE + "--max-k 0", "max_k is 0"),
+    (TUNE + "--solver svd", "unknown solver 'svd'", "als, sgd"),
+    (TUNE + "--validation 1.5", "fraction of 1.5"),
+    (TUNE + "--validation 0.001", "100 ratings into nothing and all"),
     ("predict good.fastmf good.parquet", "--output"),
     (RECOMMEND, "--user", "--users", "--all", "--new-users"),
     (RECOMMEND + "--user 100 --all", "--user", "--all"),
@@ -141,6 +147,7 @@ USAGE = [
     ("synth new.parquet --scale .02 --titles new.parquet", "two files"),
 ]
 DATA = [
+    ("tune nan.parquet", "nan.parquet: ", "2 of 4", "--bad-rows drop"),
     ("fit no_item.parquet", "no column", "item", "'user', 'rating'", "--item"),
     ("fit two_users.parquet", "'user' and 'userId'", "--user"),
     ("fit good.parquet --rating stars -o new.fastmf", "'stars'", "'userId', 'movieId', 'rating'"),
@@ -183,6 +190,10 @@ DATA = [
     ("inspect /dev/null", "/dev/null", "device", "model"),
 ]
 FILES = [
+    ("tune missing.parquet", "missing.parquet does not exist"),
+    (TUNE + "--validation missing.parquet", "missing.parquet does not exist"),
+    (TUNE + "-o text.csv", "text.csv exists", "--overwrite"),
+    (TUNE + "-o good.parquet --overwrite", "good.parquet is an input"),
     ("fit missing.parquet", "missing.parquet does not exist"),
     ("fit missing/missing.parquet", "missing/missing.parquet does not exist"),
     ("fit empty.parquet", "empty.parquet", "Parquet"),
@@ -208,6 +219,7 @@ OTHER = [
     (6, FIT + "--device cuda:77", "'cuda:77'", "--device cpu"),
     (6, FIT + "--k 1000000000", "k = 1,000,000,000", "GiB", "smaller k"),
     (6, "fit missing.parquet -o new.fastmf --k 1000000000", "k = 1,000,000,000"),
+    (6, "tune missing.parquet --k 1000000000", "k = 1,000,000,000", "smaller k"),
     (6, FIT + "--k 1 --memory-limit 2k", "good.parquet: reading 100 rows", "4,000 bytes", "2,048", "--memory-limit"),
 ]
 CASES = [*((2, *case) for case in USAGE), *((3, *case) for case in DATA), *((4, *case) for case in FILES), *OTHER]

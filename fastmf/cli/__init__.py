@@ -24,6 +24,7 @@ from fastmf.cli.predict import predict
 from fastmf.cli.recommend import recommend
 from fastmf.cli.similar import similar
 from fastmf.cli.synth import synth
+from fastmf.cli.tune import tune
 from fastmf.cli.warmup import warmup
 
 
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for _command in (fit, predict, recommend, similar, evaluate, inspect, synth, bench, doctor, warmup):
+for _command in (fit, tune, predict, recommend, similar, evaluate, inspect, synth, bench, doctor, warmup):
     cli.add_command(_command)
 
 

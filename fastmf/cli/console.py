@@ -26,6 +26,11 @@ def plain(value: Any) -> str:
     return printable(str(value))
 
 
+def short(value: Any, how: str = "g") -> str:
+    """Write a setting as it is typed; "-" where there is none."""
+    return "-" if value is None else format(value, how) if isinstance(value, float) else str(value)
+
+
 def remark(text: str) -> None:
     """Say something beside the data, on stderr; the work goes on when nobody listens, or the log's disk is full."""
     with contextlib.suppress(OSError):
@@ -76,16 +81,49 @@ def epochs_shown(total: int, quiet: bool) -> Iterator[Callable[[Any], None]]:
     elif not sys.stderr.isatty():
         yield lambda epoch: remark(f"epoch {epoch.number}/{total}  {_described(epoch)}  {epoch.seconds:.3f} s")
     else:
-        columns = (
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            bar = progress.add_task("", total=total)
-            yield lambda epoch: progress.update(bar, completed=epoch.number, description=_described(epoch))
+        with _bar("epoch", total) as update:
+            yield lambda epoch: update(epoch.number, _described(epoch))
+
+
+@contextlib.contextmanager
+def trials_shown(total: int, done: list[Any], quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """Give a callback for the trials of tuning, which adds them to those done.
+
+    It shows a bar with the best so far on a terminal, else one line a trial on stderr.
+    """
+    if quiet:
+        yield done.append
+    elif not sys.stderr.isatty():
+
+        def tell(trial: Any) -> None:
+            done.append(trial)
+            remark(f"trial {trial.number}/{total}  {_tried(trial)}  {trial.seconds:.1f} s")
+
+        yield tell
+    else:
+
+        def show(trial: Any) -> None:
+            done.append(trial)
+            best = min(((t.validation_rmse, t.number) for t in done if t.state == "complete"), default=())
+            update(trial.number, "best: RMSE {:.4f} of trial {}".format(*best) if best else "")
+
+        with _bar("trial", total) as update:
+            yield show
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a live bar on stderr; give a callback for how many are done, and what to say beside it."""
+    columns = (
+        TextColumn(what),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda done, text: progress.update(bar, completed=done, description=text)
 
 
 def _described(epoch: Any) -> str:
@@ -93,3 +131,10 @@ def _described(epoch: Any) -> str:
     if epoch.validation_rmse is not None:
         text += f"  validation RMSE {epoch.validation_rmse:.4f} MAE {epoch.validation_mae:.4f}"
     return text
+
+
+def _tried(trial: Any) -> str:
+    what = " ".join([trial.solver, *(f"{name} {short(value)}" for name, value in trial.settings.items())])
+    if trial.state == "failed":
+        return f"{what}  failed: {trial.error}"
+    return f"{what}  validation RMSE {trial.validation_rmse:.4f}  {trial.state}, {trial.epochs} epochs"

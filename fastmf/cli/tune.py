@@ -1,0 +1,159 @@
+"""``fastmf tune``: ratings in, the settings to fit them with out."""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+import fastmf
+from fastmf.cli.fit import as_fraction, read
+from fastmf.cli.options import column_options, json_option, overwrite_option
+
+SHOWN = 10  # trials in the table, and the defaults'
+
+LEFT_OUT = ("epochs", "seed")  # of the settings in the table: a column of its own, and the same everywhere
+
+# Options that go on to the command that fits, where they are not what they are without.
+FIT_DEFAULTS: dict[str, Any] = {
+    "user_column": None,
+    "item_column": None,
+    "rating_column": None,
+    "duplicates": "error",
+    "bad_rows": "error",
+    "memory_limit": None,
+    "device": "cpu",
+    "threads": None,
+}
+
+
+@click.command()
+@click.argument("ratings")
+@click.option("--solver", multiple=True, metavar="NAME",
+              help="Solver to try; may be given several times.  [default: als and its variants]")  # fmt: skip
+@click.option("--trials", type=int, default=40, show_default=True, help="Settings to try, of all solvers together.")
+@click.option("--validation", metavar="FILE|FRACTION", default="0.1", show_default=True,
+              help="Ratings to measure on, or a fraction to hold out for it.")  # fmt: skip
+@click.option("--k", type=int, help="Take this number of factors, instead of looking for one.")
+@click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
+@click.option("--epochs", type=int, help="Passes over the ratings at most.  [default: the solver's]")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after this time.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto.")
+@click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers.")
+@column_options("user", "item", "rating")
+@click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), default="error", show_default=True,
+              help="What to do with rows of the same user and item.")  # fmt: skip
+@click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
+              help="What to do with rows of null ids, or of ratings that are not finite.")  # fmt: skip
+@click.option("--memory-limit", metavar="SIZE", help="Refuse what takes more, such as 4GiB.  [default: what is free]")
+@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
+@overwrite_option
+@json_option
+def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
+    """Look for the k, reg and reg0 that fit RATINGS best.
+
+    Every trial is measured on the same held-out ratings. The first has the defaults; most of the others end early, as
+    soon as better ones are known (successive halving). stdout gets the best trials, and last the command to fit with.
+
+    \b
+    Examples:
+      fastmf tune ratings.parquet
+      fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tuning.json
+    """
+    from fastmf import files, tuning
+    from fastmf.cli import console
+    from fastmf.device import resolve
+    from fastmf.resources import parse_size
+
+    options = {**given}
+    how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
+    how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
+    where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
+    search, watched = {**given, "solver": given["solver"] or None}, as_fraction(validation)
+    tuning.spaces(ratings, watched, where, parse_size(how["memory_limit"]), **search)
+    if output:
+        files.check_output(output, overwrite, inputs=[ratings, validation])
+    data = read(ratings, how)
+    if isinstance(watched, str):
+        watched = read(watched, how)
+    search |= {"validation": watched, "device": where, "memory_limit": how["memory_limit"]}
+    done: list[Any] = []
+    with best_kept(done, ratings, options), console.trials_shown(given["trials"], done, as_json) as show:
+        found = fastmf.tune(data, callback=show, **search)
+    report = {"command": fit_command(ratings, found.settings, options), **found.as_dict()}
+    if output:
+        with files.replacing(output, overwrite) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        console.remark(f"the results are in {output}")
+    if as_json:
+        console.show_json(report)
+    else:
+        publish(found, given["trials"], report["command"])
+
+
+@contextlib.contextmanager
+def best_kept(done: list[Any], ratings: str, options: dict[str, Any]) -> Iterator[None]:
+    """Say what the best of the trials done is when a signal ends the block."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        from fastmf import tuning
+        from fastmf.cli import console
+
+        complete = [trial for trial in tuning.ranked(done) if trial.state == "complete"]
+        if complete:
+            command = fit_command(ratings, tuning.settings_for(complete[0]), options)
+            console.remark(f"the best of {len(done)} trials so far, RMSE {complete[0].validation_rmse:.4f}: {command}")
+        raise
+
+
+def fit_command(ratings: str, settings: dict[str, Any], options: dict[str, Any]) -> str:
+    """Write the command that fits with these settings, and reads as the options of this one say."""
+    from fastmf.cli.console import short
+
+    words = ["fastmf", "fit", f"./{ratings}" if ratings.startswith("-") else ratings]
+    usual = {"solver": "als", **FIT_DEFAULTS}
+    for name, value in {**settings, **{name: options[name] for name in FIT_DEFAULTS}}.items():
+        if value != usual.get(name):
+            option, text = f"--{name.removesuffix('_column').replace('_', '-')}", short(value)
+            words += [f"{option}={text}"] if text.startswith("-") else [option, text]
+    return shlex.join(words)
+
+
+def publish(found: Any, asked: int, command: str) -> None:
+    """Print the best trials and the defaults', and the command; say beside them what they mean."""
+    from fastmf.cli.console import remark, short, show_table
+    from fastmf.tuning import ranked
+
+    in_order, best, defaults = ranked(found.trials), found.best, found.defaults
+    shown = in_order[:SHOWN] + [trial for trial in in_order[SHOWN:] if trial is defaults]
+    names = list(dict.fromkeys(name for trial in found.trials for name in trial.settings if name not in LEFT_OUT))
+    rows = [
+        {"trial": trial.number, "solver": trial.solver}
+        | {name: short(trial.settings.get(name)) for name in names}
+        | {"epochs": trial.epochs, "best": short(trial.best_epoch)}
+        | {"validation RMSE": short(trial.validation_rmse, ".4f"), "seconds": short(trial.seconds, ".1f")}
+        | {"state": trial.state + (", defaults" if trial is defaults else "")}
+        for trial in shown
+    ]
+    show_table(list(rows[0]), [list(row.values()) for row in rows])
+    failed = [trial for trial in found.trials if trial.state == "failed"]
+    if failed:
+        first = f"the first, trial {failed[0].number}: {failed[0].error}"
+        remark(f"note: {len(failed)} of {len(found.trials)} trials failed, {first}")
+    if len(found.trials) < asked:
+        why = "the time was up, or there was nothing else to try"
+        remark(f"note: {len(found.trials)} of {asked} trials were run: {why}")
+    held_out = f"on {found.validation:,} held-out ratings"
+    if best is defaults:
+        remark(f"nothing tried beats the defaults, RMSE {best.validation_rmse:.4f} {held_out}; the command is:")
+    else:
+        theirs = "failed" if defaults.validation_rmse is None else f"have {defaults.validation_rmse:.4f}"
+        remark(
+            f"trial {best.number} is best, RMSE {best.validation_rmse:.4f} {held_out} (the defaults {theirs});"
+            " as it was chosen by this RMSE, expect a little worse of other ratings; the command is:"
+        )
+    click.echo(command)
