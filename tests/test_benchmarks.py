@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+import fastmf
 from fastmf import Ratings, tables
+from fastmf.errors import DataError, ParameterError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -44,7 +47,7 @@ def peers(monkeypatch):
     return importlib.import_module("peers")
 
 
-@pytest.mark.parametrize("script", ["peers.py", "scaling.py", "startup.py", "defaults.py", "ingest.py"])
+@pytest.mark.parametrize("script", ["peers.py", "scaling.py", "startup.py", "defaults.py", "ingest.py", "accuracy.py"])
 def test_scripts_have_help(script):
     assert "benchmarks/README.md" in run(script, "--help").stdout
 
@@ -155,3 +158,176 @@ def test_topn_measures_each_device_and_k(tmp_path):
     assert [(result["device"], result["k"]) for result in report["results"]] == [("numpy", 2), ("numpy", 3)]
     assert all(result["users_per_second"] > 0 and len(result["seconds"]) == 2 for result in report["results"])
     assert len(done.stdout.splitlines()) == 3
+
+
+@pytest.fixture
+def accuracy(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("accuracy")
+
+
+@pytest.fixture
+def timed(tmp_path):
+    """Shuffled rows with text for ids, users of 1 to 12 ratings, many at the same time."""
+    rng = np.random.default_rng(5)
+    users = np.repeat(np.arange(12), np.arange(1, 13))
+    items = np.concatenate([rng.permutation(15)[:n] for n in range(1, 13)])
+    order = rng.permutation(len(users))
+    rows = {
+        "user": [f"u{n}" for n in users[order]],
+        "item": [f"i{n}" for n in items[order]],
+        "rating": np.float32(rng.integers(1, 6, len(users))),
+        "timestamp": rng.integers(0, 6, len(users)),
+    }
+    tables.write_parquet(rows, tmp_path / "timed.parquet")
+    return tmp_path / "timed.parquet", rows
+
+
+def pairs_of(ratings):
+    """The pairs and what they were rated."""
+    users, items = (ids.take(pa.array(indices)).to_pylist() for ids, indices in (
+        (ratings.user_ids, ratings.users), (ratings.item_ids, ratings.items)
+    ))  # fmt: skip
+    return set(zip(users, items, ratings.values.tolist(), strict=True))
+
+
+def pairs_in(rows, chosen):
+    return {(rows["user"][n], rows["item"][n], float(rows["rating"][n])) for n in chosen}
+
+
+def splits_of(accuracy, protocol, path, folds=5, seeds=(0,), hold_out=0.2):
+    data, _ = accuracy.read(str(path), {}, required=True)
+    return list(accuracy.PROTOCOLS[protocol](data, accuracy.How(folds, seeds, hold_out)))
+
+
+def test_folds_by_row_hold_out_the_rows_of_the_file(accuracy, timed):
+    path, rows = timed
+    for folds in (2, 5):
+        for split in splits_of(accuracy, "modulo", path, folds):
+            assert pairs_of(split.test) == pairs_in(rows, range(split.fold, len(rows["user"]), folds))
+
+
+def test_rows_are_counted_through_all_files_of_a_folder(accuracy, timed, tmp_path):
+    _, rows = timed
+    (tmp_path / "parts").mkdir()
+    for name, part in (("a", slice(0, 31)), ("b", slice(31, None))):
+        tables.write_parquet({key: column[part] for key, column in rows.items()}, tmp_path / f"parts/{name}.parquet")
+    for split in splits_of(accuracy, "modulo", tmp_path / "parts", 3):
+        assert pairs_of(split.test) == pairs_in(rows, range(split.fold, len(rows["user"]), 3))
+
+
+@pytest.mark.parametrize("hold_out", [0.2, 0.5, 0.95])
+@pytest.mark.parametrize("kind", ["int64", "date", "text"])
+def test_the_latest_of_each_user_are_held_out(accuracy, timed, hold_out, kind):
+    path, rows = timed
+    times = {"int64": rows["timestamp"], "text": [f"at {n}" for n in rows["timestamp"]]}
+    times["date"] = pa.array(rows["timestamp"].astype(np.int32)).cast(pa.date32())
+    tables.write_parquet({**rows, "timestamp": times[kind]}, path, overwrite=True)
+    latest = []
+    for user in set(rows["user"]):
+        own = sorted((time, n) for n, time in enumerate(rows["timestamp"].tolist()) if rows["user"][n] == user)
+        n_held_out = min(round(len(own) * hold_out), len(own) - 1)
+        latest += [n for _, n in own[len(own) - n_held_out :]]
+    (split,) = splits_of(accuracy, "temporal", path, hold_out=hold_out)
+    assert pairs_of(split.test) == pairs_in(rows, latest)
+    assert split.train.user_counts.min() >= 1
+
+
+@pytest.mark.parametrize("protocol", ["random", "modulo", "temporal"])
+def test_nothing_held_out_is_trained_on_and_nothing_is_lost(accuracy, timed, protocol):
+    path, rows = timed
+    everything = pairs_in(rows, range(len(rows["user"])))
+    splits = splits_of(accuracy, protocol, path, folds=4, seeds=(0, 7))
+    for split in splits:
+        assert pairs_of(split.train) | pairs_of(split.test) == everything
+        assert len(split.train) + len(split.test) == len(everything)
+        assert (split.train.n_users, split.train.n_items) == (split.test.n_users, split.test.n_items)
+    for seed in {split.seed for split in splits} if protocol != "temporal" else ():
+        held_out = [pairs_of(split.test) for split in splits if split.seed == seed]
+        assert set.union(*held_out) == everything
+        assert sum(map(len, held_out)) == len(everything)
+    assert {split.seed for split in splits} == ({0, 7} if protocol == "random" else {None})
+
+
+def test_nothing_to_hold_out_is_said(accuracy, timed):
+    with pytest.raises(ParameterError, match="79 folds of 78 ratings"):
+        splits_of(accuracy, "modulo", timed[0], folds=79)
+    with pytest.raises(ParameterError, match="hold out more"):
+        splits_of(accuracy, "temporal", timed[0], hold_out=0.01)
+
+
+def test_biases_alone_are_those_of_a_plain_loop(accuracy, timed):
+    train, test = Ratings.read(timed[0]).split(0.3, seed=1)
+    mean, scale = train.values.mean(dtype=np.float64), train.values.std(dtype=np.float64)
+    users, items = [0.0] * train.n_users, [0.0] * train.n_items
+    rows = [*zip(train.users.tolist(), train.items.tolist(), ((train.values - mean) / scale).tolist(), strict=True)]
+    for _ in range(300):
+        for u in range(train.n_users):
+            left = [r - items[i] for user, i, r in rows if user == u]
+            users[u] = sum(left) / (len(left) + 3)
+        for i in range(train.n_items):
+            left = [r - users[u] for u, item, r in rows if item == i]
+            items[i] = sum(left) / (len(left) + 3)
+    model = accuracy.fit_biases(train)
+    np.testing.assert_allclose(model.user_bias, np.array(users) * scale, atol=1e-4)
+    np.testing.assert_allclose(model.item_bias, np.array(items) * scale, atol=1e-4)
+    guess = [mean + scale * (users[u] + items[i]) for u, i in zip(test.users, test.items, strict=True)]
+    error = np.clip(guess, train.values.min(), train.values.max()) - test.values
+    assert fastmf.evaluate(model, test)["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), abs=1e-4)
+    error = mean - test.values
+    assert fastmf.evaluate(accuracy.fit_mean(train), test)["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)))
+
+
+FEW = ("--k", 2, "--folds", 2, "--set", "als.epochs=1", "--set", "sgd.epochs=1", "--set", "sgd.schedule=hogwild")
+
+
+def test_accuracy_shows_what_it_reports(timed, tmp_path):
+    names = ["als", "sgd", "biases", "mean"]
+    chosen = [word for name in names for word in ("--solver", name)]
+    shown = run("accuracy.py", timed[0], *FEW, *chosen, "--seed", 0, "--seed", 1, "-o", tmp_path / "out.json")
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["data"] | {"dataset": "timed.parquet", "data": "file", "ratings": 78} == report["data"]
+    assert report["solvers"]["als"] | {"k": 2, "epochs": 1, "reg0": 8.0} == report["solvers"]["als"]
+    assert report["solvers"]["sgd"] | {"k": 2, "epochs": 1, "schedule": "hogwild"} == report["solvers"]["sgd"]
+    assert list(report["protocols"]) == ["random", "modulo", "temporal"]
+    assert [run["solver"] for run in report["runs"]] == names * (4 + 2 + 1)  # in turn, fold by fold
+    lines = shown.stdout.splitlines()[1:13]
+    for line, row in zip(report["summary"], lines, strict=True):
+        own, als = (
+            [r["measures"]["rmse"] for r in report["runs"] if (r["protocol"], r["solver"]) == (line["protocol"], name)]
+            for name in (line["solver"], "als")
+        )
+        assert row.split()[:3] == [line["protocol"], line["solver"], str(len(own))]
+        figures = f"{np.mean(own):.4f}" + (f" ± {np.std(own, ddof=1):.4f}" if len(own) > 1 else " ")
+        assert figures in row
+        assert line["rmse"]["mean"] == pytest.approx(np.mean(own))
+        if line["solver"] != "als":
+            apart = np.subtract(own, als)
+            assert line["rmse_minus_als"]["mean"] == pytest.approx(np.mean(apart))
+            assert f"{np.mean(apart):+.4f}" + (f" ± {np.std(apart, ddof=1):.4f}" if len(own) > 1 else "") in row
+    assert len(shown.stderr.splitlines()) == len(report["runs"])
+
+
+def test_without_timestamps_the_temporal_split_is_left_out_or_refused(accuracy, file, timed):
+    shown = run("accuracy.py", file, *FEW, "--solver", "als", "--solver", "sgd").stdout
+    assert [line.split()[0] for line in shown.splitlines()[1:5]] == ["random", "random", "modulo", "modulo"]
+    assert "temporal is left out: some.parquet has no column 'timestamp'" in shown
+    refused = run("accuracy.py", file, "--solver", "mean", "--protocol", "temporal", code=1).stderr
+    assert "has no column 'timestamp'" in refused
+    assert "--timestamp COLUMN" in refused
+    path, rows = timed
+    tables.write_parquet({**rows, "timestamp": [None, *rows["timestamp"][1:].tolist()]}, path, overwrite=True)
+    with pytest.raises(DataError, match="1 of 78 timestamps are null"):
+        accuracy.read(str(path), {}, required=True)
+
+
+def test_settings_are_of_a_solver_that_runs(accuracy):
+    assert accuracy.settings_given(["als.reg=0.5", "sgd.loss=absolute", "als.biases=false"]) == {
+        "als": {"reg": 0.5, "biases": False}, "sgd": {"loss": "absolute"}
+    }  # fmt: skip
+    for text in ("als.reg", "reg=1", "mean.reg=1", "other.reg=1"):
+        with pytest.raises(accuracy.click.BadParameter, match=r"is not SOLVER\.SETTING=VALUE"):
+            accuracy.settings_given([text])
+    with pytest.raises(accuracy.click.BadParameter, match="als, which is not run"):
+        accuracy.trainers_of(["sgd"], None, {"als": {"reg": 0.5}}, None)
+    assert set(accuracy.VARIANTS) >= set(fastmf.solvers.SOLVERS)

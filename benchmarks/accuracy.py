@@ -1,0 +1,414 @@
+"""Measure how accurate the solvers are: folds x solvers on any ratings file, beside what biases and the mean alone do.
+
+    python benchmarks/accuracy.py                                           # ml-latest-small, or its twin
+    python benchmarks/accuracy.py ratings.parquet --protocol temporal --hold-out 0.1
+    python benchmarks/accuracy.py --seed 0 --seed 1 --seed 2 -o accuracy.json
+    python benchmarks/accuracy.py --solver als --solver sgd --k 64 --set als.epochs=20 --set sgd.decay=0.95
+
+What is held out and what the figures mean is in benchmarks/README.md.
+"""
+
+import functools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import pyarrow.compute as pc
+
+import fastmf
+from fastmf import Model, Ratings, datasets, files, ids, machine, tables
+from fastmf.cli.console import remark, show_table
+from fastmf.cli.options import column_options, overwrite_option
+from fastmf.errors import DataError, FastMFError, ParameterError
+from fastmf.kernels import jit
+from fastmf.model import standardised
+from fastmf.solvers import SOLVERS, make
+
+# What is compared: every solver as it is, and with the settings that make it another model.
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {"gibbs-links": ("gibbs", {"links": True})}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in SOLVERS},
+    **{label: (name, settings) for label, (name, settings) in OTHERS.items() if name in SOLVERS},
+}
+
+BESIDE = "als"  # what the others' RMSE is compared with, fold by fold
+BIAS_REG = 3.0  # weight of the squared biases, as the solvers have it
+CONVERGED = 1e-6  # the most a bias changes in the last sweep, in standard deviations
+TIMESTAMP = "timestamp"
+TWIN_SEED = 0
+WARM_UP = datasets.Shape(users=30, items=60, ratings=600, cap=40)  # on it everything is first done once
+HEADER = ("protocol", "solver", "runs", "RMSE", "MAE", f"RMSE - {BESIDE}", "fit s", "s/epoch")
+
+
+class Data(NamedTuple):
+    """Ratings, the row of the file each came from, and its rank among all timestamps (None: there are none)."""
+
+    ratings: Ratings
+    rows: np.ndarray
+    times: np.ndarray | None
+
+
+class How(NamedTuple):
+    """How to hold out: the number of folds, the seeds of random ones, and the share of each user's latest."""
+
+    folds: int
+    seeds: Sequence[int]
+    hold_out: float
+
+
+class Split(NamedTuple):
+    """One fit: the seed (None where nothing is drawn) and the fold, what is trained on, and what is predicted."""
+
+    seed: int | None
+    fold: int
+    train: Ratings
+    test: Ratings
+
+
+class Trainer(NamedTuple):
+    """What is fitted: its settings, and the call that does it."""
+
+    settings: dict[str, Any]
+    fit: Callable[[Ratings], Model]
+
+
+def random_folds(data: Data, how: How) -> Iterator[Split]:
+    """Hold out every rating once for each seed, in folds drawn at random."""
+    for seed in how.seeds:
+        for fold, (train, test) in enumerate(data.ratings.folds(how.folds, seed)):
+            yield Split(seed, fold, train, test)
+
+
+def modulo_folds(data: Data, how: How) -> Iterator[Split]:
+    """Hold out every rating once: fold f has rows f, f + n, f + 2n, ... of the file, counted from 0."""
+    if how.folds > len(data.rows):
+        raise ParameterError(f"{how.folds} folds of {len(data.rows):,} ratings: give 2 to {len(data.rows):,}")
+    masks = (data.rows % how.folds == fold for fold in range(how.folds))
+    return (Split(None, fold, *parted(data.ratings, held_out)) for fold, held_out in enumerate(masks))
+
+
+def temporal_split(data: Data, how: How) -> Iterator[Split]:
+    """Hold out the latest share of each user's ratings, rounded; of two at the same time the later row is the later.
+
+    The earliest of each user is never held out.
+    """
+    ratings, counts = data.ratings, data.ratings.user_counts
+    kept = np.maximum(counts - np.rint(counts * how.hold_out).astype(np.int64), np.minimum(counts, 1))
+    if np.array_equal(kept, counts):
+        raise ParameterError(f"{how.hold_out:g} of any user's ratings are less than half a rating: hold out more")
+    order = np.lexsort((data.rows, data.times, ratings.users))  # users come sorted, so theirs stay where they are
+    place = np.arange(len(ratings)) - ratings.by_user.indptr[ratings.users]
+    held_out = np.empty(len(ratings), bool)
+    held_out[order] = place >= kept[ratings.users]
+    return (Split(None, 0, *parted(ratings, mask)) for mask in [held_out])
+
+
+def parted(ratings: Ratings, held_out: np.ndarray) -> tuple[Ratings, Ratings]:
+    """Part what is trained on from what is held out; both keep all ids."""
+    return ratings.take(~held_out), ratings.take(held_out)
+
+
+PROTOCOLS: dict[str, Callable[[Data, How], Iterator[Split]]] = {
+    "random": random_folds,
+    "modulo": modulo_folds,
+    "temporal": temporal_split,
+}
+
+
+def fit_biases(ratings: Ratings) -> Model:
+    """Minimise sum (r - b_u - c_i)^2 + BIAS_REG (sum b^2 + sum c^2) over standardised ratings, users and items in turn.
+
+    A model without factors, so that it is evaluated as all others are. It ranks nothing.
+    """
+    mean, scale = moments(ratings.values)
+    values = standardised(ratings.values, mean, scale).astype(np.float64)
+    users, items = np.zeros(ratings.n_users), np.zeros(ratings.n_items)
+    change = np.inf
+    while change > CONVERGED:
+        before = users, items
+        left = np.bincount(ratings.users, values - items[ratings.items], ratings.n_users)
+        users = left / (ratings.user_counts + BIAS_REG)
+        left = np.bincount(ratings.items, values - users[ratings.users], ratings.n_items)
+        items = left / (ratings.item_counts + BIAS_REG)
+        change = max(np.abs(users - before[0]).max(), np.abs(items - before[1]).max())
+    return without_factors(ratings, mean, scale, users * scale, items * scale)
+
+
+def fit_mean(ratings: Ratings) -> Model:
+    """Predict the mean of all ratings, whatever the pair."""
+    return without_factors(ratings, *moments(ratings.values), np.zeros(ratings.n_users), np.zeros(ratings.n_items))
+
+
+def moments(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, by which the solvers standardise, too; 1 for a deviation of 0."""
+    return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64)) or 1.0
+
+
+def without_factors(ratings: Ratings, mean: float, scale: float, users: np.ndarray, items: np.ndarray) -> Model:
+    """Make a model of biases on the rating scale, whose one factor is zero."""
+    return Model(
+        user_ids=ratings.user_ids,
+        item_ids=ratings.item_ids,
+        user_factors=np.zeros((ratings.n_users, 1), np.float32),
+        item_factors=np.zeros((ratings.n_items, 1), np.float32),
+        user_bias=users.astype(np.float32),
+        item_bias=items.astype(np.float32),
+        user_counts=ratings.user_counts.astype(np.int32),
+        item_counts=ratings.item_counts.astype(np.int32),
+        mean=mean,
+        scale=scale,
+        rating_range=(float(ratings.values.min()), float(ratings.values.max())),
+        seen=None,
+        solver={"name": "biases"},
+    )
+
+
+BASELINES = {"biases": Trainer({"bias_reg": BIAS_REG}, fit_biases), "mean": Trainer({}, fit_mean)}
+
+
+@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.argument("dataset", default="ml-latest-small", metavar="[NAME|FILE]")
+@click.option("--protocol", "protocols", multiple=True, type=click.Choice(list(PROTOCOLS)),
+              help="What is held out.  [default: all, temporal where there are timestamps]")  # fmt: skip
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Of random and modulo.")
+@click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, default=[0], show_default=True,
+              help="Of random folds, once or more.")  # fmt: skip
+@click.option("--hold-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
+              help="Share of each user's ratings, of temporal.")  # fmt: skip
+@click.option("--solver", "names", multiple=True, type=click.Choice([*VARIANTS, *BASELINES]), help="[default: all]")
+@click.option("--k", type=click.IntRange(1), help="Number of factors.  [default: the solvers' own]")
+@click.option("--set", "given", multiple=True, metavar="SOLVER.SETTING=VALUE", help="Not the default; once or more.")
+@click.option("--threads", type=click.IntRange(1), help="[default: all cores]")
+@column_options("user", "item", "rating", TIMESTAMP)
+@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
+@overwrite_option
+def main(
+    dataset: str, names: tuple[str, ...], k: int | None, given: tuple[str, ...], threads: int | None,
+    protocols: tuple[str, ...], output: str | None, overwrite: bool, folds: int, seeds: tuple[int, ...],
+    hold_out: float, **columns: str | None,
+) -> None:  # fmt: skip
+    """Fit every solver to the same folds, in turn, and predict what was held out.
+
+    NAME is a MovieLens set (ml-latest-small where none is given), FILE a ratings file.
+    """
+    columns = {role.removesuffix("_column"): name for role, name in columns.items()}
+    try:
+        if output:
+            files.check_output(output, overwrite, inputs=[dataset])
+        trainers = trainers_of(dict.fromkeys(names or [*VARIANTS, *BASELINES]), k, settings_given(given), threads)
+        how = How(folds, list(dict.fromkeys(seeds)), hold_out)
+        report = compare(dataset, columns, list(dict.fromkeys(protocols)), how, trainers)
+        if output:
+            with files.replacing(output, overwrite) as temporary:
+                temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except (FastMFError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    show_table(HEADER, [row_of(line) for line in report["summary"]])
+    click.echo("\n" + "\n".join(report["notes"]))
+
+
+def settings_given(given: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read SOLVER.SETTING=VALUE; a value is JSON (a number, true, false), or else text."""
+    wanted: dict[str, dict[str, Any]] = {}
+    for text in given:
+        where, equals, value = text.partition("=")
+        solver, dot, setting = where.rpartition(".")
+        if not (equals and dot) or solver not in VARIANTS:
+            raise click.BadParameter(f"{text!r} is not SOLVER.SETTING=VALUE with a solver of {', '.join(VARIANTS)}")
+        try:
+            wanted.setdefault(solver, {})[setting] = json.loads(value)
+        except json.JSONDecodeError:
+            wanted.setdefault(solver, {})[setting] = value
+    return wanted
+
+
+def trainers_of(
+    names: Iterable[str], k: int | None, given: Mapping[str, dict[str, Any]], threads: int | None
+) -> dict[str, Trainer]:
+    """Make what is to be fitted, and see that no setting was given for anything else."""
+    trainers = {name: BASELINES[name] for name in names if name in BASELINES}
+    left = [name for name in given if name not in names]
+    if left:
+        raise click.BadParameter(f"--set names {', '.join(left)}, which is not run: add it with --solver")
+    for name in names:
+        if name in VARIANTS:
+            solver, settings = VARIANTS[name]
+            made = make(SOLVERS, solver, **{"k": k, **settings, **given.get(name, {})})
+            trainers[name] = Trainer(made.settings, functools.partial(fastmf.fit, solver=made, threads=threads))
+    return {name: trainers[name] for name in names}
+
+
+def compare(
+    dataset: str, columns: Mapping[str, str | None], protocols: Sequence[str], how: How, trainers: dict[str, Trainer]
+) -> dict[str, Any]:
+    """Fit everything to every fold, in turn. Returns a report of plain data; README.md says what its fields mean."""
+    with tempfile.TemporaryDirectory(prefix="fastmf-accuracy-") as scratch:
+        path, facts = find(dataset, Path(scratch))
+        data, missing = read(path, columns, required="temporal" in protocols)
+    ratings = data.ratings
+    facts |= {"users": ratings.n_users, "items": ratings.n_items, "ratings": len(ratings)}
+    notes = [
+        f"{facts['dataset']}, {facts['data']}: {len(ratings):,} ratings of {ratings.n_items:,} items by"
+        f" {ratings.n_users:,} users. {facts['note']}".rstrip()
+    ]
+    if not protocols:
+        protocols = [name for name in PROTOCOLS if name != "temporal" or data.times is not None]
+        notes += [f"temporal is left out: {missing}"] if missing else []
+    splits = {name: PROTOCOLS[name](data, how) for name in protocols}
+    warm_up(trainers)
+    runs = [run for name in protocols for run in runs_of(name, splits[name], trainers)]
+    return {
+        "command": machine.command_line("benchmarks/accuracy.py"),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "data": facts,
+        "protocols": {name: described(name, how, columns) for name in protocols},
+        "solvers": {name: trainer.settings for name, trainer in trainers.items()},
+        "summary": [summarised(protocol, name, runs) for protocol in protocols for name in trainers],
+        "notes": notes,
+        "runs": runs,
+    }
+
+
+def find(dataset: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Find a MovieLens set, or draw its twin into the folder; else take a file. Returns its path, and what it is."""
+    if dataset not in datasets.MOVIELENS:
+        return dataset, {"dataset": Path(dataset).name, "data": "file", "note": ""}
+    try:
+        found, label = datasets.find(dataset), "real"
+    except FileNotFoundError:
+        if dataset not in datasets.TWINS:
+            raise
+        remark(f"{dataset} is not at hand: drawing its synthetic twin")
+        found = datasets.write_twin(folder / f"{dataset}-twin.parquet", dataset, seed=TWIN_SEED)
+        label = f"twin (seed {TWIN_SEED})"
+    return str(found.path), {"dataset": dataset, "data": label, "note": found.note}
+
+
+def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[Data, str]:
+    """Read ratings, and find the rows of the file they were; say why there are no timestamps, if there are none.
+
+    Raises
+    ------
+    DataError
+        As :meth:`Ratings.read`; or if timestamps are required, or their column was named, and cannot be had.
+    """
+    roles = {role: columns.get(role) for role in ("user", "item", "rating")}
+    ratings = Ratings.read(path, **roles)
+    pairs = tables.read(path, dict(zip(("user", "item"), ratings.columns[:2], strict=True)))
+    users, items = (ids.encode(pairs.column(name), name)[0] for name in ratings.columns[:2])
+    rows = np.lexsort((items, users))  # no pair comes twice, so there is one such order, that of the ratings
+    try:
+        return Data(ratings, rows, timestamps(path, columns.get(TIMESTAMP))[rows]), ""
+    except DataError as error:
+        if required or columns.get(TIMESTAMP):
+            raise
+        return Data(ratings, rows, None), str(error).replace(path, Path(path).name)
+
+
+def timestamps(path: str, name: str | None) -> np.ndarray:
+    """Rank the timestamps of a file's rows: numbers, dates, times or text that sorts as they do. Returns (n,) uint64.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or it has nulls.
+    """
+    try:
+        column = tables.read(path, {TIMESTAMP: name or TIMESTAMP}).column(0)
+    except DataError as error:
+        raise DataError(f"{error}; or name another with --timestamp COLUMN: temporal splits need one") from None
+    nulls = int(np.count_nonzero(pc.is_null(column, nan_is_null=True)))
+    if nulls:
+        raise DataError(f"{path}: {nulls:,} of {len(column):,} timestamps are null: fill them in or drop those rows")
+    return pc.rank(column, tiebreaker="dense").to_numpy()
+
+
+def warm_up(trainers: Mapping[str, Trainer]) -> None:
+    """Fit everything to a few made-up ratings, so that no figure has compiling in it."""
+    if not jit.ENABLED:
+        return
+    twin = datasets.draw(WARM_UP, np.uint64(TWIN_SEED), name="warm-up")
+    train, test = Ratings.from_arrays(twin.users, twin.items, twin.ratings).split(0.1)
+    for trainer in trainers.values():
+        fastmf.evaluate(trainer.fit(train), test)
+
+
+def runs_of(protocol: str, splits: Iterable[Split], trainers: Mapping[str, Trainer]) -> Iterator[dict[str, Any]]:
+    """Fit everything to each split, one after another, and measure it."""
+    for split in splits:
+        for name, trainer in trainers.items():
+            began = time.perf_counter()
+            model = trainer.fit(split.train)
+            seconds = time.perf_counter() - began
+            measures = fastmf.evaluate(model, split.test)
+            drawn = "" if split.seed is None else f" seed {split.seed}"
+            remark(f"{protocol}{drawn} fold {split.fold}  {name}: RMSE {measures['rmse']:.4f} in {seconds:.3g} s")
+            epochs = [epoch.seconds for epoch in model.history]
+            yield {
+                "protocol": protocol,
+                "seed": split.seed,
+                "fold": split.fold,
+                "solver": name,
+                "training_ratings": len(split.train),
+                "fit_seconds": seconds,
+                "epochs": len(epochs),
+                "epoch_seconds_median": statistics.median(epochs) if epochs else None,
+                "measures": measures,
+            }
+
+
+def described(protocol: str, how: How, columns: Mapping[str, str | None]) -> dict[str, Any]:
+    """Say what decides what a protocol holds out."""
+    if protocol == "temporal":
+        return {"hold_out": how.hold_out, "timestamp": columns.get(TIMESTAMP) or TIMESTAMP}
+    return {"folds": how.folds, **({"seeds": how.seeds} if protocol == "random" else {})}
+
+
+def summarised(protocol: str, name: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sum up a solver's runs under one protocol: errors by mean and deviation over the folds, seconds by medians."""
+    own, beside = (
+        {(run["seed"], run["fold"]): run for run in runs if run["protocol"] == protocol and run["solver"] == solver}
+        for solver in (name, BESIDE)
+    )
+    differences = [run["measures"]["rmse"] - beside[at]["measures"]["rmse"] for at, run in own.items() if at in beside]
+    epochs = [run["epoch_seconds_median"] for run in own.values() if run["epochs"]]
+    return {
+        "protocol": protocol,
+        "solver": name,
+        "runs": len(own),
+        "rmse": spread([run["measures"]["rmse"] for run in own.values()]),
+        "mae": spread([run["measures"]["mae"] for run in own.values()]),
+        f"rmse_minus_{BESIDE}": spread(differences) if differences and name != BESIDE else None,
+        "fit_seconds": statistics.median(run["fit_seconds"] for run in own.values()),
+        "epoch_seconds": statistics.median(epochs) if epochs else None,
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Give the mean and the sample standard deviation (n - 1) of some figures; there is none of one."""
+    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def row_of(line: Mapping[str, Any]) -> list[str]:
+    """Write a line of the summary as a row of the table."""
+    errors = written(line["rmse"]), written(line["mae"]), written(line[f"rmse_minus_{BESIDE}"], "+.4f")
+    seconds = (f"{line[name]:.3g}" if line[name] is not None else "-" for name in ("fit_seconds", "epoch_seconds"))
+    return [line["protocol"], line["solver"], str(line["runs"]), *errors, *seconds]
+
+
+def written(figure: Mapping[str, float | None] | None, form: str = ".4f") -> str:
+    """Write mean ± deviation, or what there is of it."""
+    if figure is None:
+        return "-"
+    return f"{figure['mean']:{form}}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
