@@ -27,7 +27,7 @@ from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import column_options, overwrite_option
 from fastmf.errors import DataError, FastMFError, ParameterError
 from fastmf.kernels import jit
-from fastmf.model import standardised
+from fastmf.ratings import standardised
 from fastmf.solvers import SOLVERS, make
 
 # What is compared: every solver as it is, and with the settings that make it another model.

@@ -26,7 +26,7 @@ _HOMES = {
     "fastmf.model": ("Epoch", "Model"),
     "fastmf.metrics": ("evaluate",),
     "fastmf.precompile": ("warmup",),
-    "fastmf.solvers": ("ALS", "SGD"),
+    "fastmf.solvers": ("ALS", "LinkedALS", "SGD"),
     "fastmf.training": ("fit",),
     "fastmf.tuning": ("Trial", "Tuning", "tune"),
 }
@@ -40,6 +40,7 @@ __all__ = [
     "DivergenceError",
     "Epoch",
     "FastMFError",
+    "LinkedALS",
     "Model",
     "ModelFormatError",
     "ParameterError",
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     from fastmf.model import Epoch, Model
     from fastmf.precompile import warmup
     from fastmf.ratings import Ratings
-    from fastmf.solvers import ALS, SGD
+    from fastmf.solvers import ALS, SGD, LinkedALS
     from fastmf.training import fit
     from fastmf.tuning import Trial, Tuning, tune
 

@@ -41,6 +41,7 @@ DEVICES = ("numpy", "cpu")
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "als": ("als", {}),
     "als-cg": ("als", {"method": "cg"}),
+    "als-links": ("als-links", {}),
     "sgd": ("sgd", {}),
     "sgd-adaptive": ("sgd", {"adaptive": True, "lr": 0.1, "decay": 0.9}),
     "sgd-hogwild": ("sgd", {"schedule": "hogwild"}),

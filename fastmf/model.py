@@ -8,7 +8,6 @@ import json
 import os
 import warnings
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -19,10 +18,11 @@ import fastmf
 from fastmf import ids, model_file, ranking, tables
 from fastmf.device import Device, resolve
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, UnknownIdError
-from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks, padded
+from fastmf.folding import Links, fold, lost_rows
+from fastmf.kernels.als import Side
 from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.residual import ESTIMATE, Pairs, Scale
-from fastmf.ratings import Ratings
+from fastmf.ratings import Ratings, standardised
 from fastmf.runtime import launch
 
 PAIRS_PER_TASK = 1 << 15
@@ -63,6 +63,7 @@ class Model:
     solver : name and hyper-parameters of the solver, as data.
     history : one Epoch for every epoch run. best_epoch : the one whose factors these are, where validation chose it.
     rows : how many rating rows were read and used, and what became of the others.
+    links : what is known of a user from the items it has rated, where the solver has learned that.
     """
 
     user_ids: pa.Array
@@ -81,6 +82,7 @@ class Model:
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
+    links: Links | None = None
 
     def __repr__(self) -> str:
         size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
@@ -271,14 +273,8 @@ class Model:
             raise ParameterError(f"solver {self.solver.get('name')!r} has no {', '.join(missing)}: it cannot fold in")
         where, ratings = resolve(device), Ratings.read(ratings)
         entries = self._known_entries(ratings)
-        users = Side(np.zeros((ratings.n_users, self.k), np.float32), np.zeros(ratings.n_users, np.float32))
         items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
-        bias_reg = self.solver["bias_reg"] if self.solver.get("biases", True) else np.inf
-        penalty = Penalty(self.solver["reg"], self.solver["reg0"], bias_reg)
-        tasks = half_sweep_tasks(entries.indptr, self.k)
-        given = where.put((entries, users, padded(items)))
-        singular = launch(HALF_SWEEP, where, tasks, *given, penalty)
-        users = where.get(given[1])
+        users, singular = fold(entries, items, self.solver, self.links, where)
         if singular:
             warnings.warn(
                 f"the equations of {singular:,} users were singular and were solved with a jitter: fit the model with"
@@ -337,6 +333,8 @@ class Model:
         arrays = {name: getattr(self, name) for name in names}
         if self.seen is not None:
             arrays |= {"seen_indptr": self.seen[0], "seen_indices": self.seen[1]}
+        if self.links is not None:
+            arrays |= {"link_items": self.links.items, "link_origin": self.links.origin}
         metadata = {
             "version": fastmf.__version__,
             "mean": self.mean,
@@ -362,12 +360,14 @@ class Model:
         """
         arrays, id_arrays, metadata = model_file.read(path)
         seen = (arrays.pop("seen_indptr"), arrays.pop("seen_indices")) if "seen_indptr" in arrays else None
+        links = Links(arrays.pop("link_items"), arrays.pop("link_origin")) if "link_items" in arrays else None
         try:
             low, high = metadata["rating_range"]
             return cls(
                 **arrays,
                 **id_arrays,
                 seen=seen,
+                links=links,
                 mean=float(metadata["mean"]),
                 scale=float(metadata["scale"]),
                 rating_range=(float(low), float(high)),
@@ -378,19 +378,6 @@ class Model:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"{path} has damaged metadata: {error!r}; fit and save it again") from None
-
-
-def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
-    """Turn ratings (n,) into what solvers work on, (rating - mean) / scale; rounded to float32 once, at the end."""
-    out = np.empty(len(values), np.float32)
-    for start, stop in pairwise(even(len(values), PAIRS_PER_TASK)):  # what is float64 stays in the cache
-        out[start:stop] = np.subtract(values[start:stop], mean, dtype=np.float64) / scale
-    return out
-
-
-def lost_rows(side: Side) -> np.ndarray:
-    """Find the rows whose factors or bias are not finite."""
-    return np.flatnonzero(~(np.isfinite(side.factors).all(axis=1) & np.isfinite(side.bias)))
 
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:

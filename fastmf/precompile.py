@@ -28,6 +28,7 @@ TYPES = (("int32", "float32"), ("int64", "float64"), ("str", "float64"))
 FITS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("als", {}),
     ("als", {"method": "cg"}),
+    ("als-links", {}),
     ("sgd", {}),
     ("sgd", {"schedule": "hogwild"}),
 )
@@ -36,8 +37,8 @@ FITS: tuple[tuple[str, dict[str, Any]], ...] = (
 def warmup(k: int = 32) -> float:
     """Compile what fitting and serving models of k factors runs, unless the kernel cache has it.
 
-    SGD and ALS by conjugate gradients are compiled for each k (to the next multiple of the vectors' width), everything
-    else once.
+    SGD, links and ALS by conjugate gradients are compiled for each k (to the next multiple of the vectors' width),
+    everything else once.
 
     Returns
     -------

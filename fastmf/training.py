@@ -1,44 +1,35 @@
 """fit: the one loop over epochs. It standardises, times, validates, stops early, and makes the model."""
 
-import math
 import os
 import time
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastmf import ids
 from fastmf.checkpoint import Checkpoint, check_folder, fingerprint
 from fastmf.device import Device, resolve
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError
-from fastmf.kernels.compress import even
+from fastmf.folding import lost_rows
 from fastmf.kernels.jit import ENABLED, WIDTH
-from fastmf.kernels.residual import ERRORS, Pairs, Scale
-from fastmf.model import PAIRS_PER_TASK, Epoch, Model, lost_rows, standardised
+from fastmf.model import Epoch, Model
 from fastmf.ratings import Ratings
 from fastmf.resources import parse_size, require_memory
-from fastmf.runtime import launch
 from fastmf.solvers import SOLVERS, Factors, Solver, make
 from fastmf.solvers.base import require_integer
+from fastmf.task import Task
 
 # Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
 DIVERGED = 10.0
 
 MANY = 100_000  # ratings that take longer without the JIT than anybody wants to wait
 
-# Ratings whose float32 steps are more than this share of their deviation have lost what tells them apart.
-COARSE = 0.01
-
 # What training holds of each rating, beside the Ratings: its standardised value, and both compressed views of these.
 BYTES_PER_RATING = 12
 BYTES_HELD = 12  # of each of the Ratings
 BYTES_ON_GPU = 28  # that training takes of each rating there: both views, and the pairs to measure the errors of
-
-UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
 
 def fit(
@@ -124,7 +115,7 @@ def fit(
         settings = {**chosen.settings, "patience": patience}
         made_of = fingerprint(chosen.name, settings, where.name, ratings=ratings, validation=held_out)
         kept = Checkpoint(checkpoint, made_of, every)
-    run = _Run(chosen, _Task(ratings, held_out, where), where, patience, kept)
+    run = _Run(chosen, Task(ratings, held_out, where), where, patience, kept)
     run.train(callback)
     return _model(run, rows, keep_seen)
 
@@ -198,67 +189,11 @@ def _held_out(
     return ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)}
 
 
-class _Task:
-    """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
-
-    def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
-        self.mean = float(np.mean(ratings.values, dtype=np.float64))
-        self.scale = _deviation(ratings.values, self.mean) or 1.0
-        self.range = float(ratings.values.min()), float(ratings.values.max())
-        self._warn_of_coarseness()
-        self.ratings = ratings.with_values(self._standardised(ratings.values))
-        self._training = device.put((Pairs(ratings.users, ratings.items), self.ratings.values))
-        self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
-        self.validation: tuple[Pairs, np.ndarray] | None = None
-        if validation is not None:
-            users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")[validation.users]
-            items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")[validation.items]
-            self.validation = device.put((Pairs(users, items), self._standardised(validation.values)))
-            self._warn_of_overlap(users, items)
-
-    def _standardised(self, values: np.ndarray) -> np.ndarray:
-        return standardised(values, self.mean, self.scale)
-
-    def _warn_of_coarseness(self) -> None:
-        spacing = np.finfo(np.float32)
-        resolution = max(max(map(abs, self.range)) * float(spacing.eps), float(spacing.smallest_subnormal))
-        if resolution > COARSE * self.scale:
-            warnings.warn(
-                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, there in steps of about"
-                f" {resolution:g}, which is much for a deviation of {self.scale:g}: subtract a constant first",
-                stacklevel=4,
-            )
-
-    def _warn_of_overlap(self, users: np.ndarray, items: np.ndarray) -> None:
-        width = np.int64(self.ratings.n_items)
-        trained = self.ratings.users * width + self.ratings.items
-        wanted = (users * width + items)[(users >= 0) & (items >= 0)]
-        place = np.minimum(np.searchsorted(trained, wanted), len(trained) - 1)
-        n = int(np.count_nonzero(trained[place] == wanted))
-        if n:
-            warnings.warn(f"{n:,} of {len(users):,} validation pairs are in the training ratings too", stacklevel=4)
-
-    def errors(self, factors: Factors, device: Device) -> tuple[float, float]:
-        """RMSE and MAE of the training ratings, not clipped, in standard deviations."""
-        pairs, values = self._training
-        return _errors(pairs, values, factors, UNCLIPPED, device)
-
-    def validation_errors(self, factors: Factors, device: Device) -> tuple[float | None, float | None]:
-        """RMSE and MAE of the validation ratings, clipped, in standard deviations; None without any."""
-        return _errors(*self.validation, factors, self.clipped, device) if self.validation else (None, None)
-
-
-def _errors(pairs: Pairs, values: np.ndarray, factors: Factors, scale: Scale, device: Device) -> tuple[float, float]:
-    tasks = even(len(values), PAIRS_PER_TASK)
-    squared, absolute = launch(ERRORS, device, tasks, pairs, values, factors.users, factors.items, scale)
-    return float(np.sqrt(squared / len(values))), float(absolute / len(values))
-
-
 class _Run:
     """One training run: its factors, its history, and the best epoch so far where validation tells."""
 
     def __init__(
-        self, solver: Solver, task: _Task, device: Device, patience: int | None, checkpoint: Checkpoint | None
+        self, solver: Solver, task: Task, device: Device, patience: int | None, checkpoint: Checkpoint | None
     ) -> None:
         self.solver, self.task, self.device, self.patience = solver, task, device, patience
         self.checkpoint = checkpoint
@@ -285,7 +220,10 @@ class _Run:
                 self._warn_of_singular(singular)
                 self.history.append(epoch)
                 if self._is_best(epoch):
-                    self.best_epoch, self.best_factors = epoch.number, self.device.copy(Factors(*self.factors[:2]))
+                    self.best_epoch, self.best_factors = (
+                        epoch.number,
+                        self.device.copy(self.factors._replace(memory=())),
+                    )
                 self._keep()
                 if callback is not None:
                     callback(epoch)
@@ -377,7 +315,7 @@ class _Run:
             return
         arrays, self.history, self.best_epoch = state
         if self.best_epoch is not None:
-            self.best_factors = self.device.host.copy(Factors(*self.factors[:2]))
+            self.best_factors = self.device.host.copy(self.factors._replace(memory=()))
             _fill(_named("best", self.best_factors), arrays)
         _fill(_named("now", self.factors), arrays)
 
@@ -392,7 +330,8 @@ def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
     arrays = {
         f"{prefix}.{name}.{field}": array for name, side in sides.items() for field, array in side._asdict().items()
     }
-    return arrays | {f"{prefix}.memory{place}": array for place, array in enumerate(factors.memory)}
+    kept = {f"{prefix}.kept{place}": array for place, array in enumerate(factors.kept)}
+    return arrays | kept | {f"{prefix}.memory{place}": array for place, array in enumerate(factors.memory)}
 
 
 def _fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
@@ -437,14 +376,8 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
         history=run.history,
         best_epoch=run.best_epoch,
         rows=rows,
+        **solver.extras(factors),
     )
     if any(len(lost_rows(side)) for side in (model.user_side, model.item_side)):
         raise DivergenceError(f"the factors do not fit into float32 on the rating scale ({task.scale:g}): rescale them")
     return model
-
-
-def _deviation(values: np.ndarray, mean: float) -> float:
-    """Standard deviation of ratings (n,) from their mean."""
-    chunks = pairwise(even(len(values), PAIRS_PER_TASK))
-    squares = [np.square(np.subtract(values[start:stop], mean, dtype=np.float64)).sum() for start, stop in chunks]
-    return math.sqrt(math.fsum(squares) / len(values))

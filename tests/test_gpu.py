@@ -16,6 +16,7 @@ pytestmark = [
 CASES = {
     "als": {"solver": "als"},
     "als cg without biases": {"solver": "als", "method": "cg", "biases": False},
+    "als-links": {"solver": "als-links", "link_steps": 2, "epochs": 3},
     "sgd": {"solver": "sgd", "bins": 3},
     "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
 }

@@ -16,6 +16,7 @@ def test_limits_are_those_of_a_machine(monkeypatch):
 def test_useful_operations_by_hand():
     # two ratings, k = 2: y y' has 3 different elements, of a product and a sum each, for both sides; 3 rows
     assert machine.useful_flops("als", 2, 2, 3) == 2 * 2 * (3 * 2) + 3 * (8 / 3 + 8)
+    assert machine.useful_flops("als-links", 2, 2, 3) == machine.useful_flops("als", 2, 2, 3) + 4 * 2 * 2
     assert machine.useful_flops("als-cg", 2, 2, 3) == 2 * 2 * 3 * (4 * 2)
     assert machine.useful_flops("sgd", 2, 2, 3) == 2 * 8 * 2
 

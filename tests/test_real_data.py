@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import fastmf
-from fastmf import Ratings, datasets
-from fastmf.solvers import SOLVERS
+from fastmf import Ratings, datasets, grouping
+from fastmf.device import resolve
+from fastmf.solvers import SOLVERS, links
 
 pytestmark = pytest.mark.big
 
@@ -47,6 +48,49 @@ def test_movielens_small_is_predicted_as_well_as_measured(solver, movielens, bia
     found = mean_rmse(movielens, k=32, solver=solver)
     assert found <= 0.845
     assert found < bias_only - 0.015
+
+
+class Permuted(links.Linked):
+    """Links by what somebody else has rated: all that differs is whose rows are whose."""
+
+    def __init__(self, solver, entries, others, table, *more):
+        indptr, indices, values = entries[0]
+        counts = np.diff(indptr)
+        order = np.random.default_rng(0).permutation(len(counts))
+        columns = np.concatenate([indices[indptr[row] : indptr[row + 1]] for row in order])
+        rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts[order])
+        shape = len(counts), len(table)
+        theirs = grouping.compress(rows, columns, values, shape, resolve("cpu"))
+        back = grouping.compress(columns, rows, values, shape[::-1], resolve("cpu"))
+        super().__init__(solver, (theirs, theirs), (back, back), table, *more)
+
+
+@needs_movielens
+def test_links_gain_a_lot_and_links_of_permuted_rows_nothing(movielens, monkeypatch):
+    plain, linked = (mean_rmse(movielens, solver=solver) for solver in ("als", "als-links"))
+    assert linked < min(0.817, plain - 0.02)
+    monkeypatch.setattr(links, "Linked", Permuted)
+    assert mean_rmse(movielens, solver="als-links") > plain - 0.001
+
+
+@needs_movielens
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("solver", ["als", "als-links"])
+def test_users_folded_in_from_few_ratings_are_predicted_no_worse_than_by_biases(solver, n, movielens):
+    rng = np.random.default_rng(n)
+    new = (rng.permutation(movielens.n_users) % 5 == 0)[movielens.users]
+    known, theirs = movielens.take(~new), movielens.take(new)
+    order = rng.permutation(len(theirs))
+    order = order[np.argsort(theirs.users[order], kind="stable")]
+    first = np.arange(len(order)) - np.searchsorted(theirs.users[order], theirs.users[order]) < n
+    given = np.zeros(len(theirs), bool)
+    given[order[first]] = True
+    few, rest = theirs.take(given), theirs.take(~given)
+    found, biases = (
+        fastmf.evaluate(fastmf.fit(known, solver=name, **settings).fold_in(few), rest)["rmse"]
+        for name, settings in ((solver, {}), ("als", BIAS_ONLY))
+    )
+    assert found <= biases + 0.0005
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -13,7 +13,11 @@ from fastmf.solvers.als import METHODS
 
 # Noisy ratings, many factors and hardly a penalty: the validation error falls, then rises.
 OVERFIT = {"k": 8, "reg": 0.0, "reg0": 0.02, "bias_reg": 0.5, "threads": 1}
-OF_SOLVER = {"als": {"epochs": 15, "momentum": 0.0}, "sgd": {"epochs": 40, "lr": 0.1, "decay": 1.0}}
+OF_SOLVER = {
+    "als": {"epochs": 15, "momentum": 0.0},
+    "als-links": {"epochs": 15, "momentum": 0.0, "link_reg": 0.1},
+    "sgd": {"epochs": 40, "lr": 0.1, "decay": 1.0},
+}
 
 solvers = pytest.mark.parametrize("solver", SOLVERS)
 
@@ -202,7 +206,7 @@ def test_singular_rows_are_solved_with_a_jitter_and_reported_once(device, rating
 
 
 def test_rows_that_cannot_be_solved_are_named(monkeypatch, ratings):
-    def lose(tasks, entries, side, other, penalty):
+    def lose(tasks, entries, side, other, penalty, pull):
         side.factors[3] = np.nan
         return np.zeros(len(tasks) - 1, np.int64)
 

@@ -205,7 +205,7 @@ def test_if_all_trials_fail_it_says_why(ratings):
         (dict(validation=None), "needs validation"),
         (dict(validation=1), "a fraction of 1"),
         (dict(solver="svd"), "unknown solver 'svd'"),
-        (dict(solver=[]), "give one or more of als, sgd"),
+        (dict(solver=[]), "give one or more of als, als-links, sgd"),
         (dict(solver=ALS()), "by name"),
         (dict(lr=0.1), "'als' has no setting lr"),
         (dict(k=0), "k is 0"),

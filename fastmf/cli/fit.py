@@ -12,16 +12,24 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 
 @click.command()
 @click.argument("ratings")
-@click.option("--solver", type=click.Choice(["als", "sgd"]), default="als", show_default=True, help="How to fit.")
+@click.option(
+    "--solver", type=click.Choice(["als", "als-links", "sgd"]), default="als", show_default=True, help="How to fit."
+)
 @click.option("--k", type=int, help="Number of factors.  [default: 32]")
-@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, sgd 40]")
+@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, als-links 20, sgd 40]")
 @click.option("--reg", type=float, help="Weight of a row's squared factors, per rating.  [default: 0.03]")
-@click.option("--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, sgd 6]")
+@click.option(
+    "--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, als-links 8, sgd 6]"
+)
 @click.option("--bias-reg", type=float, help="Weight of the squared biases.  [default: 3]")
 @click.option("--method", type=click.Choice(["exact", "cg"]), help="als: how rows are solved; cg is fast for k from 64."
               "  [default: exact]")  # fmt: skip
 @click.option("--steps", type=int, help="als: steps of cg in a half-sweep.  [default: 2]")
-@click.option("--momentum", type=float, help="als: momentum of the item side.  [default: 0.3]")
+@click.option("--momentum", type=float, help="als, als-links: momentum of the item side.  [default: 0.3]")
+@click.option("--link-reg", type=float, help="als-links: weight of the squared links.  [default: 4]")
+@click.option("--link-steps", type=int, help="als-links: steps towards the links in an epoch.  [default: 1]")
+@click.option("--fade", type=float, help="als-links: ratings of a user at which links have half their force."
+              "  [default: 20]")  # fmt: skip
 @click.option("--lr", type=float, help="sgd: step of the first epoch.  [default: 0.05]")
 @click.option("--decay", type=float, help="sgd: factor of the step from epoch to epoch.  [default: 0.93]")
 @click.option("--loss", type=click.Choice(["squared", "absolute"]), help="sgd: the loss.  [default: squared]")

@@ -3,12 +3,13 @@
 Minimised per row, over its rated columns j with factors y_j and biases c_j (Zhou et al. 2008, with an affine weight and
 a bias of its own):
 
-    sum_j (r_j - c_j - b - x . y_j)^2 + rho |x|^2 + bias_reg b^2,    rho = reg n + reg0
+    sum_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2,    rho = reg n + reg0
 
-Setting the derivative to b to zero gives b = (T - s . x) / d, with t_j = r_j - c_j, s = sum y_j, T = sum t_j and
+z, what the row is pulled to, is zero unless something is known of it beforehand (:mod:`fastmf.kernels.links`). Setting
+the derivative to b to zero gives b = (T - s . x) / d, with t_j = r_j - c_j, s = sum y_j, T = sum t_j and
 d = n + bias_reg. Put in, the bias is eliminated exactly and k unknowns remain:
 
-    (sum y_j y_j' - s s'/d + rho I) x = sum t_j y_j - s T/d
+    (sum y_j y_j' - s s'/d + rho I) x = sum t_j y_j - s T/d + rho z
 
 ``bias_reg = inf`` pins the biases to zero. Rows without entries are left as they are.
 """
@@ -48,23 +49,24 @@ class Penalty(NamedTuple):
     bias_reg: float
 
 
-def half_sweep_numpy(tasks, entries, side, other, penalty):
+def half_sweep_numpy(tasks, entries, side, other, penalty, pull):
     """Solve the rows of ``side`` exactly, in place, with ``other`` fixed.
 
-    entries is Compressed with one row per row of ``side``; columns of ``other`` beyond side's are zeros. Returns
+    entries is Compressed with one row per row of ``side``; columns of ``other`` beyond side's are zeros. pull is what
+    rows are pulled to, (n_rows, k or more) float32, or :func:`nowhere`. Returns
     (n_tasks,) int64: the rows of each task whose equations are singular. These are solved with a little added to the
     diagonal (JITTER); where that is of no use, because numbers have run over, the row becomes NaN.
     """
     return np.array(
         [
-            sum(_solve_row_numpy(row, entries, side, other, penalty) for row in range(start, stop))
+            sum(_solve_row_numpy(row, entries, side, other, penalty, pull) for row in range(start, stop))
             for start, stop in pairwise(tasks)
         ],
         np.int64,
     )
 
 
-def _solve_row_numpy(row, entries, side, other, penalty):
+def _solve_row_numpy(row, entries, side, other, penalty, pull):
     rated = slice(entries.indptr[row], entries.indptr[row + 1])
     columns = entries.indices[rated]
     n, k = len(columns), side.factors.shape[1]
@@ -83,7 +85,8 @@ def _solve_row_numpy(row, entries, side, other, penalty):
         mean = normal.diagonal().mean()
         normal.flat[:: k + 1] += JITTER * mean if mean > 0 else 1
     failed = singular and _is_singular(normal)
-    x = np.full(k, np.nan) if failed else np.linalg.solve(normal, y.T @ t - s * (total / d))
+    right = y.T @ t - s * (total / d) + (rho * pull[row, :k] if len(pull) else 0)
+    x = np.full(k, np.nan) if failed else np.linalg.solve(normal, right)
     side.factors[row] = x
     side.bias[row] = (total - s @ x) / d
     return singular
@@ -97,9 +100,14 @@ def _is_singular(normal):
     return not np.all(pivots > SINGULAR * normal.diagonal())
 
 
-def half_sweep_cpu(tasks, entries, side, other, penalty):
+def half_sweep_cpu(tasks, entries, side, other, penalty, pull):
     """Solve the rows of ``side`` in parallel; see :func:`half_sweep_numpy`. Best with ``other`` :func:`padded`."""
-    return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)))
+    return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)), pull)
+
+
+def nowhere(k):
+    """Make a pull for rows of k factors that are pulled to zero."""
+    return np.empty((0, k), np.float32)
 
 
 def padded(side):

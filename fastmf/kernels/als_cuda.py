@@ -132,15 +132,17 @@ def _keep_square(gram, sums, corner, k, form):
 
 
 @inlined
-def _eliminate_bias(gram, s, total, weights, k, thread, form):
-    """Take off what the bias takes off, and add rho to the diagonal; the right-hand side is row k."""
-    rho, share = weights
+def _eliminate_bias(gram, s, total, weights, pull, k, thread, form):
+    """Take off what the bias takes off, and add rho to the diagonal and rho z; the right-hand side is row k."""
+    rho, share, row = weights
     for r in range(k + 1):
         of_r = (total if r == k else s[r]) * share
         for c in range(thread, min(r + 1, k), form.threads):
             gram[at(r, c)] -= of_r * s[c]
             if r == c:
                 gram[at(r, c)] += rho
+            elif r == k and pull.shape[0] > 0:
+                gram[at(r, c)] += rho * pull[row, c]
 
 
 @inlined
@@ -246,7 +248,7 @@ def compiled(form):
     n_b, n_each, n_kept = form.b, form.each, form.kept
 
     @kernel(form.threads)
-    def half_sweep(work, indices, values, y, bias, x, b, rules, partial, keep, scratch, failed):
+    def half_sweep(work, indices, values, y, bias, x, b, pull, rules, partial, keep, scratch, failed):
         batch = cuda.shared.array((n_batch, n_columns), number)  # a line each, by which the simulator tells them apart
         where = cuda.shared.array(n_batch, np.int32)
         t = cuda.shared.array(n_batch, number)
@@ -272,7 +274,7 @@ def compiled(form):
             if keep:
                 _keep_piece(partial, place, gram, s, total, k, thread, form)
                 continue
-            _eliminate_bias(gram, s, total, (rho, share), k, thread, form)
+            _eliminate_bias(gram, s, total, (rho, share, row), pull, k, thread, form)
             cuda.syncthreads()
             solved, rest = _solve(gram, s, inverse, diagonal, total, rules, k, thread, form)
             _write((row, place), (solved, rest * share), diagonal, x, b, failed, thread, form)
@@ -341,10 +343,10 @@ def cut(indptr, most, low=0, high=np.inf):
     return rows, pieces
 
 
-def half_sweep_cuda(tasks, entries, side, other, penalty):
+def half_sweep_cuda(tasks, entries, side, other, penalty, pull):
     """Solve the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.als.half_sweep_numpy`."""
     k = side.factors.shape[1]
-    given = entries.indices, entries.values, *other, *side
+    given = entries.indices, entries.values, *other, *side, pull
 
     def run(batch, work, keep, smallest=0.0, jitter=0.0):
         form = batch.form

@@ -247,7 +247,7 @@ def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
 
 
 @jit
-def _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved):
+def _solve_rows(start, stop, entries, side, other, penalty, pull, batch, unsolved):
     """Solve the rows from start to stop; note those that float32 cannot do, and return how many are noted."""
     k, kp, source = side.factors.shape[1], other.factors.shape[1], _source(entries, other)
     reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
@@ -264,6 +264,9 @@ def _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved):
             for a in range(k):
                 batch.grams[filled, a * kp + a] += rho
                 batch.sums[filled, a] /= root
+            if pull.shape[0] > 0:
+                for a in range(k):
+                    batch.weighted[filled, a] += rho * pull[row, a]
             for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
                 batch.grams[filled, a * kp + a] = 1
             batch.totals[filled] = batch.right[0, filled] = total / root
@@ -289,20 +292,21 @@ def _sum_long(first, last, entries, other, batch, gram, v, s):
     return total
 
 
-def half_sweep(tasks, entries, side, other, penalty):
+def half_sweep(tasks, entries, side, other, penalty, pull):
     """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
     k, start, stop = side.factors.shape[1], tasks[0], tasks[-1]
     batch = _new_batch(k, other.factors.shape[1])
     unsolved = np.empty(stop - start, np.int64)
-    unsolved = unsolved[: _solve_rows(start, stop, entries, side, other, penalty, batch, unsolved)]
-    singular = [row for row in unsolved if not _solve_exactly(row, entries, side, other, penalty, batch, 0.0)]
+    given = entries, side, other, penalty, pull, batch
+    unsolved = unsolved[: _solve_rows(start, stop, *given, unsolved)]
+    singular = [row for row in unsolved if not _solve_exactly(row, *given, 0.0)]
     for row in singular:
-        if not _solve_exactly(row, entries, side, other, penalty, batch, JITTER):
+        if not _solve_exactly(row, *given, JITTER):
             fail(row, side)
     return np.histogram(singular, tasks)[0]
 
 
-def _solve_exactly(row, entries, side, other, penalty, batch, jitter):
+def _solve_exactly(row, entries, side, other, penalty, pull, batch, jitter):
     """Solve a row in float64, which few need; return whether it has a solution."""
     k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
     gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
@@ -310,4 +314,4 @@ def _solve_exactly(row, entries, side, other, penalty, batch, jitter):
         total = _sum_long(first, last, entries, other, batch, gram, v, s)
     else:
         total = accumulate(first, last, entries.indices, entries.values, other.factors, other.bias, gram, v, s)
-    return finish(row, last - first, total, side, penalty, gram, v, s, SINGULAR, jitter)
+    return finish(row, last - first, total, side, penalty, pull, gram, v, s, SINGULAR, jitter)

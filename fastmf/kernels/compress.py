@@ -231,7 +231,7 @@ ROW_BOUNDS = {"numpy": row_bounds_numpy, "cpu": row_bounds_cpu}
 
 
 def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, least=1.0, most=math.inf):
-    """Cut the rows into ``n_tasks`` runs of about equal cost: fewer, for each to cost ``least``; more, if over ``most``.
+    """Cut the rows into ``n_tasks`` runs of about equal cost: fewer, so that each costs ``least``, or more, ``most``.
 
     Returns (n_tasks + 1,) int64 bounds; there are fewer tasks where rows are few. The cut depends on the data alone,
     never on the number of threads, so that results per task keep their bits.

@@ -15,8 +15,9 @@ from typing import Any
 
 from fastmf.solvers.als import ALS
 from fastmf.solvers.base import Factors, Solver, make
+from fastmf.solvers.links import LinkedALS
 from fastmf.solvers.sgd import SGD
 
-SOLVERS: dict[str, Any] = {"als": ALS, "sgd": SGD}
+SOLVERS: dict[str, Any] = {"als": ALS, "als-links": LinkedALS, "sgd": SGD}
 
-__all__ = ["ALS", "SGD", "SOLVERS", "Factors", "Solver", "make"]
+__all__ = ["ALS", "SGD", "SOLVERS", "Factors", "LinkedALS", "Solver", "make"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, padded
+from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, nowhere, padded
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
 from fastmf.kernels.compress import even
 from fastmf.kernels.jit import aligned, whole
@@ -97,14 +97,16 @@ class ALS(Regularised):
         The memory is the item side before its last change, which momentum needs.
         """
         by_user, by_item = device.put(ratings.by_user), device.put(ratings.by_item)
-        users, items, previous = factors
+        users, items, previous, _ = factors
         ahead = device.put(Side(aligned(ratings.n_items, whole(self.k)), np.zeros(ratings.n_items, np.float32)))
         rows = even(ratings.n_items, ROWS_PER_TASK)
         kernel, cut = METHODS[self.method]
-        steps = [self.steps] if self.method == "cg" else []
+        exact = self.method == "exact"
+        steps = () if exact else (self.steps,)
         user_tasks, item_tasks = (cut(side.indptr, self.k, *steps) for side in (ratings.by_user, ratings.by_item))
+        more = self.penalty, device.put(nowhere(self.k)) if exact else self.steps
         for _ in range(done, self.epochs):
             launch(EXTRAPOLATE, device, rows, items, previous, ahead, self.momentum)
-            singular = launch(kernel, device, user_tasks, by_user, users, ahead, self.penalty, *steps)
-            singular += launch(kernel, device, item_tasks, by_item, items, padded(users), self.penalty, *steps)
+            singular = launch(kernel, device, user_tasks, by_user, users, ahead, *more)
+            singular += launch(kernel, device, item_tasks, by_item, items, padded(users), *more)
             yield int(singular)

@@ -20,12 +20,14 @@ MAX_WEIGHT = 1e30  # and weights as float32, with room to multiply
 class Factors(NamedTuple):
     """What a solver works on, in place: both sides' factors and biases, for standardised ratings.
 
-    memory holds whatever else a solver needs to know of the epochs before, so that factors alone let it go on.
+    memory holds whatever else a solver needs to know of the epochs before, so that factors alone let it go on; kept is
+    what of it the model keeps, see :meth:`Solver.extras`.
     """
 
     users: Side
     items: Side
     memory: tuple[np.ndarray, ...] = ()
+    kept: tuple[np.ndarray, ...] = ()
 
 
 @runtime_checkable
@@ -50,6 +52,9 @@ class Solver(Protocol):
 
         ``done`` epochs have made the factors what they are: go on from there.
         """
+
+    def extras(self, factors: Factors) -> dict[str, Any]:
+        """Say what else the model keeps: arguments of :class:`fastmf.Model`."""
 
 
 class Regularised:
@@ -82,6 +87,10 @@ class Regularised:
     def penalty(self) -> Penalty:
         """The weights of the objective; without biases their weight is infinite."""
         return Penalty(self.reg, self.reg0, self.bias_reg if self.biases else np.inf)
+
+    def extras(self, factors: Factors) -> dict[str, Any]:
+        """Keep nothing but the factors."""
+        return {}
 
 
 def draw(counts: np.ndarray, k: int, sigma: float, rng: np.random.Generator) -> Side:

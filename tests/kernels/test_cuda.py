@@ -43,6 +43,8 @@ def half_swept(kernel, device, entries, other, penalty, *more):
     n, k = len(entries.indptr) - 1, other.factors.shape[1]
     side = Side(np.full((n, k), 7, np.float32), np.full(n, 7, np.float32))
     given = device.put((entries, side, other))
+    if kernel is als.HALF_SWEEP:
+        more = (device.put(more[0] if more else als.nowhere(k)),)
     count = launch(kernel, device, even(n, 4), *given, penalty, *more)
     return device.get(given[1]), int(count)
 
@@ -63,6 +65,13 @@ def assert_same_sweep(devices, entries, other, penalty, kernel=als.HALF_SWEEP, m
 @pytest.mark.parametrize("penalty", [PLAIN, NO_BIASES], ids=["biases", "no biases"])
 def test_half_sweep_of_empty_tiny_and_longer_rows(devices, penalty):
     assert_same_sweep(devices, *problem([0, 1, 2, 17, 0, 40], 45, 3), penalty)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("counts", [[0, 1, 5], [40]])
+def test_half_sweep_of_rows_that_are_pulled_somewhere(devices, counts):
+    pull = np.random.default_rng(1).standard_normal((len(counts), 5)).astype(np.float32)
+    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(pull,))
 
 
 @pytest.mark.parametrize(("k", "count"), [(32, 20), (31, 3), (35, 5), (65, 1)])

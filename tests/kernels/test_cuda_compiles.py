@@ -43,7 +43,7 @@ def kernels():
     from numba import int64 as n
     from numba import types as kinds
 
-    from fastmf.kernels import als_cuda, cg_cuda, limits_cuda, residual_cuda, sgd_cuda, topn_cuda
+    from fastmf.kernels import als_cuda, cg_cuda, limits_cuda, links_cuda, residual_cuda, sgd_cuda, topn_cuda
 
     row, side, ints, lots = f[::1], (f[:, ::1], f[::1]), i[::1], n[::1]
     for k, wide in (
@@ -57,7 +57,7 @@ def kernels():
         (128, True),
     ):
         scratch = (d if wide else f)[:, ::1]
-        given = n[:, ::1], ints, row, *side, *side, d[::1], scratch, flag, scratch, lots
+        given = n[:, ::1], ints, row, *side, *side, f[:, ::1], d[::1], scratch, flag, scratch, lots
         yield f"als, k = {k}, wide {wide}", als_cuda.compiled(als_cuda.layout(k, wide)), given
     yield "extrapolate", als_cuda._extrapolate, (row, row, f[:, ::1], f, n)
     for each in (1, 4, 8):
@@ -71,6 +71,16 @@ def kernels():
         yield f"sgd, {group} lanes of {each}", sgd_cuda.compiled(group, each), given
     yield "collect", sgd_cuda._collect, (ints, f[:, ::1], *side, row)
     yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], f[:, ::1])
+    table = f[:, ::1]
+    yield "gather", links_cuda._gather, (lots, ints, row, row, table, table)
+    yield "respond", links_cuda._respond, (lots, ints, row, table, f, table, row, table)
+    yield "sums", links_cuda._sums, (table, flag, row, flag, d[:, ::1])
+    yield "advance", links_cuda._advance, (row, table, table)
+    yield "turn", links_cuda._turn, (row, table, table)
+    yield "depart", links_cuda._depart, (table, table, table)
+    yield "attract", links_cuda._attract, (table, row, row, table)
+    yield "centre", links_cuda._centre, (row, table, row, table)
+    yield "absorb", links_cuda._absorb, (table, row, row, row)
     yield "multiply-add", limits_cuda._multiply_add, (n, f, row)
     yield "read", limits_cuda._read, (n, n, n, row, row)
 

@@ -1,0 +1,233 @@
+"""Implicit links: what a row's factors may be expected to be, by the columns it has entries in, whatever their values.
+
+A table W of one vector w_j a column gives row r, with entries in the columns N, the expectation (Koren 2008, SVD++; as
+the mean of a prior: Simm et al. 2017, Macau)
+
+    z_r = weight_r sum over j in N of w_j,   that is  Z = D W
+
+W is found from the rows' factors X by ridge regression, (D'D + ridge I) W = D'X, by conjugate gradients for all columns
+of W at once, each with lengths of its own (Hestenes and Stiefel 1952), preconditioned by the diagonal. D is never
+formed: D times a table is a sum over each row's entries (GATHER), and D' times one is the same over the entries grouped
+the other way (RESPOND).
+
+Tables are (n, kp) float32, filled up with zeros to whole vectors. What floats add up to over rows comes back as
+(n_tasks, columns) float64, one line a task.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from fastmf.kernels import lazy
+from fastmf.kernels.compress import balanced
+from fastmf.kernels.jit import WIDTH, jit, vectors
+
+if WIDTH:
+    from fastmf.kernels.links_simd import add_row
+else:
+    from fastmf.kernels.links_plain import add_row
+
+LEAST, MOST = 1e6, 2e8  # operations of a task; see fastmf.kernels.als
+CACHED = 1 << 17  # floats of the table that are worked on at a time: half of a small L2 cache
+FEWEST = 8  # entries of a row in these, on average: to begin a row takes as long as some entries
+
+
+def gather_numpy(tasks, entries, weights, table, out):
+    """Write ``weights[r] * sum of table[j]``, over the columns j of row r, into ``out[r]``.
+
+    Returns the sums of ``out ** 2``.
+    """
+    for row in range(tasks[0], tasks[-1]):
+        columns = entries.indices[entries.indptr[row] : entries.indptr[row + 1]]
+        out[row] = weights[row] * table[columns].sum(axis=0)
+    return _by_task(tasks, out, out)
+
+
+def respond_numpy(tasks, entries, weights, table, ridge, links, inverse, out):
+    """Write ``inverse[r] * residual``, where residual is ``sum of weights[u] * table[u] - ridge * links[r]``.
+
+    The sum is over the columns u of row r. Returns the sums of residual * out.
+    """
+    residual = np.empty_like(out)
+    for row in range(tasks[0], tasks[-1]):
+        columns = entries.indices[entries.indptr[row] : entries.indptr[row + 1]]
+        residual[row] = weights[columns] @ table[columns] - np.float32(ridge) * links[row]
+        out[row] = inverse[row] * residual[row]
+    return _by_task(tasks, residual, out)
+
+
+def turn_numpy(tasks, shares, ahead, direction):
+    """Make ``direction`` what is ahead plus ``shares[f]`` of what it was, for shares (kp,) float32.
+
+    Returns the sums of ``direction ** 2``.
+    """
+    rows = slice(tasks[0], tasks[-1])
+    direction[rows] = ahead[rows] + shares * direction[rows]
+    return _by_task(tasks, direction, direction)
+
+
+def advance_numpy(tasks, lengths, direction, table):
+    """Add ``lengths[f] * direction[:, f]`` to ``table[:, f]``, for lengths (kp,) float32.
+
+    Returns (n_tasks,) int64, the rows of each task; as do those below but one.
+    """
+    rows = slice(tasks[0], tasks[-1])
+    table[rows] += lengths * direction[rows]
+    return np.diff(tasks)
+
+
+def depart_numpy(tasks, factors, expected, out):
+    """Write how far factors (n, k) are from what is expected of them, (n, kp), into ``out`` (n, kp)."""
+    rows, k = slice(tasks[0], tasks[-1]), factors.shape[1]
+    np.subtract(factors[rows], expected[rows, :k], out=out[rows, :k])
+    return np.diff(tasks)
+
+
+def attract_numpy(tasks, expected, shares, mean, out):
+    """Write ``expected[r] + shares[r] * mean`` into ``out[r]``; mean (kp,) float32."""
+    rows = slice(tasks[0], tasks[-1])
+    np.add(expected[rows], shares[rows, None] * mean, out=out[rows])
+    return np.diff(tasks)
+
+
+def total_numpy(tasks, counts, factors):
+    """Sum ``counts[r] * factors[r]``; counts (n,) float32. Returns the sums."""
+    return np.array([counts[start:stop].astype(np.float64) @ factors[start:stop] for start, stop in pairwise(tasks)])
+
+
+def centre_numpy(tasks, counts, factors, mean, out):
+    """Write ``factors[r] - mean`` into ``out[r]``, for rows without counts zeros; mean (k,) float32."""
+    rows = slice(tasks[0], tasks[-1])
+    np.multiply(factors[rows] - mean, counts[rows, None] > 0, out=out[rows])
+    return np.diff(tasks)
+
+
+def absorb_numpy(tasks, side, mean, out):
+    """Write each row's bias plus its factors times the other side's mean (k,) float32 into ``out`` (n,)."""
+    rows = slice(tasks[0], tasks[-1])
+    out[rows] = side.bias[rows] + np.sum(side.factors[rows] * mean, axis=1)
+    return np.diff(tasks)
+
+
+def _by_task(tasks, left, right):
+    """Sum the products of two tables, column by column, for each task."""
+    parts = (slice(*bounds) for bounds in pairwise(tasks))
+    return np.array([np.sum(left[part].astype(np.float64) * right[part], axis=0) for part in parts])
+
+
+@jit
+def _sum_rows(start, stop, entries, weights, table, out, ends, columns):
+    """Write ``sum of table[j]``, each times its weight if there are weights, into ``out`` for the rows start to stop.
+
+    It goes through some columns at a time for all rows, so that their part of the table stays in the cache; a row's sum
+    goes on from column to column, so its bits depend on neither. ``ends`` (stop - start,) int64 is room for how far
+    each row is.
+    """
+    indices, n_columns, kp = entries.indices, table.shape[0], table.shape[1]
+    n_entries = entries.indptr[stop] - entries.indptr[start]
+    n_blocks = min(n_columns * kp // CACHED, n_entries // (FEWEST * max(stop - start, 1))) + 1
+    for row in range(start, stop):
+        ends[row - start] = entries.indptr[row]
+        for f in range(kp):
+            out[row, f] = 0
+    for block in range(n_blocks):
+        bound = n_columns * (block + 1) // n_blocks
+        for row in range(start, stop):
+            first, last = ends[row - start], entries.indptr[row + 1]
+            if first < last and indices[first] < bound:
+                ends[row - start] = add_row(first, last, bound, indices, weights, table, row, out, columns)
+
+
+@jit
+def _gather(tasks, entries, weights, table, out, ends, columns):
+    _sum_rows(tasks[0], tasks[-1], entries, None, table, out, ends, columns)
+    found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
+    for task in range(found.shape[0]):
+        for row in range(tasks[task], tasks[task + 1]):
+            for f in range(table.shape[1]):
+                out[row, f] *= weights[row]
+                found[task, f] += np.float64(out[row, f] * out[row, f])
+    return found
+
+
+@jit
+def _respond(tasks, entries, weights, table, ridge, links, inverse, out, ends, columns):
+    _sum_rows(tasks[0], tasks[-1], entries, weights, table, out, ends, columns)
+    found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
+    for task in range(found.shape[0]):
+        for row in range(tasks[task], tasks[task + 1]):
+            for f in range(table.shape[1]):
+                residual = out[row, f] - ridge * links[row, f]
+                out[row, f] = inverse[row] * residual
+                found[task, f] += np.float64(residual * out[row, f])
+    return found
+
+
+@jit
+def _turn(tasks, shares, ahead, direction):
+    found = np.zeros((tasks.shape[0] - 1, direction.shape[1]), np.float64)
+    for task in range(found.shape[0]):
+        for row in range(tasks[task], tasks[task + 1]):
+            for f in range(direction.shape[1]):
+                direction[row, f] = ahead[row, f] + shares[f] * direction[row, f]
+                found[task, f] += np.float64(direction[row, f] * direction[row, f])
+    return found
+
+
+@jit
+def _total(tasks, counts, factors):
+    found = np.zeros((tasks.shape[0] - 1, factors.shape[1]), np.float64)
+    for task in range(found.shape[0]):
+        for row in range(tasks[task], tasks[task + 1]):
+            for f in range(factors.shape[1]):
+                found[task, f] += np.float64(counts[row]) * np.float64(factors[row, f])
+    return found
+
+
+def gather_cpu(tasks, entries, weights, table, out):
+    """Sum what rows' entries have in the table; see :func:`gather_numpy`."""
+    ends = np.empty(tasks[-1] - tasks[0], np.int64)
+    return _gather(tasks, entries, weights, table, out, ends, vectors(table.shape[1]))
+
+
+def respond_cpu(tasks, entries, weights, table, ridge, links, inverse, out):
+    """Find the residual and scale it; see :func:`respond_numpy`."""
+    ends, ridge = np.empty(tasks[-1] - tasks[0], np.int64), np.float32(ridge)
+    return _respond(tasks, entries, weights, table, ridge, links, inverse, out, ends, vectors(table.shape[1]))
+
+
+def turn_cpu(tasks, shares, ahead, direction):
+    """Turn the direction; see :func:`turn_numpy`."""
+    return _turn(tasks, shares, ahead, direction)
+
+
+def total_cpu(tasks, counts, factors):
+    """Sum the rows; see :func:`total_numpy`."""
+    return _total(tasks, counts, factors)
+
+
+# Memory is what the others take, and NumPy has its speed.
+GATHER = {"numpy": gather_numpy, "cpu": gather_cpu, "cuda": lazy("links_cuda", "gather_cuda")}
+RESPOND = {"numpy": respond_numpy, "cpu": respond_cpu, "cuda": lazy("links_cuda", "respond_cuda")}
+TURN = {"numpy": turn_numpy, "cpu": turn_cpu, "cuda": lazy("links_cuda", "turn_cuda")}
+ADVANCE = {"numpy": advance_numpy, "cpu": advance_numpy, "cuda": lazy("links_cuda", "advance_cuda")}
+DEPART = {"numpy": depart_numpy, "cpu": depart_numpy, "cuda": lazy("links_cuda", "depart_cuda")}
+ATTRACT = {"numpy": attract_numpy, "cpu": attract_numpy, "cuda": lazy("links_cuda", "attract_cuda")}
+TOTAL = {"numpy": total_numpy, "cpu": total_cpu, "cuda": lazy("links_cuda", "total_cuda")}
+CENTRE = {"numpy": centre_numpy, "cpu": centre_numpy, "cuda": lazy("links_cuda", "centre_cuda")}
+ABSORB = {"numpy": absorb_numpy, "cpu": absorb_numpy, "cuda": lazy("links_cuda", "absorb_cuda")}
+
+
+def gather_tasks(indptr, k):
+    """Cut the rows into tasks of equal work: k operations per entry, and some k per row."""
+    return balanced(indptr, k, 4 * k, least=LEAST, most=MOST)
+
+
+def link_weights(counts, fade):
+    """Say how rows of so many entries (n,) int are pulled: by their links' sum and by the mean row, both (n,) float32.
+
+    f / sqrt(n) and 1 - f, for f = n / (n + fade).
+    """
+    n = np.maximum(counts, 1).astype(np.float64)
+    force = n / (n + fade)
+    return (force / np.sqrt(n)).astype(np.float32), (1 - force).astype(np.float32)
