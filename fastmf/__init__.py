@@ -23,10 +23,11 @@ _HOMES = {
         "UnknownIdError",
     ),
     "fastmf.ratings": ("Ratings",),
-    "fastmf.model": ("Epoch", "Model"),
+    "fastmf.epoch": ("Epoch",),
+    "fastmf.model": ("Model",),
     "fastmf.metrics": ("evaluate",),
     "fastmf.precompile": ("warmup",),
-    "fastmf.solvers": ("ALS", "LinkedALS", "SGD"),
+    "fastmf.solvers": ("ALS", "Gibbs", "LinkedALS", "SGD"),
     "fastmf.training": ("fit",),
     "fastmf.tuning": ("Trial", "Tuning", "tune"),
 }
@@ -40,6 +41,7 @@ __all__ = [
     "DivergenceError",
     "Epoch",
     "FastMFError",
+    "Gibbs",
     "LinkedALS",
     "Model",
     "ModelFormatError",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from fastmf.epoch import Epoch
     from fastmf.errors import (
         DataError,
         DeviceUnavailableError,
@@ -68,10 +71,10 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from fastmf.metrics import evaluate
-    from fastmf.model import Epoch, Model
+    from fastmf.model import Model
     from fastmf.precompile import warmup
     from fastmf.ratings import Ratings
-    from fastmf.solvers import ALS, SGD, LinkedALS
+    from fastmf.solvers import ALS, SGD, Gibbs, LinkedALS
     from fastmf.training import fit
     from fastmf.tuning import Trial, Tuning, tune
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from fastmf import ids
+from fastmf.epoch import Epoch
 from fastmf.errors import ModelFormatError, ParameterError
 from fastmf.files import check_output, replacing
-from fastmf.model import Epoch
 from fastmf.model_file import load_arrays, save_arrays
 from fastmf.ratings import Ratings
 

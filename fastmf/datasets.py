@@ -23,7 +23,7 @@ from fastmf import tables
 from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
 from fastmf.files import check_output
-from fastmf.kernels import sample
+from fastmf.kernels import draws, sample
 from fastmf.kernels.compress import balanced
 from fastmf.resources import require_memory
 from fastmf.runtime import launch
@@ -158,7 +158,7 @@ def draw(shape: Shape, seed: np.uint64, *, name: str) -> Twin:
     counts = _activity(sample.normals_numpy(seed, ACTIVITY, shape.users), shape)
     indptr = np.zeros(shape.users + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    order = np.argsort(sample.bits_numpy(seed, RANKS, 0, np.arange(shape.items, dtype=np.uint64)))
+    order = np.argsort(draws.bits_numpy(seed, RANKS, 0, np.arange(shape.items, dtype=np.uint64)))
     ranks = np.empty(shape.items, np.int64)
     ranks[order] = np.arange(1, shape.items + 1)
     popularity = sample.popularity((ranks + POPULARITY_SHIFT) ** POPULARITY_SLOPE)

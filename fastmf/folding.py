@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmf.device import Device, resolve
+from fastmf.kernels import gibbs
 from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks, nowhere, padded
 from fastmf.kernels.compress import Compressed
 from fastmf.kernels.links import GATHER, gather_tasks, link_weights
 from fastmf.runtime import launch
+
+FOLDED = 1 << 40  # streams of random numbers from here on are those of fold-in
 
 
 class Links(NamedTuple):
@@ -21,6 +24,42 @@ class Links(NamedTuple):
 
     items: np.ndarray
     origin: np.ndarray
+
+
+class Baseline(NamedTuple):
+    """Biases fitted without factors, on the rating scale: user_bias (n_users,), item_bias (n_items,), float32."""
+
+    user_bias: np.ndarray
+    item_bias: np.ndarray
+
+
+class Prior(NamedTuple):
+    """What users are drawn around by a model of :mod:`fastmf.solvers.gibbs`, mean values over its sweeps; float32.
+
+    precision (k, k) and mean (k,) of the factors; items (n_items,), their precisions; numbers (3,): alpha, and of the
+    biases p and p m, both 0 without biases; origin (k,), the mean user, which the model's users are counted from.
+    """
+
+    precision: np.ndarray
+    mean: np.ndarray
+    items: np.ndarray
+    numbers: np.ndarray
+    origin: np.ndarray
+
+
+class Samples(NamedTuple):
+    """Whole draws of all that predictions are made of, for standardised ratings: float32, one line a sample.
+
+    user_factors (n, n_users, k), user_bias and user_precisions (n, n_users), and the items' likewise. A rating has the
+    precision of its user times that of its item.
+    """
+
+    user_factors: np.ndarray
+    user_bias: np.ndarray
+    user_precisions: np.ndarray
+    item_factors: np.ndarray
+    item_bias: np.ndarray
+    item_precisions: np.ndarray
 
 
 def fold(
@@ -46,6 +85,58 @@ def fold(
     entries, users, items, pull = device.put((entries, users, padded(items), pull))
     singular = launch(HALF_SWEEP, device, tasks, entries, users, items, penalty, pull)
     return device.get(users), int(singular)
+
+
+def fold_by_prior(
+    entries: Compressed, items: Side, prior: Prior, samples: Samples | None, seed: int
+) -> tuple[Side, Samples | None]:
+    """Find the mean of each user's factors and bias given the items, by the prior of a Bayesian model.
+
+    With samples it is the mean over those of the items, which is what a fit would find; without any, that for the mean
+    items, which takes these for surer than they are.
+
+    Parameters
+    ----------
+    entries, items : as for :func:`fold`.
+
+    Returns
+    -------
+    The users' side, for standardised ratings, and the samples with draws of these users in place of the model's.
+    """
+    if samples is None:
+        counted = prior._replace(mean=prior.mean - prior.origin)
+        return _drawn(entries, (items, prior.items), counted, None)[0], None
+    draws, factors, bias = [], np.zeros(()), np.zeros(())
+    for number, (*side, precisions) in enumerate(zip(*samples[3:], strict=True)):
+        known = Side(*side), precisions
+        mean, _ = _drawn(entries, known, prior, None)
+        factors, bias = factors + mean.factors.astype(np.float64), bias + mean.bias.astype(np.float64)
+        users, precisions_of_users = _drawn(entries, known, prior, (seed, number))
+        draws.append((*users, precisions_of_users * prior.numbers[0]))
+    factors, bias = factors / len(draws), bias / len(draws)
+    factors[np.diff(entries.indptr) > 0] -= prior.origin
+    drawn = dict(zip(Samples._fields, map(np.stack, zip(*draws, strict=True)), strict=False))
+    return Side(factors.astype(np.float32), bias.astype(np.float32)), samples._replace(**drawn)
+
+
+def _drawn(
+    entries: Compressed, known: tuple[Side, np.ndarray], prior: Prior, chance: tuple[int, int] | None
+) -> tuple[Side, np.ndarray]:
+    """Draw users and their precisions, by a seed and a number, or without these find the users' means."""
+    (items, of_items), n_users = known, len(entries.indptr) - 1
+    k, roots, (seed, stream) = items.factors.shape[1], np.sqrt(of_items), chance or (0, 0)
+    users, precisions = (
+        Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32)),
+        np.ones(n_users, np.float32),
+    )
+    weighted = gibbs.Weighted(padded(Side(items.factors * roots[:, None], items.bias)).factors, items.bias, roots)
+    alpha, bias_precision, bias_pull = map(float, prior.numbers)
+    pull = (prior.precision @ prior.mean)[None]
+    around = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pull)
+    draws = gibbs.Chance(np.uint64(seed), np.uint64(FOLDED + stream), alpha, chance is not None, chance is not None)
+    tasks, given = half_sweep_tasks(entries.indptr, k), (entries, users, precisions, weighted, around, draws)
+    launch(gibbs.DRAW, resolve("cpu"), tasks, *given)
+    return users, precisions
 
 
 def _pull(entries: Compressed, solver: Mapping[str, Any], links: Links | None, k: int) -> np.ndarray:

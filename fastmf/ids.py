@@ -373,3 +373,11 @@ def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
         if not types.is_dictionary(column.type):
             raise
         return _plain(column).to_pandas()  # the dictionary holds a key twice, which pandas' categories cannot
+
+
+def many(keys: Any) -> Any:
+    """Make a list of one id, and leave several as they are."""
+    one = isinstance(keys, str | bytes) or not (hasattr(keys, "__len__") or hasattr(keys, "__iter__"))
+    if not one:
+        return keys
+    return np.asarray([keys]) if isinstance(keys, np.datetime64 | np.timedelta64) else [keys]

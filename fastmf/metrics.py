@@ -1,17 +1,23 @@
 """How good predictions and recommendations are."""
 
+from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from fastmf.device import resolve
 from fastmf.errors import ParameterError
+from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
-from fastmf.kernels.residual import ERRORS, Pairs, Scale
+from fastmf.kernels.residual import ERRORS, ESTIMATE, Pairs, Scale
 from fastmf.model import PAIRS_PER_TASK, Model
 from fastmf.ratings import Ratings
 from fastmf.resources import require_memory
 from fastmf.runtime import launch
+
+ACTIVITY = (0, 1, 6, 21, 101, np.inf)  # bounds of the bands of users, by their training ratings
+LEVELS = (50, 80, 90, 95)  # of 100 ratings in an interval
 
 
 def rmse(truth: Any, estimate: Any) -> float:
@@ -91,7 +97,12 @@ def evaluate(model: Model, ratings: Any, *, n: int = 10, relevant_from: float | 
 
     * ``pairs``, ``rmse``, ``mae``: over all pairs; an id without training ratings is predicted by the mean plus the
       other id's bias, and predictions are clipped to the rating range;
+    * ``rmse_of_biases``: the same by biases fitted without factors, which the factors have to beat; None for a model
+      file of before format 3;
     * ``unknown_users``, ``unknown_items``: the pairs with such an id;
+    * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` of the pairs whose user has so many training ratings;
+    * ``coverage``: for models that know how sure they are, how many of the ratings are in the intervals around their
+      predictions that should hold 50, 80, 90 and 95 of 100;
     * ``precision``, ``recall``, ``ndcg``, ``map`` at ``n``, means over ``ranked_users``; candidates are all items the
       user has not rated in training, users without a relevant item are left out and counted in
       ``users_without_relevant``. None where nobody has one, or the model does not hold what users have rated.
@@ -110,19 +121,60 @@ def evaluate(model: Model, ratings: Any, *, n: int = 10, relevant_from: float | 
 
 
 def errors(model: Model, ratings: Ratings) -> dict[str, Any]:
-    """Measure predictions alone: the part of :func:`evaluate` that ranks nothing, ``pairs`` to ``unknown_items``."""
+    """Measure predictions alone: the part of :func:`evaluate` that ranks nothing, ``pairs`` to ``coverage``."""
     users, items = model.known_users(ratings.user_ids), model.known_items(ratings.item_ids)
     pairs = Pairs(users[ratings.users], items[ratings.items])
-    scale = Scale(model.mean, *model.rating_range)
-    tasks = even(len(ratings), PAIRS_PER_TASK)
-    sums = launch(ERRORS, resolve("cpu"), tasks, pairs, ratings.values, model.user_side, model.item_side, scale)
-    return {
+    squares, absolute = _sums(model, pairs, ratings.values, model.user_side, model.item_side)
+    found: dict[str, Any] = {
         "pairs": len(ratings),
-        "rmse": float(np.sqrt(sums[0] / len(ratings))),
-        "mae": float(sums[1] / len(ratings)),
+        "rmse": float(np.sqrt(squares / len(ratings))),
+        "mae": float(absolute / len(ratings)),
+        "rmse_of_biases": _rmse_of_biases(model, pairs, ratings.values),
         "unknown_users": int(np.count_nonzero(pairs.users < 0)),
         "unknown_items": int(np.count_nonzero(pairs.items < 0)),
+        "by_activity": _by_activity(model, pairs, ratings.values),
     }
+    return found | ({} if model.samples is None else {"coverage": _coverage(model, pairs, ratings.values)})
+
+
+def _sums(model: Model, pairs: Pairs, values: np.ndarray, users: Side, items: Side) -> tuple[float, float]:
+    """Sum the squared and the absolute errors of clipped predictions."""
+    tasks, scale = even(len(values), PAIRS_PER_TASK), Scale(model.mean, *model.rating_range)
+    squares, absolute = launch(ERRORS, resolve("cpu"), tasks, pairs, values, users, items, scale)
+    return float(squares), float(absolute)
+
+
+def _rmse_of_biases(model: Model, pairs: Pairs, values: np.ndarray) -> float | None:
+    """Measure the biases that were fitted without factors."""
+    if model.baseline is None:
+        return None
+    users, items = (Side(np.zeros((len(bias), 1), np.float32), bias) for bias in model.baseline)
+    return float(np.sqrt(_sums(model, pairs, values, users, items)[0] / len(values)))
+
+
+def _by_activity(model: Model, pairs: Pairs, values: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Measure predictions by how many training ratings the pairs' users have."""
+    counts, found = np.append(model.user_counts, 0)[pairs.users], {}
+    for low, high in pairwise(ACTIVITY):
+        rows = (counts >= low) & (counts < high)
+        n, some = int(np.count_nonzero(rows)), Pairs(pairs.users[rows], pairs.items[rows])
+        if n:
+            squares, _ = _sums(model, some, values[rows], model.user_side, model.item_side)
+            biases = _rmse_of_biases(model, some, values[rows])
+            name = (
+                f"{low:,} and more" if high == np.inf else f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
+            )
+            found[name] = {"pairs": n, "rmse": float(np.sqrt(squares / n)), "rmse_of_biases": biases}
+    return found
+
+
+def _coverage(model: Model, pairs: Pairs, values: np.ndarray) -> dict[str, float]:
+    """Count how many ratings are in the intervals around their predictions: as many as these should hold?"""
+    predictions = np.empty(len(values), np.float32)
+    tasks, scale = even(len(values), PAIRS_PER_TASK), Scale(model.mean, *model.rating_range)
+    launch(ESTIMATE, resolve("cpu"), tasks, pairs, model.user_side, model.item_side, scale, predictions)
+    away = np.abs(values - predictions) / model.deviations(pairs)
+    return {str(level): float(np.mean(away <= NormalDist().inv_cdf(0.5 + level / 200))) for level in LEVELS}
 
 
 def _ranked(model: Model, ratings: Ratings, n: int, relevant_from: float | None) -> dict[str, Any]:

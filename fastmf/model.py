@@ -17,34 +17,27 @@ import pyarrow as pa
 import fastmf
 from fastmf import ids, model_file, ranking, tables
 from fastmf.device import Device, resolve
+from fastmf.epoch import Epoch
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, UnknownIdError
-from fastmf.folding import Links, fold, lost_rows
+from fastmf.folding import Baseline, Links, Prior, Samples, fold, fold_by_prior, lost_rows
 from fastmf.kernels.als import Side
+from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.residual import ESTIMATE, Pairs, Scale
 from fastmf.ratings import Ratings, standardised
 from fastmf.runtime import launch
+from fastmf.uncertainty import deviations
 
 PAIRS_PER_TASK = 1 << 15
 
+BASELINE_REG = 3.0  # weight of the squared biases of the baseline, the default of all solvers
 
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What an epoch of training came to.
-
-    Attributes
-    ----------
-    number : 1 for the first.
-    seconds : time of the solver alone.
-    train_rmse : of the ratings trained on, with the factors of the end of the epoch, not clipped.
-    validation_rmse, validation_mae : of the validation ratings, clipped to the rating range; None without validation.
-    """
-
-    number: int
-    seconds: float
-    train_rmse: float
-    validation_rmse: float | None = None
-    validation_mae: float | None = None
+KEPT: dict[str, Any] = {
+    "baseline": Baseline,
+    "links": Links,
+    "prior": Prior,
+    "samples": Samples,
+}  # what only some models have
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -63,7 +56,9 @@ class Model:
     solver : name and hyper-parameters of the solver, as data.
     history : one Epoch for every epoch run. best_epoch : the one whose factors these are, where validation chose it.
     rows : how many rating rows were read and used, and what became of the others.
-    links : what is known of a user from the items it has rated, where the solver has learned that.
+    baseline : biases fitted without factors, which the factors have to beat.
+    links, prior, samples : what is known of a user from the items it has rated, what users are drawn around, and whole
+        draws of all that predictions are made of, where the solver has learned that; see :mod:`fastmf.folding`.
     """
 
     user_ids: pa.Array
@@ -82,7 +77,10 @@ class Model:
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
+    baseline: Baseline | None = None
     links: Links | None = None
+    prior: Prior | None = None
+    samples: Samples | None = None
 
     def __repr__(self) -> str:
         size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
@@ -111,7 +109,7 @@ class Model:
         """Find the index of each item; see :meth:`known_users`."""
         return _warm(ids.lookup(self.item_ids, item_ids, "item"), self.item_counts)
 
-    def predict(self, user_ids: Any, item_ids: Any, *, on_unknown: str = "mean") -> pd.DataFrame:
+    def predict(self, user_ids: Any, item_ids: Any, *, on_unknown: str = "mean", std: bool = False) -> pd.DataFrame:
         """Predict the ratings of pairs, clipped to the rating range.
 
         Parameters
@@ -119,11 +117,12 @@ class Model:
         user_ids, item_ids : raw ids, one of each for a pair, in any container.
         on_unknown : for a pair with an id the model has no ratings of: "mean" predicts the mean plus the bias of the
             known id, "nan" gives NaN, "raise" raises.
+        std : whether to say how far ratings are from their predictions, which a model with samples can (solver gibbs).
 
         Returns
         -------
-        Frame of user_id, item_id, prediction (float32), in the order given; ``.attrs`` counts the pairs with an
-        ``unknown_users`` and ``unknown_items``.
+        Frame of user_id, item_id, prediction (float32), in the order given, and with ``std`` the standard deviation of
+        the rating around it; ``.attrs`` counts the pairs with an ``unknown_users`` and ``unknown_items``.
 
         Raises
         ------
@@ -134,8 +133,8 @@ class Model:
         """
         if on_unknown not in ("mean", "nan", "raise"):
             raise ParameterError(f"on_unknown is {on_unknown!r}: choose mean, nan or raise")
-        users = ids.as_column(self.user_ids, _many(user_ids), "user")
-        items = ids.as_column(self.item_ids, _many(item_ids), "item")
+        users = ids.as_column(self.user_ids, ids.many(user_ids), "user")
+        items = ids.as_column(self.item_ids, ids.many(item_ids), "item")
         if len(users) != len(items):
             raise ParameterError(f"{len(users):,} user ids and {len(items):,} item ids: give one of each for a pair")
         pairs = Pairs(self.known_users(users), self.known_items(items))
@@ -154,8 +153,26 @@ class Model:
         if on_unknown == "nan":
             out[unknown] = np.nan
         frame = pd.DataFrame({"user_id": ids.to_pandas(users), "item_id": ids.to_pandas(items), "prediction": out})
+        if std:
+            frame["std"] = np.where(np.isnan(out), np.float32(np.nan), self.deviations(pairs))
         frame.attrs = {"unknown_users": int(np.sum(pairs.users < 0)), "unknown_items": int(np.sum(pairs.items < 0))}
         return frame
+
+    def deviations(self, pairs: Pairs) -> np.ndarray:
+        """Find the standard deviations (n,) float32 of ratings around their predictions, by dense index (-1: unknown).
+
+        Raises
+        ------
+        ParameterError
+            If the model has no samples.
+        """
+        if self.samples is None or self.prior is None:
+            raise ParameterError(
+                f"a model of solver {self.solver.get('name')!r} without samples cannot say how sure it is: fit one with"
+                " solver gibbs, and kept of at least 1"
+            )
+        warm = self.user_counts > 0, self.item_counts > 0
+        return deviations(self.samples, self.prior, pairs, warm) * np.float32(self.scale)
 
     def recommend(
         self,
@@ -192,7 +209,7 @@ class Model:
         if user_ids is None:
             users = np.arange(len(self.user_ids))
         else:
-            users = ids.require(self.user_ids, _many(user_ids), "user")
+            users = ids.require(self.user_ids, ids.many(user_ids), "user")
         items, scores = self.best_items(users, n, self.excluded(users, exclude, include_seen), where)
         return _lists(("user_id", self.user_ids, users), ("item_id", self.item_ids, items), scores)
 
@@ -242,13 +259,13 @@ class Model:
         UnknownIdError
             If an item is not in the model.
         """
-        wanted = ids.require(self.item_ids, _many(item_ids), "item")
+        wanted = ids.require(self.item_ids, ids.many(item_ids), "item")
         found, scores = ranking.nearest(self.item_factors, self.item_counts, wanted, n)
         return _lists(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
 
     def similar_users(self, user_ids: Any, n: int = 10) -> pd.DataFrame:
         """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
-        wanted = ids.require(self.user_ids, _many(user_ids), "user")
+        wanted = ids.require(self.user_ids, ids.many(user_ids), "user")
         found, scores = ranking.nearest(self.user_factors, self.user_counts, wanted, n)
         return _lists(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
 
@@ -269,12 +286,16 @@ class Model:
             As :meth:`Ratings.read`.
         """
         missing = [name for name in ("reg", "reg0", "bias_reg") if name not in self.solver]
-        if missing:
+        if missing and self.prior is None:
             raise ParameterError(f"solver {self.solver.get('name')!r} has no {', '.join(missing)}: it cannot fold in")
         where, ratings = resolve(device), Ratings.read(ratings)
         entries = self._known_entries(ratings)
         items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
-        users, singular = fold(entries, items, self.solver, self.links, where)
+        singular, samples, seed = 0, None, self.solver.get("seed", 0)
+        if self.prior is None:
+            users, singular = fold(entries, items, self.solver, self.links, where)
+        else:
+            users, samples = fold_by_prior(entries, items, self.prior, self.samples, seed)
         if singular:
             warnings.warn(
                 f"the equations of {singular:,} users were singular and were solved with a jitter: fit the model with"
@@ -299,7 +320,21 @@ class Model:
             user_counts=np.diff(entries.indptr).astype(np.int32),
             seen=(entries.indptr, entries.indices),
             rows={**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
+            baseline=self._baseline_of(entries),
+            samples=samples,
         )
+
+    def _baseline_of(self, entries: Compressed) -> Baseline | None:
+        """Fit new users' biases to those of the items."""
+        if self.baseline is None:
+            return None
+        bias, items, scale = (
+            np.empty(len(entries.indptr) - 1, np.float32),
+            self.baseline.item_bias,
+            np.float32(self.scale),
+        )
+        launch(BIAS, resolve("cpu"), bias_tasks(entries.indptr), entries, items / scale, BASELINE_REG, bias)
+        return Baseline(bias * scale, items)
 
     def _known_entries(self, ratings: Ratings) -> Compressed:
         """Group standardised ratings by user, by the model's item indices, leaving out items it knows nothing of."""
@@ -333,8 +368,9 @@ class Model:
         arrays = {name: getattr(self, name) for name in names}
         if self.seen is not None:
             arrays |= {"seen_indptr": self.seen[0], "seen_indices": self.seen[1]}
-        if self.links is not None:
-            arrays |= {"link_items": self.links.items, "link_origin": self.links.origin}
+        for name in KEPT:
+            kept = getattr(self, name)
+            arrays |= {} if kept is None else {f"{name}_{part}": array for part, array in kept._asdict().items()}
         metadata = {
             "version": fastmf.__version__,
             "mean": self.mean,
@@ -360,14 +396,18 @@ class Model:
         """
         arrays, id_arrays, metadata = model_file.read(path)
         seen = (arrays.pop("seen_indptr"), arrays.pop("seen_indices")) if "seen_indptr" in arrays else None
-        links = Links(arrays.pop("link_items"), arrays.pop("link_origin")) if "link_items" in arrays else None
+        kept: dict[str, Any] = {
+            name: kind(*(arrays.pop(f"{name}_{part}") for part in kind._fields))
+            for name, kind in KEPT.items()
+            if f"{name}_{kind._fields[0]}" in arrays
+        }
         try:
             low, high = metadata["rating_range"]
             return cls(
-                **arrays,
+                **dict[str, Any](arrays),
                 **id_arrays,
                 seen=seen,
-                links=links,
+                **kept,
                 mean=float(metadata["mean"]),
                 scale=float(metadata["scale"]),
                 rating_range=(float(low), float(high)),
@@ -383,14 +423,6 @@ class Model:
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Make cold indices unknown (-1). Index -1 reads the 0 appended, and so stays what it is."""
     return np.where(np.append(counts, 0)[indices] > 0, indices, -1).astype(np.int32)
-
-
-def _many(keys: Any) -> Any:
-    """Make a list of one id, and leave several as they are."""
-    one = isinstance(keys, str | bytes) or not (hasattr(keys, "__len__") or hasattr(keys, "__iter__"))
-    if not one:
-        return keys
-    return np.asarray([keys]) if isinstance(keys, np.datetime64 | np.timedelta64) else [keys]
 
 
 def _lists(

@@ -1,7 +1,8 @@
 """The model file: one safetensors file of named arrays and JSON metadata, read back only after everything is checked.
 
 Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float32), ``user_counts``, ``item_counts``
-(int32), ``seen_indptr`` (int64) and ``seen_indices`` (int32) where kept, and the ids: ``user_ids`` as integers, or for
+(int32), ``seen_indptr`` (int64) and ``seen_indices`` (int32) where kept, what :data:`KEPT_SHAPES` lists where it was
+learned (since format 3), and the ids: ``user_ids`` as integers, or for
 strings, binaries and UUIDs ``user_ids.bytes`` and ``user_ids.offsets``; items likewise. The metadata entry ``fastmf``
 holds the JSON, with the Arrow type of the ids, and ``digest`` a hash of all the rest, by which damage is found (files
 of format 1 have none).
@@ -26,10 +27,31 @@ from fastmf.errors import ModelFormatError
 from fastmf.files import replacing
 from fastmf.ids import is_key, is_uuid
 
-FORMAT, READABLE = 2, (1, 2)
+FORMAT, READABLE = 3, (1, 2, 3)
 
 Number = int | float
 LARGEST = float(np.finfo(np.float32).max)
+
+# What only some models have, with the shapes; the parts of a group are those of its class in fastmf.folding.
+KEPT_SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
+    "baseline": {"baseline_user_bias": ("users",), "baseline_item_bias": ("items",)},
+    "links": {"links_items": ("items", "k"), "links_origin": ("k",)},
+    "prior": {
+        "prior_precision": ("k", "k"),
+        "prior_mean": ("k",),
+        "prior_items": ("items",),
+        "prior_numbers": ("numbers",),
+        "prior_origin": ("k",),
+    },
+    "samples": {
+        "samples_user_factors": ("samples", "users", "k"),
+        "samples_user_bias": ("samples", "users"),
+        "samples_user_precisions": ("samples", "users"),
+        "samples_item_factors": ("samples", "items", "k"),
+        "samples_item_bias": ("samples", "items"),
+        "samples_item_precisions": ("samples", "items"),
+    },
+}
 
 _BYTES_TYPES = {
     "large_string": pa.large_string(),
@@ -220,6 +242,7 @@ def _check(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
         _require(array.shape == shape, f"{name} has shape {array.shape}, not {shape}")
         _require(array.dtype == dtype, f"{name} is {array.dtype}, not {np.dtype(dtype)}")
         _require(bool(np.isfinite(array).all()), f"{name} holds values that are not finite")
+    _check_kept(arrays, {"users": n_users, "items": n_items, "k": k, "numbers": 3})
     _require(min(arrays["user_counts"].min(initial=0), arrays["item_counts"].min(initial=0)) >= 0, "counts below 0")
     if "seen_indptr" in arrays:
         indptr, indices = arrays["seen_indptr"], arrays["seen_indices"]
@@ -228,6 +251,20 @@ def _check(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
         _check_offsets(indptr, len(indices), "seen_indptr")
         inside = len(indices) == 0 or (indices.min() >= 0 and indices.max() < n_items)
         _require(bool(inside), f"seen_indices reach outside the {n_items} items")
+
+
+def _check_kept(arrays: dict[str, np.ndarray], sizes: dict[str, int]) -> None:
+    """Check what only some models have: each group is whole or not there."""
+    for parts in KEPT_SHAPES.values():
+        there = [name for name in parts if name in arrays]
+        _require(not there or len(there) == len(parts), f"of {', '.join(parts)} only {', '.join(there)} are there")
+        for name in there:
+            of_samples = {"samples": len(arrays["samples_user_bias"])} if "samples_user_bias" in arrays else {}
+            shape = tuple((sizes | of_samples)[size] for size in parts[name])
+            array = arrays[name]
+            _require(array.shape == shape, f"{name} has shape {array.shape}, not {shape}")
+            _require(array.dtype == np.float32, f"{name} is {array.dtype}, not float32")
+            _require(bool(np.isfinite(array).all()), f"{name} holds values that are not finite")
 
 
 def _check_offsets(offsets: np.ndarray, end: int, name: str) -> None:

@@ -29,6 +29,7 @@ FITS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("als", {}),
     ("als", {"method": "cg"}),
     ("als-links", {}),
+    ("gibbs", {"burn": 0, "samples": 1, "kept": 1}),
     ("sgd", {}),
     ("sgd", {"schedule": "hogwild"}),
 )
@@ -77,7 +78,8 @@ def _use(ratings: Ratings, k: int) -> None:
     """Fit models of all kinds and ask them everything."""
     training, test = ratings.split(0.2)
     for solver, settings in FITS:
-        model = fit(training, k, solver, epochs=1, validation=0.1, **settings)
+        once: dict[str, Any] = {} if solver == "gibbs" else {"epochs": 1}
+        model = fit(training, k, solver, validation=0.1, **once, **settings)
     evaluate(model, test, n=5)
     model.recommend(n=5)
     model.similar_items(model.item_ids[0].as_py(), n=5)

@@ -11,10 +11,11 @@ import numpy as np
 
 from fastmf.checkpoint import Checkpoint, check_folder, fingerprint
 from fastmf.device import Device, resolve
+from fastmf.epoch import Epoch
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError
 from fastmf.folding import lost_rows
 from fastmf.kernels.jit import ENABLED, WIDTH
-from fastmf.model import Epoch, Model
+from fastmf.model import Model
 from fastmf.ratings import Ratings
 from fastmf.resources import parse_size, require_memory
 from fastmf.solvers import SOLVERS, Factors, Solver, make
@@ -376,6 +377,7 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
         history=run.history,
         best_epoch=run.best_epoch,
         rows=rows,
+        baseline=task.baseline(),
         **solver.extras(factors),
     )
     if any(len(lost_rows(side)) for side in (model.user_side, model.item_side)):

@@ -11,14 +11,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastmf.device import Device, resolve
+from fastmf.epoch import Epoch
 from fastmf.errors import FastMFError, ParameterError
-from fastmf.model import Epoch
 from fastmf.ratings import Ratings
 from fastmf.resources import parse_size
 from fastmf.solvers import SOLVERS, Solver, make
@@ -33,6 +33,7 @@ MAX_K = 128
 # which leaves them two digits; and k among these and their doubles.
 WEIGHTS = ("reg", "reg0")
 SPAN, STEPS = 6.0, 24
+TUNABLE = [name for name, solver in SOLVERS.items() if set(WEIGHTS) <= {field.name for field in fields(solver)}]
 FEWEST_K = (8, 12)
 
 # At a quarter of the epochs, settings stand nearly in their final order: on ml-latest-small the ranks correlate by .96
@@ -242,10 +243,13 @@ def settings_for(trial: Trial) -> dict[str, Any]:
 def _names(solver: str | Sequence[str] | None) -> list[str]:
     """Name the solvers to try; without any, ALS and all that is built on it."""
     if solver is None:
-        return [name for name in SOLVERS if name.split("-")[0] == "als"]
+        return [name for name in TUNABLE if name.split("-")[0] == "als"]
     names = [solver] if isinstance(solver, str) else list(solver) if isinstance(solver, Sequence) else []
     if not names or not all(isinstance(name, str) for name in names):
-        raise ParameterError(f"solver is {solver!r}: give one or more of {', '.join(SOLVERS)}, by name")
+        raise ParameterError(f"solver is {solver!r}: give one or more of {', '.join(TUNABLE)}, by name")
+    learned = [name for name in names if name in SOLVERS and name not in TUNABLE]
+    if learned:
+        raise ParameterError(f"solver {learned[0]!r} learns its weights: there is nothing to tune; choose others")
     return list(dict.fromkeys(names))
 
 

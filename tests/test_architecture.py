@@ -18,6 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
     "errors",
     "text",
+    "epoch",
     "files",
     "kernels",
     "resources",
@@ -31,6 +32,7 @@ ORDER = [
     "model_file",
     "ranking",
     "folding",
+    "uncertainty",
     "model",
     "metrics",
     "solvers",

@@ -147,8 +147,16 @@ def explicit(model, rows, n, relevant_from=None):
         known = user if user_counts.get(user, 0) else None
         left = [i for i in range(N_ITEMS) if item_counts[i] and (known is None or i not in seen[user])]
         per_user.append(naive(sorted(left, key=lambda i: (-score(user, i), i)), items, n))
+    bands = {"0": (0, 0), "1 to 5": (1, 5), "6 to 20": (6, 20), "21 to 100": (21, 100), "101 and more": (101, 10**9)}
+    by_activity = {}
+    for name, (low, high) in bands.items():
+        own = [e for e, (user, _, _) in zip(errors, rows, strict=True) if low <= user_counts.get(user, 0) <= high]
+        if own:
+            rmse = pytest.approx(math.sqrt(sum(e * e for e in own) / len(own)), rel=1e-6)
+            by_activity[name] = {"pairs": len(own), "rmse": rmse, "rmse_of_biases": None}
     return {
         "pairs": len(rows),
+        "by_activity": by_activity,
         "rmse": math.sqrt(sum(e * e for e in errors) / len(rows)),
         "mae": sum(abs(e) for e in errors) / len(rows),
         "unknown_users": sum(not user_counts.get(user, 0) for user, _, _ in rows),
@@ -166,6 +174,7 @@ def test_evaluate_is_the_explicit_computation(model, n, relevant_from):
     rows = held_out()
     result = fastmf.evaluate(model, tuple(columns(rows)), n=n, relevant_from=relevant_from)
     expected = explicit(model, rows, n, relevant_from)
+    assert (result.pop("by_activity"), result.pop("rmse_of_biases")) == (expected.pop("by_activity"), None)
     assert result == pytest.approx(expected, rel=1e-6)
     assert expected["unknown_users"] > 5
     assert expected["unknown_items"] > 5
@@ -239,7 +248,9 @@ def test_evaluate_takes_what_ratings_take_and_is_the_same_for_any_order(model, t
         assert fastmf.evaluate(model, source) == expected
     held = fastmf.Ratings.read(frame).split(0.3)[1]  # some of whose ids have no rows
     by_hand = [(u, i, r) for u, i, r in rows if (u, i) in pairs_of(held)]
-    assert fastmf.evaluate(model, held, n=4) == pytest.approx(explicit(model, by_hand, 4), rel=1e-6)
+    found, expected = fastmf.evaluate(model, held, n=4), explicit(model, by_hand, 4)
+    assert (found.pop("by_activity"), found.pop("rmse_of_biases")) == (expected.pop("by_activity"), None)
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def pairs_of(ratings):

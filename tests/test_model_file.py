@@ -117,7 +117,7 @@ def test_a_file_can_be_read_without_fastmf(saved):
     offsets, data = tensors["user_ids.offsets"].tolist(), tensors["user_ids.bytes"].tobytes()
     texts = [data[a:b].decode() for a, b in pairwise(offsets)]
     assert texts == ["", "a", "\U0001f600"]
-    assert metadata["format"] == 2
+    assert metadata["format"] == 3
     assert metadata["id_types"] == {"user_ids": "large_string", "item_ids": "int16"}
 
 
@@ -325,8 +325,8 @@ def test_metadata_that_is_no_description_is_refused(path, saved, text):
 
 def test_another_version_of_the_format_is_named(path, saved):
     _, tensors, metadata = saved
-    put(path, tensors, metadata | {"format": 3})
-    refused(path, r"model\.fastmf has format 3, this version reads 2")
+    put(path, tensors, metadata | {"format": 4})
+    refused(path, r"model\.fastmf has format 4, this version reads 3")
     for version in (0, -1, "2", None, [1]):
         put(path, tensors, metadata | {"format": version})
         refused(path, "has format")

@@ -74,23 +74,26 @@ def test_links_gain_a_lot_and_links_of_permuted_rows_nothing(movielens, monkeypa
 
 
 @needs_movielens
-@pytest.mark.parametrize("n", [5, 10])
-@pytest.mark.parametrize("solver", ["als", "als-links"])
-def test_users_folded_in_from_few_ratings_are_predicted_no_worse_than_by_biases(solver, n, movielens):
-    rng = np.random.default_rng(n)
-    new = (rng.permutation(movielens.n_users) % 5 == 0)[movielens.users]
-    known, theirs = movielens.take(~new), movielens.take(new)
-    order = rng.permutation(len(theirs))
-    order = order[np.argsort(theirs.users[order], kind="stable")]
-    first = np.arange(len(order)) - np.searchsorted(theirs.users[order], theirs.users[order]) < n
-    given = np.zeros(len(theirs), bool)
-    given[order[first]] = True
-    few, rest = theirs.take(given), theirs.take(~given)
-    found, biases = (
-        fastmf.evaluate(fastmf.fit(known, solver=name, **settings).fold_in(few), rest)["rmse"]
-        for name, settings in ((solver, {}), ("als", BIAS_ONLY))
-    )
-    assert found <= biases + 0.0005
+def test_users_folded_in_from_few_ratings_are_predicted_no_worse_than_by_biases(movielens):
+    rng, squares = np.random.default_rng(0), {}
+    group = rng.permutation(movielens.n_users) % 5
+    for turn in range(5):
+        new = (group == turn)[movielens.users]
+        known, theirs = movielens.take(~new), movielens.take(new)
+        order = rng.permutation(len(theirs))
+        order = order[np.argsort(theirs.users[order], kind="stable")]
+        place = np.arange(len(order)) - np.searchsorted(theirs.users[order], theirs.users[order])
+        fits = {"biases": fastmf.fit(known, solver="als", **BIAS_ONLY)}
+        fits |= {solver: fastmf.fit(known, solver=solver) for solver in ("als", "als-links")}
+        for n in (5, 10):
+            given = np.isin(np.arange(len(theirs)), order[place < n])
+            few, rest = theirs.take(given), theirs.take(~given)
+            for name, model in fits.items():
+                error = fastmf.evaluate(model.fold_in(few), rest)["rmse"]
+                squares[name, n] = squares.get((name, n), 0) + error**2
+    for n in (5, 10):
+        assert squares["als", n] <= squares["biases", n] * 1.0005  # at 5 ratings they are the same but for .0003
+        assert squares["als-links", n] < squares["biases", n]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

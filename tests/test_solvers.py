@@ -39,13 +39,15 @@ devices = pytest.mark.parametrize("device", DEVICES)
 
 
 # What makes a few epochs on a few hundred ratings go far.
-QUICK = {"k": 3, "epochs": 6, "reg0": 0.5, "bias_reg": 1.0, "threads": 1}
-QUICK_OF = {"sgd": {"lr": 0.2}}
+QUICK = {"k": 3, "epochs": 6, "reg0": 0.5, "bias_reg": 1.0}
+QUICK_OF = {"sgd": {"lr": 0.2}, "gibbs": {"burn": 2, "samples": 4, "kept": 2}}
 
 
 def fit(rows, variant, **settings):
     name, own = (VARIANTS | HOGWILD)[variant]
-    return fastmf.fit(rows, solver=name, **{**QUICK, **QUICK_OF.get(name, {}), **own, **settings})
+    known = {field.name for field in fields(SOLVERS[name])}
+    quick = {setting: value for setting, value in QUICK.items() if setting in known}
+    return fastmf.fit(rows, solver=name, **{"threads": 1, **quick, **QUICK_OF.get(name, {}), **own, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,7 @@ def test_settings_come_back_from_the_model(fitted):
     name, settings = fitted.solver["name"], {key: value for key, value in fitted.solver.items() if key != "name"}
     solver = SOLVERS[name](**settings)
     assert solver.settings == settings
-    assert (settings["k"], settings["epochs"]) == (3, 6)
+    assert (settings["k"], solver.epochs) == (3, 6)
     assert set(settings) == {field.name for field in fields(SOLVERS[name])}
 
 
@@ -229,6 +231,9 @@ BAD = {
     "link_reg": [0, -1, np.nan, np.inf],
     "link_steps": [0, -1, 1.5],
     "fade": [-1, np.nan, np.inf, "x"],
+    "burn": [-1, 1.5],
+    "samples": [0, 2.5],
+    "kept": [-1, 85, 1.5],
     "lr": [0, -1, np.nan, np.inf],
     "decay": [0, -0.5, 1.1, np.nan],
     "loss": ["huber", None],
@@ -264,10 +269,13 @@ def test_solvers_are_frozen_keyword_only_and_keep_the_protocol(name):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_settings_given_as_numpy_numbers_are_plain_data(name, rows, tmp_path):
-    model = fastmf.fit(rows, k=np.int64(2), solver=name, epochs=np.int32(2), reg=np.float32(0.5), seed=np.uint8(1))
+    given = {"epochs": np.int32(2), "reg": np.float32(0.5)}
+    if name == "gibbs":
+        given = {"burn": np.int32(2), "samples": np.int16(3), "kept": np.int8(1)}
+    model = fastmf.fit(rows, k=np.int64(2), solver=name, seed=np.uint8(1), **given)
     model.save(tmp_path / "a.fastmf")
     assert fastmf.load(tmp_path / "a.fastmf").solver == model.solver
-    plain = fastmf.fit(rows, k=2, solver=name, epochs=2, reg=0.5, seed=1)
+    plain = fastmf.fit(rows, k=2, solver=name, seed=1, **{setting: value.item() for setting, value in given.items()})
     assert plain.solver == model.solver
     assert plain.content_hash == model.content_hash
 
@@ -281,7 +289,7 @@ def test_make_takes_names_and_objects():
     solver = ALS(k=2)
     assert make(SOLVERS, solver) is solver
     assert make(SOLVERS, "sgd", k=2, seed=None, lr=0.1) == SGD(k=2, lr=0.1)
-    with pytest.raises(ParameterError, match="choose one of als, als-links, sgd"):
+    with pytest.raises(ParameterError, match="choose one of als, als-links, sgd, gibbs"):
         make(SOLVERS, "svd")
     with pytest.raises(ParameterError, match="has no setting lr, loss; it has k, epochs"):
         make(SOLVERS, "als", lr=0.1, loss="squared", k=3)

@@ -138,13 +138,14 @@ def test_several_solvers_take_turns_and_als_brings_its_variants(ratings, monkeyp
 
     variants = [name for name in SOLVERS if name.startswith("als")]
     monkeypatch.setitem(SOLVERS, "als-twin", Twin)
+    monkeypatch.setattr(tuning, "TUNABLE", [*tuning.TUNABLE, "als-twin"])
     found = fastmf.tune(ratings, trials=2 * (len(variants) + 1), k=2)
     assert [trial.solver for trial in found.trials] == [*variants, "als-twin"] * 2
     assert found.trials[len(variants)].settings == {"k": 2, "reg": 0.02, "reg0": 8.0}
     assert [t.solver for t in fastmf.tune(ratings, ["sgd", "als"], trials=3, k=2).trials] == ["sgd", "als", "sgd"]
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", tuning.TUNABLE)
 def test_the_settings_found_give_the_rmse_that_was_measured(ratings, solver):
     found = fastmf.tune(ratings, solver, trials=6, k=4, seed=3)
     model = fastmf.fit(ratings, **found.settings, validation=0.1)
@@ -207,6 +208,7 @@ def test_if_all_trials_fail_it_says_why(ratings):
         (dict(solver="svd"), "unknown solver 'svd'"),
         (dict(solver=[]), "give one or more of als, als-links, sgd"),
         (dict(solver=ALS()), "by name"),
+        (dict(solver=["als", "gibbs"]), "'gibbs' learns its weights"),
         (dict(lr=0.1), "'als' has no setting lr"),
         (dict(k=0), "k is 0"),
     ],

@@ -14,7 +14,7 @@ from fastmf.cli.options import json_option, overwrite_option
 @click.option("--download", is_flag=True, help="Download sets that are not found, instead of making their twins.")
 @click.option("--k", type=int, default=32, show_default=True, help="Number of factors.")
 @click.option("--solver", "solvers", multiple=True,
-              type=click.Choice(["als", "als-cg", "als-links", "sgd", "sgd-adaptive", "sgd-hogwild"]),
+              type=click.Choice(["als", "als-cg", "als-links", "gibbs", "sgd", "sgd-adaptive", "sgd-hogwild"]),
               help="[default: als and sgd]")  # fmt: skip
 @click.option("--device", "devices", multiple=True, metavar="DEVICE",
               help="numpy, cpu, cuda, cuda:1 …  [default: numpy and cpu]")  # fmt: skip

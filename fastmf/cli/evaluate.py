@@ -27,8 +27,9 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out ratings.
 
-    Errors of the predictions over all pairs, and the quality of the top-n lists; ids without training ratings are
-    counted, not dropped.
+    Errors of the predictions over all pairs, beside those of biases alone, and by how many ratings users have in
+    training; the quality of the top-n lists; and for models of solver gibbs how many ratings are in the intervals that
+    they predict. Ids without training ratings are counted, not dropped.
 
     \b
     Example:
@@ -42,7 +43,13 @@ def evaluate(
     if as_json:
         console.show_json(result)
     else:
+        bands, coverage = result.pop("by_activity"), result.pop("coverage", {})
         console.show_table(("measure", "value"), [(name, plain_number(value)) for name, value in result.items()])
+        header = ("ratings of the user", "pairs", "rmse", "rmse_of_biases")
+        console.show_table(header, [(name, *map(plain_number, band.values())) for name, band in bands.items()])
+        if coverage:
+            rows = [(f"{level} %", f"{100 * share:.1f} %") for level, share in coverage.items()]
+            console.show_table(("interval", "ratings in it"), rows)
 
 
 def plain_number(value: Any) -> str:

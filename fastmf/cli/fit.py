@@ -12,19 +12,21 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 
 @click.command()
 @click.argument("ratings")
-@click.option(
-    "--solver", type=click.Choice(["als", "als-links", "sgd"]), default="als", show_default=True, help="How to fit."
-)
+@click.option("--solver", type=click.Choice(["als", "als-links", "sgd", "gibbs"]), default="als", show_default=True,
+              help="How to fit.")  # fmt: skip
 @click.option("--k", type=int, help="Number of factors.  [default: 32]")
-@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, als-links 20, sgd 40]")
+@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, als-links 12, sgd 40]")
 @click.option("--reg", type=float, help="Weight of a row's squared factors, per rating.  [default: 0.03]")
 @click.option(
-    "--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, als-links 8, sgd 6]"
+    "--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, als-links 10, sgd 6]"
 )
 @click.option("--bias-reg", type=float, help="Weight of the squared biases.  [default: 3]")
 @click.option("--method", type=click.Choice(["exact", "cg"]), help="als: how rows are solved; cg is fast for k from 64."
               "  [default: exact]")  # fmt: skip
 @click.option("--steps", type=int, help="als: steps of cg in a half-sweep.  [default: 2]")
+@click.option("--burn", type=int, help="gibbs: sweeps that are thrown away.  [default: 16]")
+@click.option("--samples", type=int, help="gibbs: sweeps after these, which are averaged.  [default: 84]")
+@click.option("--kept", type=int, help="gibbs: of these, how many the model keeps, for predict --std.  [default: 16]")
 @click.option("--momentum", type=float, help="als, als-links: momentum of the item side.  [default: 0.3]")
 @click.option("--link-reg", type=float, help="als-links: weight of the squared links.  [default: 4]")
 @click.option("--link-steps", type=int, help="als-links: steps towards the links in an epoch.  [default: 1]")
@@ -65,8 +67,8 @@ def fit(
 ) -> None:
     """Fit a model to RATINGS.
 
-    RATINGS is a Parquet file, a directory of them, or a URI of either. The settings mean the same for both solvers and
-    for every rating scale; the defaults are meant to need no tuning.
+    RATINGS is a Parquet file, a directory of them, or a URI of either. A setting means the same for all solvers
+    that have it and for every rating scale; the defaults are meant to need no tuning.
 
     \b
     Examples:
@@ -95,7 +97,7 @@ def fit(
     if isinstance(watched, str):
         watched = read(watched, how)
     run |= {"device": where, "memory_limit": how["memory_limit"]}
-    with console.epochs_shown(chosen.settings["epochs"], quiet=as_json) as callback:
+    with console.epochs_shown(chosen.epochs, quiet=as_json) as callback:
         model = fastmf.fit(data, solver=chosen, validation=watched, callback=callback, **run)
     model.save(target, overwrite=overwrite)
     if as_json:

@@ -12,6 +12,7 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.option("-o", "--output", metavar="OUT", required=True, help="Parquet or CSV file to write.")
 @click.option("--on-unknown", type=click.Choice(["mean", "nan", "raise"]), default="mean", show_default=True,
               help="For an id without training ratings: mean plus known bias, NaN, or an error.")  # fmt: skip
+@click.option("--std", is_flag=True, help="Add the standard deviation of ratings around their predictions (gibbs).")
 @column_options("user", "item")
 @overwrite_option
 @json_option
@@ -20,6 +21,7 @@ def predict(
     pairs: str,
     output: str,
     on_unknown: str,
+    std: bool,
     user_column: str | None,
     item_column: str | None,
     overwrite: bool,
@@ -39,7 +41,7 @@ def predict(
     files.check_output(output, overwrite, inputs=[model, pairs])
     loaded = fastmf.load(model)
     table = tables.read(pairs, {"user": user_column, "item": item_column})
-    frame = loaded.predict(table.column(0), table.column(1), on_unknown=on_unknown)
+    frame = loaded.predict(table.column(0), table.column(1), on_unknown=on_unknown, std=std)
     tables.write(frame, output, overwrite)
     report = {"output": output, "pairs": len(frame), **frame.attrs}
     if as_json:

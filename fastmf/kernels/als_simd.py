@@ -12,6 +12,8 @@
 The lanes do not mix and a row's sums do not depend on its neighbours: any cut into tasks gives the same bits.
 """
 
+import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -53,44 +55,52 @@ class Batch(NamedTuple):
     growth: np.ndarray
 
 
-def _new_batch(k, kp):
+def new_batch(k, kp):
+    """Make room for the equations of WIDTH rows."""
     k4 = -(-k // BLOCK) * BLOCK
     shapes = ((WIDTH, kp * kp + LINE), (WIDTH, kp), (WIDTH, kp), (WIDTH,), (WIDTH,))
     shapes += ((1 + k4, k4 + BLOCK, WIDTH), (1 + k4, WIDTH), (BLOCK, WIDTH))
-    return Batch(np.zeros(WIDTH, np.int64), *(aligned(*shape) for shape in shapes))
+    ends = [0, *itertools.accumulate(-(-math.prod(shape) // LINE) * LINE for shape in shapes)]
+    room = aligned(ends[-1])
+    parts = (room[end : end + math.prod(shape)].reshape(shape) for end, shape in zip(ends, shapes, strict=False))
+    return Batch(np.zeros(WIDTH, np.int64), *parts)
 
 
 @jit
 def _add_top(first, last, source, fresh, kp, column, gram, sums):
     """Add to the first TOP rows of the panel at ``column``, and to its part of sum y; prefetch."""
-    indices, _, y, _, end = source
+    indices, _, y, _, roots, end = source
     tile, total = simd.zeros(TOP, 2), simd.zeros(1, 2)
     if not fresh:
         tile, total = simd.load(TOP, 2, gram, kp), simd.load(1, 2, sums, 0)
     for j in range(first, last):
         ahead = np.int64(simd.element(indices, min(j + AHEAD, end))) * kp + column
         simd.prefetch(2, y, ahead)
-        row = simd.pointer(y, np.int64(simd.element(indices, j)) * kp + column)
+        i = np.int64(simd.element(indices, j))
+        row = simd.pointer(y, i * kp + column)
         tile = simd.add_outer(tile, row, row)
-        total = simd.add_scaled(total, np.float32(1), row)
+        total = simd.add_scaled(total, simd.element_or_one(roots, i), row)
     simd.store(tile, gram, kp)
     simd.store(total, sums, 0)
 
 
 @jit
 def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
-    """Add to the other rows of the panel at ``column``, and to its part of sum t y; return sum t."""
-    indices, values, y, c, _ = source
+    """Add to the other rows of the panel at ``column``, and to its part of sum t y; return as :func:`sum_row`."""
+    indices, values, y, c, roots, _ = source
     middle, corner, scaled = simd.zeros(MIDDLE, 2), simd.zeros(WIDTH, 1), simd.zeros(1, 2)
     middle_at, corner_at = simd.at(gram, TOP * kp), simd.at(gram, WIDTH * kp + WIDTH)
     if not fresh:
         middle, corner = simd.load(MIDDLE, 2, middle_at, kp), simd.load(WIDTH, 1, corner_at, kp)
         scaled = simd.load(1, 2, weighted, 0)
-    total = np.float32(0)
+    total = weight = square = zero = np.float32(0)
     for j in range(first, last):
         i = np.int64(simd.element(indices, j))
-        t = simd.element(values, j) - simd.element(c, i)
-        total += t
+        root, t = simd.element_or_one(roots, i), simd.element(values, j) - simd.element(c, i)
+        t = simd.either(roots, root * t, t)
+        total += simd.either(roots, root * t, t)
+        weight += simd.either(roots, root * root, zero)
+        square += simd.either(roots, t * t, zero)
         row = simd.pointer(y, i * kp + column)
         middle = simd.add_outer(middle, simd.at(row, TOP), row)
         corner = simd.add_outer(corner, simd.at(row, WIDTH), simd.at(row, WIDTH))
@@ -98,13 +108,13 @@ def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
     simd.store(middle, middle_at, kp)
     simd.store(corner, corner_at, kp)
     simd.store(scaled, weighted, 0)
-    return total
+    return total, weight, square
 
 
 @jit
 def _add_square(first, last, source, fresh, kp, row_at, column, gram):
     """Add to SQUARE rows above the diagonal part of the panel at ``column``."""
-    indices, _, y, _, _ = source
+    indices, _, y, _, _, _ = source
     tile = simd.zeros(SQUARE, 2)
     if not fresh:
         tile = simd.load(SQUARE, 2, gram, kp)
@@ -116,52 +126,60 @@ def _add_square(first, last, source, fresh, kp, row_at, column, gram):
 
 @jit
 def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
-    """Add to the first WIDTH rows and columns, where an odd number of vectors leaves them; return sum t."""
-    indices, values, y, c, end = source
+    """Add to the first WIDTH rows and columns, where vectors are odd in number; return as :func:`sum_row`."""
+    indices, values, y, c, roots, end = source
     tile, total, scaled = simd.zeros(WIDTH, 1), simd.zeros(1, 1), simd.zeros(1, 1)
     if not fresh:
         tile, total, scaled = simd.load(WIDTH, 1, gram, kp), simd.load(1, 1, sums, 0), simd.load(1, 1, weighted, 0)
-    t_total = np.float32(0)
+    of_t = weight = square = zero = np.float32(0)
     for j in range(first, last):
         simd.prefetch(1, y, np.int64(simd.element(indices, min(j + AHEAD, end))) * kp)
         i = np.int64(simd.element(indices, j))
-        t = simd.element(values, j) - simd.element(c, i)
-        t_total += t
+        root, t = simd.element_or_one(roots, i), simd.element(values, j) - simd.element(c, i)
+        t = simd.either(roots, root * t, t)
+        of_t += simd.either(roots, root * t, t)
+        weight += simd.either(roots, root * root, zero)
+        square += simd.either(roots, t * t, zero)
         row = simd.pointer(y, i * kp)
         tile = simd.add_outer(tile, row, row)
-        total = simd.add_scaled(total, np.float32(1), row)
+        total = simd.add_scaled(total, root, row)
         scaled = simd.add_scaled(scaled, t, row)
     simd.store(tile, gram, kp)
     simd.store(total, sums, 0)
     simd.store(scaled, weighted, 0)
-    return t_total
+    return of_t, weight, square
 
 
 @jit
-def _sum_row(first, last, source, kp, gram, sums, weighted):
-    """Write the upper triangle of sum y y', sum y and sum t y over one row's entries; return sum t."""
-    n, total = last - first, np.float32(0)
+def sum_row(first, last, source, kp, gram, sums, weighted):
+    """Write the upper triangle of sum y y', sum y and sum t y over one row's entries.
+
+    Returns sum g t, sum g and sum g t^2; without weights sum t and zeros.
+    """
+    n, total, weight, square = last - first, np.float32(0), np.float32(0), np.float32(0)
     n_blocks = (n - 1) // max(CACHED // kp, FEWEST) + 1
     odd = kp % PANEL
     for block in range(n_blocks):
         start, stop = first + n * block // n_blocks, first + n * (block + 1) // n_blocks
         fresh = block == 0
-        t = np.float32(0)
+        more = np.float32(0), np.float32(0), np.float32(0)
         if odd:
-            t = _add_half_panel(start, stop, source, fresh, kp, gram, sums, weighted)
+            more = _add_half_panel(start, stop, source, fresh, kp, gram, sums, weighted)
         for column in range(odd, kp, PANEL):
             corner = simd.at(gram, column * kp + column)
             _add_top(start, stop, source, fresh, kp, column, corner, simd.at(sums, column))
-            t = _add_bottom(start, stop, source, fresh, kp, column, corner, simd.at(weighted, column))
+            more = _add_bottom(start, stop, source, fresh, kp, column, corner, simd.at(weighted, column))
             for row in range(0, column, SQUARE):
-                square = simd.at(gram, row * kp + column)
-                _add_square(start, stop, source, fresh, kp, row, column, square)
-        total += t
-    return total
+                corner = simd.at(gram, row * kp + column)
+                _add_square(start, stop, source, fresh, kp, row, column, corner)
+        total += more[0]
+        weight += more[1]
+        square += more[2]
+    return total, weight, square
 
 
 @jit
-def _factor(batch, k4, kp):
+def factor_lanes(batch, k4, kp):
     """Factor the matrices of all lanes, solving for the right-hand side on the way."""
     step, line = (k4 + BLOCK) * WIDTH, batch.grams.shape[1]
     grams, weighted, sums = simd.pointer(batch.grams, 0), simd.pointer(batch.weighted, 0), simd.pointer(batch.sums, 0)
@@ -193,7 +211,7 @@ def _factor(batch, k4, kp):
 
 
 @jit
-def _substitute_back(batch, k4):
+def solve_lanes(batch, k4):
     """Solve U x = right, in place."""
     step = (k4 + BLOCK) * WIDTH
     upper, right = simd.pointer(batch.upper, step), simd.pointer(batch.right, WIDTH)
@@ -209,15 +227,18 @@ def _substitute_back(batch, k4):
 
 
 @jit
-def _source(entries, other):
-    """Point at what rows are summed from; and say where the last entry is, for prefetches to stop there."""
+def source_of(entries, factors, bias, roots):
+    """Point at what rows are summed from; and say where the last entry is, for prefetches to stop there.
+
+    With ``roots`` of weights, or None, as for :func:`fastmf.kernels.als_plain.accumulate`.
+    """
     end = np.int64(entries.indices.shape[0] - 1)
     indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
-    return indices, values, simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), end
+    return indices, values, simd.pointer(factors, 0), simd.pointer(bias, 0), simd.pointer(roots, 0), end
 
 
 @jit
-def _sums(batch, slot, kp):
+def sums_of(batch, slot, kp):
     """Point at what is summed in a slot."""
     gram = simd.pointer(batch.grams, slot * batch.grams.shape[1])
     return gram, simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
@@ -228,8 +249,8 @@ def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
     """Solve the first slots; note the rows whose pivots are too small for float32, and return how many are noted."""
     x, k = side.factors, side.factors.shape[1]
     k4 = batch.right.shape[0] - 1
-    _factor(batch, k4, kp)
-    _substitute_back(batch, k4)
+    factor_lanes(batch, k4, kp)
+    solve_lanes(batch, k4)
     for slot in range(filled):
         row, growth, dot = batch.rows[slot], np.float32(0), np.float32(0)
         for n in range(BLOCK):
@@ -249,7 +270,7 @@ def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
 @jit
 def _solve_rows(start, stop, entries, side, other, penalty, pull, batch, unsolved):
     """Solve the rows from start to stop; note those that float32 cannot do, and return how many are noted."""
-    k, kp, source = side.factors.shape[1], other.factors.shape[1], _source(entries, other)
+    k, kp, source = side.factors.shape[1], other.factors.shape[1], source_of(entries, other.factors, other.bias, None)
     reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
     filled, n_unsolved = np.int64(0), np.int64(0)
     for row in range(start, stop):
@@ -259,7 +280,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, pull, batch, unsolve
             unsolved[n_unsolved] = row
             n_unsolved += 1
         elif n > 0:
-            total = _sum_row(first, last, source, kp, *_sums(batch, filled, kp))
+            total, _, _ = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
             root, rho = np.sqrt(np.float32(n) + bias_reg), reg * np.float32(n) + reg0
             for a in range(k):
                 batch.grams[filled, a * kp + a] += rho
@@ -279,11 +300,12 @@ def _solve_rows(start, stop, entries, side, other, penalty, pull, batch, unsolve
 
 
 @jit
-def _sum_long(first, last, entries, other, batch, gram, v, s):
+def sum_long(first, last, entries, factors, bias, roots, batch, gram, v, s):
     """Add up a long row's sums, chunk by chunk in float32 and the chunks in float64; return sum t."""
-    k, kp, source, total = v.shape[0], other.factors.shape[1], _source(entries, other), np.float64(0)
+    k, kp, total = v.shape[0], factors.shape[1], np.float64(0)
+    source = source_of(entries, factors, bias, roots)
     for start in range(first, last, CHUNK):
-        total += _sum_row(start, min(start + CHUNK, last), source, kp, *_sums(batch, 0, kp))
+        total += sum_row(start, min(start + CHUNK, last), source, kp, *sums_of(batch, 0, kp))[0]
         for a in range(k):
             v[a] += batch.weighted[0, a]
             s[a] += batch.sums[0, a]
@@ -295,7 +317,7 @@ def _sum_long(first, last, entries, other, batch, gram, v, s):
 def half_sweep(tasks, entries, side, other, penalty, pull):
     """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
     k, start, stop = side.factors.shape[1], tasks[0], tasks[-1]
-    batch = _new_batch(k, other.factors.shape[1])
+    batch = new_batch(k, other.factors.shape[1])
     unsolved = np.empty(stop - start, np.int64)
     given = entries, side, other, penalty, pull, batch
     unsolved = unsolved[: _solve_rows(start, stop, *given, unsolved)]
@@ -311,7 +333,7 @@ def _solve_exactly(row, entries, side, other, penalty, pull, batch, jitter):
     k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
     gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
     if last - first > LONG:
-        total = _sum_long(first, last, entries, other, batch, gram, v, s)
+        total = sum_long(first, last, entries, other.factors, other.bias, None, batch, gram, v, s)
     else:
-        total = accumulate(first, last, entries.indices, entries.values, other.factors, other.bias, gram, v, s)
+        total = accumulate(first, last, entries.indices, entries.values, other.factors, other.bias, None, gram, v, s)
     return finish(row, last - first, total, side, penalty, pull, gram, v, s, SINGULAR, jitter)

@@ -5,9 +5,8 @@ among those left. Tries from an alias table (Walker 1977; Vose 1991) come first,
 is not done after n_items tries gets the rest as the smallest of the exponential keys -log(U)/weight of the unseen items
 (Efraimidis and Spirakis 2006), which is the same distribution in bounded time.
 
-Random numbers are SplitMix64 (Steele, Lea and Flood 2014) read by counter: number j of row r in a stream is a function
-of (seed, stream, r, j) alone, so neither the order of the rows nor the number of threads shows in the result. Streams
-keep the uses apart. The functions on bits take uint64 and nothing else: numba makes float64 of uint64 with int64.
+Random numbers are read by counter (:mod:`fastmf.kernels.draws`), so neither the order of the rows nor the number of
+threads shows in the result.
 """
 
 import math
@@ -15,15 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastmf.kernels.draws import LOW_32, U1, U2, U32, bits_numpy, bits_of, key_of, unit_of, units_numpy
 from fastmf.kernels.jit import jit
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-MIX_2 = np.uint64(0x94D049BB133111EB)
-LOW_32 = np.uint64(0xFFFFFFFF)
-U1, U2, U11, U27, U30, U31, U32 = (np.uint64(n) for n in (1, 2, 11, 27, 30, 31, 32))
 TRIES, KEYS, NOISE, COVER = (np.uint64(n) for n in range(4))
-TO_UNIT = 2.0**-53
 
 
 class Popularity(NamedTuple):
@@ -49,53 +43,16 @@ class Truth(NamedTuple):
     item_factors: np.ndarray
 
 
-def mix(x):
-    """Scramble 64 bits: the finalizer of SplitMix64. x: a uint64 or an array of them."""
-    x = (x ^ (x >> U30)) * MIX_1
-    x = (x ^ (x >> U27)) * MIX_2
-    return x ^ (x >> U31)
-
-
-_mix = jit(mix)
-
-
-@jit
-def _key(seed, stream, row):
-    return _mix(_mix(_mix(seed) + GOLDEN * (stream + U1)) + GOLDEN * (row + U1))
-
-
-@jit
-def _bits(key, counter):
-    return _mix(key + GOLDEN * (counter + U1))
-
-
-@jit
-def _unit(bits):
-    """Number in (0, 1] from 64 bits."""
-    return np.float64((bits >> U11) + U1) * TO_UNIT
-
-
 @jit
 def _normal(key, counter):
     """Standard normal number (Box and Muller 1958); it takes two of the stream's numbers."""
-    radius = math.sqrt(-2.0 * math.log(_unit(_bits(key, U2 * counter))))
-    return radius * math.cos(2.0 * math.pi * _unit(_bits(key, U2 * counter + U1)))
-
-
-def bits_numpy(seed: np.uint64, stream: np.uint64, row: int, counters: np.ndarray) -> np.ndarray:
-    """Random bits number ``counters`` (n,) uint64 of one row of a stream, as uint64 (n,)."""
-    row = np.array([row], np.uint64)  # an array: NumPy's uint64 scalars warn where 64 bits run over
-    key = mix(mix(mix(np.array([seed], np.uint64)) + GOLDEN * (np.atleast_1d(stream) + U1)) + GOLDEN * (row + U1))
-    return mix(key + GOLDEN * (counters + U1))
-
-
-def _unit_numpy(bits):
-    return ((bits >> U11) + U1) * TO_UNIT
+    radius = math.sqrt(-2.0 * math.log(unit_of(bits_of(key, U2 * counter))))
+    return radius * math.cos(2.0 * math.pi * unit_of(bits_of(key, U2 * counter + U1)))
 
 
 def normals_numpy(seed: np.uint64, stream: np.uint64, n: int) -> np.ndarray:
     """Draw n standard normal numbers, float64, from row 0 of a stream."""
-    pairs = _unit_numpy(bits_numpy(seed, stream, 0, np.arange(2 * n, dtype=np.uint64)))
+    pairs = units_numpy(bits_numpy(seed, stream, 0, np.arange(2 * n, dtype=np.uint64)))
     return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
 
 
@@ -148,7 +105,7 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
         tries = np.where((bits & LOW_32) < popularity.threshold[slots], slots, popularity.alias[slots])
         _, first_seen = np.unique(tries, return_index=True)
         chosen = tries[np.sort(first_seen)[:wanted]].astype(np.int64)
-        keys = -np.log(_unit_numpy(bits_numpy(seed, KEYS, user, counters))) / popularity.weights
+        keys = -np.log(units_numpy(bits_numpy(seed, KEYS, user, counters))) / popularity.weights
         keys[chosen] = np.inf
         rest = np.argsort(keys)[: wanted - len(chosen)]
         items[indptr[user] : indptr[user + 1]] = np.sort(np.concatenate([chosen, rest]))
@@ -158,11 +115,11 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
 @jit
 def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
     """Fill ``items[place:last]`` with the unseen items of the smallest keys; keys (n_items,) float64 is scratch."""
-    key = _key(seed, KEYS, np.uint64(user))
+    key = key_of(seed, KEYS, np.uint64(user))
     for item in range(keys.shape[0]):
         keys[item] = np.inf
         if seen[item] != user:
-            keys[item] = -math.log(_unit(_bits(key, np.uint64(item)))) / popularity.weights[item]
+            keys[item] = -math.log(unit_of(bits_of(key, np.uint64(item)))) / popularity.weights[item]
     order = np.argsort(keys)  # allocates, for the fraction of a per cent of users who get here
     for j in range(last - place):
         items[place + j] = order[j]
@@ -175,12 +132,12 @@ def _draw_items(tasks, indptr, popularity, seed, items):
     seen = np.full(n_items, -1, np.int64)  # the last user each item was drawn for
     keys = np.empty(n_items, np.float64)
     for user in range(tasks[0], tasks[-1]):
-        key = _key(seed, TRIES, np.uint64(user))
+        key = key_of(seed, TRIES, np.uint64(user))
         place, last = indptr[user], indptr[user + 1]
         for attempt in range(n_items):
             if place == last:
                 break
-            bits = _bits(key, np.uint64(attempt))
+            bits = bits_of(key, np.uint64(attempt))
             item = np.int64(((bits >> U32) * n_slots) >> U32)
             if (bits & LOW_32) >= popularity.threshold[item]:
                 item = np.int64(popularity.alias[item])
@@ -203,12 +160,12 @@ def draw_items_cpu(tasks, indptr, popularity, seed, items):
 @jit
 def _cover_items(indptr, items, n_ratings_of, seed):
     n = np.uint64(items.shape[0])
-    key = _key(seed, COVER, np.uint64(0))
+    key = key_of(seed, COVER, np.uint64(0))
     n_covered = 0
     for item in range(n_ratings_of.shape[0]):
         if n_ratings_of[item] > 0:
             continue
-        place = np.int64(_bits(key, np.uint64(item)) % n)
+        place = np.int64(bits_of(key, np.uint64(item)) % n)
         while n_ratings_of[items[place]] < 2:
             place = (place + 1) % items.shape[0]
         n_ratings_of[items[place]] -= 1
@@ -244,7 +201,7 @@ def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
     for user in range(tasks[0], tasks[-1]):
         mine = slice(indptr[user], indptr[user + 1])
         pairs = np.arange(2 * (mine.stop - mine.start), dtype=np.uint64)
-        units = _unit_numpy(bits_numpy(seed, NOISE, user, pairs))
+        units = units_numpy(bits_numpy(seed, NOISE, user, pairs))
         noise = np.sqrt(-2.0 * np.log(units[0::2])) * np.cos(2.0 * np.pi * units[1::2])
         exact = truth.mean + truth.user_bias[user] + truth.item_bias[items[mine]] + truth.noise * noise
         exact += truth.item_factors[items[mine]] @ truth.user_factors[user]
@@ -256,7 +213,7 @@ def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
 def _rate_items(tasks, indptr, items, truth, seed, ratings):
     rank = truth.user_factors.shape[1]
     for user in range(tasks[0], tasks[-1]):
-        key = _key(seed, NOISE, np.uint64(user))
+        key = key_of(seed, NOISE, np.uint64(user))
         for n in range(indptr[user], indptr[user + 1]):
             item = items[n]
             exact = truth.mean + truth.user_bias[user] + truth.item_bias[item]

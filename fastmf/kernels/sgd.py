@@ -24,8 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmf.kernels import lazy
+from fastmf.kernels.draws import GOLDEN, mix
 from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors, whole
-from fastmf.kernels.sample import GOLDEN, mix
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
 
 if WIDTH:

@@ -137,10 +137,12 @@ def tile_type(rows, columns):
 
 @intrinsic
 def pointer(typingctx, base, offset):
-    """Point at an element of an array, by its place in memory order, or as far behind another pointer.
+    """Point at an element of an array, by its place in memory order, or as far behind another pointer; None stays None.
 
     Functions that are called often take pointers: each call with an array counts references, atomically, twice.
     """
+    if base is types.none:
+        return base(base, types.int64), lambda context, *_: context.get_dummy_value()
 
     def generate(context, builder, signature, args):
         data = args[0]
@@ -162,6 +164,30 @@ def element(typingctx, pointer, offset):
     @operation(pointer.dtype, (pointer, types.int64))
     def answer(e, pointer, offset):
         return e.builder.load(e.at(pointer, offset))
+
+    return answer
+
+
+@intrinsic
+def element_or_one(typingctx, pointer, offset):
+    """Load one float32 some places behind a pointer, or take 1 where that is None."""
+
+    @operation(types.float32, (pointer, types.int64))
+    def answer(e, place, offset):
+        if pointer is types.none:
+            return ir.Constant(FLOAT, 1.0)
+        return e.builder.load(e.at(place, offset))
+
+    return answer
+
+
+@intrinsic
+def either(typingctx, pointer, there, none):
+    """Take one of two float32, by whether a pointer is there or is None: the compiler leaves the other out."""
+
+    @operation(types.float32, (pointer, types.float32, types.float32))
+    def answer(e, place, there, none):
+        return none if pointer is types.none else there
 
     return answer
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from fastmf.solvers.als import ALS
 from fastmf.solvers.base import Factors, Solver, make
+from fastmf.solvers.gibbs import Gibbs
 from fastmf.solvers.links import LinkedALS
 from fastmf.solvers.sgd import SGD
 
-SOLVERS: dict[str, Any] = {"als": ALS, "als-links": LinkedALS, "sgd": SGD}
+SOLVERS: dict[str, Any] = {"als": ALS, "als-links": LinkedALS, "sgd": SGD, "gibbs": Gibbs}
 
-__all__ = ["ALS", "SGD", "SOLVERS", "Factors", "LinkedALS", "Solver", "make"]
+__all__ = ["ALS", "SGD", "SOLVERS", "Factors", "Gibbs", "LinkedALS", "Solver", "make"]

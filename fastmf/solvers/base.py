@@ -37,6 +37,10 @@ class Solver(Protocol):
     name: ClassVar[str]
 
     @property
+    def epochs(self) -> int:
+        """How often :meth:`run` yields, at most."""
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters, as plain data."""
 
@@ -57,23 +61,16 @@ class Solver(Protocol):
         """Say what else the model keeps: arguments of :class:`fastmf.Model`."""
 
 
-class Regularised:
-    """The settings that mean the same in every solver, see :mod:`fastmf.solvers`; a base for their dataclasses."""
+class Settings:
+    """The settings that every solver has; a base for their dataclasses."""
 
     k: int
-    epochs: int
     seed: int
-    reg: float
-    reg0: float
-    bias_reg: float
     biases: bool
 
     def __post_init__(self) -> None:
         require_integer("k", self.k, 1)
-        require_integer("epochs", self.epochs, 1)
         require_integer("seed", self.seed, 0, MAX_SEED)
-        for name in ("reg", "reg0", "bias_reg"):
-            require_number(name, getattr(self, name), low=0, high=MAX_WEIGHT)
         if not isinstance(self.biases, bool):
             raise ParameterError(f"biases is {self.biases!r}: give True or False")
 
@@ -83,14 +80,29 @@ class Regularised:
         given = asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
 
+    def extras(self, factors: Factors) -> dict[str, Any]:
+        """Keep nothing but the factors."""
+        return {}
+
+
+class Regularised(Settings):
+    """The settings that mean the same in every solver with an objective, see :mod:`fastmf.solvers`."""
+
+    epochs: int
+    reg: float
+    reg0: float
+    bias_reg: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("epochs", self.epochs, 1)
+        for name in ("reg", "reg0", "bias_reg"):
+            require_number(name, getattr(self, name), low=0, high=MAX_WEIGHT)
+
     @property
     def penalty(self) -> Penalty:
         """The weights of the objective; without biases their weight is infinite."""
         return Penalty(self.reg, self.reg0, self.bias_reg if self.biases else np.inf)
-
-    def extras(self, factors: Factors) -> dict[str, Any]:
-        """Keep nothing but the factors."""
-        return {}
 
 
 def draw(counts: np.ndarray, k: int, sigma: float, rng: np.random.Generator) -> Side:

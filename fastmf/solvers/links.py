@@ -79,15 +79,15 @@ class LinkedALS(Regularised):
     Examples
     --------
     >>> LinkedALS(k=8).epochs
-    20
+    12
     """
 
     name: ClassVar[str] = "als-links"
 
     k: int = 32
-    epochs: int = 20
+    epochs: int = 12
     reg: float = 0.03
-    reg0: float = 8.0
+    reg0: float = 10.0
     bias_reg: float = 3.0
     link_reg: float = 4.0
     link_steps: int = 1

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fastmf.kernels import sample
+from fastmf.kernels import draws, sample
 
 SEED = np.uint64(7)
 BOUNDS = np.array([0, 12], np.int64)
@@ -51,8 +51,8 @@ def test_ratings_equal_the_definition():
 
 def test_bits_are_those_of_splitmix64():
     # the first numbers of the generator's published C code (Vigna, splitmix64.c) from state 1234567
-    state = np.uint64(1234567) + sample.GOLDEN * np.arange(1, 4, dtype=np.uint64)
-    assert sample.mix(state).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    state = np.uint64(1234567) + draws.GOLDEN * np.arange(1, 4, dtype=np.uint64)
+    assert draws.mix(state).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_alias_table_gives_every_item_its_share():

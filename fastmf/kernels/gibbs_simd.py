@@ -1,0 +1,166 @@
+"""A draw of rows in vectors: what :mod:`fastmf.kernels.gibbs` defines, WIDTH rows at a time.
+
+Sums, border and lanes are those of :mod:`fastmf.kernels.als_simd`; between its two triangular solves noise is added.
+"""
+
+import math
+
+import numpy as np
+
+from fastmf.kernels import simd
+from fastmf.kernels.als_plain import LONG, accumulate
+from fastmf.kernels.als_simd import (
+    BLOCK,
+    SURE,
+    factor_lanes,
+    new_batch,
+    solve_lanes,
+    source_of,
+    sum_long,
+    sum_row,
+    sums_of,
+)
+from fastmf.kernels.draws import key_of, normal
+from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
+from fastmf.kernels.jit import WIDTH, jit
+
+
+@jit
+def _add_scaled(share, table, here, n):
+    """Add a share of the first n elements of a table, whole vectors, to what is here."""
+    there = simd.pointer(table, 0)
+    for f in range(0, n, WIDTH):
+        left, right = simd.load(1, 1, simd.at(here, f), 0), simd.load(1, 1, simd.at(there, f), 0)
+        simd.store(simd.weighted_sum(np.float32(1), left, share, right), simd.at(here, f), 0)
+
+
+@jit
+def _square(table, kp, x):
+    """Return x' L x, for L and x filled up with zeros to whole vectors."""
+    rows, own, total = simd.pointer(table, 0), simd.pointer(x, 0), np.float32(0)
+    for f in range(0, kp, WIDTH):
+        product = simd.zeros(1, 1)
+        for a in range(table.shape[0]):
+            product = simd.add_scaled(product, simd.element(own, a), simd.at(rows, a * kp + f))
+        total += simd.dot(product, simd.load(1, 1, simd.at(own, f), 0))
+    return np.float64(total)
+
+
+@jit
+def _prepare(row, slot, kp, sums, precisions, prior, chance, batch, facts):
+    """Add to a slot's sums what the prior brings, in the scale of q; ``facts`` keeps what the draw needs later."""
+    k = prior.precision.shape[0]
+    q = 1.0 / (chance.alpha * np.float64(precisions[row]))
+    d, total = sums[1] + q * prior.bias_precision, sums[0] + q * prior.bias_pull
+    root, share, line = np.float32(math.sqrt(d)), np.float32(q), min(row, prior.pull.shape[0] - 1)
+    for a in range(k):
+        batch.sums[slot, a] /= root
+        batch.weighted[slot, a] += share * prior.pull[line, a]
+    _add_scaled(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), k * kp)
+    for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
+        batch.grams[slot, a * kp + a] = 1
+    batch.totals[slot] = batch.right[0, slot] = np.float32(total / math.sqrt(d))
+    batch.roots[slot], batch.rows[slot] = root, row
+    facts[slot, 0], facts[slot, 1], facts[slot, 2], facts[slot, 3] = sums[1], sums[0], sums[2], q
+
+
+@jit
+def _finish(slot, kp, side, precisions, prior, chance, batch, fact, moves, x):
+    """Write what a slot has drawn; return tau S. ``moves`` are |U x|^2 and (U x) . (U'^-1 right-hand side)."""
+    row, k, q = batch.rows[slot], side.factors.shape[1], fact[3]
+    key, line = key_of(chance.seed, chance.stream, np.uint64(row)), min(row, prior.pull.shape[0] - 1)
+    root, sx, pulled = np.float64(batch.roots[slot]), np.float64(0), np.float64(0)
+    for a in range(k):
+        x[a] = batch.right[1 + a, slot]
+        side.factors[row, a] = x[a]
+        sx += np.float64(batch.sums[slot, a] * x[a])
+        pulled += np.float64(prior.pull[line, a] * x[a])
+    bias = (np.float64(batch.totals[slot]) - sx) / root
+    if chance.draw:
+        bias += math.sqrt(q) / root * normal(key, np.uint64(k))
+    side.bias[row] = bias
+    back = root if root < np.inf else 0.0  # without biases both sums are zero
+    sx, d, total = sx * back, root * root, np.float64(batch.totals[slot]) * back
+    square = moves[0] - q * _square(prior.precision, kp, x)
+    left = errors_left((fact[0], fact[1], fact[2]), (bias, sx, square, moves[1]), d, total, q * pulled)
+    return redraw(row, fact[4], left, key, k, precisions, chance)
+
+
+@jit
+def _draw_batch(batch, filled, kp, entries, side, precisions, prior, chance, facts, moves, x, unsure, n_unsure):
+    """Draw the first slots; note the rows that float32 cannot do. Returns how many are noted, and the sum of tau S."""
+    k, found = side.factors.shape[1], np.float64(0)
+    factor_lanes(batch, batch.right.shape[0] - 1, kp)
+    for slot in range(filled):
+        key = key_of(chance.seed, chance.stream, np.uint64(batch.rows[slot]))
+        deviation, square, product = math.sqrt(facts[slot, 3]), np.float64(0), np.float64(0)
+        for a in range(k):
+            before = np.float64(batch.right[1 + a, slot])
+            after = before + deviation * normal(key, np.uint64(a)) if chance.draw else before
+            batch.right[1 + a, slot] = after
+            square += after * after
+            product += after * before
+        moves[slot, 0], moves[slot, 1] = square, product
+    solve_lanes(batch, batch.right.shape[0] - 1)
+    for slot in range(filled):
+        growth = np.float32(0)
+        for n in range(BLOCK):
+            growth += batch.growth[n, slot]
+        if not growth < SURE:  # NaN too
+            unsure[n_unsure] = batch.rows[slot]
+            n_unsure += 1
+            continue
+        facts[slot, 4] = entries.indptr[batch.rows[slot] + 1] - entries.indptr[batch.rows[slot]]
+        found += _finish(slot, kp, side, precisions, prior, chance, batch, facts[slot], moves[slot], x)
+    return n_unsure, found
+
+
+@jit
+def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, unsure, found):
+    """Draw rows but those that float32 cannot do, which are noted; write each task's sum of tau S into ``found``.
+
+    Returns how many are noted.
+    """
+    kp, source = other.factors.shape[1], source_of(entries, other.factors, other.bias, other.roots)
+    facts, moves, x = np.empty((WIDTH, 5)), np.empty((WIDTH, 2)), np.zeros(kp, np.float32)
+    filled, n_unsure = np.int64(0), np.int64(0)
+    for task in range(found.shape[0]):
+        for row in range(tasks[task], tasks[task + 1]):
+            first, last = entries.indptr[row], entries.indptr[row + 1]
+            if last - first > LONG:
+                unsure[n_unsure] = row
+                n_unsure += 1
+            elif last > first:
+                sums = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
+                _prepare(row, filled, kp, sums, precisions, prior, chance, batch, facts)
+                filled += 1
+            if filled == WIDTH or (filled > 0 and row == tasks[task + 1] - 1):
+                given = entries, side, precisions, prior, chance, facts, moves, x, unsure, n_unsure
+                n_unsure, more = _draw_batch(batch, filled, kp, *given)
+                found[task] += more
+                filled = 0
+    return n_unsure
+
+
+def draw(tasks, entries, side, precisions, other, prior, chance):
+    """Draw the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
+    (k, kp), found = (side.factors.shape[1], other.factors.shape[1]), np.zeros(len(tasks) - 1)
+    batch, unsure, wide = new_batch(k, kp), np.empty(tasks[-1] - tasks[0], np.int64), np.zeros((k, kp), np.float32)
+    wide[:, :k] = prior.precision
+    given = entries, side, precisions, other
+    n_unsure = _draw_rows(tasks, *given, prior._replace(precision=wide), chance, batch, unsure, found)
+    for row in unsure[:n_unsure]:
+        found[np.searchsorted(tasks, row, side="right") - 1] += _draw_exactly(row, *given, prior, chance, batch)
+    return found
+
+
+def _draw_exactly(row, entries, side, precisions, other, prior, chance, batch):
+    """Draw a row in float64, which few need."""
+    k, (first, last) = side.factors.shape[1], entries.indptr[row : row + 2]
+    gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+    if last - first > LONG:
+        sum_long(first, last, entries, other.factors, other.bias, other.roots, batch, gram, v, s)
+        gram = np.tril(gram) + np.tril(gram, -1).T
+    else:
+        accumulate(first, last, entries.indices, entries.values, *other, gram, v, s)
+    return draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)

@@ -1,0 +1,287 @@
+"""Bayesian matrix factorization by Gibbs sampling (Salakhutdinov and Mnih 2008), with biases and a precision a row.
+
+Ratings are normal around b_u + c_i + x_u . y_i, with precision alpha tau_u g_i: some users, and some items, are rated
+less predictably than others. Factors are normal around a mean, with a precision matrix, that are drawn themselves:
+
+    x_u ~ N(m, L^-1),  (m, L) ~ Normal-Wishart(0, 2, I, k)     b_u ~ N(m_b, 1/p),  (m_b, p) ~ Normal-Gamma(0, 2, 1, .1)
+    tau_u ~ Gamma(5, 5)       alpha ~ Gamma(1, 1)              (shape, rate), and the same for the items
+
+With links (Simm et al. 2017, Macau) x_u ~ N(m + z_u, L^-1), z_u as in :mod:`fastmf.solvers.links` but for the mean, and
+w_j ~ N(0, (kappa L)^-1), kappa ~ Gamma(1, 1).
+
+A sweep draws, of all that depends on it, users, their precisions, items and theirs, and alpha. The factors of the model
+are means over the sweeps after the first ``burn``. Random numbers are a function of (seed, sweep, row).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from fastmf.device import Device
+from fastmf.errors import DeviceUnavailableError
+from fastmf.folding import Prior, Samples
+from fastmf.kernels import gibbs as kernels
+from fastmf.kernels.als import Side, half_sweep_tasks
+from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels.gibbs import AVERAGE, DRAW, MOMENTS, WEIGH, Chance, Weighted
+from fastmf.kernels.jit import aligned, whole
+from fastmf.kernels.links import ABSORB, CENTRE, TOTAL
+from fastmf.ratings import Ratings
+from fastmf.runtime import launch
+from fastmf.solvers.als import ALS, ROWS_PER_TASK
+from fastmf.solvers.base import Factors, Settings, require_integer
+
+WARM_UP = 6  # epochs of ALS that the first sweep begins with
+STEADY = 3  # sweeps before precisions are drawn
+BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # of the priors above
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gibbs(Settings):
+    """Bayesian matrix factorization by Gibbs sampling; the model is in :mod:`fastmf.solvers.gibbs`.
+
+    It has no weights to tune: it learns them, and how sure it is. An epoch is a sweep. The same data, settings and
+    seed give the same bits for any number of threads. It does not run on a GPU.
+
+    Parameters
+    ----------
+    k : number of factors.
+    burn : sweeps that are thrown away.
+    samples : sweeps after these, of which the model's factors are the mean.
+    kept : of these, how many the model keeps whole, for ``predict(…, std=True)`` and the intervals of ``evaluate``.
+        Each takes as much memory, and room in the model file, as the model has without them; 0 keeps none.
+    biases : whether users and items have a bias.
+    seed : of everything random.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> Gibbs(k=8).epochs
+    100
+    """
+
+    name: ClassVar[str] = "gibbs"
+
+    k: int = 32
+    burn: int = 16
+    samples: int = 84
+    kept: int = 16
+    biases: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("burn", self.burn, 0)
+        require_integer("samples", self.samples, 1)
+        require_integer("kept", self.kept, 0, self.samples)
+
+    @property
+    def epochs(self) -> int:
+        """The number of sweeps."""
+        return self.burn + self.samples
+
+    @property
+    def remedy(self) -> str:
+        """What to change when training diverges."""
+        return f"use fewer factors (k is {self.k})"
+
+    def start(self, ratings: Ratings) -> Factors:
+        """Make room; the first sweep begins with some epochs of ALS."""
+        n_users, n_items, k = ratings.n_users, ratings.n_items, self.k
+        users, items = (Side(aligned(n, k), np.zeros(n, np.float32)) for n in (n_users, n_items))
+        state = _State(
+            *(array.copy() for array in (*users, *items)),
+            *(np.ones(n, np.float32) for n in (n_users, n_items)),
+            np.ones(1),
+            users.factors.copy(),
+            items.bias.copy(),
+            *(np.zeros((self.kept, n, *more), np.float32) for n in (n_users, n_items) for more in ((k,), (), ())),  # type: ignore[call-arg]
+        )
+        prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k)
+        return Factors(users, items, state, kept=tuple(array.astype(np.float32) for array in prior))
+
+    def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
+        """Draw users, their precisions, items, theirs, and alpha, once a sweep; no row is singular.
+
+        Raises
+        ------
+        DeviceUnavailableError
+            On a GPU.
+        """
+        if not device.on_host:
+            raise DeviceUnavailableError("solver 'gibbs' does not run on a GPU: use --device cpu, or another solver")
+        sampler = _Sampler(self, ratings, _State(*factors.memory), device)
+        if not done:
+            sampler.warm_up(ratings)
+        for sweep in range(done, self.epochs):
+            sampler.publish(sweep, factors, sampler.sweep(sweep))
+            yield 0
+
+    def extras(self, factors: Factors) -> dict[str, Any]:
+        """Keep what users are drawn around, for fold-in, and some of the samples."""
+        state = _State(*factors.memory) if factors.memory else None
+        prior = {"prior": Prior(*(array.copy() for array in factors.kept))}
+        if not self.kept or state is None:
+            return prior
+        return prior | {"samples": Samples(*state[9:])}
+
+
+class _State(NamedTuple):
+    """What a sweep goes on from; then the mean of the users' factors and the items' biases; then the samples kept."""
+
+    users: np.ndarray
+    user_bias: np.ndarray
+    items: np.ndarray
+    item_bias: np.ndarray
+    user_precisions: np.ndarray
+    item_precisions: np.ndarray
+    alpha: np.ndarray
+    mean_users: np.ndarray
+    mean_item_bias: np.ndarray
+    user_factor_samples: np.ndarray
+    user_bias_samples: np.ndarray
+    user_precision_samples: np.ndarray
+    item_factor_samples: np.ndarray
+    item_bias_samples: np.ndarray
+    item_precision_samples: np.ndarray
+
+
+class _Sampler:
+    """The draws of a sweep, over the arrays of a state."""
+
+    def __init__(self, solver: Gibbs, ratings: Ratings, state: _State, device: Device) -> None:
+        self.solver, self.state, self.device = solver, state, device
+        self.users, self.items = Side(*state[:2]), Side(*state[2:4])
+        self.n_ratings = len(ratings)
+        self.sides = tuple(
+            _Rows(side, entries, precisions, device)
+            for side, entries, precisions in (
+                (self.users, ratings.by_user, state.user_precisions),
+                (self.items, ratings.by_item, state.item_precisions),
+            )
+        )
+
+    def warm_up(self, ratings: Ratings) -> None:
+        """Begin with some epochs of ALS."""
+        solver = ALS(k=self.solver.k, epochs=WARM_UP, biases=self.solver.biases, seed=self.solver.seed)
+        found = solver.start(ratings)
+        for _ in solver.run(ratings, found, self.device):
+            pass
+        for array, start in zip((*self.users, *self.items), (*found.users, *found.items), strict=True):
+            array[:] = start
+
+    def sweep(self, sweep: int) -> "_Hyper":
+        """Draw everything once; return what users were drawn around."""
+        learn, hypers = sweep >= STEADY, []
+        for turn, (own, other) in enumerate((self.sides, self.sides[::-1])):
+            rng = np.random.default_rng([self.solver.seed, sweep, turn])
+            hyper = _draw_hyper(own, self.solver.biases, rng, self.device)
+            chance = Chance(
+                np.uint64(self.solver.seed), np.uint64(2 * sweep + turn), float(self.state.alpha[0]), learn, True
+            )
+            weighted = other.weighted(self.device)
+            given = own.entries, own.side, own.precisions, weighted, hyper.prior()
+            left = launch(DRAW, self.device, own.tasks, *given, chance)
+            hypers.append(hyper)
+        rng = np.random.default_rng([self.solver.seed, sweep, 2])
+        self.state.alpha[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + float(left) / 2)
+        return hypers[0]
+
+    def publish(self, sweep: int, factors: Factors, hyper: "_Hyper") -> None:
+        """Average what is drawn into the factors, with the mean user in the items' biases, and keep some samples."""
+        state, solver, device, (users, items) = self.state, self.solver, self.device, self.sides
+        share = 1 / max(sweep - solver.burn + 1, 1)
+        precision, mean, item_precisions, numbers, origin = factors.kept
+        means = state.mean_users, factors.users.bias
+        launch(AVERAGE, device, users.rows, share, (state.users, state.user_bias), means)
+        drawn, means = (state.items, state.item_bias), (factors.items.factors, state.mean_item_bias)
+        launch(AVERAGE, device, items.rows, share, (*drawn, state.item_precisions), (*means, item_precisions))
+        user_mean = launch(TOTAL, device, users.rows, users.counts, state.mean_users) / self.n_ratings
+        origin[:] = user_mean.astype(np.float32) * solver.biases
+        launch(CENTRE, device, users.rows, users.counts, state.mean_users, origin, factors.users.factors)
+        solved = Side(factors.items.factors, state.mean_item_bias)
+        launch(ABSORB, device, items.rows, solved, origin, factors.items.bias)
+        facts = np.array([state.alpha[0], hyper.bias_precision if solver.biases else 0.0, hyper.bias_pull])
+        for average, new in ((precision, hyper.precision), (mean, hyper.mean), (numbers, facts)):
+            average += np.float32(share) * (new - average).astype(np.float32)
+        self._keep(sweep - solver.burn)
+
+    def _keep(self, place: int) -> None:
+        """Keep a sample where its turn has come."""
+        kept, samples, state = self.solver.kept, self.solver.samples, self.state
+        slot = place * kept // samples
+        if place < 0 or (place + 1) * kept // samples == slot:
+            return
+        drawn = (*self.users, state.user_precisions * np.float32(state.alpha[0])), (*self.items, state.item_precisions)
+        for array, now in zip(state[9:], (*drawn[0], *drawn[1]), strict=True):
+            array[slot] = now
+
+
+class _Rows:
+    """One side of what is drawn, and what stays the same of it."""
+
+    def __init__(self, side: Side, entries: Compressed, precisions: np.ndarray, device: Device) -> None:
+        self.side, self.entries, self.precisions = side, entries, precisions
+        n, k = side.factors.shape
+        counts = np.diff(entries.indptr)
+        self.warm, self.counts = counts > 0, counts.astype(np.float32)
+        self.rows, self.tasks = even(n, ROWS_PER_TASK), half_sweep_tasks(entries.indptr, k)
+        self._weighted = Weighted(aligned(n, whole(k)), np.zeros(n, np.float32), np.ones(n, np.float32))
+
+    def weighted(self, device: Device) -> Weighted:
+        """Say what the other side is drawn from."""
+        launch(WEIGH, device, self.rows, self.side, self.precisions, self._weighted)
+        return self._weighted
+
+
+class _Hyper(NamedTuple):
+    """What a side's rows are drawn around: mean and precision of the factors; of the biases precision and p m."""
+
+    mean: np.ndarray
+    precision: np.ndarray
+    bias_precision: float
+    bias_pull: float
+
+    def prior(self) -> kernels.Prior:
+        """Put it as the kernels take it."""
+        precision, pull = self.precision.astype(np.float32), (self.precision @ self.mean).astype(np.float32)
+        return kernels.Prior(precision, pull[None], self.bias_precision, self.bias_pull)
+
+
+def _draw_hyper(rows: _Rows, biases: bool, rng: np.random.Generator, device: Device) -> _Hyper:
+    """Draw what a side's rows are drawn around."""
+    n, k = int(np.count_nonzero(rows.warm)), rows.side.factors.shape[1]
+    total = launch(TOTAL, device, rows.rows, np.ones(len(rows.warm), np.float32), rows.side.factors)
+    squares = launch(MOMENTS, device, rows.rows, rows.side.factors, k)
+    mean, precision = draw_normal_wishart(n, total, squares, rng)
+    if not biases:
+        return _Hyper(mean, precision, math.inf, 0.0)
+    b = rows.side.bias[rows.warm].astype(np.float64)
+    spread = np.sum((b - b.mean()) ** 2) + BETA * n / (BETA + n) * b.mean() ** 2
+    p = rng.gamma(SHAPE + n / 2) / (RATE + spread / 2)
+    return _Hyper(mean, precision, p, p * (b.sum() / (BETA + n)) + math.sqrt(p / (BETA + n)) * rng.standard_normal())
+
+
+def draw_normal_wishart(
+    n: int, total: np.ndarray, squares: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the mean (k,) and precision (k, k) of n normal rows x, given sum x and sum x x'.
+
+    The prior is that of the module; the Wishart is drawn by Bartlett's decomposition (Bartlett 1933).
+    """
+    k = len(total)
+    spread = squares - np.outer(total, total) / (BETA + n) + np.eye(k) / WISHART
+    root = np.linalg.cholesky(np.linalg.inv((spread + spread.T) / 2))
+    a = np.tril(rng.standard_normal((k, k)), -1)
+    a[np.diag_indices(k)] = np.sqrt(rng.chisquare(k + n - np.arange(k)))
+    factor = root @ a
+    precision = factor @ factor.T
+    noise = np.linalg.solve(np.linalg.cholesky(precision).T, rng.standard_normal(k))
+    return total / (BETA + n) + noise / math.sqrt(BETA + n), precision
