@@ -1,0 +1,176 @@
+"""Draws of rows: against their definition, and the definition against what the distribution must be."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from fastmf.device import Device
+from fastmf.kernels import draws, gibbs
+from fastmf.kernels.als import Side
+from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels.gibbs import AVERAGE, DRAW, MOMENTS, WEIGH, Chance, Prior, Weighted
+from fastmf.kernels.jit import aligned, whole
+from fastmf.runtime import launch
+
+CPU, NUMPY = Device(name="cpu", threads=2), Device(name="numpy", threads=1)
+COUNTS = [0, 1, 4, 17, 0, 9, 30, 2, 3, 11, 5, 8, 2, 2, 6, 7, 1, 25, 3]  # more than the rows that are solved at once
+N_COLUMNS = 31
+
+
+def problem(k, counts=COUNTS, biases=True, seed=0):
+    """Entries, the other side, and a prior, all by chance."""
+    rng = np.random.default_rng(seed)
+    columns = [np.sort(rng.choice(N_COLUMNS, n, replace=False)) for n in counts]
+    indptr = np.append(0, np.cumsum(counts))
+    values = rng.standard_normal(indptr[-1]).astype(np.float32)
+    entries = Compressed(indptr, np.concatenate(columns).astype(np.int32), values)
+    roots = np.sqrt(rng.gamma(5, 0.2, N_COLUMNS)).astype(np.float32)
+    factors = aligned(N_COLUMNS, whole(k))
+    factors[:, :k] = rng.standard_normal((N_COLUMNS, k)) * roots[:, None]
+    other = Weighted(factors, 0.3 * rng.standard_normal(N_COLUMNS).astype(np.float32), roots)
+    a = rng.standard_normal((k, k + 4))
+    precision = (a @ a.T).astype(np.float32)
+    pull = (precision @ rng.standard_normal(k)).astype(np.float32)[None]
+    return entries, other, Prior(precision, pull, *((3.0, 0.5) if biases else (np.inf, 0.0)))
+
+
+def drawn(device, entries, other, prior, chance, k, tasks=None):
+    n = len(entries.indptr) - 1
+    side = Side(np.full((n, k), 7, np.float32), np.full(n, 7, np.float32))
+    precisions = np.linspace(0.5, 2, n).astype(np.float32)
+    tasks = even(n, 5) if tasks is None else np.asarray(tasks)
+    total = launch(DRAW, device, tasks, entries, side, precisions, other, prior, chance)
+    return side, precisions, float(total)
+
+
+def chance(stream=7, learn=True, draw=True, seed=5):
+    return Chance(np.uint64(seed), np.uint64(stream), 1.3, learn, draw)
+
+
+@pytest.mark.parametrize("how", [{}, {"learn": False}, {"learn": False, "draw": False}], ids=["all", "fixed", "means"])
+@pytest.mark.parametrize("biases", [True, False])
+@pytest.mark.parametrize("k", [1, 3, 16, 21])
+def test_draws_are_those_of_the_definition(k, biases, how):
+    given = problem(k, biases=biases)
+    (one, own, total), (other, also, same) = (drawn(device, *given, chance(**how), k) for device in (NUMPY, CPU))
+    np.testing.assert_allclose(other.factors, one.factors, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(other.bias, one.bias, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(also, own, rtol=1e-3)
+    assert same == pytest.approx(total, rel=1e-3)
+    empty = np.diff(given[0].indptr) == 0
+    assert np.all(one.factors[empty] == 7)
+    assert np.all(other.bias[empty] == 7)
+
+
+@pytest.mark.parametrize("tasks", [[0, 19], [0, 1, 2, 19], list(range(20))])
+def test_neither_tasks_nor_threads_change_a_bit(tasks):
+    given = problem(5)
+    expected, precisions, total = drawn(CPU, *given, chance(), 5)
+    found, also, same = drawn(Device(name="cpu", threads=1), *given, chance(), 5, tasks)
+    np.testing.assert_array_equal(found.factors, expected.factors)
+    np.testing.assert_array_equal(also, precisions)
+    assert same == pytest.approx(total, rel=1e-6)
+
+
+def joint(entries, other, prior, q):
+    """Mean and covariance of the factors and bias of row 0: all k + 1 unknowns at once, in float64."""
+    k, columns = len(prior.precision), entries.indices
+    roots = other.roots[columns].astype(np.float64)
+    design = np.column_stack([other.factors[columns, :k], roots])
+    t = roots * (entries.values - other.bias[columns])
+    precision = design.T @ design / q
+    precision[:k, :k] += prior.precision
+    precision[k, k] += prior.bias_precision
+    covariance = np.linalg.inv(precision)
+    return covariance @ (design.T @ t / q + np.append(prior.pull[0], prior.bias_pull)), covariance
+
+
+@pytest.mark.parametrize("device", [NUMPY, CPU], ids=["numpy", "cpu"])
+def test_means_are_those_of_all_unknowns_at_once(device):
+    entries, other, prior = problem(4, counts=[9])
+    side, _, _ = drawn(device, entries, other, prior, chance(learn=False, draw=False), 4)
+    mean, _ = joint(entries, other, prior, q=1 / (1.3 * 0.5))
+    np.testing.assert_allclose(side.factors[0], mean[:4], rtol=1e-4, atol=1e-5)
+    assert side.bias[0] == pytest.approx(mean[4], rel=1e-4)
+
+
+@pytest.mark.big
+def test_draws_have_the_mean_and_covariance_of_the_conditional():
+    entries, other, prior = problem(3, counts=[6])
+    found = np.array(
+        [
+            np.append(*(a[0] for a in drawn(CPU, entries, other, prior, chance(stream, learn=False), 3)[0]))
+            for stream in range(4000)
+        ]
+    )
+    mean, covariance = joint(entries, other, prior, q=1 / (1.3 * 0.5))
+    deviations = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose((found.mean(axis=0) - mean) / deviations, 0, atol=0.07)  # 4 of 1 / sqrt(4000)
+    scale = np.outer(deviations, deviations)
+    np.testing.assert_allclose(np.cov(found.T) / scale, covariance / scale, atol=0.1)  # the bias has its own noise, too
+
+
+@pytest.mark.parametrize("device", [NUMPY, CPU], ids=["numpy", "cpu"])
+def test_precisions_are_drawn_by_the_errors_that_are_left(device):
+    entries, other, prior = problem(3, counts=[12])
+    roots, columns, found = other.roots[entries.indices], entries.indices, []
+    for stream in range(60):
+        side, precisions, total = drawn(device, entries, other, prior, chance(stream), 3)
+        t = roots * (entries.values - other.bias[columns] - side.bias[0])
+        left = np.sum((t - other.factors[columns, :3] @ side.factors[0]) ** 2)
+        assert total == pytest.approx(precisions[0] * left, rel=1e-3)
+        found.append(precisions[0] * (gibbs.SHAPE + 0.5 * 1.3 * left))
+    assert np.mean(found) == pytest.approx(gibbs.SHAPE + 6, abs=4 * np.sqrt((gibbs.SHAPE + 6) / 60))
+
+
+def test_rows_too_long_or_unsure_for_float32_are_drawn_all_the_same(monkeypatch):
+    module = pytest.importorskip("fastmf.kernels.gibbs_simd") if gibbs.WIDTH else None
+    entries, other, prior = problem(3, counts=[20, 25])
+    expected, own, total = drawn(NUMPY, entries, other, prior, chance(), 3)
+    if module is None:
+        return
+    batch, found, precisions = module.new_batch(3, whole(3)), Side(*(np.zeros_like(a) for a in expected)), own.copy()
+    precisions[:] = np.linspace(0.5, 2, 2)
+    given = entries, found, precisions, other, prior, chance(), batch
+    with np.errstate(over="ignore"):
+        same = sum(module._draw_exactly(row, *given) for row in range(2))
+        monkeypatch.setattr(module, "LONG", 10)  # which is read here, not compiled
+        precisions[:] = np.linspace(0.5, 2, 2)
+        again = sum(module._draw_exactly(row, *given) for row in range(2))
+    assert (same, again) == pytest.approx((total, total), rel=1e-4)
+    np.testing.assert_allclose(found.factors, expected.factors, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", [NUMPY, CPU], ids=["numpy", "cpu"])
+def test_dense_kernels_do_what_their_definitions_say(device):
+    rng, n, k = np.random.default_rng(0), 11, 5
+    x, b, p = (rng.random(shape, np.float32) + 0.5 for shape in ((n, k), n, n))
+    out = Weighted(aligned(n, whole(k)), np.zeros(n, np.float32), np.zeros(n, np.float32))
+    launch(WEIGH, device, even(n, 4), Side(x, b), p, out)
+    np.testing.assert_allclose(out.factors[:, :k], x * np.sqrt(p)[:, None], rtol=1e-6)
+    np.testing.assert_array_equal(out.bias, b)
+    mean = x.copy() * 2, b * 3
+    launch(AVERAGE, device, even(n, 4), 0.25, (x, b), mean)
+    np.testing.assert_allclose(mean[0], 1.75 * x, rtol=1e-6)
+    np.testing.assert_allclose(mean[1], 2.5 * b, rtol=1e-6)
+    found = launch(MOMENTS, device, even(n, 4), out.factors, k)
+    np.testing.assert_allclose(found, out.factors[:, :k].T @ out.factors[:, :k], rtol=1e-5)
+
+
+@pytest.mark.parametrize("p", [1e-300, 1e-12, 0.01, 0.074, 0.076, 0.3, 0.5, 0.8, 0.999, 1 - 1e-12])
+def test_normal_quantiles(p):
+    found = draws.normal_quantile(p)
+    assert found == pytest.approx(NormalDist().inv_cdf(p), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("shape", [1.0, 5.5, 80.0])
+def test_gamma_and_normal_draws_have_their_moments(shape):
+    keys = [np.uint64(draws.key_of(np.uint64(3), np.uint64(1), np.uint64(row))) for row in range(20_000)]
+    found = np.array([draws.gamma(key, np.uint64(0), shape) for key in keys])
+    assert found.mean() == pytest.approx(shape, rel=5 / np.sqrt(20_000 * shape))
+    assert found.var() == pytest.approx(shape, rel=0.1)
+    normal = np.array([draws.normal(key, np.uint64(9)) for key in keys])
+    assert normal.mean() == pytest.approx(0, abs=0.03)
+    assert np.mean(normal**4) == pytest.approx(3, rel=0.1)

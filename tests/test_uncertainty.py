@@ -1,0 +1,99 @@
+"""predict(std=True): the formula of its parts, ids that are unknown, and whether the intervals hold what they say."""
+
+import numpy as np
+import pytest
+
+import fastmf
+from fastmf import Gibbs, ParameterError, Ratings
+
+
+@pytest.fixture(scope="module")
+def rows(planted):
+    return planted(60, 40, 900, noise=0.6)
+
+
+@pytest.fixture(scope="module")
+def split(rows):
+    return Ratings.from_arrays(*rows).split(0.2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(split):
+    return fastmf.fit(split[0], solver=Gibbs(k=3, burn=10, samples=40, kept=10))
+
+
+def pairs(ratings):
+    return np.array(ratings.user_ids)[ratings.users], np.array(ratings.item_ids)[ratings.items]
+
+
+def test_the_deviation_is_the_spread_of_the_samples_and_their_noise(model, split):
+    users, items = pairs(split[1])
+    found = model.predict(users, items, std=True)
+    u, i = (np.searchsorted(np.array(own), ids) for own, ids in ((model.user_ids, users), (model.item_ids, items)))
+    s = model.samples
+    estimates = s.user_bias[:, u] + s.item_bias[:, i] + np.sum(s.user_factors[:, u] * s.item_factors[:, i], axis=2)
+    noise = np.mean(1 / (s.user_precisions[:, u].astype(np.float64) * s.item_precisions[:, i]), axis=0)
+    exact = model.scale * np.sqrt(estimates.astype(np.float64).var(axis=0) + noise)
+    np.testing.assert_allclose(found["std"], exact, rtol=1e-3)
+    assert found["prediction"].equals(model.predict(users, items)["prediction"])
+    averaged = model.mean + model.scale * estimates.mean(axis=0)
+    assert metrics_close(averaged, found["prediction"], 0.3)  # the mean of ten samples, and the mean factors
+
+
+@pytest.mark.big
+def test_intervals_hold_what_they_say_and_errors_rise_with_the_deviation(model, split):
+    result = fastmf.evaluate(model, split[1])
+    for level, share in result["coverage"].items():
+        assert share == pytest.approx(int(level) / 100, abs=0.1)
+    assert list(result["coverage"].values()) == sorted(result["coverage"].values())
+
+
+def test_the_noise_of_planted_ratings_is_found(model):
+    noise = 1 / np.sqrt(np.mean(model.samples.user_precisions) * np.mean(model.samples.item_precisions))
+    assert model.scale * noise == pytest.approx(0.6, rel=0.25)
+
+
+def test_unknown_ids_are_less_sure(model):
+    users, items = np.array(model.user_ids)[:40], np.array(model.item_ids)
+    nobody = np.full(40, -1)
+    known, of_item, of_user = (
+        model.predict(*ids, std=True)["std"] for ids in ((users, items), (users, nobody), (nobody, items))
+    )
+    assert np.isfinite(of_item).all()
+    assert np.isfinite(of_user).all()
+    assert known.mean() < min(of_item.mean(), of_user.mean())
+    assert model.predict([-1], [-1], std=True)["std"][0] == pytest.approx(model.scale)
+    users, items = [users[0], users[0], -1, -1], [items[0], -1, items[0], -1]
+    missing = model.predict(users, items, on_unknown="nan", std=True)
+    assert missing["std"].isna().tolist() == [False, True, True, True]
+
+
+def test_folded_in_users_have_deviations_too_and_a_saved_model_keeps_them(model, split, tmp_path):
+    folded = model.fold_in(split[0])
+    users, items = pairs(split[1])
+    one, other = (each.predict(users, items, std=True) for each in (model, folded))
+    assert np.corrcoef(one["std"], other["std"])[0, 1] > 0.8
+    assert metrics_close(one["prediction"], other["prediction"])
+    few = model.fold_in((["new"], [model.item_ids[3].as_py()], [4.0]))
+    assert few.predict(["new"], [model.item_ids[5].as_py()], std=True)["std"][0] > 0
+    folded.save(tmp_path / "a")
+    assert fastmf.load(tmp_path / "a").predict(users, items, std=True).equals(other)
+
+
+def metrics_close(one, other, most=0.1):
+    return np.sqrt(np.mean((one - other) ** 2)) < most
+
+
+@pytest.mark.parametrize("settings", [{"solver": "als"}, {"solver": "gibbs", "samples": 2, "kept": 0}])
+def test_a_model_without_samples_says_so(rows, settings):
+    model = fastmf.fit(rows, k=2, **settings)
+    assert "coverage" not in fastmf.evaluate(model, rows)
+    with pytest.raises(ParameterError, match="without samples cannot say how sure it is: fit one with solver gibbs"):
+        model.predict([rows[0][0]], [rows[1][0]], std=True)
+
+
+def test_gibbs_without_biases_knows_how_sure_it_is(rows):
+    model = fastmf.fit(rows, k=2, solver="gibbs", samples=4, kept=2, biases=False)
+    found = model.predict([int(rows[0][0]), -1], [int(rows[1][0])] * 2, std=True)["std"]
+    assert np.isfinite(found).all()
+    assert (found > 0).all()
