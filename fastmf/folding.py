@@ -88,7 +88,7 @@ def fold(
 
 
 def fold_by_prior(
-    entries: Compressed, items: Side, prior: Prior, samples: Samples | None, seed: int
+    entries: Compressed, items: Side, prior: Prior, samples: Samples | None, expected: np.ndarray, seed: int
 ) -> tuple[Side, Samples | None]:
     """Find the mean of each user's factors and bias given the items, by the prior of a Bayesian model.
 
@@ -98,6 +98,7 @@ def fold_by_prior(
     Parameters
     ----------
     entries, items : as for :func:`fold`.
+    expected : what links say of the users, (n_users, k), or zeros (1, k).
 
     Returns
     -------
@@ -105,13 +106,13 @@ def fold_by_prior(
     """
     if samples is None:
         counted = prior._replace(mean=prior.mean - prior.origin)
-        return _drawn(entries, (items, prior.items), counted, None)[0], None
+        return _drawn(entries, (items, prior.items), counted, expected, None)[0], None
     draws, factors, bias = [], np.zeros(()), np.zeros(())
     for number, (*side, precisions) in enumerate(zip(*samples[3:], strict=True)):
         known = Side(*side), precisions
-        mean, _ = _drawn(entries, known, prior, None)
+        mean, _ = _drawn(entries, known, prior, expected, None)
         factors, bias = factors + mean.factors.astype(np.float64), bias + mean.bias.astype(np.float64)
-        users, precisions_of_users = _drawn(entries, known, prior, (seed, number))
+        users, precisions_of_users = _drawn(entries, known, prior, expected, (seed, number))
         draws.append((*users, precisions_of_users * prior.numbers[0]))
     factors, bias = factors / len(draws), bias / len(draws)
     factors[np.diff(entries.indptr) > 0] -= prior.origin
@@ -120,7 +121,11 @@ def fold_by_prior(
 
 
 def _drawn(
-    entries: Compressed, known: tuple[Side, np.ndarray], prior: Prior, chance: tuple[int, int] | None
+    entries: Compressed,
+    known: tuple[Side, np.ndarray],
+    prior: Prior,
+    expected: np.ndarray,
+    chance: tuple[int, int] | None,
 ) -> tuple[Side, np.ndarray]:
     """Draw users and their precisions, by a seed and a number, or without these find the users' means."""
     (items, of_items), n_users = known, len(entries.indptr) - 1
@@ -131,7 +136,7 @@ def _drawn(
     )
     weighted = gibbs.Weighted(padded(Side(items.factors * roots[:, None], items.bias)).factors, items.bias, roots)
     alpha, bias_precision, bias_pull = map(float, prior.numbers)
-    pull = (prior.precision @ prior.mean)[None]
+    pull = np.ascontiguousarray((prior.mean + expected) @ prior.precision)
     around = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pull)
     draws = gibbs.Chance(np.uint64(seed), np.uint64(FOLDED + stream), alpha, chance is not None, chance is not None)
     tasks, given = half_sweep_tasks(entries.indptr, k), (entries, users, precisions, weighted, around, draws)
@@ -139,16 +144,24 @@ def _drawn(
     return users, precisions
 
 
+def expected_of(entries: Compressed, links: Links | None, fade: float, k: int) -> np.ndarray:
+    """Say what the items that users have rated say of their factors: (n_users, k), or zeros (1, k) without links."""
+    if links is None:
+        return np.zeros((1, k), np.float32)
+    weights, _ = link_weights(np.diff(entries.indptr), fade)
+    table = padded(Side(links.items, links.origin)).factors
+    expected = np.empty((len(weights), table.shape[1]), np.float32)
+    launch(GATHER, resolve("cpu"), gather_tasks(entries.indptr, k), entries, weights, table, expected)
+    return expected[:, :k]
+
+
 def _pull(entries: Compressed, solver: Mapping[str, Any], links: Links | None, k: int) -> np.ndarray:
-    """Say what users are pulled to by the items they have rated."""
+    """Say what users are pulled to: by the items they have rated, and to the mean user where these are few."""
     if links is None:
         return nowhere(k)
-    weights, shares = link_weights(np.diff(entries.indptr), solver["fade"])
-    table = padded(Side(links.items, links.origin)).factors
-    pull = np.empty((len(weights), table.shape[1]), np.float32)
-    launch(GATHER, resolve("cpu"), gather_tasks(entries.indptr, k), entries, weights, table, pull)
-    pull[:, :k] += (shares[:, None] - (1 if solver["biases"] else 0)) * links.origin  # biases hold the mean user
-    return pull
+    _, shares = link_weights(np.diff(entries.indptr), solver["fade"])
+    mean = (shares[:, None] - (1 if solver["biases"] else 0)) * links.origin  # biases hold the mean user
+    return np.ascontiguousarray(expected_of(entries, links, solver["fade"], k) + mean)
 
 
 def lost_rows(side: Side) -> np.ndarray:

@@ -19,7 +19,7 @@ from fastmf import ids, model_file, ranking, tables
 from fastmf.device import Device, resolve
 from fastmf.epoch import Epoch
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, UnknownIdError
-from fastmf.folding import Baseline, Links, Prior, Samples, fold, fold_by_prior, lost_rows
+from fastmf.folding import Baseline, Links, Prior, Samples, expected_of, fold, fold_by_prior, lost_rows
 from fastmf.kernels.als import Side
 from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import Compressed, even
@@ -295,7 +295,8 @@ class Model:
         if self.prior is None:
             users, singular = fold(entries, items, self.solver, self.links, where)
         else:
-            users, samples = fold_by_prior(entries, items, self.prior, self.samples, seed)
+            expected = expected_of(entries, self.links, self.solver.get("fade", 0), self.k)
+            users, samples = fold_by_prior(entries, items, self.prior, self.samples, expected, seed)
         if singular:
             warnings.warn(
                 f"the equations of {singular:,} users were singular and were solved with a jitter: fit the model with"

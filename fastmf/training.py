@@ -321,8 +321,9 @@ class _Run:
         _fill(_named("now", self.factors), arrays)
 
     def result(self) -> Factors:
-        """The factors of the best epoch, or of the last."""
-        return self.device.get(self.best_factors or self.factors)
+        """The factors of the best epoch, or of the last; the memory is that of the last."""
+        best = self.best_factors or self.factors
+        return self.device.get(best._replace(memory=self.factors.memory))
 
 
 def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:

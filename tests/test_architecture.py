@@ -220,7 +220,7 @@ def test_the_command_line_offers_every_solver_with_its_defaults():
     assert set(SOLVERS) <= set({option.name: option for option in bench.params}["solvers"].type.choices)
     for name, solver in SOLVERS.items():
         for field in fields(solver):
-            if field.name in ("biases", "bins", "adaptive"):  # --no-biases; bins follow from the data; a flag
+            if field.name in ("biases", "bins", "adaptive", "links"):  # --no-biases; bins follow from the data; flags
                 continue
             said = options[field.name].help
             default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)

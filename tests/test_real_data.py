@@ -69,7 +69,7 @@ def test_intervals_of_gibbs_hold_what_they_say_and_errors_rise_with_them(moviele
 class Permuted(links.Linked):
     """Links by what somebody else has rated: all that differs is whose rows are whose."""
 
-    def __init__(self, solver, entries, others, table, *more):
+    def __init__(self, k, ridge, entries, others, table, *more):
         indptr, indices, values = entries[0]
         counts = np.diff(indptr)
         order = np.random.default_rng(0).permutation(len(counts))
@@ -78,7 +78,7 @@ class Permuted(links.Linked):
         shape = len(counts), len(table)
         theirs = grouping.compress(rows, columns, values, shape, resolve("cpu"))
         back = grouping.compress(columns, rows, values, shape[::-1], resolve("cpu"))
-        super().__init__(solver, (theirs, theirs), (back, back), table, *more)
+        super().__init__(k, ridge, (theirs, theirs), (back, back), table, *more)
 
 
 @needs_movielens

@@ -29,6 +29,7 @@ VARIANTS = {
     "als cg": ("als", {"method": "cg"}),
     "als cg without biases": ("als", {"method": "cg", "biases": False}),
     "sgd absolute": ("sgd", {"loss": "absolute"}),
+    "gibbs with links": ("gibbs", {"links": True}),
     "sgd one bin": ("sgd", {"bins": 1}),
     "sgd adaptive": ("sgd", {"adaptive": True, "decay": 1.0}),
 }
@@ -234,6 +235,7 @@ BAD = {
     "burn": [-1, 1.5],
     "samples": [0, 2.5],
     "kept": [-1, 85, 1.5],
+    "links": [1, "yes", None],
     "lr": [0, -1, np.nan, np.inf],
     "decay": [0, -0.5, 1.1, np.nan],
     "loss": ["huber", None],

@@ -27,10 +27,11 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.option("--burn", type=int, help="gibbs: sweeps that are thrown away.  [default: 16]")
 @click.option("--samples", type=int, help="gibbs: sweeps after these, which are averaged.  [default: 84]")
 @click.option("--kept", type=int, help="gibbs: of these, how many the model keeps, for predict --std.  [default: 16]")
+@click.option("--links", is_flag=True, default=None, help="gibbs: let what is rated pull the factors, too.")
 @click.option("--momentum", type=float, help="als, als-links: momentum of the item side.  [default: 0.3]")
 @click.option("--link-reg", type=float, help="als-links: weight of the squared links.  [default: 4]")
 @click.option("--link-steps", type=int, help="als-links: steps towards the links in an epoch.  [default: 1]")
-@click.option("--fade", type=float, help="als-links: ratings of a user at which links have half their force."
+@click.option("--fade", type=float, help="als-links, gibbs: ratings of a user at which links have half their force."
               "  [default: 20]")  # fmt: skip
 @click.option("--lr", type=float, help="sgd: step of the first epoch.  [default: 0.05]")
 @click.option("--decay", type=float, help="sgd: factor of the step from epoch to epoch.  [default: 0.93]")

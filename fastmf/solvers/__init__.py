@@ -1,6 +1,6 @@
 """The solvers: plain Python that reads like the paper; the loops over ratings are in :mod:`fastmf.kernels`.
 
-All minimise one objective over standardised ratings r = (rating - mean) / scale, so that the same settings serve every
+ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so that the same settings serve every
 rating scale:
 
     sum over rated (u, i) of loss(r_ui - b_u - c_i - x_u . y_i)
@@ -8,7 +8,8 @@ rating scale:
 
 with n_u, n_i the number of ratings of a user and an item. reg0 = 0 is the weighted-lambda regularisation of Zhou et al.
 (2008), reg = 0 the plain one. ALS solves each row of it exactly; SGD spreads a row's penalty over its ratings, so the
-numbers mean the same in both.
+numbers mean the same in both. ALS with links (:mod:`fastmf.solvers.links`) pulls factors elsewhere than to zero; Gibbs
+sampling (:mod:`fastmf.solvers.gibbs`) draws from a model of the ratings instead.
 """
 
 from typing import Any

@@ -6,8 +6,10 @@ less predictably than others. Factors are normal around a mean, with a precision
     x_u ~ N(m, L^-1),  (m, L) ~ Normal-Wishart(0, 2, I, k)     b_u ~ N(m_b, 1/p),  (m_b, p) ~ Normal-Gamma(0, 2, 1, .1)
     tau_u ~ Gamma(5, 5)       alpha ~ Gamma(1, 1)              (shape, rate), and the same for the items
 
-With links (Simm et al. 2017, Macau) x_u ~ N(m + z_u, L^-1), z_u as in :mod:`fastmf.solvers.links` but for the mean, and
-w_j ~ N(0, (kappa L)^-1), kappa ~ Gamma(1, 1).
+With links (Simm et al. 2017, Macau) x_u ~ N(m + z_u, L^-1), z_u = f_u n_u^(-1/2) sum over u's items of w_j, f_u as in
+:mod:`fastmf.solvers.links`, and w_j ~ N(0, (kappa L)^-1), kappa ~ Gamma(1, 1). W is drawn by solving its ridge
+regression with noise on both sides, (D'D + kappa I) W = D'(X - m + E1) + kappa^(1/2) E2, by some steps of conjugate
+gradients from where it is.
 
 A sweep draws, of all that depends on it, users, their precisions, items and theirs, and alpha. The factors of the model
 are means over the sweeps after the first ``burn``. Random numbers are a function of (seed, sweep, row).
@@ -21,8 +23,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastmf.device import Device
-from fastmf.errors import DeviceUnavailableError
-from fastmf.folding import Prior, Samples
+from fastmf.errors import DeviceUnavailableError, ParameterError
+from fastmf.folding import Links, Prior, Samples
 from fastmf.kernels import gibbs as kernels
 from fastmf.kernels.als import Side, half_sweep_tasks
 from fastmf.kernels.compress import Compressed, even
@@ -32,10 +34,12 @@ from fastmf.kernels.links import ABSORB, CENTRE, TOTAL
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK
-from fastmf.solvers.base import Factors, Settings, require_integer
+from fastmf.solvers.base import MAX_WEIGHT, Factors, Settings, require_integer, require_number
+from fastmf.solvers.links import Linked, LinkedALS
 
 WARM_UP = 6  # epochs of ALS that the first sweep begins with
 STEADY = 3  # sweeps before precisions are drawn
+LINK_STEPS = 4  # of conjugate gradients towards a draw of the links
 BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # of the priors above
 
 
@@ -53,6 +57,8 @@ class Gibbs(Settings):
     samples : sweeps after these, of which the model's factors are the mean.
     kept : of these, how many the model keeps whole, for ``predict(…, std=True)`` and the intervals of ``evaluate``.
         Each takes as much memory, and room in the model file, as the model has without them; 0 keeps none.
+    links : whether what is rated pulls the factors, too.
+    fade : with links, ratings of a user at which they pull with half their force.
     biases : whether users and items have a bias.
     seed : of everything random.
 
@@ -73,6 +79,8 @@ class Gibbs(Settings):
     burn: int = 16
     samples: int = 84
     kept: int = 16
+    links: bool = False
+    fade: float = 20.0
     biases: bool = True
     seed: int = 0
 
@@ -81,6 +89,9 @@ class Gibbs(Settings):
         require_integer("burn", self.burn, 0)
         require_integer("samples", self.samples, 1)
         require_integer("kept", self.kept, 0, self.samples)
+        require_number("fade", self.fade, low=0, high=MAX_WEIGHT)
+        if not isinstance(self.links, bool):
+            raise ParameterError(f"links is {self.links!r}: give True or False")
 
     @property
     def epochs(self) -> int:
@@ -94,17 +105,19 @@ class Gibbs(Settings):
 
     def start(self, ratings: Ratings) -> Factors:
         """Make room; the first sweep begins with some epochs of ALS."""
-        n_users, n_items, k = ratings.n_users, ratings.n_items, self.k
+        n_users, n_items, k, kp = ratings.n_users, ratings.n_items, self.k, whole(self.k)
         users, items = (Side(aligned(n, k), np.zeros(n, np.float32)) for n in (n_users, n_items))
         state = _State(
             *(array.copy() for array in (*users, *items)),
             *(np.ones(n, np.float32) for n in (n_users, n_items)),
-            np.ones(1),
+            np.ones(3),
+            *(aligned(n if self.links else 0, kp) for n in (n_items, n_users, n_users, n_items)),
             users.factors.copy(),
             items.bias.copy(),
             *(np.zeros((self.kept, n, *more), np.float32) for n in (n_users, n_items) for more in ((k,), (), ())),  # type: ignore[call-arg]
         )
-        prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k)
+        of_items = np.zeros((n_items if self.links else 0, kp))
+        prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k), of_items
         return Factors(users, items, state, kept=tuple(array.astype(np.float32) for array in prior))
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
@@ -126,11 +139,11 @@ class Gibbs(Settings):
 
     def extras(self, factors: Factors) -> dict[str, Any]:
         """Keep what users are drawn around, for fold-in, and some of the samples."""
-        state = _State(*factors.memory) if factors.memory else None
-        prior = {"prior": Prior(*(array.copy() for array in factors.kept))}
-        if not self.kept or state is None:
-            return prior
-        return prior | {"samples": Samples(*state[9:])}
+        *prior_arrays, links = (array.copy() for array in factors.kept)
+        prior: dict[str, Any] = {"prior": Prior(*prior_arrays)}
+        if self.links:
+            prior["links"] = Links(np.ascontiguousarray(links[:, : self.k]), np.zeros(self.k, np.float32))
+        return prior | ({"samples": Samples(*factors.memory[SAMPLES:])} if self.kept else {})
 
 
 class _State(NamedTuple):
@@ -142,7 +155,11 @@ class _State(NamedTuple):
     item_bias: np.ndarray
     user_precisions: np.ndarray
     item_precisions: np.ndarray
-    alpha: np.ndarray
+    numbers: np.ndarray  # alpha, and kappa of both sides
+    item_links: np.ndarray
+    expected_users: np.ndarray
+    user_links: np.ndarray
+    expected_items: np.ndarray
     mean_users: np.ndarray
     mean_item_bias: np.ndarray
     user_factor_samples: np.ndarray
@@ -153,28 +170,44 @@ class _State(NamedTuple):
     item_precision_samples: np.ndarray
 
 
+SAMPLES = _State._fields.index("user_factor_samples")
+
+
 class _Sampler:
     """The draws of a sweep, over the arrays of a state."""
 
     def __init__(self, solver: Gibbs, ratings: Ratings, state: _State, device: Device) -> None:
         self.solver, self.state, self.device = solver, state, device
         self.users, self.items = Side(*state[:2]), Side(*state[2:4])
-        self.n_ratings = len(ratings)
-        self.sides = tuple(
-            _Rows(side, entries, precisions, device)
-            for side, entries, precisions in (
-                (self.users, ratings.by_user, state.user_precisions),
-                (self.items, ratings.by_item, state.item_precisions),
-            )
+        self.n_ratings, both = len(ratings), (ratings.by_user, ratings.by_item)
+        self.sides = (
+            _Rows(self.users, ratings.by_user, state.user_precisions),
+            _Rows(self.items, ratings.by_item, state.item_precisions),
         )
+        if solver.links:
+            twice = [(entries, entries) for entries in both]
+            tables = (state.item_links, state.expected_users), (state.user_links, state.expected_items)
+            fades = solver.fade, 0.0
+            for rows, (own, other), found, fade in zip(self.sides, (twice, twice[::-1]), tables, fades, strict=True):
+                rows.links = Linked(solver.k, 1.0, own, other, *found, device, fade)
 
     def warm_up(self, ratings: Ratings) -> None:
-        """Begin with some epochs of ALS."""
-        solver = ALS(k=self.solver.k, epochs=WARM_UP, biases=self.solver.biases, seed=self.solver.seed)
+        """Begin with some epochs of ALS, with links where these are to be drawn."""
+        same: dict[str, Any] = {
+            "k": self.solver.k,
+            "epochs": WARM_UP,
+            "biases": self.solver.biases,
+            "seed": self.solver.seed,
+        }
+        solver = LinkedALS(**same, fade=self.solver.fade) if self.solver.links else ALS(**same)
         found = solver.start(ratings)
         for _ in solver.run(ratings, found, self.device):
             pass
-        for array, start in zip((*self.users, *self.items), (*found.users, *found.items), strict=True):
+        starts = [*found.users, *found.items]
+        if isinstance(solver, LinkedALS):
+            (starts[0], starts[3], *_, expected, of_users, expected_items), (of_items, _) = found.memory, found.kept
+            starts += [of_items, expected, of_users, expected_items]
+        for array, start in zip((*self.users, *self.items, *self.state[7:11]), starts, strict=False):
             array[:] = start
 
     def sweep(self, sweep: int) -> "_Hyper":
@@ -183,32 +216,52 @@ class _Sampler:
         for turn, (own, other) in enumerate((self.sides, self.sides[::-1])):
             rng = np.random.default_rng([self.solver.seed, sweep, turn])
             hyper = _draw_hyper(own, self.solver.biases, rng, self.device)
+            pull = self._draw_links(own, hyper, turn, rng) if own.links else None
             chance = Chance(
-                np.uint64(self.solver.seed), np.uint64(2 * sweep + turn), float(self.state.alpha[0]), learn, True
+                np.uint64(self.solver.seed), np.uint64(2 * sweep + turn), float(self.state.numbers[0]), learn, True
             )
             weighted = other.weighted(self.device)
-            given = own.entries, own.side, own.precisions, weighted, hyper.prior()
+            given = own.entries, own.side, own.precisions, weighted, hyper.prior(pull)
             left = launch(DRAW, self.device, own.tasks, *given, chance)
             hypers.append(hyper)
         rng = np.random.default_rng([self.solver.seed, sweep, 2])
-        self.state.alpha[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + float(left) / 2)
+        self.state.numbers[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + float(left) / 2)
         return hypers[0]
+
+    def _draw_links(self, rows: "_Rows", hyper: "_Hyper", turn: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw kappa and the links of a side; return what these pull its rows to."""
+        links, k = rows.links, self.solver.k
+        assert links is not None
+        root = np.linalg.inv(np.linalg.cholesky(hyper.precision)).T  # of the covariance
+        table, warm = links.table[:, :k].astype(np.float64), links.squares > 0
+        weight = np.sum((table @ hyper.precision) * table)
+        kappa = rng.gamma(1 + np.count_nonzero(warm) * k / 2) / (1 + weight / 2)
+        self.state.numbers[1 + turn] = kappa
+        links.weigh(kappa)
+        links.gap[:, :k] = rows.side.factors - links.expected[:, :k] - hyper.mean.astype(np.float32)
+        links.gap[:, :k] += (rng.standard_normal(rows.side.factors.shape) @ root.T).astype(np.float32)
+        around = links.table.copy()
+        around[:, :k] -= (rng.standard_normal(table.shape) @ root.T / math.sqrt(kappa)).astype(np.float32)
+        links.approach(LINK_STEPS, around)
+        return links.expected[:, :k]
 
     def publish(self, sweep: int, factors: Factors, hyper: "_Hyper") -> None:
         """Average what is drawn into the factors, with the mean user in the items' biases, and keep some samples."""
         state, solver, device, (users, items) = self.state, self.solver, self.device, self.sides
         share = 1 / max(sweep - solver.burn + 1, 1)
-        precision, mean, item_precisions, numbers, origin = factors.kept
+        precision, mean, item_precisions, numbers, origin, mean_links = factors.kept
         means = state.mean_users, factors.users.bias
         launch(AVERAGE, device, users.rows, share, (state.users, state.user_bias), means)
         drawn, means = (state.items, state.item_bias), (factors.items.factors, state.mean_item_bias)
         launch(AVERAGE, device, items.rows, share, (*drawn, state.item_precisions), (*means, item_precisions))
+        if solver.links:
+            launch(AVERAGE, device, items.rows, share, (state.item_links,), (mean_links,))
         user_mean = launch(TOTAL, device, users.rows, users.counts, state.mean_users) / self.n_ratings
         origin[:] = user_mean.astype(np.float32) * solver.biases
         launch(CENTRE, device, users.rows, users.counts, state.mean_users, origin, factors.users.factors)
         solved = Side(factors.items.factors, state.mean_item_bias)
         launch(ABSORB, device, items.rows, solved, origin, factors.items.bias)
-        facts = np.array([state.alpha[0], hyper.bias_precision if solver.biases else 0.0, hyper.bias_pull])
+        facts = np.array([state.numbers[0], hyper.bias_precision if solver.biases else 0.0, hyper.bias_pull])
         for average, new in ((precision, hyper.precision), (mean, hyper.mean), (numbers, facts)):
             average += np.float32(share) * (new - average).astype(np.float32)
         self._keep(sweep - solver.burn)
@@ -219,21 +272,31 @@ class _Sampler:
         slot = place * kept // samples
         if place < 0 or (place + 1) * kept // samples == slot:
             return
-        drawn = (*self.users, state.user_precisions * np.float32(state.alpha[0])), (*self.items, state.item_precisions)
-        for array, now in zip(state[9:], (*drawn[0], *drawn[1]), strict=True):
+        drawn = (
+            (*self.users, state.user_precisions * np.float32(state.numbers[0])),
+            (*self.items, state.item_precisions),
+        )
+        for array, now in zip(state[SAMPLES:], (*drawn[0], *drawn[1]), strict=True):
             array[slot] = now
 
 
 class _Rows:
     """One side of what is drawn, and what stays the same of it."""
 
-    def __init__(self, side: Side, entries: Compressed, precisions: np.ndarray, device: Device) -> None:
+    links: Linked | None = None
+
+    def __init__(self, side: Side, entries: Compressed, precisions: np.ndarray) -> None:
         self.side, self.entries, self.precisions = side, entries, precisions
         n, k = side.factors.shape
         counts = np.diff(entries.indptr)
         self.warm, self.counts = counts > 0, counts.astype(np.float32)
         self.rows, self.tasks = even(n, ROWS_PER_TASK), half_sweep_tasks(entries.indptr, k)
         self._weighted = Weighted(aligned(n, whole(k)), np.zeros(n, np.float32), np.ones(n, np.float32))
+
+    def departed(self) -> np.ndarray:
+        """Say how far factors are from what links say of them."""
+        factors = self.side.factors
+        return factors if self.links is None else factors - self.links.expected[:, : factors.shape[1]]
 
     def weighted(self, device: Device) -> Weighted:
         """Say what the other side is drawn from."""
@@ -249,17 +312,18 @@ class _Hyper(NamedTuple):
     bias_precision: float
     bias_pull: float
 
-    def prior(self) -> kernels.Prior:
-        """Put it as the kernels take it."""
-        precision, pull = self.precision.astype(np.float32), (self.precision @ self.mean).astype(np.float32)
-        return kernels.Prior(precision, pull[None], self.bias_precision, self.bias_pull)
+    def prior(self, expected: np.ndarray | None) -> kernels.Prior:
+        """Put it as the kernels take it, with what links say of each row, if there are any."""
+        around = self.mean[None] if expected is None else self.mean + expected
+        pull = np.ascontiguousarray((around @ self.precision).astype(np.float32))
+        return kernels.Prior(self.precision.astype(np.float32), pull, self.bias_precision, self.bias_pull)
 
 
 def _draw_hyper(rows: _Rows, biases: bool, rng: np.random.Generator, device: Device) -> _Hyper:
     """Draw what a side's rows are drawn around."""
-    n, k = int(np.count_nonzero(rows.warm)), rows.side.factors.shape[1]
-    total = launch(TOTAL, device, rows.rows, np.ones(len(rows.warm), np.float32), rows.side.factors)
-    squares = launch(MOMENTS, device, rows.rows, rows.side.factors, k)
+    n, k, departed = int(np.count_nonzero(rows.warm)), rows.side.factors.shape[1], rows.departed()
+    total = launch(TOTAL, device, rows.rows, np.ones(len(rows.warm), np.float32), departed)
+    squares = launch(MOMENTS, device, rows.rows, departed, k)
     mean, precision = draw_normal_wishart(n, total, squares, rng)
     if not biases:
         return _Hyper(mean, precision, math.inf, 0.0)

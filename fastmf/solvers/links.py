@@ -131,17 +131,17 @@ class LinkedALS(Regularised):
         expected, of_users, expected_items = factors.memory[4:]
         ahead = device.put(Side(aligned(ratings.n_items, whole(self.k)), np.zeros(ratings.n_items, np.float32)))
         both = (ratings.by_user, by_user), (ratings.by_item, by_item)
-        user_links = Linked(self, *both, of_items, expected, device, self.fade)
-        item_links = Linked(self, *both[::-1], of_users, expected_items, device, 0.0)
+        user_links = Linked(self.k, self.link_reg, *both, of_items, expected, device, self.fade)
+        item_links = Linked(self.k, self.link_reg, *both[::-1], of_users, expected_items, device, 0.0)
         user_tasks, item_tasks = (half_sweep_tasks(side.indptr, self.k) for side in (ratings.by_user, ratings.by_item))
         for epoch in range(done, self.epochs):
             pull, item_pull = user_links.expected, item_links.expected  # zeros in the first epoch
             if epoch:
-                pull = user_links.follow(users)
+                pull = user_links.follow(users, self.link_steps)
             launch(EXTRAPOLATE, device, item_links.rows, items, previous, ahead, self.momentum)
             singular = launch(HALF_SWEEP, device, user_tasks, by_user, users, ahead, self.penalty, pull)
             if epoch:
-                item_pull = item_links.follow(items)
+                item_pull = item_links.follow(items, self.link_steps)
             singular += launch(HALF_SWEEP, device, item_tasks, by_item, items, padded(users), self.penalty, item_pull)
             mean = user_links.mean(users)
             offset = mean[: self.k] * np.float32(self.biases)  # without biases there is no place for it
@@ -164,6 +164,7 @@ class Linked:
 
     Parameters
     ----------
+    ridge : weight of the squared links.
     entries, others : what is rated by the rows of the side, and the same by column, each on the host and the device.
     table : (n_columns, kp), the links, one vector a column.
     expected : (n_rows, kp), what they say of the rows.
@@ -172,7 +173,8 @@ class Linked:
 
     def __init__(
         self,
-        solver: LinkedALS,
+        k: int,
+        ridge: float,
         entries: tuple[Compressed, Compressed],
         others: tuple[Compressed, Compressed],
         table: np.ndarray,
@@ -180,44 +182,57 @@ class Linked:
         device: Device,
         fade: float,
     ) -> None:
-        self.solver, self.table, self.expected, self.device = solver, table, expected, device
+        self.k, self.table, self.expected, self.device = k, table, expected, device
         self.entries, self.others = entries[1], others[1]
-        (indptr, indices, _), k = entries[0], solver.k
+        indptr, indices, _ = entries[0]
         counts = np.diff(indptr)
         weights, shares = link_weights(counts, fade)
-        squares = np.bincount(indices, np.repeat(weights**2, counts), minlength=len(table))
+        self.squares = np.bincount(indices, np.repeat(weights**2, counts), minlength=len(table))
         self.n_entries, self.fades = int(counts.sum()), fade > 0
         self.rows, self.columns = even(len(counts), ROWS_PER_TASK), even(len(table), ROWS_PER_TASK)
         self.row_tasks, self.column_tasks = gather_tasks(indptr, k), gather_tasks(others[0].indptr, k)
-        inverse = (1 / (squares + solver.link_reg)).astype(np.float32)
-        given = counts.astype(np.float32), weights, shares, inverse
-        self.counts, self.weights, self.shares, self.inverse = device.put(given)
+        self.counts, self.weights, self.shares = device.put((counts.astype(np.float32), weights, shares))
+        self.weigh(ridge)
         room = (*(aligned(*expected.shape) for _ in range(3)), *(aligned(*table.shape) for _ in range(2)))
         self.pull, self.gap, self.response, self.ahead, self.direction = device.put(room)
+
+    def weigh(self, ridge: float) -> None:
+        """Set the weight of the squared links."""
+        self.ridge, self.inverse = ridge, self.device.put((1 / (self.squares + ridge)).astype(np.float32))
 
     def mean(self, side: Side) -> np.ndarray:
         """Average the side's factors over all entries: (kp,) float32."""
         found = np.zeros(self.expected.shape[1], np.float32)
-        found[: self.solver.k] = launch(TOTAL, self.device, self.rows, self.counts, side.factors) / self.n_entries
+        found[: self.k] = launch(TOTAL, self.device, self.rows, self.counts, side.factors) / self.n_entries
         return found
 
-    def follow(self, side: Side) -> np.ndarray:
-        """Move the links towards their regression on the side's factors; return what they pull these to."""
-        device, mean, ridge = self.device, self.mean(side), self.solver.link_reg
-        launch(DEPART, device, self.rows, side.factors, self._pulled(mean), self.gap)
-        before = None
-        for _ in range(self.solver.link_steps):
+    def follow(self, side: Side, steps: int) -> np.ndarray:
+        """Move the links some steps towards their regression on a side's factors; return what they pull these to."""
+        mean = self.mean(side)
+        launch(DEPART, self.device, self.rows, side.factors, self._pulled(mean), self.gap)
+        self.approach(steps)
+        return self._pulled(mean)
+
+    def approach(self, steps: int, around: np.ndarray | None = None) -> None:
+        """Take steps of conjugate gradients towards links that leave less of the gap.
+
+        Their squares are weighed as they are, or else those of ``around`` (n_columns, kp), which moves with them.
+        """
+        device, ridge, before = self.device, self.ridge, None
+        weighed = self.table if around is None else around
+        for _ in range(steps):
             gap = self.others, self.weights, self.gap
-            square = launch(RESPOND, device, self.column_tasks, *gap, ridge, self.table, self.inverse, self.ahead)
-            shares = np.zeros_like(mean) if before is None else _ratio(square, before)
+            square = launch(RESPOND, device, self.column_tasks, *gap, ridge, weighed, self.inverse, self.ahead)
+            shares = np.zeros(len(square), np.float32) if before is None else _ratio(square, before)
             squares = launch(TURN, device, self.columns, shares, self.ahead, self.direction)
             ahead = self.entries, self.weights, self.direction
             lengths = _ratio(square, launch(GATHER, device, self.row_tasks, *ahead, self.response) + ridge * squares)
             launch(ADVANCE, device, self.columns, lengths, self.direction, self.table)
+            if around is not None:
+                launch(ADVANCE, device, self.columns, lengths, self.direction, around)
             launch(ADVANCE, device, self.rows, lengths, self.response, self.expected)
             launch(ADVANCE, device, self.rows, -lengths, self.response, self.gap)
             before = square
-        return self._pulled(mean)
 
     def _pulled(self, mean: np.ndarray) -> np.ndarray:
         """Say what the rows are pulled to."""
