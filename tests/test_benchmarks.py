@@ -331,3 +331,16 @@ def test_settings_are_of_a_solver_that_runs(accuracy):
     with pytest.raises(accuracy.click.BadParameter, match="als, which is not run"):
         accuracy.trainers_of(["sgd"], None, {"als": {"reg": 0.5}}, None)
     assert set(accuracy.VARIANTS) >= set(fastmf.solvers.SOLVERS)
+
+
+def test_generated_sets_are_what_they_are_called(tmp_path):
+    done = run("generated.py", tmp_path / "sets")
+    paths = [Path(line) for line in done.stdout.split()]
+    assert len(paths) == 4
+    for path in paths:
+        ratings = Ratings.read(path)
+        assert len(ratings) in (20_000, 40_000)
+    once, tens, hundreds, noise = (Ratings.read(path) for path in paths)
+    assert once.user_counts.max() == 1
+    assert (tens.values.min(), tens.values.max(), hundreds.values.max()) == (-10, 10, 100)
+    assert set(noise.values) <= {1, 2, 3, 4, 5}

@@ -1,7 +1,7 @@
 """The solvers: plain Python that reads like the paper; the loops over ratings are in :mod:`fastmf.kernels`.
 
-ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so that the same settings serve every
-rating scale:
+ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so that the same settings
+serve every rating scale:
 
     sum over rated (u, i) of loss(r_ui - b_u - c_i - x_u . y_i)
       + sum_u (reg n_u + reg0) |x_u|^2 + sum_i (reg n_i + reg0) |y_i|^2 + bias_reg (sum_u b_u^2 + sum_i c_i^2)
