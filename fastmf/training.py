@@ -152,7 +152,7 @@ def require_consistent(
 def require_memory_for(
     solver: Solver, device: Device, limit: int | None, ratings: Ratings | None = None, held: int = 0
 ) -> None:
-    """Refuse factors that memory cannot hold: in training and in the model, and each thread's k x k equations.
+    """Refuse factors that memory cannot hold: in training, the model and its samples, and each thread's equations.
 
     Before the ratings are read, there is one user and one item at least. ``held`` bytes are in use already: they count
     against a limit that is given, and are not among those available.
@@ -163,8 +163,8 @@ def require_memory_for(
         With the numbers.
     """
     rows, k = ratings.n_users + ratings.n_items if ratings else 2, solver.settings.get("k", 0)
-    need = 2 * rows * k * 4
-    if device.name == "cpu" and solver.settings.get("method") == "exact":
+    need = (2 + solver.settings.get("kept", 0)) * rows * k * 4
+    if device.name == "cpu" and solver.settings.get("method") != "cg" and "lr" not in solver.settings:
         need += device.threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
     if ratings is not None:
         need += len(ratings) * BYTES_PER_RATING + (0 if limit is None else held)
@@ -255,14 +255,14 @@ class _Run:
 
     def _is_best(self, epoch: Epoch) -> bool:
         watched = self._watched(epoch)
-        if watched is None:
+        if watched is None or epoch.number <= self.solver.burn:
             return False
         best = self.best_epoch and self._watched(self.history[self.best_epoch - 1])
         return best is None or watched < best
 
     def _stops(self) -> bool:
         """Say whether patience is at an end."""
-        return self.patience is not None and len(self.history) - (self.best_epoch or 0) >= self.patience
+        return self.patience is not None and len(self.history) - (self.best_epoch or self.solver.burn) >= self.patience
 
     def _warn_of_singular(self, n_rows: int) -> None:
         """Say it when it happens first."""

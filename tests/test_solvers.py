@@ -234,7 +234,7 @@ BAD = {
     "fade": [-1, np.nan, np.inf, "x"],
     "burn": [-1, 1.5],
     "samples": [0, 2.5],
-    "kept": [-1, 85, 1.5],
+    "kept": [-1, 1.5],
     "links": [1, "yes", None],
     "lr": [0, -1, np.nan, np.inf],
     "decay": [0, -0.5, 1.1, np.nan],
@@ -565,3 +565,29 @@ def test_folding_in_with_links_comes_near_a_refit(planted):
     folded = model.fold_in(ratings)
     before, after = (fastmf.evaluate(each, ratings)["rmse"] for each in (model, folded))
     assert after == pytest.approx(before, abs=0.002)
+
+
+def test_gibbs_keeps_the_samples_there_are_and_no_sweep_of_its_burn_in(rows):
+    few = fit(rows, "gibbs", kept=16)
+    assert few.samples.user_bias.shape[0] == 4
+    stopped = fit(rows, "gibbs", burn=3, samples=40, kept=40, validation=0.2, patience=2)
+    n_samples = len(stopped.history) - 3
+    assert 3 < stopped.best_epoch < 43
+    assert stopped.samples.user_bias.shape[0] == n_samples
+    assert (stopped.samples.user_precisions > 0).all()
+
+
+@pytest.mark.big
+def test_ids_without_ratings_do_not_change_what_gibbs_learns_of_links(planted):
+    ratings = Ratings.from_arrays(*planted(40, 30, 500))
+    wide = Ratings(
+        users=ratings.users,
+        items=ratings.items,
+        values=ratings.values,
+        user_ids=ratings.user_ids,
+        item_ids=pa.array(range(1000, 1000 + 3 * ratings.n_items)),
+    )
+    models = [fastmf.fit(each, k=3, solver="gibbs", links=True, burn=4, samples=30) for each in (ratings, wide)]
+    found, expected = (np.abs(model.links.items[: ratings.n_items]).mean() for model in models)
+    assert found == pytest.approx(expected, rel=0.5)
+    assert not models[1].links.items[ratings.n_items :].any()

@@ -41,6 +41,10 @@ class Solver(Protocol):
         """How often :meth:`run` yields, at most."""
 
     @property
+    def burn(self) -> int:
+        """How many of these come before anything to keep: none of them is the best, nor counts for patience."""
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters, as plain data."""
 
@@ -87,6 +91,8 @@ class Settings:
 
 class Regularised(Settings):
     """The settings that mean the same in every solver with an objective, see :mod:`fastmf.solvers`."""
+
+    burn: ClassVar[int] = 0
 
     epochs: int
     reg: float
