@@ -205,8 +205,7 @@ def main(
         how = How(folds, list(dict.fromkeys(seeds)), hold_out)
         report = compare(dataset, columns, list(dict.fromkeys(protocols)), how, trainers)
         if output:
-            with files.replacing(output, overwrite) as temporary:
-                temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            files.write_json(report, output, overwrite)
     except (FastMFError, OSError) as error:
         raise click.ClickException(str(error)) from error
     show_table(HEADER, [row_of(line) for line in report["summary"]])

@@ -6,7 +6,6 @@
 What the figures mean is in benchmarks/README.md.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,8 +106,7 @@ def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
             for (solver, setting, value), error in of.items()
         ]
         report = {"machine": machine.describe(), "versions": machine.versions(), "folds": FOLDS, "results": results}
-        with files.replacing(output, overwrite) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        files.write_json(report, output, overwrite)
 
 
 if __name__ == "__main__":

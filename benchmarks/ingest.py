@@ -99,8 +99,7 @@ def main(
     show_table(header, [(layout, *(f"{value:.3g}" for value in of.values())) for layout, of in found.items()])
     if output:
         report = {"machine": machine.describe(), "versions": machine.versions(), "ratings": len(data), "results": found}
-        with files.replacing(output, overwrite) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        files.write_json(report, output, overwrite)
 
 
 if __name__ == "__main__":

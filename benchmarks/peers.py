@@ -85,8 +85,7 @@ def main(names: tuple[str, ...], dataset: str, output: str | None, overwrite: bo
             files.check_output(output, overwrite, inputs=[dataset])
         report = compare(chosen, dataset, **options)
         if output:
-            with files.replacing(output, overwrite) as temporary:
-                temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            files.write_json(report, output, overwrite)
     except (FastMFError, OSError) as error:
         raise click.ClickException(str(error)) from error
     show_table(HEADER, [row for line in report["summary"] for row in rows_of(line)])

@@ -9,7 +9,6 @@ What the figures mean is in README.md.
 """
 
 import importlib
-import json
 import os
 import statistics
 import tempfile
@@ -93,8 +92,7 @@ def main(
         pyplot = plot and import_pyplot()
         report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values)), Effort(**options))
         if output:
-            with files.replacing(output, overwrite) as temporary:
-                temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            files.write_json(report, output, overwrite)
         if plot:
             with files.replacing(plot, overwrite) as temporary:
                 draw(report["points"], pyplot).savefig(temporary, format=Path(plot).suffix[1:] or "png", dpi=150)

@@ -7,7 +7,6 @@ Wall seconds of processes: what else the machine does counts too. One user must 
 benchmarks/README.md.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -68,8 +67,7 @@ def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
     show_table(("command", "first s", "later s (median)"), rows)
     if output:
         about = {"machine": machine.describe(), "versions": machine.versions(), "ratings": Path(ratings).name}
-        with files.replacing(output, overwrite) as temporary:
-            temporary.write_text(json.dumps({**about, "results": found}, indent=2) + "\n", encoding="utf-8")
+        files.write_json({**about, "results": found}, output, overwrite)
 
 
 if __name__ == "__main__":

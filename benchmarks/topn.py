@@ -7,7 +7,6 @@ Factors are drawn at random, and so are 144 items for each user that have been s
 compiled first, on a few users; what is timed is everything from arrays in memory to lists in memory.
 """
 
-import json
 import statistics
 import time
 from typing import Any
@@ -46,8 +45,7 @@ def main(
     report = {"machine": machine.describe(), "versions": machine.versions(), "results": results}
     report["devices"] = [resolve(name).describe() for name in devices]
     if output:
-        with files.replacing(output, overwrite) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        files.write_json(report, output, overwrite)
     header = ("device", "k", "users/s", "of peak")
     rows = [
         (r["device"], str(r["k"]), f"{r['users_per_second']:,.0f}", f"{100 * r['share_of_peak']:.2g} %")

@@ -1,6 +1,7 @@
 """Files that are whole or not there: write beside the target, flush to the disk, then rename over it."""
 
 import contextlib
+import json
 import os
 import secrets
 import warnings
@@ -82,6 +83,18 @@ def _sync_folder(target: Path) -> None:
         _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         warnings.warn(f"{target} is written, but a power failure may yet undo it: {error}", stacklevel=4)
+
+
+def write_json(report: Any, path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Write plain data as JSON, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        As :func:`replacing`.
+    """
+    with replacing(path, overwrite) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _beside(target: Path) -> Path:

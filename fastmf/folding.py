@@ -7,7 +7,7 @@ import numpy as np
 
 from fastmf.device import Device, resolve
 from fastmf.kernels import gibbs
-from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks, nowhere, padded
+from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, filled_up, half_sweep_tasks, nowhere, padded
 from fastmf.kernels.compress import Compressed
 from fastmf.kernels.links import GATHER, gather_tasks, link_weights
 from fastmf.runtime import launch
@@ -130,11 +130,9 @@ def _drawn(
     """Draw users and their precisions, by a seed and a number, or without these find the users' means."""
     (items, of_items), n_users = known, len(entries.indptr) - 1
     k, roots, (seed, stream) = items.factors.shape[1], np.sqrt(of_items), chance or (0, 0)
-    users, precisions = (
-        Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32)),
-        np.ones(n_users, np.float32),
-    )
-    weighted = gibbs.Weighted(padded(Side(items.factors * roots[:, None], items.bias)).factors, items.bias, roots)
+    users = Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32))
+    precisions = np.ones(n_users, np.float32)
+    weighted = gibbs.Weighted(filled_up(items.factors * roots[:, None]), items.bias, roots)
     alpha, bias_precision, bias_pull = map(float, prior.numbers)
     pull = np.ascontiguousarray((prior.mean + expected) @ prior.precision)
     around = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pull)
@@ -149,7 +147,7 @@ def expected_of(entries: Compressed, links: Links | None, fade: float, k: int) -
     if links is None:
         return np.zeros((1, k), np.float32)
     weights, _ = link_weights(np.diff(entries.indptr), fade)
-    table = padded(Side(links.items, links.origin)).factors
+    table = filled_up(links.items)
     expected = np.empty((len(weights), table.shape[1]), np.float32)
     launch(GATHER, resolve("cpu"), gather_tasks(entries.indptr, k), entries, weights, table, expected)
     return expected[:, :k]

@@ -10,8 +10,8 @@ from fastmf.device import resolve
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
-from fastmf.kernels.residual import ERRORS, ESTIMATE, Pairs, Scale
-from fastmf.model import PAIRS_PER_TASK, Model
+from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK, Pairs, Scale
+from fastmf.model import Model
 from fastmf.ratings import Ratings
 from fastmf.resources import require_memory
 from fastmf.runtime import launch
@@ -170,10 +170,7 @@ def _by_activity(model: Model, pairs: Pairs, values: np.ndarray) -> dict[str, di
 
 def _coverage(model: Model, pairs: Pairs, values: np.ndarray) -> dict[str, float]:
     """Count how many ratings are in the intervals around their predictions: as many as these should hold?"""
-    predictions = np.empty(len(values), np.float32)
-    tasks, scale = even(len(values), PAIRS_PER_TASK), Scale(model.mean, *model.rating_range)
-    launch(ESTIMATE, resolve("cpu"), tasks, pairs, model.user_side, model.item_side, scale, predictions)
-    away = np.abs(values - predictions) / model.deviations(pairs)
+    away = np.abs(values - model.estimates(pairs)) / model.deviations(pairs)
     return {str(level): float(np.mean(away <= NormalDist().inv_cdf(0.5 + level / 200))) for level in LEVELS}
 
 

@@ -23,12 +23,10 @@ from fastmf.folding import Baseline, Links, Prior, Samples, expected_of, fold, f
 from fastmf.kernels.als import Side
 from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.residual import ESTIMATE, Pairs, Scale
+from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK, Pairs, Scale
 from fastmf.ratings import Ratings, standardised
 from fastmf.runtime import launch
 from fastmf.uncertainty import deviations
-
-PAIRS_PER_TASK = 1 << 15
 
 BASELINE_REG = 3.0  # weight of the squared biases of the baseline, the default of all solvers
 
@@ -146,10 +144,7 @@ class Model:
                 f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings, the first"
                 f" {pair}: leave them out, or let on_unknown be mean or nan"
             )
-        out = np.empty(len(unknown), np.float32)
-        scale = Scale(self.mean, *self.rating_range)
-        tasks = even(len(out), PAIRS_PER_TASK)
-        launch(ESTIMATE, resolve("cpu"), tasks, pairs, self.user_side, self.item_side, scale, out)
+        out = self.estimates(pairs)
         if on_unknown == "nan":
             out[unknown] = np.nan
         frame = pd.DataFrame({"user_id": ids.to_pandas(users), "item_id": ids.to_pandas(items), "prediction": out})
@@ -157,6 +152,13 @@ class Model:
             frame["std"] = np.where(np.isnan(out), np.float32(np.nan), self.deviations(pairs))
         frame.attrs = {"unknown_users": int(np.sum(pairs.users < 0)), "unknown_items": int(np.sum(pairs.items < 0))}
         return frame
+
+    def estimates(self, pairs: Pairs) -> np.ndarray:
+        """Predict ratings (n,) float32 by dense index (-1: unknown), clipped to the rating range."""
+        out, scale = np.empty(len(pairs.users), np.float32), Scale(self.mean, *self.rating_range)
+        tasks = even(len(out), PAIRS_PER_TASK)
+        launch(ESTIMATE, resolve("cpu"), tasks, pairs, self.user_side, self.item_side, scale, out)
+        return out
 
     def deviations(self, pairs: Pairs) -> np.ndarray:
         """Find the standard deviations (n,) float32 of ratings around their predictions, by dense index (-1: unknown).

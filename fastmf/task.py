@@ -11,8 +11,8 @@ from fastmf.device import Device, resolve
 from fastmf.folding import Baseline
 from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import even
-from fastmf.kernels.residual import ERRORS, Pairs, Scale
-from fastmf.model import BASELINE_REG, PAIRS_PER_TASK
+from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK, Pairs, Scale
+from fastmf.model import BASELINE_REG
 from fastmf.ratings import Ratings, standardised
 from fastmf.runtime import launch
 from fastmf.solvers import Factors

@@ -6,10 +6,8 @@ from fastmf.device import resolve
 from fastmf.folding import Prior, Samples
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
-from fastmf.kernels.residual import ESTIMATE, Pairs, Scale
+from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK, Pairs, Scale
 from fastmf.runtime import launch
-
-PAIRS_PER_TASK = 1 << 15
 
 
 def deviations(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -43,8 +43,6 @@ def bench(
       fastmf bench --dataset ml-latest-small
       fastmf bench --dataset ratings.parquet --k 64 --solver als -o results.json
     """
-    import json
-
     from fastmf import bench as benchmark
     from fastmf import files
     from fastmf.cli import console
@@ -59,8 +57,7 @@ def bench(
         **given,
     )
     if output:
-        with files.replacing(output, overwrite) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        files.write_json(report, output, overwrite)
         console.remark(f"the results are in {output}")
     if as_json:
         console.show_json(report)

@@ -7,7 +7,7 @@ import click
 
 import fastmf
 from fastmf.cli.inspect import summary
-from fastmf.cli.options import column_options, json_option, overwrite_option
+from fastmf.cli.options import json_option, machine_options, overwrite_option, reading_options
 
 
 @click.command()
@@ -41,15 +41,9 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.option("--no-biases", is_flag=True, help="Fit factors only, without user and item biases.")
 @click.option("--validation", metavar="FILE|FRACTION", help="Ratings to watch, or a fraction to hold out for it.")
 @click.option("--patience", type=int, help="Stop after this many epochs without a better validation.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto.")
-@click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
+@machine_options
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
-@column_options("user", "item", "rating")
-@click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), default="error", show_default=True,
-              help="What to do with rows of the same user and item.")  # fmt: skip
-@click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
-              help="What to do with rows of null ids, or of ratings that are not finite.")  # fmt: skip
-@click.option("--memory-limit", metavar="SIZE", help="Refuse what takes more, such as 4GiB.  [default: what is free]")
+@reading_options
 @click.option("-o", "--output", metavar="MODEL", help="Model file.  [default: the input's name with .fastmf]")
 @overwrite_option
 @click.option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR.")

@@ -21,3 +21,25 @@ def column_options(*roles: str) -> Callable[[Any], Any]:
         return command
 
     return decorate
+
+
+def reading_options(command: Any) -> Any:
+    """Add what says how ratings are read: the columns, duplicates, bad rows, and how much memory it may take."""
+    for option in (
+        click.option("--memory-limit", metavar="SIZE", help="Refuse what takes more, such as 4GiB."
+                     "  [default: what is free]"),
+        click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
+                     help="What to do with rows of null ids, or of ratings that are not finite."),
+        click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), default="error", show_default=True,
+                     help="What to do with rows of the same user and item."),
+        column_options("user", "item", "rating"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def machine_options(command: Any) -> Any:
+    """Add --device and --threads."""
+    text = "cpu, cuda (cuda:1 …), numpy (slow), or auto."
+    threads = click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
+    return click.option("--device", default="cpu", show_default=True, help=text)(threads(command))

@@ -1,7 +1,6 @@
 """``fastmf tune``: ratings in, the settings to fit them with out."""
 
 import contextlib
-import json
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,7 @@ import click
 
 import fastmf
 from fastmf.cli.fit import as_fraction, read
-from fastmf.cli.options import column_options, json_option, overwrite_option
+from fastmf.cli.options import json_option, machine_options, overwrite_option, reading_options
 
 SHOWN = 10  # trials in the table, and the defaults'
 
@@ -40,15 +39,9 @@ FIT_DEFAULTS: dict[str, Any] = {
 @click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
 @click.option("--epochs", type=int, help="Passes over the ratings at most.  [default: the solver's]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after this time.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto.")
-@click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
+@machine_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers.")
-@column_options("user", "item", "rating")
-@click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), default="error", show_default=True,
-              help="What to do with rows of the same user and item.")  # fmt: skip
-@click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
-              help="What to do with rows of null ids, or of ratings that are not finite.")  # fmt: skip
-@click.option("--memory-limit", metavar="SIZE", help="Refuse what takes more, such as 4GiB.  [default: what is free]")
+@reading_options
 @click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
 @overwrite_option
 @json_option
@@ -85,8 +78,7 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
         found = fastmf.tune(data, callback=show, **search)
     report = {"command": fit_command(ratings, found.settings, options), **found.as_dict()}
     if output:
-        with files.replacing(output, overwrite) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        files.write_json(report, output, overwrite)
         console.remark(f"the results are in {output}")
     if as_json:
         console.show_json(report)

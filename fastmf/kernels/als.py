@@ -112,12 +112,17 @@ def nowhere(k):
 
 def padded(side):
     """Fill rows up with zeros to whole vectors, which the other side is read in."""
-    n, k = side.factors.shape
-    if whole(k) == k or not isinstance(side.factors, np.ndarray):  # a GPU reads number by number
-        return side
-    factors = aligned(n, whole(k))
-    factors[:, :k] = side.factors
-    return Side(factors, side.bias)
+    return Side(filled_up(side.factors), side.bias)
+
+
+def filled_up(factors):
+    """Fill the rows of a table up with zeros to whole vectors, where they are not."""
+    n, k = factors.shape
+    if whole(k) == k or not isinstance(factors, np.ndarray):  # a GPU reads number by number
+        return factors
+    wide = aligned(n, whole(k))
+    wide[:, :k] = factors
+    return wide
 
 
 def extrapolate_numpy(tasks, now, before, ahead, momentum):

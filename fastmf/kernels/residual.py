@@ -16,6 +16,7 @@ if WIDTH:
 else:
     from fastmf.kernels.residual_plain import predict
 
+PAIRS_PER_TASK = 1 << 15
 AT_ONCE = 1 << 10  # pairs whose predictions are kept to sum their errors
 
 

@@ -220,21 +220,22 @@ class _Sampler:
 
     def sweep(self, sweep: int) -> "_Hyper":
         """Draw everything once; return what users were drawn around."""
-        learn, hypers = sweep >= STEADY, []
-        for turn, (own, other) in enumerate((self.sides, self.sides[::-1])):
-            rng = np.random.default_rng([self.solver.seed, sweep, turn])
-            hyper = _draw_hyper(own, self.solver.biases, rng, self.device)
-            pull = self._draw_links(own, hyper, turn, rng) if own.links else None
-            chance = Chance(
-                np.uint64(self.solver.seed), np.uint64(2 * sweep + turn), float(self.state.numbers[0]), learn, True
-            )
-            weighted = other.weighted(self.device)
-            given = own.entries, own.side, own.precisions, weighted, hyper.prior(pull)
-            left = launch(DRAW, self.device, own.tasks, *given, chance)
-            hypers.append(hyper)
+        around_users, _ = self._draw_side(0, sweep)
+        _, left = self._draw_side(1, sweep)
         rng = np.random.default_rng([self.solver.seed, sweep, 2])
-        self.state.numbers[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + float(left) / 2)
-        return hypers[0]
+        self.state.numbers[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + left / 2)
+        return around_users
+
+    def _draw_side(self, turn: int, sweep: int) -> "tuple[_Hyper, float]":
+        """Draw users (turn 0) or items; return what around, and the sum of the weighted squared errors left."""
+        own, other, solver = self.sides[turn], self.sides[1 - turn], self.solver
+        rng = np.random.default_rng([solver.seed, sweep, turn])
+        hyper = _draw_hyper(own, solver.biases, rng, self.device)
+        pull = self._draw_links(own, hyper, turn, rng) if own.links else None
+        numbers = np.uint64(solver.seed), np.uint64(2 * sweep + turn)
+        chance = Chance(*numbers, float(self.state.numbers[0]), sweep >= STEADY, True)
+        given = own.entries, own.side, own.precisions, other.weighted(self.device), hyper.prior(pull)
+        return hyper, float(launch(DRAW, self.device, own.tasks, *given, chance))
 
     def _draw_links(self, rows: "_Rows", hyper: "_Hyper", turn: int, rng: np.random.Generator) -> np.ndarray:
         """Draw kappa and the links of a side; return what these pull its rows to."""

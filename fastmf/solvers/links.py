@@ -208,7 +208,7 @@ class Linked:
 
     def follow(self, side: Side, steps: int) -> np.ndarray:
         """Move the links some steps towards their regression on a side's factors; return what they pull these to."""
-        mean = self.mean(side)
+        mean = self.mean(side) if self.fades else None
         launch(DEPART, self.device, self.rows, side.factors, self._pulled(mean), self.gap)
         self.approach(steps)
         return self._pulled(mean)
@@ -234,9 +234,9 @@ class Linked:
             launch(ADVANCE, device, self.rows, -lengths, self.response, self.gap)
             before = square
 
-    def _pulled(self, mean: np.ndarray) -> np.ndarray:
-        """Say what the rows are pulled to."""
-        if not self.fades:
+    def _pulled(self, mean: np.ndarray | None) -> np.ndarray:
+        """Say what the rows are pulled to: by their links, and where these fade to the mean row."""
+        if mean is None:
             return self.expected
         launch(ATTRACT, self.device, self.rows, self.expected, self.shares, mean, self.pull)
         return self.pull
