@@ -64,7 +64,7 @@ class Checkpoint:
         """Raise a ValueError unless the history is one, and the best epoch one of it."""
         if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
             raise ValueError("its epochs are not numbered from 1")
-        if len(history) > self._fingerprint.get("epochs", len(history)):
+        if len(history) > self._fingerprint["epochs"]:
             raise ValueError(f"it holds {len(history)} epochs, more than the settings ask for")
         measures = [value for epoch in history for value in asdict(epoch).values()]
         if not all(value is None or (isinstance(value, int | float) and math.isfinite(value)) for value in measures):

@@ -1,11 +1,12 @@
 """Fold-in: the factors of users from their ratings alone, with the items of a model fixed."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastmf.device import Device, resolve
+from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs
 from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, filled_up, half_sweep_tasks, nowhere, padded
 from fastmf.kernels.compress import Compressed
@@ -13,53 +14,7 @@ from fastmf.kernels.links import GATHER, gather_tasks, link_weights
 from fastmf.runtime import launch
 
 FOLDED = 1 << 40  # streams of random numbers from here on are those of fold-in
-
-
-class Links(NamedTuple):
-    """What a user's rated items say of the user's factors beforehand; see :mod:`fastmf.solvers.links`.
-
-    items (n_items, k) float32, a vector for each item; origin (k,) float32, the mean user, which the model's user
-    factors are counted from if it has biases. Both are for standardised ratings.
-    """
-
-    items: np.ndarray
-    origin: np.ndarray
-
-
-class Baseline(NamedTuple):
-    """Biases fitted without factors, on the rating scale: user_bias (n_users,), item_bias (n_items,), float32."""
-
-    user_bias: np.ndarray
-    item_bias: np.ndarray
-
-
-class Prior(NamedTuple):
-    """What users are drawn around by a model of :mod:`fastmf.solvers.gibbs`, mean values over its sweeps; float32.
-
-    precision (k, k) and mean (k,) of the factors; items (n_items,), their precisions; numbers (3,): alpha, and of the
-    biases p and p m, both 0 without biases; origin (k,), the mean user, which the model's users are counted from.
-    """
-
-    precision: np.ndarray
-    mean: np.ndarray
-    items: np.ndarray
-    numbers: np.ndarray
-    origin: np.ndarray
-
-
-class Samples(NamedTuple):
-    """Whole draws of all that predictions are made of, for standardised ratings: float32, one line a sample.
-
-    user_factors (n, n_users, k), user_bias and user_precisions (n, n_users), and the items' likewise. A rating has the
-    precision of its user times that of its item.
-    """
-
-    user_factors: np.ndarray
-    user_bias: np.ndarray
-    user_precisions: np.ndarray
-    item_factors: np.ndarray
-    item_bias: np.ndarray
-    item_precisions: np.ndarray
+SWEEPS = 3  # that draw folded-in users and their precisions, which begin at 1
 
 
 def fold(
@@ -127,18 +82,20 @@ def _drawn(
     expected: np.ndarray,
     chance: tuple[int, int] | None,
 ) -> tuple[Side, np.ndarray]:
-    """Draw users and their precisions, by a seed and a number, or without these find the users' means."""
+    """Draw users and their precisions in some sweeps, by a seed and a number; without these find the users' means."""
     (items, of_items), n_users = known, len(entries.indptr) - 1
-    k, roots, (seed, stream) = items.factors.shape[1], np.sqrt(of_items), chance or (0, 0)
+    k, roots, (seed, number) = items.factors.shape[1], np.sqrt(of_items), chance or (0, 0)
     users = Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32))
     precisions = np.ones(n_users, np.float32)
     weighted = gibbs.Weighted(filled_up(items.factors * roots[:, None]), items.bias, roots)
     alpha, bias_precision, bias_pull = map(float, prior.numbers)
     pull = np.ascontiguousarray((prior.mean + expected) @ prior.precision)
     around = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pull)
-    draws = gibbs.Chance(np.uint64(seed), np.uint64(FOLDED + stream), alpha, chance is not None, chance is not None)
-    tasks, given = half_sweep_tasks(entries.indptr, k), (entries, users, precisions, weighted, around, draws)
-    launch(gibbs.DRAW, resolve("cpu"), tasks, *given)
+    tasks, given = half_sweep_tasks(entries.indptr, k), (entries, users, precisions, weighted, around)
+    random = chance is not None
+    for sweep in range(SWEEPS if random else 1):
+        stream = np.uint64(FOLDED + SWEEPS * number + sweep)
+        launch(gibbs.DRAW, resolve("cpu"), tasks, *given, gibbs.Chance(np.uint64(seed), stream, alpha, random, random))
     return users, precisions
 
 
@@ -157,9 +114,9 @@ def _pull(entries: Compressed, solver: Mapping[str, Any], links: Links | None, k
     """Say what users are pulled to: by the items they have rated, and to the mean user where these are few."""
     if links is None:
         return nowhere(k)
-    _, shares = link_weights(np.diff(entries.indptr), solver["fade"])
-    mean = (shares[:, None] - (1 if solver["biases"] else 0)) * links.origin  # biases hold the mean user
-    return np.ascontiguousarray(expected_of(entries, links, solver["fade"], k) + mean)
+    _, shares = link_weights(np.diff(entries.indptr), solver.get("fade", 0))
+    mean = (shares[:, None] - (1 if solver.get("biases", True) else 0)) * links.origin  # biases hold the mean user
+    return np.ascontiguousarray(expected_of(entries, links, solver.get("fade", 0), k) + mean)
 
 
 def lost_rows(side: Side) -> np.ndarray:

@@ -15,11 +15,12 @@ import pandas as pd
 import pyarrow as pa
 
 import fastmf
-from fastmf import ids, model_file, ranking, tables
+from fastmf import extras, ids, model_file, ranking, tables
 from fastmf.device import Device, resolve
 from fastmf.epoch import Epoch
 from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, UnknownIdError
-from fastmf.folding import Baseline, Links, Prior, Samples, expected_of, fold, fold_by_prior, lost_rows
+from fastmf.extras import KINDS, Baseline, Links, Prior, Samples
+from fastmf.folding import expected_of, fold, fold_by_prior, lost_rows
 from fastmf.kernels.als import Side
 from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import Compressed, even
@@ -29,13 +30,6 @@ from fastmf.runtime import launch
 from fastmf.uncertainty import deviations
 
 BASELINE_REG = 3.0  # weight of the squared biases of the baseline, the default of all solvers
-
-KEPT: dict[str, Any] = {
-    "baseline": Baseline,
-    "links": Links,
-    "prior": Prior,
-    "samples": Samples,
-}  # what only some models have
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -56,7 +50,7 @@ class Model:
     rows : how many rating rows were read and used, and what became of the others.
     baseline : biases fitted without factors, which the factors have to beat.
     links, prior, samples : what is known of a user from the items it has rated, what users are drawn around, and whole
-        draws of all that predictions are made of, where the solver has learned that; see :mod:`fastmf.folding`.
+        draws of all that predictions are made of, where the solver has learned that; see :mod:`fastmf.extras`.
     """
 
     user_ids: pa.Array
@@ -88,6 +82,11 @@ class Model:
     def k(self) -> int:
         """The number of factors."""
         return int(self.user_factors.shape[1])
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """What only some models have, by name; None where this one does not."""
+        return {name: getattr(self, name) for name in KINDS}
 
     @property
     def user_side(self) -> Side:
@@ -131,6 +130,8 @@ class Model:
         """
         if on_unknown not in ("mean", "nan", "raise"):
             raise ParameterError(f"on_unknown is {on_unknown!r}: choose mean, nan or raise")
+        if std:
+            self._require_samples()
         users = ids.as_column(self.user_ids, ids.many(user_ids), "user")
         items = ids.as_column(self.item_ids, ids.many(item_ids), "item")
         if len(users) != len(items):
@@ -168,13 +169,17 @@ class Model:
         ParameterError
             If the model has no samples.
         """
+        samples, prior = self._require_samples()
+        warm = self.user_counts > 0, self.item_counts > 0
+        return deviations(samples, prior, pairs, warm) * np.float32(self.scale)
+
+    def _require_samples(self) -> tuple[Samples, Prior]:
         if self.samples is None or self.prior is None:
             raise ParameterError(
                 f"a model of solver {self.solver.get('name')!r} without samples cannot say how sure it is: fit one with"
                 " solver gibbs, and kept of at least 1"
             )
-        warm = self.user_counts > 0, self.item_counts > 0
-        return deviations(self.samples, self.prior, pairs, warm) * np.float32(self.scale)
+        return self.samples, self.prior
 
     def recommend(
         self,
@@ -274,11 +279,14 @@ class Model:
     def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
         """Make a model of the same items for the users of new ratings: one exact solve for each user.
 
+        With links, users are pulled to what their items say of them; by a Bayesian model they get their means over the
+        samples of the items, and samples of their own.
+
         Parameters
         ----------
         ratings : anything :meth:`Ratings.read` takes. Ratings of items the model does not know are left out, and
             counted in ``rows["unknown_items"]`` of the result.
-        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
+        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto"; what Bayesian models need runs on the CPU only.
 
         Raises
         ------
@@ -331,11 +339,8 @@ class Model:
         """Fit new users' biases to those of the items."""
         if self.baseline is None:
             return None
-        bias, items, scale = (
-            np.empty(len(entries.indptr) - 1, np.float32),
-            self.baseline.item_bias,
-            np.float32(self.scale),
-        )
+        bias = np.empty(len(entries.indptr) - 1, np.float32)
+        items, scale = self.baseline.item_bias, np.float32(self.scale)
         launch(BIAS, resolve("cpu"), bias_tasks(entries.indptr), entries, items / scale, BASELINE_REG, bias)
         return Baseline(bias * scale, items)
 
@@ -349,7 +354,10 @@ class Model:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of what the fit computed: factors, biases, ids, mean, scale, history without seconds."""
+        """SHA-256 of what the fit computed: factors, biases, ids, mean, scale, history without seconds, and the rest.
+
+        The rest is what only some models have: the baseline, links, the prior and samples.
+        """
         digest = hashlib.sha256()
         for array in (self.user_factors, self.item_factors, self.user_bias, self.item_bias):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -357,6 +365,8 @@ class Model:
             digest.update(ids.content(column))
         history = [{**asdict(epoch), "seconds": 0} for epoch in self.history]
         digest.update(json.dumps([self.mean, self.scale, history]).encode())
+        for name, array in extras.flat(self.extras).items():
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -371,9 +381,7 @@ class Model:
         arrays = {name: getattr(self, name) for name in names}
         if self.seen is not None:
             arrays |= {"seen_indptr": self.seen[0], "seen_indices": self.seen[1]}
-        for name in KEPT:
-            kept = getattr(self, name)
-            arrays |= {} if kept is None else {f"{name}_{part}": array for part, array in kept._asdict().items()}
+        arrays |= extras.flat(self.extras)
         metadata = {
             "version": fastmf.__version__,
             "mean": self.mean,
@@ -399,11 +407,7 @@ class Model:
         """
         arrays, id_arrays, metadata = model_file.read(path)
         seen = (arrays.pop("seen_indptr"), arrays.pop("seen_indices")) if "seen_indptr" in arrays else None
-        kept: dict[str, Any] = {
-            name: kind(*(arrays.pop(f"{name}_{part}") for part in kind._fields))
-            for name, kind in KEPT.items()
-            if f"{name}_{kind._fields[0]}" in arrays
-        }
+        kept = extras.grouped(arrays)
         try:
             low, high = metadata["rating_range"]
             return cls(

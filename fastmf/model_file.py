@@ -1,8 +1,8 @@
 """The model file: one safetensors file of named arrays and JSON metadata, read back only after everything is checked.
 
 Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float32), ``user_counts``, ``item_counts``
-(int32), ``seen_indptr`` (int64) and ``seen_indices`` (int32) where kept, what :data:`KEPT_SHAPES` lists where it was
-learned (since format 3), and the ids: ``user_ids`` as integers, or for
+(int32), ``seen_indptr`` (int64) and ``seen_indices`` (int32) where kept, the groups of :mod:`fastmf.extras` where they
+were learned (since format 3, each array named by its group and its part), and the ids: ``user_ids`` as integers, or for
 strings, binaries and UUIDs ``user_ids.bytes`` and ``user_ids.offsets``; items likewise. The metadata entry ``fastmf``
 holds the JSON, with the Arrow type of the ids, and ``digest`` a hash of all the rest, by which damage is found (files
 of format 1 have none).
@@ -24,6 +24,7 @@ import safetensors.numpy
 from pyarrow import types
 
 from fastmf.errors import ModelFormatError
+from fastmf.extras import KINDS, SHAPES
 from fastmf.files import replacing
 from fastmf.ids import is_key, is_uuid
 
@@ -31,27 +32,6 @@ FORMAT, READABLE = 3, (1, 2, 3)
 
 Number = int | float
 LARGEST = float(np.finfo(np.float32).max)
-
-# What only some models have, with the shapes; the parts of a group are those of its class in fastmf.folding.
-KEPT_SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
-    "baseline": {"baseline_user_bias": ("users",), "baseline_item_bias": ("items",)},
-    "links": {"links_items": ("items", "k"), "links_origin": ("k",)},
-    "prior": {
-        "prior_precision": ("k", "k"),
-        "prior_mean": ("k",),
-        "prior_items": ("items",),
-        "prior_numbers": ("numbers",),
-        "prior_origin": ("k",),
-    },
-    "samples": {
-        "samples_user_factors": ("samples", "users", "k"),
-        "samples_user_bias": ("samples", "users"),
-        "samples_user_precisions": ("samples", "users"),
-        "samples_item_factors": ("samples", "items", "k"),
-        "samples_item_bias": ("samples", "items"),
-        "samples_item_precisions": ("samples", "items"),
-    },
-}
 
 _BYTES_TYPES = {
     "large_string": pa.large_string(),
@@ -174,6 +154,12 @@ def _check_metadata(metadata: Any) -> None:
     for name in ("reg", "reg0", "bias_reg"):
         weight = metadata["solver"].get(name, 0)
         _require(isinstance(weight, Number) and 0 <= weight <= LARGEST, f"{name} is {weight!r}")
+    fade, seed, biases = (
+        metadata["solver"].get(name, usual) for name, usual in (("fade", 0), ("seed", 0), ("biases", True))
+    )
+    _require(isinstance(fade, Number) and 0 <= fade <= LARGEST, f"fade is {fade!r}")
+    _require(isinstance(seed, int) and 0 <= seed < 2**63, f"seed is {seed!r}")
+    _require(isinstance(biases, bool), f"biases is {biases!r}")
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold what is not a number")
 
@@ -255,16 +241,33 @@ def _check(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
 
 def _check_kept(arrays: dict[str, np.ndarray], sizes: dict[str, int]) -> None:
     """Check what only some models have: each group is whole or not there."""
-    for parts in KEPT_SHAPES.values():
+    if "samples_user_bias" in arrays:
+        sizes = sizes | {"samples": len(arrays["samples_user_bias"])}
+    for group, shapes in SHAPES.items():
+        parts = [f"{group}_{part}" for part in KINDS[group]._fields]
         there = [name for name in parts if name in arrays]
         _require(not there or len(there) == len(parts), f"of {', '.join(parts)} only {', '.join(there)} are there")
-        for name in there:
-            of_samples = {"samples": len(arrays["samples_user_bias"])} if "samples_user_bias" in arrays else {}
-            shape = tuple((sizes | of_samples)[size] for size in parts[name])
-            array = arrays[name]
+        for name, dimensions in zip(there, shapes, strict=False):
+            array, shape = arrays[name], tuple(sizes[dimension] for dimension in dimensions)
             _require(array.shape == shape, f"{name} has shape {array.shape}, not {shape}")
             _require(array.dtype == np.float32, f"{name} is {array.dtype}, not float32")
             _require(bool(np.isfinite(array).all()), f"{name} holds values that are not finite")
+    _check_uncertainty(arrays)
+
+
+def _check_uncertainty(arrays: dict[str, np.ndarray]) -> None:
+    """Check what is divided by, or inverted, to say how sure a prediction is."""
+    if "samples_user_bias" in arrays:
+        _require("prior_mean" in arrays, "it has samples, but not what users are drawn around")
+        _require(len(arrays["samples_user_bias"]) > 0, "it has 0 samples")
+    if "prior_mean" not in arrays:
+        return
+    for name in ("prior_items", "samples_user_precisions", "samples_item_precisions"):
+        _require(bool(np.all(arrays.get(name, np.ones(1)) > 0)), f"{name} holds values that are not above 0")
+    alpha, bias_precision, _ = arrays["prior_numbers"]
+    _require(alpha > 0 and bias_precision >= 0, f"prior_numbers are {arrays['prior_numbers'].tolist()}")
+    smallest = np.linalg.eigvalsh(arrays["prior_precision"].astype(np.float64))[0]
+    _require(bool(smallest > 0), f"prior_precision has an eigenvalue of {smallest:.3g}")
 
 
 def _check_offsets(offsets: np.ndarray, end: int, name: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmf import ids
 from fastmf.device import Device, resolve
-from fastmf.folding import Baseline
+from fastmf.extras import Baseline
 from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import even
 from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK, Pairs, Scale

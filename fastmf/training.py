@@ -12,7 +12,7 @@ import numpy as np
 from fastmf.checkpoint import Checkpoint, check_folder, fingerprint
 from fastmf.device import Device, resolve
 from fastmf.epoch import Epoch
-from fastmf.errors import DivergenceError, ModelFormatError, ParameterError
+from fastmf.errors import DeviceUnavailableError, DivergenceError, ModelFormatError, ParameterError
 from fastmf.folding import lost_rows
 from fastmf.kernels.jit import ENABLED, WIDTH
 from fastmf.model import Model
@@ -59,11 +59,11 @@ def fit(
     ----------
     ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of three arrays, or a Ratings.
     k : number of factors, 32 unless the solver says otherwise.
-    solver : "als", "sgd", or a solver object, which then holds all hyper-parameters.
+    solver : "als", "als-links", "sgd", "gibbs", or a solver object, which then holds all hyper-parameters.
     validation : ratings to watch, in the same forms; or a fraction of the ratings to hold out for it. The model keeps
         the factors of the epoch that was best on them (by RMSE; by MAE for the absolute loss).
     patience : stop after this many epochs without a better one; needs validation.
-    device : "cpu", "numpy" (the plain definitions, slow) or "auto".
+    device : "cpu", "cuda" (the first GPU; "cuda:1" and so on), "numpy" (the plain definitions, slow) or "auto".
     threads : at most this many.
     seed : of everything random, 0 unless the solver says otherwise.
     duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean".
@@ -75,7 +75,8 @@ def fit(
         then the same, bit for bit, as without the interruption.
     keep_seen : whether the model remembers what each user has rated, to leave it out of recommendations.
     memory_limit : bytes, or text such as "4GiB", that fitting may take; what is available when left out.
-    hyperparameters : settings of the solver: see :class:`fastmf.ALS` and :class:`fastmf.SGD`.
+    hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`
+        and :class:`fastmf.Gibbs`.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def fit(
     [3]
     """
     chosen = make(SOLVERS, solver, k=k, seed=seed, **hyperparameters)
-    limit, where = parse_size(memory_limit), resolve(device, threads)
+    limit, where = parse_size(memory_limit), place_for(chosen, device, threads)
     require_consistent(ratings, validation, patience, checkpoint, every, resume)
     require_memory_for(chosen, where, limit)
     how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
@@ -113,12 +114,26 @@ def fit(
         warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=2)
     kept = None
     if checkpoint is not None:
-        settings = {**chosen.settings, "patience": patience}
+        settings = {**chosen.settings, "epochs": int(chosen.epochs), "patience": patience}
         made_of = fingerprint(chosen.name, settings, where.name, ratings=ratings, validation=held_out)
         kept = Checkpoint(checkpoint, made_of, every)
     run = _Run(chosen, Task(ratings, held_out, where), where, patience, kept)
     run.train(callback)
     return _model(run, rows, keep_seen)
+
+
+def place_for(solver: Solver, device: str | Device, threads: int | None) -> Device:
+    """Resolve where to train; "auto" is a GPU only for a solver that runs there.
+
+    Raises
+    ------
+    DeviceUnavailableError, ParameterError
+        As :func:`fastmf.device.resolve`, and if the solver does not run there.
+    """
+    where = resolve("cpu" if device == "auto" and not solver.on_gpu else device, threads)
+    if not where.on_host and not solver.on_gpu:
+        raise DeviceUnavailableError(f"solver {solver.name!r} does not run on a GPU: use --device cpu, or another one")
+    return where
 
 
 def require_consistent(
@@ -163,7 +178,7 @@ def require_memory_for(
         With the numbers.
     """
     rows, k = ratings.n_users + ratings.n_items if ratings else 2, solver.settings.get("k", 0)
-    need = (2 + solver.settings.get("kept", 0)) * rows * k * 4
+    need = solver.tables * rows * k * 4
     if device.name == "cpu" and solver.settings.get("method") != "cg" and "lr" not in solver.settings:
         need += device.threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
     if ratings is not None:
@@ -171,7 +186,7 @@ def require_memory_for(
     what = f"fitting k = {k:,} factors" + (f" of {rows:,} users and items" if ratings else "")
     remedy = "use a smaller k, or set another limit with --memory-limit (memory_limit=)"
     require_memory(need, what, limit, remedy)
-    device.require(k, 4 * rows * k * 4 + (len(ratings) * BYTES_ON_GPU if ratings else 0), what)
+    device.require(k, max(solver.tables, 4) * rows * k * 4 + (len(ratings) * BYTES_ON_GPU if ratings else 0), what)
 
 
 def _held_out(

@@ -288,7 +288,7 @@ class _Study:
         self.space, self.states = space, optuna.trial.TrialState
         self.proposed: set[tuple[int, ...]] = set()
         start = space.start.settings
-        rung = max(start["epochs"] // FIRST_RUNG, 1)
+        rung = max(space.start.epochs // FIRST_RUNG, 1)
         self.study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed % SAMPLER_SEEDS, n_startup_trials=RANDOM_TRIALS),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=rung, reduction_factor=REDUCTION),
@@ -330,7 +330,7 @@ def _watch(asked: Any, history: list[Epoch], solver: Solver) -> Callable[[Epoch]
 
     def watch(epoch: Epoch) -> None:
         history.append(epoch)
-        if epoch.number < solver.settings["epochs"]:
+        if epoch.number < solver.epochs:
             asked.report(_lowest(history), epoch.number)
             if asked.should_prune():
                 raise _Pruned

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastmf.device import resolve
-from fastmf.folding import Prior, Samples
+from fastmf.extras import Prior, Samples
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import even
 from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK, Pairs, Scale
@@ -25,32 +25,37 @@ def deviations(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndar
     -------
     (n,) float32.
     """
-    n, known = len(samples.user_bias), [rows >= 0 for rows in pairs]
-    total, squares, noise = (np.zeros(len(pairs.users)) for _ in range(3))
-    ends = [np.int32(len(rows)) for rows in warm]  # where the unknown stand
-    where = Pairs(*(np.where(there, rows, end) for there, rows, end in zip(known, pairs, ends, strict=True)))
-    estimates, scale = np.empty(len(total), np.float32), Scale(0.0, -np.inf, np.inf)
+    n, size = len(samples.user_bias), len(pairs.users)
+    total, squares, noise = (np.zeros(size) for _ in range(3))
+    (user_rows, user_places), (item_rows, item_places) = (np.unique(rows, return_inverse=True) for rows in pairs)
+    where = Pairs(user_places.astype(np.int32), item_places.astype(np.int32))
+    estimates, scale = np.empty(size, np.float32), Scale(0.0, -np.inf, np.inf)
     for sample in zip(*samples, strict=True):
-        users, user_precisions = _with_unknown(Side(*sample[:2]), sample[2], warm[0], prior.origin)
-        items, item_precisions = _with_unknown(Side(*sample[3:5]), sample[5], warm[1], np.float32(0))
-        launch(ESTIMATE, resolve("cpu"), even(len(total), PAIRS_PER_TASK), where, users, items, scale, estimates)
+        users, user_noise = _asked_for(user_rows, Side(*sample[:2]), sample[2], warm[0], prior.origin)
+        items, item_noise = _asked_for(item_rows, Side(*sample[3:5]), sample[5], warm[1], np.float32(0))
+        launch(ESTIMATE, resolve("cpu"), even(size, PAIRS_PER_TASK), where, users, items, scale, estimates)
         total += estimates
         squares += np.square(estimates, dtype=np.float64)
-        noise += 1 / (user_precisions[where.users].astype(np.float64) * item_precisions[where.items])
+        noise += user_noise[where.users] * item_noise[where.items]
     variance = np.maximum(squares / n - np.square(total / n), 0) + noise / n
     variance += _of_unknown(samples, prior, pairs, warm)
-    variance[~known[0] & ~known[1]] = 1
+    variance[(pairs.users < 0) & (pairs.items < 0)] = 1
     return np.sqrt(variance).astype(np.float32)
 
 
-def _with_unknown(
-    side: Side, precisions: np.ndarray, warm: np.ndarray, factors: np.ndarray | np.float32
+def _asked_for(
+    rows: np.ndarray, side: Side, precisions: np.ndarray, warm: np.ndarray, factors: np.ndarray | np.float32
 ) -> tuple[Side, np.ndarray]:
-    """Add a row for whoever is unknown, of these factors, without a bias, and as noisy as the others are on average."""
-    more = np.full((1, side.factors.shape[1]), factors, np.float32)
-    noise = np.mean(1 / precisions[warm].astype(np.float64)) if warm.any() else 1.0
-    widened = Side(np.append(side.factors, more, axis=0), np.append(side.bias, np.float32(0)))
-    return widened, np.append(precisions, np.float32(1 / noise))
+    """Take rows of a side and their noise, (n_rows,) float64.
+
+    Whoever is unknown (-1) has these factors and no bias, and is as noisy as the others are on average.
+    """
+    taken, unknown = Side(side.factors[rows], side.bias[rows]), rows < 0
+    noise = 1 / precisions[rows].astype(np.float64)
+    if unknown.any():
+        taken.factors[unknown], taken.bias[unknown] = factors, 0
+        noise[unknown] = np.mean(1 / precisions[warm].astype(np.float64)) if warm.any() else 1.0
+    return taken, noise
 
 
 def _of_unknown(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -59,8 +64,10 @@ def _of_unknown(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.nda
     user, item = (pairs.users < 0) & (pairs.items >= 0), (pairs.items < 0) & (pairs.users >= 0)
     if user.any():
         y = samples.item_factors[-1][pairs.items[user]].astype(np.float64)
-        of_bias = 1 / float(prior.numbers[1]) if prior.numbers[1] else 0.0
-        found[user] = np.sum(y @ np.linalg.inv(prior.precision.astype(np.float64)) * y, axis=1) + of_bias
+        _, p, pull = map(float, prior.numbers)
+        mean, variance = (pull / p, 1 / p) if p else (0.0, 0.0)  # of the bias
+        covariance, aside = np.linalg.inv(prior.precision.astype(np.float64)), prior.mean - prior.origin
+        found[user] = np.sum(y @ covariance * y, axis=1) + variance + (y @ aside + mean) ** 2
     if item.any():
         known = np.column_stack([samples.item_factors[-1], samples.item_bias[-1]])[warm[1]].astype(np.float64)
         x = np.column_stack([samples.user_factors[-1], np.ones(len(warm[0]))])[pairs.users[item]].astype(np.float64)

@@ -29,6 +29,7 @@ ORDER = [
     "tables",
     "ids",
     "ratings",
+    "extras",
     "model_file",
     "ranking",
     "folding",

@@ -5,7 +5,7 @@ import pytest
 
 import fastmf
 from fastmf.device import CudaDevice, resolve, unavailable
-from fastmf.errors import DivergenceError, ParameterError, ResourceError
+from fastmf.errors import DeviceUnavailableError, DivergenceError, ParameterError, ResourceError
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,6 +38,15 @@ def test_a_fit_gives_the_factors_of_the_definitions(rows, how):
         assert other.train_rmse == pytest.approx(one.train_rmse, abs=1e-4)
         assert other.validation_rmse == pytest.approx(one.validation_rmse, abs=1e-4)
     assert found.best_epoch == expected.best_epoch
+
+
+def test_a_solver_without_kernels_for_it_says_so_and_auto_takes_the_cpu(rows):
+    run = {"k": 2, "solver": "gibbs", "burn": 1, "samples": 1}
+    with pytest.raises(DeviceUnavailableError, match="solver 'gibbs' does not run on a GPU: use --device cpu"):
+        fastmf.fit("nowhere.parquet", device="cuda", **run)
+    model = fastmf.fit(rows, device="auto", **run)
+    assert model.content_hash == fastmf.fit(rows, **run).content_hash
+    assert model.fold_in(rows, device="auto").samples is not None
 
 
 def test_training_goes_on_from_a_checkpoint_to_the_same_bits(rows, tmp_path):

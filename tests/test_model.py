@@ -8,6 +8,7 @@ import pytest
 import fastmf
 from fastmf.device import resolve
 from fastmf.errors import DataError, DivergenceError, ModelFormatError, ParameterError, UnknownIdError
+from fastmf.extras import Baseline, Links
 from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks, nowhere
 from fastmf.model import Epoch, Model
 from fastmf.ratings import Ratings
@@ -435,6 +436,8 @@ def test_the_content_hash_follows_what_was_computed_and_nothing_else(model, tmp_
         "mean": np.nextafter(model.mean, 4),
         "scale": np.nextafter(model.scale, 4),
         "history": model.history[:1],
+        "baseline": Baseline(model.user_bias, model.item_bias),
+        "links": Links(model.item_factors, model.item_factors[0]),
     }
     hashes = {name: dataclasses.replace(model, **{name: value}).content_hash for name, value in changed.items()}
     assert len({model.content_hash, *hashes.values()}) == len(hashes) + 1

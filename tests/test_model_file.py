@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 import fastmf
-from fastmf import model_file
+from fastmf import extras, model_file
 from fastmf.errors import ModelFormatError
 
 IDS = {
@@ -46,6 +46,11 @@ def content(users=IDS["string"], items=IDS["int16"], seen=True):
         arrays[f"{side}_factors"] = rng.standard_normal((n, 2)).astype(np.float32)
         arrays[f"{side}_bias"] = rng.standard_normal(n).astype(np.float32)
         arrays[f"{side}_counts"] = np.ones(n, np.int32)
+    sizes = {"users": len(users), "items": len(items), "k": 2, "numbers": 3, "samples": 2}
+    for group, shapes in extras.SHAPES.items():
+        for part, shape in zip(extras.KINDS[group]._fields, shapes, strict=True):
+            arrays[f"{group}_{part}"] = np.ones([sizes[name] for name in shape], np.float32)
+    arrays["prior_precision"] = np.eye(2, dtype=np.float32)
     if seen:
         arrays["seen_indptr"] = np.arange(len(users) + 1)
         arrays["seen_indices"] = np.arange(len(users), dtype=np.int32) % len(items)
@@ -281,6 +286,28 @@ LIES = {
         np.array([-3, 0, 7], np.float32),
         np.array(3, np.int16),
     ],
+    "baseline_user_bias": [np.zeros(2, np.float32), np.zeros(3), np.array([0, NAN, 0], np.float32)],
+    "links_items": [np.zeros((3, 3), np.float32), np.full((3, 2), np.inf, np.float32)],
+    "links_origin": [np.zeros((1, 2), np.float32), np.zeros(2, np.int32)],
+    "prior_precision": [
+        np.zeros((2, 2), np.float32),
+        np.array([[1, 2], [2, 1]], np.float32),
+        np.array([[1, 0], [0, NAN]], np.float32),
+        np.eye(2),
+        np.ones(2, np.float32),
+    ],
+    "prior_mean": [np.zeros(3, np.float32)],
+    "prior_items": [np.array([1, 1, 0], np.float32), np.array([1, 1, -1], np.float32), np.ones(2, np.float32)],
+    "prior_numbers": [
+        np.array([0, 1, 1], np.float32),
+        np.array([1, -1, 1], np.float32),
+        np.array([1, NAN, 1], np.float32),
+        np.ones(2, np.float32),
+    ],
+    "samples_user_factors": [np.ones((2, 3, 3), np.float32), np.ones((3, 3, 2), np.float32), np.ones((3, 2))],
+    "samples_user_bias": [np.ones((0, 3), np.float32), np.ones(3, np.float32), np.array(1, np.float32)],
+    "samples_user_precisions": [np.zeros((2, 3), np.float32), np.full((2, 3), -1, np.float32)],
+    "samples_item_precisions": [np.array([[1, 1, 1], [1, 1, 0]], np.float32)],
     "more": [np.zeros(3)],
     "mean": [np.zeros(3)],
     "user_ids": [np.array([1, 2, 3])],
@@ -332,11 +359,22 @@ def test_another_version_of_the_format_is_named(path, saved):
         refused(path, "has format")
 
 
+BAD_SETTINGS = (
+    {"reg": "1"},
+    {"reg0": -1},
+    {"bias_reg": float("nan")},
+    {"fade": -1},
+    {"fade": "x"},
+    {"seed": -1},
+    {"seed": 1.5},
+    {"seed": 2**63},
+    {"biases": 1},
+)
 WRONG = {
     "mean": [None, "3", [1], {}, float("nan"), float("inf"), 1e308],
     "scale": [None, "1", 0, 0.0, -1.0, 1e-320, float("nan"), float("inf")],
     "rating_range": [None, 5, "ab", [], [1], [1, 2, 3], ["1", "2"], [5, 1], [float("nan"), 1], [0, float("inf")], {}],
-    "solver": [None, 5, "als", [], [["name", "als"]], {"reg": "1"}, {"reg0": -1}, {"bias_reg": float("nan")}],
+    "solver": [None, 5, "als", [], [["name", "als"]], *({"name": "als", **setting} for setting in BAD_SETTINGS)],
     "history": [None, 5, "x", {}, [5], ["x"], [None], [{}], [EPOCH | {"more": 1}], [EPOCH | {"seconds": "x"}]],
     "best_epoch": ["1", 1.5, [], {}],
     "rows": [None, 5, "x", [], {"read": "x"}, {"read": []}],
@@ -454,7 +492,12 @@ MUTATIONS = """
             warnings.simplefilter("ignore")
             model.recommend(n=2, include_seen=True)
             model.similar_items(model.item_ids[:1])
-            model.predict(model.user_ids[:1], model.item_ids[:1])
+            model.predict(model.user_ids[:1], model.item_ids[:1], std=model.samples is not None)
+            if model.prior is None or "reg" in model.solver:
+                try:
+                    model.fold_in((model.user_ids[:1], model.item_ids[:1], [1.0]))
+                except fastmf.FastMFError:
+                    pass
     print(json.dumps(found))
 """
 

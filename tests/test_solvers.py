@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastmf
-from fastmf import ALS, SGD, LinkedALS, ParameterError, Ratings
+from fastmf import ALS, SGD, Gibbs, LinkedALS, ParameterError, Ratings
 from fastmf.device import Device
 from fastmf.kernels.sgd import Step
 from fastmf.runtime import launch
@@ -565,6 +565,12 @@ def test_folding_in_with_links_comes_near_a_refit(planted):
     folded = model.fold_in(ratings)
     before, after = (fastmf.evaluate(each, ratings)["rmse"] for each in (model, folded))
     assert after == pytest.approx(before, abs=0.002)
+
+
+def test_a_fade_without_links_is_refused():
+    with pytest.raises(ParameterError, match="fade is 5, but without links nothing fades"):
+        Gibbs(fade=5)
+    assert Gibbs(fade=5, links=True).fade == 5
 
 
 def test_gibbs_keeps_the_samples_there_are_and_no_sweep_of_its_burn_in(rows):

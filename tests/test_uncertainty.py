@@ -97,3 +97,27 @@ def test_gibbs_without_biases_knows_how_sure_it_is(rows):
     found = model.predict([int(rows[0][0]), -1], [int(rows[1][0])] * 2, std=True)["std"]
     assert np.isfinite(found).all()
     assert (found > 0).all()
+
+
+def test_a_deviation_does_not_depend_on_what_else_is_asked_for(model, split):
+    users, items = pairs(split[1])
+    users, items = np.append(users, [-1, users[0]]), np.append(items, [items[0], -1])
+    together = model.predict(users, items, std=True)["std"].to_numpy()
+    for place in (0, 3, len(users) - 2, len(users) - 1):
+        alone = model.predict(users[[place]], items[[place]], std=True)["std"]
+        np.testing.assert_allclose(alone, together[place], rtol=1e-5)
+
+
+@pytest.mark.parametrize("biases", [True, False])
+def test_unknown_users_deviate_as_users_drawn_from_the_prior_do(rows, biases):
+    model = fastmf.fit(rows, solver=Gibbs(k=2, burn=5, samples=10, kept=1, biases=biases))
+    rng, prior, s = np.random.default_rng(0), model.prior, model.samples
+    users = rng.multivariate_normal(prior.mean, np.linalg.inv(prior.precision.astype(np.float64)), 100_000)
+    p, pull = map(float, prior.numbers[1:])
+    bias = pull / p + rng.standard_normal(len(users)) / np.sqrt(p) if biases else 0
+    noise = np.mean(1 / s.user_precisions[0].astype(np.float64)) / s.item_precisions[0]
+    for item in range(5):
+        y = s.item_factors[0, item].astype(np.float64)
+        expected = np.sqrt(np.mean(((users - prior.origin) @ y + bias) ** 2) + noise[item])
+        found = model.predict([-1], [model.item_ids[item]], std=True)["std"][0] / model.scale
+        assert found == pytest.approx(expected, rel=0.01)

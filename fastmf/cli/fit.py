@@ -15,7 +15,8 @@ from fastmf.cli.options import json_option, machine_options, overwrite_option, r
 @click.option("--solver", type=click.Choice(["als", "als-links", "sgd", "gibbs"]), default="als", show_default=True,
               help="How to fit.")  # fmt: skip
 @click.option("--k", type=int, help="Number of factors.  [default: 32]")
-@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, als-links 12, sgd 40]")
+@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, als-links 12, sgd 40;"
+              " gibbs has --burn and --samples]")  # fmt: skip
 @click.option("--reg", type=float, help="Weight of a row's squared factors, per rating.  [default: 0.03]")
 @click.option(
     "--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, als-links 10, sgd 6]"
@@ -74,15 +75,15 @@ def fit(
     from fastmf import files, training
     from fastmf.checkpoint import NAME as CHECKPOINT
     from fastmf.cli import console
-    from fastmf.device import resolve
     from fastmf.resources import parse_size
     from fastmf.solvers import SOLVERS, make
 
     how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
     run = {name: given.pop(name) for name in ("patience", "checkpoint", "every", "resume")}
-    where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
+    place = given.pop("device"), given.pop("threads")
     chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
+    where = console.say_device(training.place_for(chosen, *place))
     watched: Any = as_fraction(validation)
     training.require_consistent(ratings, watched, **run)
     kept = run["checkpoint"] and Path(run["checkpoint"]) / CHECKPOINT

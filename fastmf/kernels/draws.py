@@ -15,7 +15,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
 LOW_32 = np.uint64(0xFFFFFFFF)
-U1, U2, U11, U27, U30, U31, U32 = (np.uint64(n) for n in (1, 2, 11, 27, 30, 31, 32))
+U1, U2, U11, U12, U27, U30, U31, U32 = (np.uint64(n) for n in (1, 2, 11, 12, 27, 30, 31, 32))
 TO_UNIT = 2.0**-53
 
 
@@ -81,8 +81,8 @@ def normal_quantile(p):
 
 @jit
 def normal(key, counter):
-    """Draw a standard normal number."""
-    return normal_quantile((np.float64(bits_of(key, counter) >> U11) + 0.5) * TO_UNIT)
+    """Draw a standard normal number, from 52 bits, so that they and a half are below 1."""
+    return normal_quantile((np.float64(bits_of(key, counter) >> U12) + 0.5) * 2.0 * TO_UNIT)
 
 
 @jit

@@ -32,7 +32,7 @@ class Factors(NamedTuple):
 
 @runtime_checkable
 class Solver(Protocol):
-    """Anything :func:`fastmf.fit` can train with. ALS and SGD are frozen dataclasses of their hyper-parameters."""
+    """Anything :func:`fastmf.fit` can train with. Ours are frozen dataclasses of their hyper-parameters."""
 
     name: ClassVar[str]
 
@@ -43,6 +43,14 @@ class Solver(Protocol):
     @property
     def burn(self) -> int:
         """How many of these come before anything to keep: none of them is the best, nor counts for patience."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it runs on a GPU."""
+
+    @property
+    def tables(self) -> int:
+        """How many vectors of k float32 training holds of each user and item at least, with the model made of it."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -68,6 +76,8 @@ class Solver(Protocol):
 class Settings:
     """The settings that every solver has; a base for their dataclasses."""
 
+    on_gpu: ClassVar[bool] = True
+
     k: int
     seed: int
     biases: bool
@@ -83,6 +93,11 @@ class Settings:
         """The hyper-parameters, as plain data."""
         given = asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+
+    @property
+    def tables(self) -> int:
+        """How many vectors training holds of each user and item at least: the factors, and those of the model."""
+        return 2
 
     def extras(self, factors: Factors) -> dict[str, Any]:
         """Keep nothing but the factors."""

@@ -24,8 +24,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastmf.device import Device
-from fastmf.errors import DeviceUnavailableError, ParameterError
-from fastmf.folding import Links, Prior, Samples
+from fastmf.errors import ParameterError
+from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs as kernels
 from fastmf.kernels.als import Side, half_sweep_tasks
 from fastmf.kernels.compress import Compressed, even
@@ -76,6 +76,7 @@ class Gibbs(Settings):
     """
 
     name: ClassVar[str] = "gibbs"
+    on_gpu: ClassVar[bool] = False
 
     k: int = 32
     burn: int = 16
@@ -94,11 +95,18 @@ class Gibbs(Settings):
         require_number("fade", self.fade, low=0, high=MAX_WEIGHT)
         if not isinstance(self.links, bool):
             raise ParameterError(f"links is {self.links!r}: give True or False")
+        if not self.links and self.fade != Gibbs.fade:
+            raise ParameterError(f"fade is {self.fade:g}, but without links nothing fades: leave it out, or give links")
 
     @property
     def epochs(self) -> int:
         """The number of sweeps."""
-        return self.burn + self.samples
+        return int(self.burn) + int(self.samples)
+
+    @property
+    def tables(self) -> int:
+        """Add to the factors these as they are drawn, weighted and averaged, the samples, and all that links take."""
+        return 5 + int(self.kept) + (8 if self.links else 0)
 
     @property
     def remedy(self) -> str:
@@ -127,15 +135,7 @@ class Gibbs(Settings):
         return Factors(users, items, state, kept=tuple(array.astype(np.float32) for array in prior))
 
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Draw users, their precisions, items, theirs, and alpha, once a sweep; no row is singular.
-
-        Raises
-        ------
-        DeviceUnavailableError
-            On a GPU.
-        """
-        if not device.on_host:
-            raise DeviceUnavailableError("solver 'gibbs' does not run on a GPU: use --device cpu, or another solver")
+        """Draw users, their precisions, items, theirs, and alpha, once a sweep; no row is singular."""
         sampler = _Sampler(self, ratings, _State(*factors.memory), device)
         if not done:
             sampler.warm_up(ratings)

@@ -28,8 +28,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastmf.device import Device
-from fastmf.folding import Links
-from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, padded
+from fastmf.extras import Links
+from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, filled_up, half_sweep_tasks, padded
 from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.jit import aligned, whole
 from fastmf.kernels.links import (
@@ -102,6 +102,11 @@ class LinkedALS(Regularised):
         require_integer("link_steps", self.link_steps, 1)
         require_number("fade", self.fade, low=0, high=MAX_WEIGHT)
         require_number("momentum", self.momentum, low=0, high=1)
+
+    @property
+    def tables(self) -> int:
+        """Add to the factors these as they are solved, links, what these say, and the room to find them."""
+        return 10
 
     @property
     def remedy(self) -> str:
@@ -184,14 +189,17 @@ class Linked:
     ) -> None:
         self.k, self.table, self.expected, self.device = k, table, expected, device
         self.entries, self.others = entries[1], others[1]
-        indptr, indices, _ = entries[0]
+        indptr, of_columns = entries[0].indptr, others[0].indptr
         counts = np.diff(indptr)
         weights, shares = link_weights(counts, fade)
-        self.squares = np.bincount(indices, np.repeat(weights**2, counts), minlength=len(table))
         self.n_entries, self.fades = int(counts.sum()), fade > 0
         self.rows, self.columns = even(len(counts), ROWS_PER_TASK), even(len(table), ROWS_PER_TASK)
-        self.row_tasks, self.column_tasks = gather_tasks(indptr, k), gather_tasks(others[0].indptr, k)
+        self.row_tasks, self.column_tasks = gather_tasks(indptr, k), gather_tasks(of_columns, k)
         self.counts, self.weights, self.shares = device.put((counts.astype(np.float32), weights, shares))
+        squares = device.put(aligned(len(table), whole(1)))
+        of_rows = self.others, device.put(np.ones(len(table), np.float32)), device.put(filled_up(weights[:, None] ** 2))
+        launch(GATHER, device, gather_tasks(of_columns, 1), *of_rows, squares)
+        self.squares = device.get(squares)[:, 0]
         self.weigh(ridge)
         room = (*(aligned(*expected.shape) for _ in range(3)), *(aligned(*table.shape) for _ in range(2)))
         self.pull, self.gap, self.response, self.ahead, self.direction = device.put(room)
