@@ -78,7 +78,7 @@ class Tuning:
 
     Attributes
     ----------
-    trials : all of them, in their order; the first is that of the defaults.
+    trials : all of them, in their order; the first of each solver is that of its defaults.
     training, validation : how many ratings each trial was trained and measured on.
     """
 
@@ -87,13 +87,14 @@ class Tuning:
     validation: int
 
     @property
-    def defaults(self) -> Trial:
-        """The trial of the first solver's defaults."""
-        return self.trials[0]
+    def defaults(self) -> dict[str, Trial]:
+        """The trial of the defaults of each solver, by its name."""
+        names = dict.fromkeys(trial.solver for trial in self.trials)
+        return {name: next(trial for trial in self.trials if trial.solver == name) for name in names}
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the lowest RMSE; the defaults' unless another's is lower."""
+        """The complete trial with the lowest RMSE; the first solver's defaults' unless another's is lower."""
         return ranked(self.trials)[0]
 
     @property
@@ -106,7 +107,7 @@ class Tuning:
         return {
             "settings": self.settings,
             "validation_rmse": self.best.validation_rmse,
-            "defaults_rmse": self.defaults.validation_rmse,
+            "defaults_rmse": {solver: trial.validation_rmse for solver, trial in self.defaults.items()},
             "best_trial": self.best.number,
             "ratings": {"training": self.training, "validation": self.validation},
             "trials": [asdict(trial) for trial in self.trials],

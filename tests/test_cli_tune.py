@@ -59,7 +59,7 @@ def test_the_command_fits_what_was_measured(place, tmp_path, monkeypatch):
     assert {"--k", "--epochs", "--seed", "--duplicates", "--user"} <= set(words)
     fitted = json.loads(run(*words, "--validation", 0.1, "--json", "-o", tmp_path / "m.fastmf").stdout)
     assert fitted["history"][-1]["validation_rmse"] == told["validation_rmse"]
-    assert told["validation_rmse"] <= told["defaults_rmse"] == told["trials"][0]["validation_rmse"]
+    assert told["validation_rmse"] <= told["defaults_rmse"]["sgd"] == told["trials"][0]["validation_rmse"]
     data = Ratings.read("my ratings.parquet", user="who's", item="what", rating="stars")
     found = fastmf.tune(data, "sgd", trials=6, k=4, seed=3)
     assert told["settings"] == found.settings
@@ -109,7 +109,7 @@ def test_failed_trials_are_named_and_those_that_were_not_run_counted(capsys):
     failed, fewer, last = said.splitlines()
     assert failed == "note: 1 of 2 trials failed, the first, trial 1: epoch 1: diverged"
     assert fewer.startswith("note: 2 of 3 trials were run")
-    assert last.startswith("trial 2 is best, RMSE 0.9000 on 30 held-out ratings (the defaults failed)")
+    assert last.startswith("trial 2 is best, RMSE 0.9000 on 30 held-out ratings (defaults: als -)")
 
 
 def test_the_command_takes_what_looks_like_an_option_for_what_it_is():

@@ -36,7 +36,7 @@ def plain(found):
 
 
 def test_the_defaults_come_first(ratings, found):
-    first = found.defaults
+    first = found.defaults["als"]
     assert (first.number, first.solver, first.state) == (1, "als", "complete")
     assert first.settings == {"k": ALS.k, "reg": ALS.reg, "reg0": ALS.reg0}
     model = fastmf.fit(ratings, validation=0.1)
@@ -67,11 +67,11 @@ def test_trials_that_fall_behind_are_stopped_at_a_quarter_or_three_quarters(foun
 def test_the_best_is_the_complete_trial_of_the_lowest_rmse(found):
     complete = [trial for trial in found.trials if trial.state == "complete"]
     assert found.best.validation_rmse == min(trial.validation_rmse for trial in complete)
-    assert found.best.validation_rmse < found.defaults.validation_rmse
+    assert found.best.validation_rmse < found.defaults["als"].validation_rmse
     in_order = tuning.ranked(found.trials)
     assert [trial.state for trial in in_order] == sorted(trial.state for trial in found.trials)  # c comes before p
     again = replace(found, trials=(found.best, replace(found.best, number=99)))
-    assert again.best is again.defaults
+    assert again.best is again.defaults["als"]
 
 
 def test_the_same_seed_finds_the_same_for_any_number_of_threads(ratings, found):
@@ -127,7 +127,7 @@ def test_without_anything_left_to_try_it_ends(ratings):
 
 
 def test_defaults_beyond_max_k_are_tried_with_max_k(ratings):
-    assert fastmf.tune(ratings, "als", trials=1, max_k=5).defaults.settings["k"] == 5
+    assert fastmf.tune(ratings, "als", trials=1, max_k=5).defaults["als"].settings["k"] == 5
 
 
 def test_several_solvers_take_turns_and_als_brings_its_variants(ratings, monkeypatch):
@@ -184,9 +184,9 @@ def test_a_trial_that_diverges_is_counted_even_if_it_is_that_of_the_defaults(rat
     monkeypatch.setattr(tuning, "fit", failing)
     found = fastmf.tune(ratings, "als", trials=3, k=2)
     assert [trial.state == "failed" for trial in found.trials] == [True, False, False]
-    assert found.defaults.error == "epoch 1: training diverged"
+    assert found.defaults["als"].error == "epoch 1: training diverged"
     assert found.best.state == "complete"
-    assert found.as_dict()["defaults_rmse"] is None
+    assert found.as_dict()["defaults_rmse"] == {"als": None}
 
 
 def test_if_all_trials_fail_it_says_why(ratings):

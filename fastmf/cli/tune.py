@@ -120,15 +120,15 @@ def publish(found: Any, asked: int, command: str) -> None:
     from fastmf.cli.console import remark, short, show_table
     from fastmf.tuning import ranked
 
-    in_order, best, defaults = ranked(found.trials), found.best, found.defaults
-    shown = in_order[:SHOWN] + [trial for trial in in_order[SHOWN:] if trial is defaults]
+    in_order, best, defaults = ranked(found.trials), found.best, list(found.defaults.values())
+    shown = in_order[:SHOWN] + [trial for trial in in_order[SHOWN:] if trial in defaults]
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.settings if name not in LEFT_OUT))
     rows = [
         {"trial": trial.number, "solver": trial.solver}
         | {name: short(trial.settings.get(name)) for name in names}
         | {"epochs": trial.epochs, "best": short(trial.best_epoch)}
         | {"validation RMSE": short(trial.validation_rmse, ".4f"), "seconds": short(trial.seconds, ".1f")}
-        | {"state": trial.state + (", defaults" if trial is defaults else "")}
+        | {"state": trial.state + (", defaults" if trial in defaults else "")}
         for trial in shown
     ]
     show_table(list(rows[0]), [list(row.values()) for row in rows])
@@ -140,12 +140,12 @@ def publish(found: Any, asked: int, command: str) -> None:
         why = "the time was up, or there was nothing else to try"
         remark(f"note: {len(found.trials)} of {asked} trials were run: {why}")
     held_out = f"on {found.validation:,} held-out ratings"
-    if best is defaults:
+    if best is found.trials[0]:
         remark(f"nothing tried beats the defaults, RMSE {best.validation_rmse:.4f} {held_out}; the command is:")
     else:
-        theirs = "failed" if defaults.validation_rmse is None else f"have {defaults.validation_rmse:.4f}"
+        theirs = (f"{trial.solver} {short(trial.validation_rmse, '.4f')}" for trial in defaults)
         remark(
-            f"trial {best.number} is best, RMSE {best.validation_rmse:.4f} {held_out} (the defaults {theirs});"
+            f"trial {best.number} is best, RMSE {best.validation_rmse:.4f} {held_out} (defaults: {', '.join(theirs)});"
             " as it was chosen by this RMSE, expect a little worse of other ratings; the command is:"
         )
     click.echo(command)
