@@ -15,8 +15,22 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
 LOW_32 = np.uint64(0xFFFFFFFF)
-U1, U2, U11, U12, U27, U30, U31, U32 = (np.uint64(n) for n in (1, 2, 11, 12, 27, 30, 31, 32))
+U1, U2, U11, U27, U30, U31, U32 = (np.uint64(n) for n in (1, 2, 11, 27, 30, 31, 32))
 TO_UNIT = 2.0**-53
+
+LAYERS, LAST_EDGE, AREA = 256, 3.6541528853610088, 0.00492867323399  # of a ziggurat, its lowest edge and each area
+LAYER, SIGN, AGAIN = (np.uint64(n) for n in (LAYERS - 1, LAYERS, 1 << 32))
+
+
+def _edges():
+    """Find where the layers end: the first, which has the tail, is as wide as its area wants it."""
+    edges = [AREA / math.exp(-0.5 * LAST_EDGE**2), LAST_EDGE]
+    while len(edges) < LAYERS:
+        edges.append(math.sqrt(-2.0 * math.log(AREA / edges[-1] + math.exp(-0.5 * edges[-1] ** 2))))
+    return np.array([*edges, 0.0])
+
+
+EDGES = _edges()
 
 
 def mix(x):
@@ -60,29 +74,35 @@ def units_numpy(bits):
 
 
 @jit
-def normal_quantile(p):
-    """Find where the standard normal distribution reaches p, 0 < p < 1, to 1e-7 (Wichura 1988, algorithm AS 241)."""
-    q = p - 0.5
-    if abs(q) <= 0.425:
-        r = 0.180625 - q * q
-        above = ((59.10937472 * r + 159.29113202) * r + 50.434271938) * r + 3.3871327179
-        return q * above / (((67.1875636 * r + 78.757757664) * r + 17.895169469) * r + 1.0)
-    r = math.sqrt(-math.log(min(p, 1.0 - p)))
-    if r <= 5.0:
-        r -= 1.6
-        above = ((0.17023821103 * r + 1.3067284816) * r + 2.75681539) * r + 1.4234372777
-        found = above / ((0.12021132975 * r + 0.73700164250) * r + 1.0)
-    else:
-        r -= 5.0
-        above = ((0.017337203997 * r + 0.42868294337) * r + 3.081226386) * r + 6.657905115
-        found = above / ((0.012258202635 * r + 0.24197894225) * r + 1.0)
-    return found if q > 0 else -found
+def _beyond(key, counter):
+    """Draw from the normal distribution beyond LAST_EDGE (Marsaglia 1964)."""
+    while True:
+        above = -math.log(unit_of(bits_of(key, counter))) / LAST_EDGE
+        counter += AGAIN
+        if -2.0 * math.log(unit_of(bits_of(key, counter))) > above * above:
+            return LAST_EDGE + above
+        counter += AGAIN
 
 
 @jit
 def normal(key, counter):
-    """Draw a standard normal number, from 52 bits, so that they and a half are below 1."""
-    return normal_quantile((np.float64(bits_of(key, counter) >> U12) + 0.5) * 2.0 * TO_UNIT)
+    """Draw a standard normal number by a ziggurat of LAYERS (Marsaglia and Tsang 2000), with numbers from counter on.
+
+    99 of 100 are done with the first; what more it takes are numbers AGAIN apart.
+    """
+    while True:
+        bits = bits_of(key, counter)
+        layer, sign = np.int64(bits & LAYER), 1.0 if bits & SIGN else -1.0
+        x = unit_of(bits) * EDGES[layer]
+        if x < EDGES[layer + 1]:
+            return sign * x
+        counter += AGAIN
+        if layer == 0:
+            return sign * _beyond(key, counter)
+        low, high = math.exp(-0.5 * EDGES[layer] ** 2), math.exp(-0.5 * EDGES[layer + 1] ** 2)
+        if low + unit_of(bits_of(key, counter)) * (high - low) < math.exp(-0.5 * x * x):
+            return sign * x
+        counter += AGAIN
 
 
 @jit

@@ -23,7 +23,7 @@ import numpy as np
 
 from fastmf.kernels.draws import U1, gamma, key_of, normal
 from fastmf.kernels.gibbs_plain import SHAPE
-from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.jit import WIDTH
 
 if WIDTH:
     from fastmf.kernels.gibbs_simd import draw
@@ -130,36 +130,6 @@ def average_numpy(tasks, share, now, mean):
     return np.diff(tasks)
 
 
-def moments_numpy(tasks, table, k):
-    """Sum x x' over the rows of a table, of its first k columns. Returns (n_tasks, k, k) float64."""
-    parts = (table[start:stop, :k].astype(np.float64) for start, stop in pairwise(tasks))
-    return np.array([part.T @ part for part in parts])
-
-
-@jit
-def _moments(tasks, table, k):
-    found = np.empty((tasks.shape[0] - 1, k, k), np.float64)
-    total, x = np.empty((k, k), np.float64), np.empty(k, np.float64)
-    for task in range(found.shape[0]):
-        total[:] = 0
-        for row in range(tasks[task], tasks[task + 1]):
-            for f in range(k):
-                x[f] = table[row, f]
-            for a in range(k):
-                for b in range(a + 1):
-                    total[a, b] += x[a] * x[b]
-        for a in range(k):
-            for b in range(a + 1):
-                found[task, a, b] = found[task, b, a] = total[a, b]
-    return found
-
-
-def moments_cpu(tasks, table, k):
-    """Sum x x'; see :func:`moments_numpy`."""
-    return _moments(tasks, table, k)
-
-
 DRAW = {"numpy": draw_numpy, "cpu": draw_cpu}
 WEIGH = {"numpy": weigh_numpy, "cpu": weigh_numpy}
 AVERAGE = {"numpy": average_numpy, "cpu": average_numpy}
-MOMENTS = {"numpy": moments_numpy, "cpu": moments_cpu}

@@ -24,6 +24,10 @@ from fastmf.kernels.draws import key_of, normal
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
 from fastmf.kernels.jit import WIDTH, jit
 
+# What is kept of a slot until it is drawn: sums g t, g and g t^2; q; |U x|^2, and (U x) . (U'^-1 right-hand side).
+FACTS = 6
+OF_T, WEIGHT, OF_SQUARE, Q, SQUARE, PRODUCT = range(FACTS)
+
 
 @jit
 def _add_scaled(share, table, here, n):
@@ -47,71 +51,71 @@ def _square(table, kp, x):
 
 
 @jit
-def _prepare(row, slot, kp, sums, precisions, prior, chance, batch, facts):
-    """Add to a slot's sums what the prior brings, in the scale of q; ``facts`` keeps what the draw needs later."""
+def _prepare(filled, kp, precisions, prior, chance, batch, facts):
+    """Add to the sums of the first slots what the prior brings, in the scale of q, which ``facts`` keeps."""
     k = prior.precision.shape[0]
-    q = 1.0 / (chance.alpha * np.float64(precisions[row]))
-    d, total = sums[1] + q * prior.bias_precision, sums[0] + q * prior.bias_pull
-    root, share, line = np.float32(math.sqrt(d)), np.float32(q), min(row, prior.pull.shape[0] - 1)
-    for a in range(k):
-        batch.sums[slot, a] /= root
-        batch.weighted[slot, a] += share * prior.pull[line, a]
-    _add_scaled(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), k * kp)
-    for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
-        batch.grams[slot, a * kp + a] = 1
-    batch.totals[slot] = batch.right[0, slot] = np.float32(total / math.sqrt(d))
-    batch.roots[slot], batch.rows[slot] = root, row
-    facts[slot, 0], facts[slot, 1], facts[slot, 2], facts[slot, 3] = sums[1], sums[0], sums[2], q
+    for slot in range(filled):
+        row = batch.rows[slot]
+        q = 1.0 / (chance.alpha * np.float64(precisions[row]))
+        d, total = facts[slot, WEIGHT] + q * prior.bias_precision, facts[slot, OF_T] + q * prior.bias_pull
+        root, share, line = np.float32(math.sqrt(d)), np.float32(q), min(row, prior.pull.shape[0] - 1)
+        for a in range(k):
+            batch.sums[slot, a] /= root
+            batch.weighted[slot, a] += share * prior.pull[line, a]
+        _add_scaled(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), k * kp)
+        for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
+            batch.grams[slot, a * kp + a] = 1
+        batch.totals[slot] = batch.right[0, slot] = np.float32(total / math.sqrt(d))
+        batch.roots[slot], facts[slot, Q] = root, q
 
 
 @jit
-def _finish(slot, kp, side, precisions, prior, chance, batch, fact, moves, x):
-    """Write what a slot has drawn; return tau S. ``moves`` are |U x|^2 and (U x) . (U'^-1 right-hand side)."""
-    row, k, q = batch.rows[slot], side.factors.shape[1], fact[3]
-    key, line = key_of(chance.seed, chance.stream, np.uint64(row)), min(row, prior.pull.shape[0] - 1)
-    root, sx, pulled = np.float64(batch.roots[slot]), np.float64(0), np.float64(0)
-    for a in range(k):
-        x[a] = batch.right[1 + a, slot]
-        side.factors[row, a] = x[a]
-        sx += np.float64(batch.sums[slot, a] * x[a])
-        pulled += np.float64(prior.pull[line, a] * x[a])
-    bias = (np.float64(batch.totals[slot]) - sx) / root
-    if chance.draw:
-        bias += math.sqrt(q) / root * normal(key, np.uint64(k))
-    side.bias[row] = bias
-    back = root if root < np.inf else 0.0  # without biases both sums are zero
-    sx, d, total = sx * back, root * root, np.float64(batch.totals[slot]) * back
-    square = moves[0] - q * _square(prior.precision, kp, x)
-    left = errors_left((fact[0], fact[1], fact[2]), (bias, sx, square, moves[1]), d, total, q * pulled)
-    return redraw(row, fact[4], left, key, k, precisions, chance)
-
-
-@jit
-def _draw_batch(batch, filled, kp, entries, side, precisions, prior, chance, facts, moves, x, unsure, n_unsure):
-    """Draw the first slots; note the rows that float32 cannot do. Returns how many are noted, and the sum of tau S."""
-    k, found = side.factors.shape[1], np.float64(0)
-    factor_lanes(batch, batch.right.shape[0] - 1, kp)
+def _move(filled, k, chance, batch, facts):
+    """Add noise between the two solves; ``facts`` keeps |U x|^2 and (U x) . (U'^-1 right-hand side)."""
     for slot in range(filled):
         key = key_of(chance.seed, chance.stream, np.uint64(batch.rows[slot]))
-        deviation, square, product = math.sqrt(facts[slot, 3]), np.float64(0), np.float64(0)
+        deviation, square, product = math.sqrt(facts[slot, Q]), np.float64(0), np.float64(0)
         for a in range(k):
             before = np.float64(batch.right[1 + a, slot])
             after = before + deviation * normal(key, np.uint64(a)) if chance.draw else before
             batch.right[1 + a, slot] = after
             square += after * after
             product += after * before
-        moves[slot, 0], moves[slot, 1] = square, product
-    solve_lanes(batch, batch.right.shape[0] - 1)
+        facts[slot, SQUARE], facts[slot, PRODUCT] = square, product
+
+
+@jit
+def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x, unsure, n_unsure):
+    """Write what the first slots have drawn, and note the rows that float32 cannot do.
+
+    Returns how many are noted, and the sum of tau S.
+    """
+    k, found = side.factors.shape[1], np.float64(0)
     for slot in range(filled):
-        growth = np.float32(0)
+        row, growth, q = batch.rows[slot], np.float32(0), facts[slot, Q]
         for n in range(BLOCK):
             growth += batch.growth[n, slot]
         if not growth < SURE:  # NaN too
-            unsure[n_unsure] = batch.rows[slot]
+            unsure[n_unsure] = row
             n_unsure += 1
             continue
-        facts[slot, 4] = entries.indptr[batch.rows[slot] + 1] - entries.indptr[batch.rows[slot]]
-        found += _finish(slot, kp, side, precisions, prior, chance, batch, facts[slot], moves[slot], x)
+        key, line = key_of(chance.seed, chance.stream, np.uint64(row)), min(row, prior.pull.shape[0] - 1)
+        root, sx, pulled = np.float64(batch.roots[slot]), np.float64(0), np.float64(0)
+        for a in range(k):
+            x[a] = batch.right[1 + a, slot]
+            side.factors[row, a] = x[a]
+            sx += np.float64(batch.sums[slot, a] * x[a])
+            pulled += np.float64(prior.pull[line, a] * x[a])
+        bias = (np.float64(batch.totals[slot]) - sx) / root
+        if chance.draw:
+            bias += math.sqrt(q) / root * normal(key, np.uint64(k))
+        side.bias[row] = bias
+        back = root if root < np.inf else 0.0  # without biases both sums are zero
+        sx, d, total = sx * back, root * root, np.float64(batch.totals[slot]) * back
+        square = facts[slot, SQUARE] - q * _square(prior.precision, kp, x)
+        sums = facts[slot, WEIGHT], facts[slot, OF_T], facts[slot, OF_SQUARE]
+        left = errors_left(sums, (bias, sx, square, facts[slot, PRODUCT]), d, total, q * pulled)
+        found += redraw(row, indptr[row + 1] - indptr[row], left, key, k, precisions, chance)
     return n_unsure, found
 
 
@@ -121,8 +125,12 @@ def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, un
 
     Returns how many are noted.
     """
-    kp, source = other.factors.shape[1], source_of(entries, other.factors, other.bias, other.roots)
-    facts, moves, x = np.empty((WIDTH, 5)), np.empty((WIDTH, 2)), np.zeros(kp, np.float32)
+    k, kp, source = (
+        side.factors.shape[1],
+        other.factors.shape[1],
+        source_of(entries, other.factors, other.bias, other.roots),
+    )
+    k4, facts, x = batch.right.shape[0] - 1, np.empty((WIDTH, FACTS)), np.zeros(kp, np.float32)
     filled, n_unsure = np.int64(0), np.int64(0)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -132,11 +140,16 @@ def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, un
                 n_unsure += 1
             elif last > first:
                 sums = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
-                _prepare(row, filled, kp, sums, precisions, prior, chance, batch, facts)
+                facts[filled, OF_T], facts[filled, WEIGHT], facts[filled, OF_SQUARE] = sums
+                batch.rows[filled] = row
                 filled += 1
             if filled == WIDTH or (filled > 0 and row == tasks[task + 1] - 1):
-                given = entries, side, precisions, prior, chance, facts, moves, x, unsure, n_unsure
-                n_unsure, more = _draw_batch(batch, filled, kp, *given)
+                _prepare(filled, kp, precisions, prior, chance, batch, facts)
+                factor_lanes(batch, k4, kp)
+                _move(filled, k, chance, batch, facts)
+                solve_lanes(batch, k4)
+                given = entries.indptr, side, precisions, prior, chance, batch, facts, x, unsure, n_unsure
+                n_unsure, more = _finish(filled, kp, *given)
                 found[task] += more
                 filled = 0
     return n_unsure

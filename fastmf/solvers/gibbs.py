@@ -27,9 +27,10 @@ from fastmf.device import Device
 from fastmf.errors import ParameterError
 from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs as kernels
-from fastmf.kernels.als import Side, half_sweep_tasks
+from fastmf.kernels.als import Side, filled_up, half_sweep_tasks
 from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.gibbs import AVERAGE, DRAW, MOMENTS, WEIGH, Chance, Weighted
+from fastmf.kernels.gibbs import AVERAGE, DRAW, WEIGH, Chance, Weighted
+from fastmf.kernels.gram import GRAM
 from fastmf.kernels.jit import aligned, whole
 from fastmf.kernels.links import ABSORB, CENTRE, TOTAL
 from fastmf.ratings import Ratings
@@ -333,7 +334,7 @@ def _draw_hyper(rows: _Rows, biases: bool, rng: np.random.Generator, device: Dev
     """Draw what a side's rows are drawn around."""
     n, k, departed = int(np.count_nonzero(rows.warm)), rows.side.factors.shape[1], rows.departed()
     total = launch(TOTAL, device, rows.rows, np.ones(len(rows.warm), np.float32), departed)
-    squares = launch(MOMENTS, device, rows.rows, departed, k)
+    squares = launch(GRAM, device, rows.rows, filled_up(departed), k)
     mean, precision = draw_normal_wishart(n, total, squares, rng)
     if not biases:
         return _Hyper(mean, precision, math.inf, 0.0)

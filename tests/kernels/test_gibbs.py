@@ -9,7 +9,7 @@ from fastmf.device import Device
 from fastmf.kernels import draws, gibbs
 from fastmf.kernels.als import Side
 from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.gibbs import AVERAGE, DRAW, MOMENTS, WEIGH, Chance, Prior, Weighted
+from fastmf.kernels.gibbs import AVERAGE, DRAW, WEIGH, Chance, Prior, Weighted
 from fastmf.kernels.jit import aligned, whole
 from fastmf.runtime import launch
 
@@ -154,14 +154,24 @@ def test_dense_kernels_do_what_their_definitions_say(device):
     launch(AVERAGE, device, even(n, 4), 0.25, (x, b), mean)
     np.testing.assert_allclose(mean[0], 1.75 * x, rtol=1e-6)
     np.testing.assert_allclose(mean[1], 2.5 * b, rtol=1e-6)
-    found = launch(MOMENTS, device, even(n, 4), out.factors, k)
-    np.testing.assert_allclose(found, out.factors[:, :k].T @ out.factors[:, :k], rtol=1e-5)
 
 
-@pytest.mark.parametrize("p", [1e-300, 1e-12, 0.01, 0.074, 0.076, 0.3, 0.5, 0.8, 0.999, 1 - 1e-12])
-def test_normal_quantiles(p):
-    found = draws.normal_quantile(p)
-    assert found == pytest.approx(NormalDist().inv_cdf(p), rel=1e-6, abs=1e-7)
+def test_the_ziggurat_has_layers_of_one_area():
+    edges, height = draws.EDGES, np.exp(-0.5 * draws.EDGES**2)
+    np.testing.assert_allclose(edges[1:-1] * np.diff(height[1:]), draws.AREA, rtol=1e-9)
+    tail = np.sqrt(2 * np.pi) * NormalDist().cdf(-draws.LAST_EDGE)
+    assert draws.LAST_EDGE * height[1] + tail == pytest.approx(draws.AREA, rel=1e-9)
+
+
+@pytest.mark.big
+def test_normal_draws_reach_every_level_as_often_as_they_must():
+    n, levels = 400_000, [*np.linspace(-3, 3, 25), -draws.LAST_EDGE, draws.LAST_EDGE, -4.2, 4.2]
+    key = np.uint64(draws.key_of(np.uint64(3), np.uint64(1), np.uint64(4)))
+    with np.errstate(over="ignore"):
+        found = np.sort([draws.normal(key, np.uint64(number)) for number in range(n)])
+    below = np.searchsorted(found, levels)
+    share = np.array([NormalDist().cdf(level) for level in levels])
+    np.testing.assert_array_less(np.abs(below - n * share), 4.5 * np.sqrt(n * share * (1 - share)))
 
 
 @pytest.mark.big
