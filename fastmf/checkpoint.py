@@ -60,11 +60,11 @@ class Checkpoint:
             whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             save_arrays(whole, temporary, json.dumps(described, allow_nan=False))
 
-    def _check(self, history: list[Epoch], best_epoch: Any) -> None:
-        """Raise a ValueError unless the history is one, and the best epoch one of it."""
+    def _check(self, history: list[Epoch], best_epoch: Any, asked: int) -> None:
+        """Raise a ValueError unless the history is one, of no more epochs than asked for, and the best one of it."""
         if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
             raise ValueError("its epochs are not numbered from 1")
-        if len(history) > self._fingerprint["epochs"]:
+        if len(history) > asked:
             raise ValueError(f"it holds {len(history)} epochs, more than the settings ask for")
         measures = [value for epoch in history for value in asdict(epoch).values()]
         if not all(value is None or (isinstance(value, int | float) and math.isfinite(value)) for value in measures):
@@ -94,7 +94,7 @@ class Checkpoint:
                 )
             history = [Epoch(**epoch) for epoch in described["history"]]
             then, best_epoch = dict(described["fingerprint"]), described["best_epoch"]
-            self._check(history, best_epoch)
+            self._check(history, best_epoch, then["epochs"])
             if not sound:
                 raise ValueError("its digest is another, so something in it has changed")
         except (ModelFormatError, MemoryError):

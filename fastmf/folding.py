@@ -47,8 +47,8 @@ def fold_by_prior(
 ) -> tuple[Side, Samples | None]:
     """Find the mean of each user's factors and bias given the items, by the prior of a Bayesian model.
 
-    With samples it is the mean over those of the items, which is what a fit would find; without any, that for the mean
-    items, which takes these for surer than they are.
+    The means are those for the mean items, which is what these predict best with: the samples of items, each of which
+    has a basis of its own, have the draws.
 
     Parameters
     ----------
@@ -59,20 +59,16 @@ def fold_by_prior(
     -------
     The users' side, for standardised ratings, and the samples with draws of these users in place of the model's.
     """
+    counted = prior._replace(mean=prior.mean - prior.origin)
+    users, _ = _drawn(entries, (items, prior.items), counted, expected, None)
     if samples is None:
-        counted = prior._replace(mean=prior.mean - prior.origin)
-        return _drawn(entries, (items, prior.items), counted, expected, None)[0], None
-    draws, factors, bias = [], np.zeros(()), np.zeros(())
+        return users, None
+    draws = []
     for number, (*side, precisions) in enumerate(zip(*samples[3:], strict=True)):
-        known = Side(*side), precisions
-        mean, _ = _drawn(entries, known, prior, expected, None)
-        factors, bias = factors + mean.factors.astype(np.float64), bias + mean.bias.astype(np.float64)
-        users, precisions_of_users = _drawn(entries, known, prior, expected, (seed, number))
-        draws.append((*users, precisions_of_users * prior.numbers[0]))
-    factors, bias = factors / len(draws), bias / len(draws)
-    factors[np.diff(entries.indptr) > 0] -= prior.origin
-    drawn = dict(zip(Samples._fields, map(np.stack, zip(*draws, strict=True)), strict=False))
-    return Side(factors.astype(np.float32), bias.astype(np.float32)), samples._replace(**drawn)
+        drawn, precisions_of_users = _drawn(entries, (Side(*side), precisions), prior, expected, (seed, number))
+        draws.append((*drawn, precisions_of_users * prior.numbers[0]))
+    named = dict(zip(Samples._fields, map(np.stack, zip(*draws, strict=True)), strict=False))
+    return users, samples._replace(**named)
 
 
 def _drawn(

@@ -279,8 +279,8 @@ class Model:
     def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
         """Make a model of the same items for the users of new ratings: one exact solve for each user.
 
-        With links, users are pulled to what their items say of them; by a Bayesian model they get their means over the
-        samples of the items, and samples of their own.
+        With links, users are pulled to what their items say of them; by a Bayesian model they get their means given
+        the model's items, and samples of their own.
 
         Parameters
         ----------

@@ -32,6 +32,7 @@ FORMAT, READABLE = 3, (1, 2, 3)
 
 Number = int | float
 LARGEST = float(np.finfo(np.float32).max)
+HUGE = 1e12  # beyond what ratings of deviation 1 lead to, with room to multiply in float32
 
 _BYTES_TYPES = {
     "large_string": pa.large_string(),
@@ -109,6 +110,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
         metadata = _metadata(path, text)
         ids = {name: _unpacked(name, arrays, metadata["id_types"][name]) for name in ("user_ids", "item_ids")}
         _check(arrays, ids)
+        _check_complete(metadata["solver"], arrays)
         _require(sound or metadata["format"] == 1, "its digest is another, so something in it has changed")
     except (ModelFormatError, OSError, MemoryError):
         raise
@@ -255,6 +257,13 @@ def _check_kept(arrays: dict[str, np.ndarray], sizes: dict[str, int]) -> None:
     _check_uncertainty(arrays)
 
 
+def _check_complete(solver: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Check that what the solver has learned is there: without it users would be folded in in another way."""
+    linked = solver["name"] == "als-links" or (solver["name"] == "gibbs" and solver.get("links") is True)
+    _require(not linked or "links_items" in arrays, "the links that its solver has learned are not there")
+    _require(solver["name"] != "gibbs" or "prior_mean" in arrays, "what its solver draws users around is not there")
+
+
 def _check_uncertainty(arrays: dict[str, np.ndarray]) -> None:
     """Check what is divided by, or inverted, to say how sure a prediction is."""
     if "samples_user_bias" in arrays:
@@ -263,11 +272,18 @@ def _check_uncertainty(arrays: dict[str, np.ndarray]) -> None:
     if "prior_mean" not in arrays:
         return
     for name in ("prior_items", "samples_user_precisions", "samples_item_precisions"):
-        _require(bool(np.all(arrays.get(name, np.ones(1)) > 0)), f"{name} holds values that are not above 0")
-    alpha, bias_precision, _ = arrays["prior_numbers"]
-    _require(alpha > 0 and bias_precision >= 0, f"prior_numbers are {arrays['prior_numbers'].tolist()}")
-    smallest = np.linalg.eigvalsh(arrays["prior_precision"].astype(np.float64))[0]
-    _require(bool(smallest > 0), f"prior_precision has an eigenvalue of {smallest:.3g}")
+        found = arrays.get(name, np.ones(1))
+        _require(bool(np.all((found > 1 / HUGE) & (found < HUGE))), f"{name} holds values that are no precisions")
+    for name in arrays:
+        small = not name.startswith(("prior", "samples")) or bool(np.all(np.abs(arrays[name]) < HUGE))
+        _require(small, f"{name} holds values of {HUGE:g} and more")
+    alpha, bias_precision, bias_pull = arrays["prior_numbers"]
+    sound = alpha > 1 / HUGE and (bias_precision > 1 / HUGE or bias_precision == bias_pull == 0)
+    _require(bool(sound), f"prior_numbers are {arrays['prior_numbers'].tolist()}")
+    precision = arrays["prior_precision"].astype(np.float64)
+    _require(bool(np.allclose(precision, precision.T, rtol=1e-4)), "prior_precision is not symmetric")
+    smallest = np.linalg.eigvalsh(precision)[0]
+    _require(bool(smallest > 1 / HUGE), f"prior_precision has an eigenvalue of {smallest:.3g}")
 
 
 def _check_offsets(offsets: np.ndarray, end: int, name: str) -> None:

@@ -248,7 +248,10 @@ def _names(solver: str | Sequence[str] | None) -> list[str]:
     names = [solver] if isinstance(solver, str) else list(solver) if isinstance(solver, Sequence) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise ParameterError(f"solver is {solver!r}: give one or more of {', '.join(TUNABLE)}, by name")
-    learned = [name for name in names if name in SOLVERS and name not in TUNABLE]
+    unknown = [name for name in names if name not in SOLVERS]
+    if unknown:
+        raise ParameterError(f"unknown solver {unknown[0]!r}: give one or more of {', '.join(TUNABLE)}")
+    learned = [name for name in names if name not in TUNABLE]
     if learned:
         raise ParameterError(f"solver {learned[0]!r} learns its weights: there is nothing to tune; choose others")
     return list(dict.fromkeys(names))

@@ -136,7 +136,7 @@ USAGE = [
     (FIT + "--duplicates first", "--duplicates", "last"),
     (TUNE + "--trials 0", "trials is 0"),
     (TUNE + "--max-k 0", "max_k is 0"),
-    (TUNE + "--solver svd", "unknown solver 'svd'", "als, als-links, sgd, gibbs"),
+    (TUNE + "--solver svd", "unknown solver 'svd'", "als, als-links, sgd"),
     (TUNE + "--validation 1.5", "fraction of 1.5"),
     (TUNE + "--validation 0.001", "100 ratings into nothing and all"),
     ("predict good.fastmf good.parquet", "--output"),

@@ -292,6 +292,8 @@ LIES = {
     "prior_precision": [
         np.zeros((2, 2), np.float32),
         np.array([[1, 2], [2, 1]], np.float32),
+        np.array([[1, 2], [0.5, 1]], np.float32),
+        np.array([[1e30, 0], [0, 1]], np.float32),
         np.array([[1, 0], [0, NAN]], np.float32),
         np.eye(2),
         np.ones(2, np.float32),
@@ -302,11 +304,17 @@ LIES = {
         np.array([0, 1, 1], np.float32),
         np.array([1, -1, 1], np.float32),
         np.array([1, NAN, 1], np.float32),
+        np.array([1, 0, 1], np.float32),
+        np.array([1, 1e-44, 1], np.float32),
         np.ones(2, np.float32),
     ],
     "samples_user_factors": [np.ones((2, 3, 3), np.float32), np.ones((3, 3, 2), np.float32), np.ones((3, 2))],
     "samples_user_bias": [np.ones((0, 3), np.float32), np.ones(3, np.float32), np.array(1, np.float32)],
-    "samples_user_precisions": [np.zeros((2, 3), np.float32), np.full((2, 3), -1, np.float32)],
+    "samples_user_precisions": [
+        np.zeros((2, 3), np.float32),
+        np.full((2, 3), -1, np.float32),
+        np.full((2, 3), 1e-40, np.float32),
+    ],
     "samples_item_precisions": [np.array([[1, 1, 1], [1, 1, 0]], np.float32)],
     "more": [np.zeros(3)],
     "mean": [np.zeros(3)],
@@ -321,6 +329,17 @@ def test_arrays_that_lie_are_refused(path, saved, name, number):
     fastmf.load(path)
     put(path, tensors | {name: LIES[name][number]}, metadata)
     refused(path)
+
+
+def test_a_group_that_its_solver_has_learned_must_be_there(path, saved):
+    _, tensors, metadata = saved
+    for solver, group in (("als-links", "links"), ("gibbs", "links"), ("gibbs", "prior")):
+        settings = {"name": solver, "links": True}
+        left = {name: array for name, array in tensors.items() if not name.startswith((group, "samples"))}
+        put(path, left, metadata | {"solver": settings})
+        refused(path, "are not there|is not there")
+        put(path, tensors, metadata | {"solver": settings})
+        fastmf.load(path)
 
 
 @pytest.mark.parametrize("name", [name for name in LIES if name not in ("more", "mean", "user_ids")])

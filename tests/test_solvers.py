@@ -584,6 +584,16 @@ def test_gibbs_keeps_the_samples_there_are_and_no_sweep_of_its_burn_in(rows):
 
 
 @pytest.mark.big
+@pytest.mark.parametrize("samples", [84, 300])
+def test_gibbs_with_links_stays_where_it_is_on_little_data(planted, samples):
+    train, test = Ratings.from_arrays(*planted(30, 300, 3000, noise=1.5)).split(0.2)
+    model = fastmf.fit(train, k=16, solver="gibbs", links=True, samples=samples)
+    found = fastmf.evaluate(model, test)
+    assert found["rmse"] < 1.01 * found["rmse_of_biases"]
+    assert found["coverage"]["80"] == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.big
 def test_ids_without_ratings_do_not_change_what_gibbs_learns_of_links(planted):
     ratings = Ratings.from_arrays(*planted(40, 30, 500))
     wide = Ratings(

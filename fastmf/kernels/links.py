@@ -6,9 +6,9 @@ the mean of a prior: Simm et al. 2017, Macau)
     z_r = weight_r sum over j in N of w_j,   that is  Z = D W
 
 W is found from the rows' factors X by ridge regression, (D'D + ridge I) W = D'X, by conjugate gradients for all columns
-of W at once, each with lengths of its own (Hestenes and Stiefel 1952), preconditioned by the diagonal. D is never
-formed: D times a table is a sum over each row's entries (GATHER), and D' times one is the same over the entries grouped
-the other way (RESPOND).
+of W at once, each with a ridge and lengths of its own (Hestenes and Stiefel 1952), preconditioned by the diagonal. D is
+never formed: D times a table is a sum over each row's entries (GATHER), and D' times one is the same over the entries
+grouped the other way (RESPOND).
 
 Tables are (n, kp) float32, filled up with zeros to whole vectors. What floats add up to over rows comes back as
 (n_tasks, columns) float64, one line a task.
@@ -43,16 +43,16 @@ def gather_numpy(tasks, entries, weights, table, out):
     return _by_task(tasks, out, out)
 
 
-def respond_numpy(tasks, entries, weights, table, ridge, links, inverse, out):
-    """Write ``inverse[r] * residual``, where residual is ``sum of weights[u] * table[u] - ridge * links[r]``.
+def respond_numpy(tasks, entries, weights, table, ridge, links, squares, out):
+    """Write ``residual / (squares[r] + ridge)``, residual being ``sum of weights[u] * table[u] - ridge * links[r]``.
 
-    The sum is over the columns u of row r. Returns the sums of residual * out.
+    The sum is over the columns u of row r; ridge is (kp,) float32, squares (n,). Returns the sums of residual * out.
     """
     residual = np.empty_like(out)
     for row in range(tasks[0], tasks[-1]):
         columns = entries.indices[entries.indptr[row] : entries.indptr[row + 1]]
-        residual[row] = weights[columns] @ table[columns] - np.float32(ridge) * links[row]
-        out[row] = inverse[row] * residual[row]
+        residual[row] = weights[columns] @ table[columns] - ridge * links[row]
+        out[row] = residual[row] / (squares[row] + ridge)
     return _by_task(tasks, residual, out)
 
 
@@ -151,14 +151,14 @@ def _gather(tasks, entries, weights, table, out, ends, columns):
 
 
 @jit
-def _respond(tasks, entries, weights, table, ridge, links, inverse, out, ends, columns):
+def _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, columns):
     _sum_rows(tasks[0], tasks[-1], entries, weights, table, out, ends, columns)
     found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
             for f in range(table.shape[1]):
-                residual = out[row, f] - ridge * links[row, f]
-                out[row, f] = inverse[row] * residual
+                residual = out[row, f] - ridge[f] * links[row, f]
+                out[row, f] = residual / (squares[row] + ridge[f])
                 found[task, f] += np.float64(residual * out[row, f])
     return found
 
@@ -190,10 +190,10 @@ def gather_cpu(tasks, entries, weights, table, out):
     return _gather(tasks, entries, weights, table, out, ends, vectors(table.shape[1]))
 
 
-def respond_cpu(tasks, entries, weights, table, ridge, links, inverse, out):
+def respond_cpu(tasks, entries, weights, table, ridge, links, squares, out):
     """Find the residual and scale it; see :func:`respond_numpy`."""
-    ends, ridge = np.empty(tasks[-1] - tasks[0], np.int64), np.float32(ridge)
-    return _respond(tasks, entries, weights, table, ridge, links, inverse, out, ends, vectors(table.shape[1]))
+    ends = np.empty(tasks[-1] - tasks[0], np.int64)
+    return _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, vectors(table.shape[1]))
 
 
 def turn_cpu(tasks, shares, ahead, direction):

@@ -46,13 +46,14 @@ def _gather(indptr, indices, weights, nothing, table, out):
 
 
 @kernel(THREADS)
-def _respond(indptr, indices, weights, table, ridge, links, inverse, out):
+def _respond(indptr, indices, weights, table, ridge, links, squares, out):
     parts = cuda.shared.array((WARPS, WARP), np.float32)
     row, thread = cuda.blockIdx.x, cuda.threadIdx.x
     for chunk in range(0, table.shape[1], WARP):
         total = _sum_row(row, indptr, indices, weights, table, chunk, parts)
         if thread < WARP and chunk + thread < table.shape[1]:
-            out[row, chunk + thread] = inverse[row] * (total - ridge * links[row, chunk + thread])
+            f = chunk + thread
+            out[row, f] = (total - ridge[f] * links[row, f]) / (squares[row] + ridge[f])
 
 
 @kernel(THREADS)
@@ -86,11 +87,10 @@ def gather_cuda(tasks, entries, weights, table, out):
     return _summed(out)
 
 
-def respond_cuda(tasks, entries, weights, table, ridge, links, inverse, out):
+def respond_cuda(tasks, entries, weights, table, ridge, links, squares, out):
     """Find the residual and scale it; see :func:`fastmf.kernels.links.respond_numpy`."""
-    given = entries.indptr, entries.indices, weights, table, np.float32(ridge), links, inverse
-    _respond[out.shape[0], THREADS](*given, out)
-    return _summed(out, True, inverse, True)
+    _respond[out.shape[0], THREADS](entries.indptr, entries.indices, weights, table, ridge, links, squares, out)
+    return _summed(out, weights=squares) + ridge.copy_to_host() * _summed(out)
 
 
 def total_cuda(tasks, counts, factors):

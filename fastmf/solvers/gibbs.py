@@ -6,11 +6,16 @@ less predictably than others. Factors are normal around a mean, with a precision
     x_u ~ N(m, L^-1),  (m, L) ~ Normal-Wishart(0, 2, I, k)     b_u ~ N(m_b, 1/p),  (m_b, p) ~ Normal-Gamma(0, 2, 1, .1)
     tau_u ~ Gamma(5, 5)       alpha ~ Gamma(1, 1)              (shape, rate), and the same for the items
 
-With links (Simm et al. 2017, Macau) x_u ~ N(m + z_u, L^-1), z_u = f_u n_u^(-1/2) sum over u's items of w_j, f_u as in
-:mod:`fastmf.solvers.links`, and w_j ~ N(0, (kappa L)^-1), kappa ~ Gamma(1, 1). W is drawn by solving its ridge
-regression with noise on both sides, (D'D + kappa I) W = D'(X - m + E1) + kappa^(1/2) E2, by some steps of conjugate
-gradients from where it is. L is drawn from the rows alone, without the links that share it: with them, which would be
-exact, the many links of rare items leave too little room to the rows (.840 in place of .814 on ml-latest-small).
+With links x_u ~ N(m + z_u, L^-1), z_u = f_u n_u^(-1/2) sum over u's items of w_j, f_u as in
+:mod:`fastmf.solvers.links`, w_j ~ N(0, 1/kappa I) and kappa ~ Gamma(1, 1). In the basis of L's eigenvectors, l being
+the eigenvalues, W is drawn by solving a ridge regression a column with noise on both sides (as in Macau, Simm et al.
+2017),
+
+    (D'D + kappa/l I) W = D'(X - m + E1) + kappa^(1/2)/l E2,    E1 ~ N(0, 1/l), E2 ~ N(0, 1)
+
+by some steps of conjugate gradients from where it is. Macau's prior of the links, (kappa L)^-1, would let them take
+part in drawing L, in which the many links of rare items leave too little room to the rows (.840 in place of .812 on a
+fold of ml-latest-small); and drawn as if they took no part, L and kappa run away from each other.
 
 A sweep draws, of all that depends on it, users, their precisions, items and theirs, and alpha. The factors of the model
 are means over the sweeps after the first ``burn``. Random numbers are a function of (seed, sweep, row).
@@ -24,7 +29,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastmf.device import Device
-from fastmf.errors import ParameterError
+from fastmf.errors import DivergenceError, ParameterError
 from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs as kernels
 from fastmf.kernels.als import Side, filled_up, half_sweep_tasks
@@ -58,8 +63,8 @@ class Gibbs(Settings):
     burn : sweeps that are thrown away.
     samples : sweeps after these, of which the model's factors are the mean.
     kept : of these, how many the model keeps whole (all if they are fewer), for ``predict(…, std=True)`` and the
-        intervals of ``evaluate``.
-        Each takes as much memory, and room in the model file, as the model has without them; 0 keeps none.
+        intervals of ``evaluate``; less than four make them too narrow. Each takes as much memory, and room in the model
+        file and in checkpoints, as the model has without them; 0 keeps none.
     links : whether what is rated pulls the factors, too.
     fade : with links, ratings of a user at which they pull with half their force.
     biases : whether users and items have a bias.
@@ -107,7 +112,7 @@ class Gibbs(Settings):
     @property
     def tables(self) -> int:
         """Add to the factors these as they are drawn, weighted and averaged, the samples, and all that links take."""
-        return 5 + int(self.kept) + (8 if self.links else 0)
+        return 5 + min(int(self.kept), int(self.samples)) + (8 if self.links else 0)
 
     @property
     def remedy(self) -> str:
@@ -141,7 +146,11 @@ class Gibbs(Settings):
         if not done:
             sampler.warm_up(ratings)
         for sweep in range(done, self.epochs):
-            sampler.publish(sweep, factors, sampler.sweep(sweep))
+            try:
+                drawn = sampler.sweep(sweep)
+            except np.linalg.LinAlgError:
+                raise DivergenceError(f"sweep {sweep + 1}: the factors ran away; {self.remedy}") from None
+            sampler.publish(sweep, factors, drawn)
             yield 0
 
     def extras(self, factors: Factors) -> dict[str, Any]:
@@ -242,18 +251,18 @@ class _Sampler:
         """Draw kappa and the links of a side; return what these pull its rows to."""
         links, k = rows.links, self.solver.k
         assert links is not None
-        root = np.linalg.inv(np.linalg.cholesky(hyper.precision)).T  # of the covariance
+        precisions, basis = np.linalg.eigh(hyper.precision)
         table, warm = links.table[:, :k].astype(np.float64), links.squares > 0  # cold columns stay zero
-        weight = np.sum((table @ hyper.precision) * table)
-        kappa = rng.gamma(1 + np.count_nonzero(warm) * k / 2) / (1 + weight / 2)
+        kappa = rng.gamma(1 + np.count_nonzero(warm) * k / 2) / (1 + np.sum(table**2) / 2)
         self.state.numbers[1 + turn] = kappa
-        links.weigh(kappa)
-        links.gap[:, :k] = rows.side.factors - links.expected[:, :k] - hyper.mean.astype(np.float32)
-        links.gap[:, :k] += (rng.standard_normal(rows.side.factors.shape) @ root.T).astype(np.float32)
+        links.weigh(kappa / precisions)
+        links.table[:, :k], links.expected[:, :k] = table @ basis, links.expected[:, :k] @ basis
+        links.gap[:, :k] = (rows.side.factors - hyper.mean) @ basis - links.expected[:, :k]
+        links.gap[:, :k] += rng.standard_normal(rows.side.factors.shape) / np.sqrt(precisions)
         around = links.table.copy()
-        noise = rng.standard_normal(table.shape) @ root.T / math.sqrt(kappa)
-        around[:, :k] -= (noise * warm[:, None]).astype(np.float32)
+        around[:, :k] -= rng.standard_normal(table.shape) * warm[:, None] / math.sqrt(kappa)
         links.approach(LINK_STEPS, around)
+        links.table[:, :k], links.expected[:, :k] = links.table[:, :k] @ basis.T, links.expected[:, :k] @ basis.T
         return links.expected[:, :k]
 
     def publish(self, sweep: int, factors: Factors, hyper: "_Hyper") -> None:

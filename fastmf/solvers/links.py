@@ -199,14 +199,16 @@ class Linked:
         squares = device.put(aligned(len(table), whole(1)))
         of_rows = self.others, device.put(np.ones(len(table), np.float32)), device.put(filled_up(weights[:, None] ** 2))
         launch(GATHER, device, gather_tasks(of_columns, 1), *of_rows, squares)
-        self.squares = device.get(squares)[:, 0]
-        self.weigh(ridge)
+        self.squares = device.put(device.get(squares)[:, 0].copy())
+        self.weigh(np.full(k, ridge))
         room = (*(aligned(*expected.shape) for _ in range(3)), *(aligned(*table.shape) for _ in range(2)))
         self.pull, self.gap, self.response, self.ahead, self.direction = device.put(room)
 
-    def weigh(self, ridge: float) -> None:
-        """Set the weight of the squared links."""
-        self.ridge, self.inverse = ridge, self.device.put((1 / (self.squares + ridge)).astype(np.float32))
+    def weigh(self, ridge: np.ndarray) -> None:
+        """Set the weight of the squared links, one for each column (k,)."""
+        self.ridge = np.ones(self.table.shape[1])  # any would do for what fills up
+        self.ridge[: self.k] = ridge
+        self.weight = self.device.put(self.ridge.astype(np.float32))
 
     def mean(self, side: Side) -> np.ndarray:
         """Average the side's factors over all entries: (kp,) float32."""
@@ -226,15 +228,17 @@ class Linked:
 
         Their squares are weighed as they are, or else those of ``around`` (n_columns, kp), which moves with them.
         """
-        device, ridge, before = self.device, self.ridge, None
+        device, before = self.device, None
         weighed = self.table if around is None else around
         for _ in range(steps):
             gap = self.others, self.weights, self.gap
-            square = launch(RESPOND, device, self.column_tasks, *gap, ridge, weighed, self.inverse, self.ahead)
+            square = launch(RESPOND, device, self.column_tasks, *gap, self.weight, weighed, self.squares, self.ahead)
             shares = np.zeros(len(square), np.float32) if before is None else _ratio(square, before)
             squares = launch(TURN, device, self.columns, shares, self.ahead, self.direction)
             ahead = self.entries, self.weights, self.direction
-            lengths = _ratio(square, launch(GATHER, device, self.row_tasks, *ahead, self.response) + ridge * squares)
+            lengths = _ratio(
+                square, launch(GATHER, device, self.row_tasks, *ahead, self.response) + self.ridge * squares
+            )
             launch(ADVANCE, device, self.columns, lengths, self.direction, self.table)
             if around is not None:
                 launch(ADVANCE, device, self.columns, lengths, self.direction, around)

@@ -73,7 +73,7 @@ def kernels():
     yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], f[:, ::1])
     table = f[:, ::1]
     yield "gather", links_cuda._gather, (lots, ints, row, row, table, table)
-    yield "respond", links_cuda._respond, (lots, ints, row, table, f, table, row, table)
+    yield "respond", links_cuda._respond, (lots, ints, row, table, row, table, row, table)
     yield "sums", links_cuda._sums, (table, flag, row, flag, d[:, ::1])
     yield "advance", links_cuda._advance, (row, table, table)
     yield "turn", links_cuda._turn, (row, table, table)

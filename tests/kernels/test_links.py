@@ -65,13 +65,12 @@ def test_respond_is_the_residual_of_the_ridge_regression_scaled(device, k):
     device = resolve(device)
     entries, dense, w, gap = drawn(k=k)
     rng = np.random.default_rng(2)
-    weights, inverse = rng.random(N_COLUMNS, np.float32), rng.random(len(COUNTS), np.float32) + 0.5
-    args = entries, weights, gap, 0.7, w, inverse
-    given = device.put((entries, weights, gap)), device.put((w, inverse)), device.put(np.zeros_like(w))
-    sums = launch(links.RESPOND, device, even(len(COUNTS), 3), *given[0], args[3], *given[1], given[2])
-    residual = dense @ (weights[:, None] * gap) - 0.7 * w
-    np.testing.assert_allclose(device.get(given[2]), inverse[:, None] * residual, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(sums, np.sum(inverse[:, None] * residual**2, axis=0), rtol=1e-4, atol=1e-5)
+    weights, squares, ridge = (rng.random(n, np.float32) + 0.5 for n in (N_COLUMNS, len(COUNTS), w.shape[1]))
+    given = device.put((entries, weights, gap, ridge, w, squares, np.zeros_like(w)))
+    sums = launch(links.RESPOND, device, even(len(COUNTS), 3), *given)
+    residual, scale = dense @ (weights[:, None] * gap) - ridge * w, squares[:, None] + ridge
+    np.testing.assert_allclose(device.get(given[-1]), residual / scale, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sums, np.sum(residual**2 / scale, axis=0), rtol=1e-4, atol=1e-5)
 
 
 @devices
