@@ -25,9 +25,10 @@ _HOMES = {
     "fastmf.ratings": ("Ratings",),
     "fastmf.epoch": ("Epoch",),
     "fastmf.model": ("Model",),
-    "fastmf.metrics": ("evaluate",),
+    "fastmf.evaluation": ("evaluate",),
     "fastmf.precompile": ("warmup",),
-    "fastmf.solvers": ("ALS", "Gibbs", "LinkedALS", "SGD"),
+    "fastmf.splitting": ("split",),
+    "fastmf.solvers": ("ALS", "Gibbs", "ImplicitALS", "LinkedALS", "SGD"),
     "fastmf.training": ("fit",),
     "fastmf.tuning": ("Trial", "Tuning", "tune"),
 }
@@ -42,6 +43,7 @@ __all__ = [
     "Epoch",
     "FastMFError",
     "Gibbs",
+    "ImplicitALS",
     "LinkedALS",
     "Model",
     "ModelFormatError",
@@ -54,6 +56,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "split",
     "tune",
     "warmup",
 ]
@@ -70,11 +73,12 @@ if TYPE_CHECKING:
         ResourceError,
         UnknownIdError,
     )
-    from fastmf.metrics import evaluate
+    from fastmf.evaluation import evaluate
     from fastmf.model import Model
     from fastmf.precompile import warmup
     from fastmf.ratings import Ratings
-    from fastmf.solvers import ALS, SGD, Gibbs, LinkedALS
+    from fastmf.solvers import ALS, SGD, Gibbs, ImplicitALS, LinkedALS
+    from fastmf.splitting import split
     from fastmf.training import fit
     from fastmf.tuning import Trial, Tuning, tune
 

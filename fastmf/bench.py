@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmf import datasets, errors, machine, metrics, tables
+from fastmf import datasets, errors, evaluation, machine, tables
 from fastmf.device import resolve
 from fastmf.epoch import Epoch
 from fastmf.errors import FastMFError, ParameterError, ResourceError
@@ -320,7 +320,7 @@ def _measure(file: str, solver: Any, request: dict[str, Any]) -> dict[str, Any]:
         "epoch_seconds_min": min(seconds),
         "ratings_per_second": len(train) / median,
         "seconds_to_rmse": _seconds_to(request["target_rmse"], model.history) if watched is not None else None,
-        "rmse": metrics.errors(model, held_out)["rmse"] if sample is None else None,
+        "rmse": evaluation.errors(model, held_out)["rmse"] if sample is None else None,
         "seconds": time.perf_counter() - began,
     }
 

@@ -1,48 +1,113 @@
 """Fold-in: the factors of users from their ratings alone, with the items of a model fixed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastmf.device import Device, resolve
+from fastmf.errors import ParameterError
 from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs
-from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, filled_up, half_sweep_tasks, nowhere, padded
-from fastmf.kernels.compress import Compressed
+from fastmf.kernels.als import HALF_SWEEP, Known, Penalty, Side, filled_up, half_sweep_tasks, nothing, padded
+from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels.gram import GRAM
 from fastmf.kernels.links import GATHER, gather_tasks, link_weights
 from fastmf.runtime import launch
 
+ROWS_OF_GRAM = 1 << 12  # of a task
 FOLDED = 1 << 40  # streams of random numbers from here on are those of fold-in
 SWEEPS = 3  # that draw folded-in users and their precisions, which begin at 1
 
 
-def fold(
-    entries: Compressed, items: Side, solver: Mapping[str, Any], links: Links | None, device: Device
-) -> tuple[Side, int]:
-    """Solve each user's row exactly, with the weights of the solver that found the items.
+def equations(
+    table: np.ndarray, k: int, n_others: int, solver: Mapping[str, Any], device: Device
+) -> tuple[Penalty, Known]:
+    """Say what implicit feedback adds to each row's equations; see :mod:`fastmf.solvers.implicit`.
 
     Parameters
     ----------
-    entries : the users' standardised ratings, by the items' indices.
-    items : the items' side, for standardised ratings.
-    solver : the solver's hyper-parameters, with reg, reg0 and bias_reg.
-    links : what users are pulled to; to zero without any.
-
-    Returns
-    -------
-    The users' side, for standardised ratings, and how many rows were singular.
+    table : factors of the other side, filled up to whole vectors, on the device.
+    n_others : how many rows of it have observed pairs.
+    solver : the solver's hyper-parameters.
     """
+    gram = launch(GRAM, device, even(table.shape[0], ROWS_OF_GRAM), table, k)
+    base = (solver["alpha0"] * gram).astype(np.float32)
+    penalty = Penalty(solver["reg"], solver["reg"] * solver["alpha0"] * n_others, np.inf)
+    return penalty, device.put(nothing(k)._replace(base=base))
+
+
+class Folded(NamedTuple):
+    """Users for standardised ratings, the samples with draws of them, if there are any, and how many were singular."""
+
+    users: Side
+    samples: Samples | None
+    singular: int
+
+
+def fold(
+    entries: Compressed,
+    items: Side,
+    item_counts: np.ndarray,
+    solver: Mapping[str, Any],
+    extras: Mapping[str, Any],
+    device: Device,
+) -> Folded:
+    """Find each user's row, as the solver that found the items would.
+
+    Parameters
+    ----------
+    entries : the users' standardised ratings, or what is observed of them, by the items' indices.
+    items : the items' side, for standardised ratings; item_counts their training ratings.
+    solver : name and hyper-parameters of the solver.
+    extras : what else the model has, see :mod:`fastmf.extras`.
+
+    Raises
+    ------
+    ParameterError
+        If the hyper-parameters do not say how.
+    """
+    links, prior, samples = (extras[name] for name in ("links", "prior", "samples"))
+    if prior is not None:
+        expected = _expected_of(entries, links, solver.get("fade", 0), items.factors.shape[1])
+        return Folded(*_by_prior(entries, items, prior, samples, expected, solver.get("seed", 0)), 0)
     n_users, k = len(entries.indptr) - 1, items.factors.shape[1]
     users = Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32))
+    given = device.put((entries, users, items))
+    more = rules(entries, given[2], item_counts, solver, links, device)
+    singular = launch(HALF_SWEEP, device, half_sweep_tasks(entries.indptr, k), *given, *more)
+    return Folded(device.get(given[1]), None, int(singular))
+
+
+def rules(
+    entries: Compressed,
+    items: Side,
+    item_counts: np.ndarray,
+    solver: Mapping[str, Any],
+    links: Links | None,
+    device: Device,
+) -> tuple[Penalty, Known]:
+    """Say what users' equations have beside their entries; ``items`` are on the device, as the result is.
+
+    Raises
+    ------
+    ParameterError
+        If the hyper-parameters do not say how.
+    """
+    k, implicit = items.factors.shape[1], "alpha0" in solver
+    missing = [name for name in (("reg",) if implicit else ("reg", "reg0", "bias_reg")) if name not in solver]
+    if missing:
+        raise ParameterError(f"solver {solver.get('name')!r} has no {', '.join(missing)}: it cannot fold in")
+    if implicit:
+        return equations(padded(items).factors, k, int(np.count_nonzero(item_counts)), solver, device)
+    known = nothing(k)
+    if links is not None:
+        known = known._replace(pull=_pull(entries, solver, links, k))
     penalty = Penalty(solver["reg"], solver["reg0"], solver["bias_reg"] if solver.get("biases", True) else np.inf)
-    tasks, pull = half_sweep_tasks(entries.indptr, k), _pull(entries, solver, links, k)
-    entries, users, items, pull = device.put((entries, users, padded(items), pull))
-    singular = launch(HALF_SWEEP, device, tasks, entries, users, items, penalty, pull)
-    return device.get(users), int(singular)
+    return penalty, device.put(known)
 
 
-def fold_by_prior(
+def _by_prior(
     entries: Compressed, items: Side, prior: Prior, samples: Samples | None, expected: np.ndarray, seed: int
 ) -> tuple[Side, Samples | None]:
     """Find the mean of each user's factors and bias given the items, by the prior of a Bayesian model.
@@ -95,7 +160,7 @@ def _drawn(
     return users, precisions
 
 
-def expected_of(entries: Compressed, links: Links | None, fade: float, k: int) -> np.ndarray:
+def _expected_of(entries: Compressed, links: Links | None, fade: float, k: int) -> np.ndarray:
     """Say what the items that users have rated say of their factors: (n_users, k), or zeros (1, k) without links."""
     if links is None:
         return np.zeros((1, k), np.float32)
@@ -106,13 +171,11 @@ def expected_of(entries: Compressed, links: Links | None, fade: float, k: int) -
     return expected[:, :k]
 
 
-def _pull(entries: Compressed, solver: Mapping[str, Any], links: Links | None, k: int) -> np.ndarray:
+def _pull(entries: Compressed, solver: Mapping[str, Any], links: Links, k: int) -> np.ndarray:
     """Say what users are pulled to: by the items they have rated, and to the mean user where these are few."""
-    if links is None:
-        return nowhere(k)
     _, shares = link_weights(np.diff(entries.indptr), solver.get("fade", 0))
     mean = (shares[:, None] - (1 if solver.get("biases", True) else 0)) * links.origin  # biases hold the mean user
-    return np.ascontiguousarray(expected_of(entries, links, solver.get("fade", 0), k) + mean)
+    return np.ascontiguousarray(_expected_of(entries, links, solver.get("fade", 0), k) + mean)
 
 
 def lost_rows(side: Side) -> np.ndarray:

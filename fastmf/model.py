@@ -1,26 +1,23 @@
-"""The model: two factor matrices, two bias vectors, a mean, the ids, and what each user has rated.
+"""The model: what can be asked of a fit. Raw ids go in and come out.
 
 prediction(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i]
 """
 
-import hashlib
-import json
-import os
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-import fastmf
-from fastmf import extras, ids, model_file, ranking, tables
+from fastmf import folding, ids, ranking, tables
 from fastmf.device import Device, resolve
-from fastmf.epoch import Epoch
-from fastmf.errors import DivergenceError, ModelFormatError, ParameterError, UnknownIdError
-from fastmf.extras import KINDS, Baseline, Links, Prior, Samples
-from fastmf.folding import expected_of, fold, fold_by_prior, lost_rows
+from fastmf.errors import DivergenceError, ParameterError, UnknownIdError
+from fastmf.explaining import contributions
+from fastmf.extras import Baseline, Prior, Samples
+from fastmf.fitted import Fitted
 from fastmf.kernels.als import Side
 from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import Compressed, even
@@ -33,70 +30,13 @@ BASELINE_REG = 3.0  # weight of the squared biases of the baseline, the default 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Model:
-    """A fitted matrix factorization. Raw ids go in and come out.
-
-    Attributes
-    ----------
-    user_ids, item_ids : sorted Arrow arrays of the raw ids; row u of the user arrays belongs to user_ids[u].
-    user_factors (n_users, k), item_factors (n_items, k), user_bias (n_users,), item_bias (n_items,) : float32,
-        on the rating scale. Cold rows (no training ratings) are zero.
-    user_counts, item_counts : int32, the training ratings of each row.
-    mean, scale : mean and standard deviation of the training ratings.
-    rating_range : smallest and largest training rating; predictions are clipped to it.
-    seen : (indptr, indices), the items each user has rated in training, or None if they were not kept.
-    solver : name and hyper-parameters of the solver, as data.
-    history : one Epoch for every epoch run. best_epoch : the one whose factors these are, where validation chose it.
-    rows : how many rating rows were read and used, and what became of the others.
-    baseline : biases fitted without factors, which the factors have to beat.
-    links, prior, samples : what is known of a user from the items it has rated, what users are drawn around, and whole
-        draws of all that predictions are made of, where the solver has learned that; see :mod:`fastmf.extras`.
-    """
-
-    user_ids: pa.Array
-    item_ids: pa.Array
-    user_factors: np.ndarray
-    item_factors: np.ndarray
-    user_bias: np.ndarray
-    item_bias: np.ndarray
-    user_counts: np.ndarray
-    item_counts: np.ndarray
-    mean: float
-    scale: float
-    rating_range: tuple[float, float]
-    seen: tuple[np.ndarray, np.ndarray] | None
-    solver: dict[str, Any]
-    history: list[Epoch] = field(default_factory=list)
-    best_epoch: int | None = None
-    rows: dict[str, int] = field(default_factory=dict)
-    baseline: Baseline | None = None
-    links: Links | None = None
-    prior: Prior | None = None
-    samples: Samples | None = None
-
-    def __repr__(self) -> str:
-        size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
-        return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
+class Model(Fitted):
+    """A fitted matrix factorization. Raw ids go in and come out; the attributes are those of :class:`Fitted`."""
 
     @property
-    def k(self) -> int:
-        """The number of factors."""
-        return int(self.user_factors.shape[1])
-
-    @property
-    def extras(self) -> dict[str, Any]:
-        """What only some models have, by name; None where this one does not."""
-        return {name: getattr(self, name) for name in KINDS}
-
-    @property
-    def user_side(self) -> Side:
-        """The users' factors and biases, as the kernels take them."""
-        return Side(self.user_factors, self.user_bias)
-
-    @property
-    def item_side(self) -> Side:
-        """The items' factors and biases, as the kernels take them."""
-        return Side(self.item_factors, self.item_bias)
+    def implicit(self) -> bool:
+        """Whether it was fitted to implicit feedback: predictions are scores then, around 1 for what is observed."""
+        return "alpha0" in self.solver
 
     def known_users(self, user_ids: Any) -> np.ndarray:
         """Find the index of each user: -1 where the model knows nothing of it, because the id is unknown or cold."""
@@ -184,8 +124,10 @@ class Model:
     def recommend(
         self,
         user_ids: Any = None,
-        n: int = 10,
+        n: Any = 10,
         *,
+        rank_by: str = "rating",
+        items: Any = None,
         exclude: Any = None,
         include_seen: bool = False,
         device: str | Device = "cpu",
@@ -195,7 +137,11 @@ class Model:
         Parameters
         ----------
         user_ids : one raw id, several, or None for all users.
-        n : length of each list; shorter where a user has fewer items left.
+        n : length of each list, or one for each user; lists are shorter where a user has fewer items left.
+        rank_by : "rating" ranks by prediction, for implicit feedback by score; "blend" adds to predictions what
+            popularity is worth (``blend`` of :func:`fastmf.fit`), as what people would rate highly is seldom what they
+            choose.
+        items : raw ids to choose from; all when left out. Ids the model does not know are none to choose.
         exclude : further (user, item) pairs to leave out, in anything :func:`fastmf.tables.read` takes; unknown ids in
             it change nothing.
         include_seen : whether items rated in training may come too.
@@ -210,33 +156,95 @@ class Model:
         UnknownIdError
             If a user is not in the model; new users come through :meth:`fold_in`.
         ParameterError
-            If n is less than 1, or the model was saved without what users have seen.
+            If n is less than 1, the model was saved without what users have seen, or has learned no blend.
         """
-        where = resolve(device)
+        ways: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
+        users = self.users_of(user_ids)
+        return tables.joined(self.lists_of(users, n, device=device, **ways))
+
+    def lists_of(
+        self,
+        users: np.ndarray,
+        n: Any,
+        *,
+        rank_by: str = "rating",
+        items: Any = None,
+        exclude: Any = None,
+        include_seen: bool = False,
+        device: str | Device = "cpu",
+        batch: int = 1 << 14,
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the frames of :meth:`recommend` for users by dense index, so many users a time."""
+        where, lengths, bonus = resolve(device), ranking.lengths(n, len(users)), self.bonus(rank_by)
+        chosen, leave = self._candidates(items), self._left_out(exclude, include_seen)
+        for start in range(0, max(len(users), 1), batch):
+            some, length = users[start : start + batch], lengths[start : start + batch]
+            best = self.best_items(some, int(length.max(initial=1)), leave(some), where, bonus, chosen)
+            yield _lists(("user_id", self.user_ids, some), ("item_id", self.item_ids, best[0]), best[1], length)
+
+    def users_of(self, user_ids: Any) -> np.ndarray:
+        """Find the dense indices of users, all for None."""
         if user_ids is None:
-            users = np.arange(len(self.user_ids))
-        else:
-            users = ids.require(self.user_ids, ids.many(user_ids), "user")
-        items, scores = self.best_items(users, n, self.excluded(users, exclude, include_seen), where)
-        return _lists(("user_id", self.user_ids, users), ("item_id", self.item_ids, items), scores)
+            return np.arange(len(self.user_ids))
+        return ids.require(self.user_ids, ids.many(user_ids), "user")
+
+    def _candidates(self, items: Any) -> np.ndarray | None:
+        """Say which items may be recommended, (n_items,) bool; None for all."""
+        if items is None:
+            return None
+        known = self.known_items(ids.as_column(self.item_ids, ids.many(items), "item"))
+        if not (known >= 0).any():
+            raise UnknownIdError(f"the model knows none of {len(known):,} items to choose from: give others")
+        chosen = np.zeros(len(self.item_ids), bool)
+        chosen[known[known >= 0]] = True
+        return chosen
+
+    def bonus(self, rank_by: str) -> np.ndarray | None:
+        """Say what items get on top of their predictions: (n_items,) float32; None for nothing.
+
+        Raises
+        ------
+        ParameterError
+            If the model has not learned it.
+        """
+        if rank_by not in ("rating", "blend"):
+            raise ParameterError(f"rank_by is {rank_by!r}: choose rating or blend")
+        if rank_by == "rating":
+            return None
+        if self.blend is None:
+            remedy = "its scores are made to rank" if self.implicit else "fit it with --blend (blend=True)"
+            raise ParameterError(f"the model has not learned what popularity is worth: {remedy}")
+        return (self.blend * np.log1p(self.item_counts)).astype(np.float32)
 
     def best_items(
-        self, users: np.ndarray, n: int, excluded: Compressed, device: Device | None = None
+        self,
+        users: np.ndarray,
+        n: int,
+        excluded: Compressed,
+        device: Device | None = None,
+        bonus: np.ndarray | None = None,
+        chosen: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rank items for users by dense index (-1: unknown, ranked by item bias). Returns items, scores: (n_users, n).
 
-        Row j of ``excluded`` belongs to users[j]. Lists that run out of items end in -1 and -inf.
+        Row j of ``excluded`` belongs to users[j]. ``bonus`` (n_items,) is added to the items' scores; only ``chosen``
+        (n_items,) bool come. Lists that run out of items end in -1 and -inf.
         """
         known = users >= 0
         side = Side(
             np.where(known[:, None], self.user_factors[users], np.float32(0)),
             np.where(known, self.user_bias[users], np.float32(0)) + np.float32(self.mean),
         )
-        warm = np.where(self.item_counts > 0, self.item_bias, np.float32(-np.inf))
+        there = self.item_counts > 0 if chosen is None else chosen & (self.item_counts > 0)
+        warm = np.where(there, self.item_bias if bonus is None else self.item_bias + bonus, np.float32(-np.inf))
         return ranking.best(side, Side(self.item_factors, warm), excluded, n, device)
 
     def excluded(self, users: np.ndarray, exclude: Any = None, include_seen: bool = False) -> Compressed:
         """Collect the items to leave out for each of ``users`` (dense, -1: unknown): seen ones and excluded pairs."""
+        return self._left_out(exclude, include_seen)(users)
+
+    def _left_out(self, exclude: Any, include_seen: bool) -> Callable[[np.ndarray], Compressed]:
+        """Read what is to be left out, and make a function of it that collects it for some users."""
         if self.seen is None and not include_seen:
             raise ParameterError(
                 "the model does not hold what users have rated (keep_seen=False): pass include_seen=True, and the pairs"
@@ -251,7 +259,7 @@ class Model:
             what = ids.lookup(self.item_ids, table.column(1), "item")
             known = (of >= 0) & (what >= 0)
             lists.append(ranking.compress(of[known], what[known], len(self.user_ids)))
-        return ranking.left_out(users, lists)
+        return lambda users: ranking.left_out(users, lists)
 
     def similar_items(self, item_ids: Any, n: int = 10) -> pd.DataFrame:
         """Find the n items nearest to each of the given ones by cosine of their factors.
@@ -291,22 +299,16 @@ class Model:
         Raises
         ------
         ParameterError
-            If the solver's hyper-parameters do not include reg, reg0 and bias_reg.
+            If the solver's hyper-parameters do not say how.
         DataError
             As :meth:`Ratings.read`.
         """
-        missing = [name for name in ("reg", "reg0", "bias_reg") if name not in self.solver]
-        if missing and self.prior is None:
-            raise ParameterError(f"solver {self.solver.get('name')!r} has no {', '.join(missing)}: it cannot fold in")
-        where, ratings = resolve(device), Ratings.read(ratings)
-        entries = self._known_entries(ratings)
+        where, ratings = resolve(device), Ratings.read(ratings, unrated=self.implicit)
+        rated = entries = self._known_entries(ratings)
+        if self.implicit:
+            entries = self._known_entries(ratings.observed(self.solver.get("positive_from")))
         items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
-        singular, samples, seed = 0, None, self.solver.get("seed", 0)
-        if self.prior is None:
-            users, singular = fold(entries, items, self.solver, self.links, where)
-        else:
-            expected = expected_of(entries, self.links, self.solver.get("fade", 0), self.k)
-            users, samples = fold_by_prior(entries, items, self.prior, self.samples, expected, seed)
+        users, samples, singular = folding.fold(entries, items, self.item_counts, self.solver, self.extras, where)
         if singular:
             warnings.warn(
                 f"the equations of {singular:,} users were singular and were solved with a jitter: fit the model with"
@@ -316,24 +318,82 @@ class Model:
         scale = np.float32(self.scale)
         with np.errstate(over="ignore"):  # what runs over is found next
             users = Side(users.factors * scale, users.bias * scale)
-        lost = lost_rows(users)
+        lost = folding.lost_rows(users)
         if len(lost):
             first = ratings.user_ids[int(lost[0])].as_py()
             raise DivergenceError(
                 f"{len(lost):,} users have ratings that lead beyond float32, the first {first!r}: rescale the ratings"
             )
-        used = len(entries.values)
+        used = len(rated.values)
         return replace(
             self,
             user_ids=ratings.user_ids,
             user_factors=users.factors,
             user_bias=users.bias,
             user_counts=np.diff(entries.indptr).astype(np.int32),
-            seen=(entries.indptr, entries.indices),
+            seen=(rated.indptr, rated.indices),
             rows={**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
             baseline=self._baseline_of(entries),
             samples=samples,
         )
+
+    def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> pd.DataFrame:
+        """Say what each of a user's items contributes to the score of an item, known or not, largest first.
+
+        Parameters
+        ----------
+        user_id, item_id : raw ids.
+        ratings : the user's ratings, in anything :meth:`Ratings.read` takes; those of others are left out. A model of
+            implicit feedback without ``positive_from`` knows them, and needs none.
+
+        Returns
+        -------
+        Frame of item_id and contribution (float64). Its ``.attrs`` have the ``score``, that of the user folded in from
+        these ratings and not clipped, and the ``rest`` of it, which no item of the user contributes: mean, the item's
+        bias and what is known beforehand. For implicit feedback that is the model's own score.
+
+        Raises
+        ------
+        ParameterError
+            If ratings are needed, or users do not solve a linear system (solver gibbs).
+        UnknownIdError
+            If the user or the item is not known.
+        """
+        item = int(ids.require(self.item_ids, ids.many(item_id), "item")[0])
+        entries = self._entries_of(user_id, ratings)
+        if self.prior is not None:
+            raise ParameterError("a model of solver 'gibbs' cannot explain its scores: fit one with als or implicit")
+        items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
+        rules = folding.rules(entries, items, self.item_counts, self.solver, self.links, resolve("cpu"))
+        rated = Side(items.factors[entries.indices], items.bias[entries.indices])
+        found, beforehand = contributions(rated, entries.values.astype(np.float64), items.factors[item], *rules)
+        order = np.argsort(-found, kind="stable")
+        frame = pd.DataFrame(
+            {
+                "item_id": ids.to_pandas(self.item_ids.take(pa.array(entries.indices[order]))),
+                "contribution": found[order] * self.scale,
+            }
+        )
+        rest = self.mean + float(self.item_bias[item]) + beforehand * self.scale
+        frame.attrs = {"score": rest + float(frame["contribution"].sum()), "rest": rest}
+        return frame
+
+    def _entries_of(self, user_id: Any, ratings: Any) -> Compressed:
+        """Find what a user has rated, or what was observed of it: one row."""
+        wanted = ids.as_column(self.user_ids, ids.many(user_id), "user")
+        if ratings is None:
+            if not self.implicit or self.solver.get("positive_from") is not None or self.seen is None:
+                raise ParameterError("the model does not hold what the user has rated: give the user's ratings")
+            user = int(ids.require(self.user_ids, wanted, "user")[0])
+            own = ranking.left_out(np.array([user]), [Compressed(*self.seen, np.empty(0, np.float32))])
+            return Compressed(own.indptr, own.indices, np.ones(len(own.indices), np.float32))
+        data = Ratings.read(ratings, unrated=self.implicit)
+        if self.implicit:
+            data = data.observed(self.solver.get("positive_from"))
+        user = int(ids.require(data.user_ids, wanted, "user")[0])
+        entries = self._known_entries(data)
+        part = slice(entries.indptr[user], entries.indptr[user + 1])
+        return Compressed(np.array([0, part.stop - part.start]), entries.indices[part], entries.values[part])
 
     def _baseline_of(self, entries: Compressed) -> Baseline | None:
         """Fit new users' biases to those of the items."""
@@ -352,80 +412,6 @@ class Model:
         values = standardised(ratings.values[known], self.mean, self.scale)
         return Compressed(indptr, items[known], values)
 
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of what the fit computed: factors, biases, ids, mean, scale, history without seconds, and the rest.
-
-        The rest is what only some models have: the baseline, links, the prior and samples.
-        """
-        digest = hashlib.sha256()
-        for array in (self.user_factors, self.item_factors, self.user_bias, self.item_bias):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        for column in (self.user_ids, self.item_ids):
-            digest.update(ids.content(column))
-        history = [{**asdict(epoch), "seconds": 0} for epoch in self.history]
-        digest.update(json.dumps([self.mean, self.scale, history]).encode())
-        for name, array in extras.flat(self.extras).items():
-            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the model to one file, whole or not at all; see :mod:`fastmf.model_file`.
-
-        Raises
-        ------
-        OSError
-            If the path exists and overwrite is False, or writing fails; what was there before is then still there.
-        """
-        names = ("user_factors", "item_factors", "user_bias", "item_bias", "user_counts", "item_counts")
-        arrays = {name: getattr(self, name) for name in names}
-        if self.seen is not None:
-            arrays |= {"seen_indptr": self.seen[0], "seen_indices": self.seen[1]}
-        arrays |= extras.flat(self.extras)
-        metadata = {
-            "version": fastmf.__version__,
-            "mean": self.mean,
-            "scale": self.scale,
-            "rating_range": list(self.rating_range),
-            "solver": self.solver,
-            "history": [asdict(epoch) for epoch in self.history],
-            "best_epoch": self.best_epoch,
-            "rows": self.rows,
-        }
-        model_file.write(path, arrays, {"user_ids": self.user_ids, "item_ids": self.item_ids}, metadata, overwrite)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a model that :meth:`save` wrote.
-
-        Raises
-        ------
-        ModelFormatError
-            If the file is not a model file, is damaged, or was written in a newer format.
-        OSError
-            If there is no such file.
-        """
-        arrays, id_arrays, metadata = model_file.read(path)
-        seen = (arrays.pop("seen_indptr"), arrays.pop("seen_indices")) if "seen_indptr" in arrays else None
-        kept = extras.grouped(arrays)
-        try:
-            low, high = metadata["rating_range"]
-            return cls(
-                **dict[str, Any](arrays),
-                **id_arrays,
-                seen=seen,
-                **kept,
-                mean=float(metadata["mean"]),
-                scale=float(metadata["scale"]),
-                rating_range=(float(low), float(high)),
-                solver=dict(metadata["solver"]),
-                history=[Epoch(**epoch) for epoch in metadata["history"]],
-                best_epoch=metadata["best_epoch"],
-                rows=dict(metadata["rows"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFormatError(f"{path} has damaged metadata: {error!r}; fit and save it again") from None
-
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Make cold indices unknown (-1). Index -1 reads the 0 appended, and so stays what it is."""
@@ -433,11 +419,16 @@ def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _lists(
-    query: tuple[str, pa.Array, np.ndarray], found: tuple[str, pa.Array, np.ndarray], scores: np.ndarray
+    query: tuple[str, pa.Array, np.ndarray],
+    found: tuple[str, pa.Array, np.ndarray],
+    scores: np.ndarray,
+    lengths: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Write top-n lists as a frame of query id, found id, score and rank; places without an item are left out."""
     (query_name, query_ids, wanted), (found_name, found_ids, rows) = query, found
     taken = rows >= 0
+    if lengths is not None:
+        taken &= np.arange(rows.shape[1]) < lengths[:, None]
     line, place = np.nonzero(taken)
     return pd.DataFrame(
         {

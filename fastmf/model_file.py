@@ -162,6 +162,8 @@ def _check_metadata(metadata: Any) -> None:
     _require(isinstance(fade, Number) and 0 <= fade <= LARGEST, f"fade is {fade!r}")
     _require(isinstance(seed, int) and 0 <= seed < 2**63, f"seed is {seed!r}")
     _require(isinstance(biases, bool), f"biases is {biases!r}")
+    blend = metadata.get("blend")
+    _require(blend is None or (isinstance(blend, Number) and 0 <= blend <= LARGEST), f"blend is {blend!r}")
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold what is not a number")
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from fastmf import datasets, tables
 from fastmf.datasets import Shape
+from fastmf.evaluation import evaluate
 from fastmf.kernels import jit
-from fastmf.metrics import evaluate
 from fastmf.ratings import Ratings
 from fastmf.solvers.base import require_integer
 from fastmf.training import fit
@@ -30,6 +30,7 @@ FITS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("als", {"method": "cg"}),
     ("als-links", {}),
     ("gibbs", {"burn": 0, "samples": 1, "kept": 1}),
+    ("implicit", {}),
     ("sgd", {}),
     ("sgd", {"schedule": "hogwild"}),
 )

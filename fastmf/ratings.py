@@ -36,7 +36,7 @@ class Ratings:
     users, items : (n,) int32 dense indices.
     values : (n,) float32 ratings.
     user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split they hold ids without rows.
-    columns : the names of the columns taken, for user, item and rating.
+    columns : the names of the columns taken, for user, item and rating ("" where there were no ratings).
     dropped : rows that were read and are not here, by reason: "duplicates" were merged or left out because their pair
         came more than once; the others, with ``bad_rows="drop"``, had a null id or no finite rating.
 
@@ -66,6 +66,7 @@ class Ratings:
         duplicates: str = "error",
         bad_rows: str = "error",
         memory_limit: float | str | None = None,
+        unrated: bool = False,
     ) -> Self:
         """Read ratings from a path, a URI, a frame, an Arrow stream or a tuple of three arrays.
 
@@ -77,6 +78,7 @@ class Ratings:
         bad_rows : what to do with rows of a null id, or of a rating that is null, NaN, infinite or beyond float32:
             "error", or "drop" and count them; see ``rows``.
         memory_limit : bytes, or text such as "4GiB", that reading may take; what is available when left out.
+        unrated : whether there may be no ratings, unless their column is named: every row is then a 1.
 
         Raises
         ------
@@ -95,8 +97,11 @@ class Ratings:
         if isinstance(source, cls):
             return source
         roles = {"user": user, "item": item, "rating": rating}
-        table = tables.read(source, roles, coded=("user", "item"), memory_limit=limit)
+        optional = ("rating",) if unrated else ()
+        table = tables.read(source, roles, coded=("user", "item"), memory_limit=limit, optional=optional)
         names, columns = tuple(table.column_names), table.columns
+        if len(columns) == 2:
+            names, columns = (*names, ""), [*columns, pa.chunked_array([np.ones(len(table), np.float32)])]
         where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
         del table, source
         try:
@@ -217,6 +222,24 @@ class Ratings:
         """The ratings as CSC: row i holds item i's users, sorted."""
         shape = self.n_items, self.n_users
         return grouping.compress(self.items, self.users, self.values, shape, resolve("cpu"))
+
+    def observed(self, positive_from: float | None) -> Self:
+        """Take the rows whose rating is at least that, or all for None, with a value of 1 each; all ids are kept.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        chosen = np.full(len(self), True) if positive_from is None else self.values >= positive_from
+        if not chosen.any():
+            highest = self.values.max(initial=-np.inf)
+            raise DataError(
+                f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}): lower"
+                " --positive-from (positive_from=)"
+            )
+        positives = self if chosen.all() else self.take(chosen)
+        return positives.with_values(np.ones(len(positives), np.float32))
 
     def with_values(self, values: np.ndarray) -> Self:
         """Give the same pairs other values (n,) float32."""

@@ -6,7 +6,8 @@ merge neighbouring ids), and only the columns asked for.
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +35,11 @@ WORK = 16
 
 
 def read(
-    source: Any, roles: Mapping[str, str | None], coded: Collection[str] = (), memory_limit: int | None = None
+    source: Any,
+    roles: Mapping[str, str | None],
+    coded: Collection[str] = (),
+    memory_limit: int | None = None,
+    optional: Collection[str] = (),
 ) -> pa.Table:
     """Read the columns that play the given roles.
 
@@ -45,6 +50,7 @@ def read(
     roles : "user", "item", "rating" to the name of the column, or to None for the first usual name that is there.
     coded : the roles whose text is wanted as dictionary and codes from a Parquet file: a quarter of the time.
     memory_limit : bytes that reading a file and sorting its rows may take; None for what is available.
+    optional : roles, the last ones, whose column need not be there, unless it is named: it is then left out.
 
     Returns
     -------
@@ -60,28 +66,60 @@ def read(
         If a file's rows take more memory than there is; nothing has been read then.
     """
     if isinstance(source, str | os.PathLike):
-        return _read_parquet(str(source), roles, coded, memory_limit)
+        return _read_parquet(str(source), roles, coded, memory_limit, optional)
     if isinstance(source, tuple):
-        return _from_arrays(source, list(roles))
+        return _from_arrays(source, list(roles), len(optional))
     if isinstance(source, pd.DataFrame):  # convert three columns, not all
-        names = choose(list(source.columns), roles, "the frame")
+        names = choose(list(source.columns), roles, "the frame", optional)
         return pa.Table.from_arrays([to_arrow(source[name], name) for name in names], names=names)
     if hasattr(source, "__arrow_c_stream__"):
         table = source if isinstance(source, pa.Table) else pa.table(source)
-        return table.select(choose(table.column_names, roles, "the table"))
+        return table.select(choose(table.column_names, roles, "the table", optional))
     raise DataError(
         f"cannot read ratings from {type(source).__name__}: give a path, a pandas/Polars/Arrow table,"
         " or a tuple of three arrays"
     )
 
 
-def choose(names: Sequence[str], roles: Mapping[str, str | None], where: str) -> list[str]:
+def read_whole(source: Any) -> pa.Table:
+    """Read all columns of Parquet (a path or a URI), of a frame or of an Arrow stream, as they are.
+
+    Raises
+    ------
+    DataError, OSError, ResourceError
+        As :func:`read`.
+    """
+    if isinstance(source, str | os.PathLike):
+        system, path = _located(str(source))
+        footers, schema = _footers(system, path, str(source), lambda names, file: list(names))
+        n_rows = sum(_count_rows(footer) for footer in footers.values())
+        width = sum(_width(field.type, False) for field in schema)
+        require_memory(n_rows * 2 * width, f"{source}: reading {n_rows:,} rows", None, "read fewer rows")
+        parts = []
+        for file, footer in footers.items():
+            with _opened(system, file, metadata=footer) as parquet:
+                parts.append(parquet.read())
+        return pa.concat_tables(parts)
+    if isinstance(source, pd.DataFrame):
+        return pa.Table.from_pandas(source, preserve_index=False)
+    if isinstance(source, pa.Table):
+        return source
+    if hasattr(source, "__arrow_c_stream__"):
+        return pa.table(source)
+    raise DataError(f"cannot read a table from {type(source).__name__}: give a path or a pandas/Polars/Arrow table")
+
+
+def choose(
+    names: Sequence[str], roles: Mapping[str, str | None], where: str, optional: Collection[str] = ()
+) -> list[str]:
     """Pick the column for each role; see :func:`read`."""
     chosen = []
     for role, asked in roles.items():
         found = [name for name in ([asked] if asked is not None else USUAL[role]) if name in list(names)]
         if len(found) == 1 and list(names).count(found[0]) == 1:
             chosen.append(found[0])
+            continue
+        if not found and asked is None and role in optional:
             continue
         there = ", ".join(map(repr, names)) or "none"
         option = f", or name it where there is --{role} COLUMN ({role}=)" if role in USUAL else ""
@@ -94,7 +132,7 @@ def choose(names: Sequence[str], roles: Mapping[str, str | None], where: str) ->
         looked = ", ".join(map(repr, USUAL[role]))
         raise DataError(f"{where} has no column for the {role}s, none of {looked}: {remedy}")
     if len(set(chosen)) < len(chosen):
-        named = ", ".join(f"{role} {name!r}" for role, name in zip(roles, chosen, strict=True))
+        named = ", ".join(f"{role} {name!r}" for role, name in zip(roles, chosen, strict=False))
         raise DataError(f"{where}: one column is named for two roles ({named}): name another")
     return chosen
 
@@ -135,10 +173,10 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
         return pa.array(values, type=pa.uint64())
 
 
-def _from_arrays(arrays: tuple[Any, ...], names: list[str]) -> pa.Table:
-    if len(arrays) != len(names):
+def _from_arrays(arrays: tuple[Any, ...], names: list[str], n_optional: int) -> pa.Table:
+    if not len(names) - n_optional <= len(arrays) <= len(names):
         raise DataError(f"{len(arrays)} arrays given where {len(names)} are needed: {', '.join(names)}")
-    columns = {name: to_arrow(array, name) for name, array in zip(names, arrays, strict=True)}
+    columns = {name: to_arrow(array, name) for name, array in zip(names, arrays, strict=False)}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the arrays differ in length: {', '.join(f'{n} has {size}' for n, size in lengths.items())}")
@@ -153,27 +191,18 @@ def as_array(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _read_parquet(
-    location: str, roles: Mapping[str, str | None], coded: Collection[str], memory_limit: int | None
+    location: str,
+    roles: Mapping[str, str | None],
+    coded: Collection[str],
+    memory_limit: int | None,
+    optional: Collection[str],
 ) -> pa.Table:
     """Read the footers of all files, see that they agree and that there is memory for their rows, and read these."""
     system, path = _located(location)
-    footers: dict[str, pq.FileMetaData] = {}
-    first: pa.Schema | None = None
-    for file in _parquet_files(system, path, location):
-        with _opened(system, file) as parquet:
-            names = choose(parquet.schema_arrow.names, roles, file)
-            schema = pa.schema([(name, parquet.schema_arrow.field(name).type) for name in names])
-            if first is not None and schema != first:
-                raise DataError(
-                    f"{next(iter(footers))} has {_described(first)} but {file} has {_described(schema)}:"
-                    " write all files of a directory with one schema"
-                )
-            first = first or schema
-            footers[file] = parquet.metadata
-    assert first is not None
+    footers, first = _footers(system, path, location, lambda names, file: choose(names, roles, file, optional))
     n_rows = sum(_count_rows(footer) for footer in footers.values())
     # one file decides for all, as tables of different types cannot be joined
-    texts = [field.name for field, role in zip(first, roles, strict=True) if role in coded and is_text(field.type)]
+    texts = [field.name for field, role in zip(first, roles, strict=False) if role in coded and is_text(field.type)]
     texts = [name for name in texts if _is_coded(next(iter(footers.values())), name)]
     require_memory(
         n_rows * (sum(_width(field.type, field.name in texts) for field in first) + WORK),
@@ -190,6 +219,27 @@ def _read_parquet(
             # rebuilt, so that it does not matter whether a column was declared to hold no nulls
             tables.append(pa.Table.from_arrays([columns.column(name) for name in first.names], names=first.names))
     return pa.concat_tables(tables)
+
+
+def _footers(
+    system: fs.FileSystem, path: str, location: str, chosen: Callable[[Sequence[str], str], list[str]]
+) -> tuple[dict[str, pq.FileMetaData], pa.Schema]:
+    """Read what all files say of themselves, and the types of the columns chosen, which must be the same in all."""
+    footers: dict[str, pq.FileMetaData] = {}
+    first: pa.Schema | None = None
+    for file in _parquet_files(system, path, location):
+        with _opened(system, file) as parquet:
+            names = chosen(parquet.schema_arrow.names, file)
+            schema = pa.schema([(name, parquet.schema_arrow.field(name).type) for name in names])
+            if first is not None and schema != first:
+                raise DataError(
+                    f"{next(iter(footers))} has {_described(first)} but {file} has {_described(schema)}:"
+                    " write all files of a directory with one schema"
+                )
+            first = first or schema
+            footers[file] = parquet.metadata
+    assert first is not None
+    return footers, first
 
 
 @contextlib.contextmanager
@@ -288,7 +338,12 @@ def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write a frame as CSV, if the path ends in .csv, else as Parquet.
+    """Write a frame as CSV, if the path ends in .csv, else as Parquet; see :func:`write_all`."""
+    write_all([frame], path, overwrite)
+
+
+def write_all(frames: Iterable[pd.DataFrame], path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write frames of the same columns, one after another, as CSV or as the row groups of one Parquet file.
 
     In CSV, control characters are escaped: such files end up on terminals and in spreadsheets. Parquet holds all as is.
 
@@ -297,12 +352,33 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bool = F
     OSError
         As :func:`fastmf.files.replacing`.
     """
-    if Path(path).suffix.lower() == ".csv":
-        texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
-        with replacing(path, overwrite) as temporary:
-            frame.assign(**texts).to_csv(temporary, index=False)
-    else:
-        write_parquet(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(), path, overwrite)
+    with replacing(path, overwrite) as temporary:
+        if Path(path).suffix.lower() == ".csv":
+            for place, frame in enumerate(frames):
+                texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
+                frame.assign(**texts).to_csv(temporary, index=False, header=not place, mode="a" if place else "w")
+            return
+        with contextlib.ExitStack() as stack:
+            writer: pq.ParquetWriter | None = None
+            under_way: Future[None] | None = None
+            thread = ThreadPoolExecutor(1)  # it writes while the next frame is made
+            for frame in frames:
+                schema = writer.schema if writer else None
+                table = pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata()
+                if writer is None:
+                    writer = pq.ParquetWriter(temporary, table.schema, write_page_checksum=True, compression="zstd")
+                    stack.enter_context(writer)
+                    stack.callback(thread.shutdown)  # before the writer is closed
+                if under_way is not None:
+                    under_way.result()
+                under_way = thread.submit(writer.write_table, table)
+            if under_way is not None:
+                under_way.result()
+
+
+def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Make one frame of frames of the same columns."""
+    return pd.concat(frames, ignore_index=True)
 
 
 def _escaped(value: Any) -> Any:

@@ -4,11 +4,13 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastmf import blending
 from fastmf.checkpoint import Checkpoint, check_folder, fingerprint
 from fastmf.device import Device, resolve
 from fastmf.epoch import Epoch
@@ -20,10 +22,12 @@ from fastmf.ratings import Ratings
 from fastmf.resources import parse_size, require_memory
 from fastmf.solvers import SOLVERS, Factors, Solver, make
 from fastmf.solvers.base import require_integer
-from fastmf.task import Task
+from fastmf.task import ObservedTask, Task, task_of
 
 # Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
 DIVERGED = 10.0
+
+BLEND_SHARE = 0.1  # of the ratings that are held out to learn it
 
 MANY = 100_000  # ratings that take longer without the JIT than anybody wants to wait
 
@@ -50,6 +54,7 @@ def fit(
     every: int = 1,
     resume: bool = False,
     keep_seen: bool = True,
+    blend: bool = False,
     memory_limit: float | str | None = None,
     **hyperparameters: Any,
 ) -> Model:
@@ -59,9 +64,9 @@ def fit(
     ----------
     ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of three arrays, or a Ratings.
     k : number of factors, 32 unless the solver says otherwise.
-    solver : "als", "als-links", "sgd", "gibbs", or a solver object, which then holds all hyper-parameters.
+    solver : "als", "als-links", "sgd", "gibbs", "implicit", or a solver object, which then holds all hyper-parameters.
     validation : ratings to watch, in the same forms; or a fraction of the ratings to hold out for it. The model keeps
-        the factors of the epoch that was best on them (by RMSE; by MAE for the absolute loss).
+        the factors of the epoch that was best on them (by RMSE; by MAE for the absolute loss; by nDCG for implicit).
     patience : stop after this many epochs without a better one; needs validation.
     device : "cpu", "cuda" (the first GPU; "cuda:1" and so on), "numpy" (the plain definitions, slow) or "auto".
     threads : at most this many.
@@ -74,9 +79,11 @@ def fit(
     resume : go on from the checkpoint, if there is one; data and settings must be those it was made with. The model is
         then the same, bit for bit, as without the interruption.
     keep_seen : whether the model remembers what each user has rated, to leave it out of recommendations.
+    blend : whether to learn what popularity is worth in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from
+        the validation ratings, or without any from a tenth of the ratings that a fit of its own leaves out first.
     memory_limit : bytes, or text such as "4GiB", that fitting may take; what is available when left out.
-    hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`
-        and :class:`fastmf.Gibbs`.
+    hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
+        :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 
     Returns
     -------
@@ -104,22 +111,35 @@ def fit(
     chosen = make(SOLVERS, solver, k=k, seed=seed, **hyperparameters)
     limit, where = parse_size(memory_limit), place_for(chosen, device, threads)
     require_consistent(ratings, validation, patience, checkpoint, every, resume)
+    require_blend(chosen, blend)
     require_memory_for(chosen, where, limit)
-    how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
-    ratings = Ratings.read(ratings, **how)
-    ratings, held_out, rows = _held_out(ratings, validation, chosen, how)
+    how = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit, "unrated": chosen.implicit}
+    ratings, held_out, rows = _read(ratings, validation, chosen, how)
     held = BYTES_HELD * (len(ratings) + (0 if held_out is None else len(held_out)))
     require_memory_for(chosen, where, limit, ratings, held)
     if not ENABLED and where.name == "cpu" and len(ratings) > MANY:
         warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=2)
-    kept = None
-    if checkpoint is not None:
-        settings = {**chosen.settings, "epochs": int(chosen.epochs), "patience": patience}
-        made_of = fingerprint(chosen.name, settings, where.name, ratings=ratings, validation=held_out)
-        kept = Checkpoint(checkpoint, made_of, every)
-    run = _Run(chosen, Task(ratings, held_out, where), where, patience, kept)
+    kept = None if checkpoint is None else _kept_at(checkpoint, every, chosen, patience, where, ratings, held_out)
+    run = _Run(chosen, task_of(chosen, ratings, held_out, where), where, patience, kept)
     run.train(callback)
-    return _model(run, rows, keep_seen)
+    model = _model(run, rows, keep_seen)
+    return replace(model, blend=_blend(model, ratings, held_out, chosen, where)) if blend else model
+
+
+def require_blend(solver: Solver, blend: bool) -> None:
+    """Raise a ParameterError if a blend is wanted where there are no ratings to blend with."""
+    if blend and solver.implicit:
+        raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is made to rank as it is")
+
+
+def _blend(model: Model, ratings: Ratings, held_out: Ratings | None, solver: Solver, device: Device) -> float:
+    """Learn what popularity is worth from ratings the model has not seen; without any, from those of another fit."""
+    if held_out is None:
+        rest, held_out = ratings.split(BLEND_SHARE, seed=solver.settings.get("seed", 0))
+        model = fit(rest, solver=solver, device=device)
+    elif model.seen is None:
+        model = replace(model, seen=(ratings.by_user.indptr, ratings.by_user.indices))
+    return blending.learned(model, held_out)
 
 
 def place_for(solver: Solver, device: str | Device, threads: int | None) -> Device:
@@ -189,10 +209,26 @@ def require_memory_for(
     device.require(k, max(solver.tables, 4) * rows * k * 4 + (len(ratings) * BYTES_ON_GPU if ratings else 0), what)
 
 
-def _held_out(
-    ratings: Ratings, validation: Any, solver: Solver, how: dict[str, Any]
+def _kept_at(
+    folder: str | os.PathLike[str],
+    every: int,
+    solver: Solver,
+    patience: int | None,
+    device: Device,
+    ratings: Ratings,
+    held_out: Ratings | None,
+) -> Checkpoint:
+    """Make the checkpoint of a run, with all that it depends on."""
+    settings = {**solver.settings, "epochs": int(solver.epochs), "patience": patience}
+    made_of = fingerprint(solver.name, settings, device.name, ratings=ratings, validation=held_out)
+    return Checkpoint(folder, made_of, every)
+
+
+def _read(
+    source: Any, validation: Any, solver: Solver, how: dict[str, Any]
 ) -> tuple[Ratings, Ratings | None, dict[str, int]]:
-    """Set ratings apart to watch, or read them; and account for all rows that were read."""
+    """Read ratings, set some apart to watch, or read these; and account for all rows that were read."""
+    ratings = Ratings.read(source, **how)
     if validation is None:
         return ratings, None, ratings.rows
     if isinstance(validation, int | float | np.number):
@@ -209,7 +245,12 @@ class _Run:
     """One training run: its factors, its history, and the best epoch so far where validation tells."""
 
     def __init__(
-        self, solver: Solver, task: Task, device: Device, patience: int | None, checkpoint: Checkpoint | None
+        self,
+        solver: Solver,
+        task: Task | ObservedTask,
+        device: Device,
+        patience: int | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
         self.solver, self.task, self.device, self.patience = solver, task, device, patience
         self.checkpoint = checkpoint
@@ -265,6 +306,9 @@ class _Run:
         self.checkpoint.save(arrays, history, best_epoch)
 
     def _watched(self, epoch: Epoch) -> float | None:
+        """Say what of an epoch is to be as low as can be."""
+        if epoch.validation_ndcg is not None:
+            return -epoch.validation_ndcg
         by_mae = self.solver.settings.get("loss") == "absolute"
         return epoch.validation_mae if by_mae else epoch.validation_rmse
 
@@ -298,20 +342,14 @@ class _Run:
             If the errors are not finite or absurdly large; it names the first row that is not finite.
         """
         number, task, remedy = len(self.history) + 1, self.task, self.solver.remedy
-        train_rmse, _ = task.errors(self.factors, self.device)
+        train_rmse = task.train_rmse(self.factors, self.device)
         if not train_rmse < DIVERGED:
             what = f"is {train_rmse:.3g} times their deviation" if np.isfinite(train_rmse) else "is not finite"
             raise DivergenceError(
                 f"epoch {number}: training diverged (the RMSE of the ratings {what}{self._first_lost()}); {remedy}"
             )
-        rmse, mae = task.validation_errors(self.factors, self.device)
-        return Epoch(
-            number=number,
-            seconds=seconds,
-            train_rmse=train_rmse * task.scale,
-            validation_rmse=rmse and rmse * task.scale,
-            validation_mae=mae and mae * task.scale,
-        )
+        watched = task.watched(self.factors, self.device)
+        return Epoch(number=number, seconds=seconds, train_rmse=train_rmse * task.scale, **watched)
 
     def _first_lost(self) -> str:
         """Name the first user, or else item, whose factors are not finite."""
@@ -388,7 +426,7 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
         mean=task.mean,
         scale=task.scale,
         rating_range=task.range,
-        seen=(ratings.by_user.indptr, ratings.by_user.indices) if keep_seen else None,
+        seen=task.seen if keep_seen else None,
         solver={"name": solver.name, **solver.settings},
         history=run.history,
         best_epoch=run.best_epoch,

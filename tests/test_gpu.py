@@ -17,6 +17,8 @@ CASES = {
     "als": {"solver": "als"},
     "als cg without biases": {"solver": "als", "method": "cg", "biases": False},
     "als-links": {"solver": "als-links", "link_steps": 2, "epochs": 3},
+    "implicit": {"solver": "implicit"},
+    "implicit cg": {"solver": "implicit", "method": "cg"},
     "sgd": {"solver": "sgd", "bins": 3},
     "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
 }
@@ -36,7 +38,8 @@ def test_a_fit_gives_the_factors_of_the_definitions(rows, how):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-4 * max(np.abs(one).max(), 1e-6))
     for one, other in zip(expected.history, found.history, strict=True):
         assert other.train_rmse == pytest.approx(one.train_rmse, abs=1e-4)
-        assert other.validation_rmse == pytest.approx(one.validation_rmse, abs=1e-4)
+        for name in ("validation_rmse", "validation_ndcg"):
+            assert getattr(other, name) == pytest.approx(getattr(one, name), abs=1e-4)
     assert found.best_epoch == expected.best_epoch
 
 

@@ -41,18 +41,20 @@ def naive(ranked, relevant, n):
         "ndcg": sum(1 / math.log2(place + 2) for place, hit in enumerate(hits) if hit)
         / sum(1 / math.log2(place + 2) for place in range(ideal)),
         "map": sum(sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit) / ideal,
+        "mrr": max((1 / (place + 1) for place, hit in enumerate(hits) if hit), default=0),
+        "hit_rate": float(any(hits)),
     }
 
 
 @pytest.mark.parametrize(
     ("hits", "n_relevant", "expected"),
     [
-        ([1, 1, 1, 1], 4, (1, 1, 1, 1)),
-        ([1, 1, 1, 1], 9, (1, 4 / 9, 1, 1)),
-        ([1, 1, 0, 0], 2, (1 / 2, 1, 1, 1)),
-        ([0, 0, 0, 0], 3, (0, 0, 0, 0)),
-        ([0, 1, 0, 0], 1, (1 / 4, 1, 1 / math.log2(3), 1 / 2)),
-        ([1, 0, 1, 0], 3, (1 / 2, 2 / 3, 1.5 / (1.5 + 1 / math.log2(3)), (1 + 2 / 3) / 3)),
+        ([1, 1, 1, 1], 4, (1, 1, 1, 1, 1, 1)),
+        ([1, 1, 1, 1], 9, (1, 4 / 9, 1, 1, 1, 1)),
+        ([1, 1, 0, 0], 2, (1 / 2, 1, 1, 1, 1, 1)),
+        ([0, 0, 0, 0], 3, (0, 0, 0, 0, 0, 0)),
+        ([0, 1, 0, 0], 1, (1 / 4, 1, 1 / math.log2(3), 1 / 2, 1 / 2, 1)),
+        ([1, 0, 1, 0], 3, (1 / 2, 2 / 3, 1.5 / (1.5 + 1 / math.log2(3)), (1 + 2 / 3) / 3, 1, 1)),
     ],
 )
 def test_ranking_metrics_of_hand_examples(hits, n_relevant, expected):
@@ -142,11 +144,14 @@ def explicit(model, rows, n, relevant_from=None):
     for user, item, rating in rows:
         if relevant_from is None or rating >= relevant_from:
             relevant.setdefault(user, set()).add(item)
-    per_user = []
+    per_user, popular, lists, most_rated = [], [], [], []
     for user, items in relevant.items():
         known = user if user_counts.get(user, 0) else None
         left = [i for i in range(N_ITEMS) if item_counts[i] and (known is None or i not in seen[user])]
-        per_user.append(naive(sorted(left, key=lambda i: (-score(user, i), i)), items, n))
+        lists.append(sorted(left, key=lambda i: (-score(user, i), i))[:n])
+        most_rated.append(sorted(left, key=lambda i: (-item_counts[i], i))[:n])
+        per_user.append(naive(lists[-1], items, n))
+        popular.append(naive(most_rated[-1], items, n))
     bands = {"0": (0, 0), "1 to 5": (1, 5), "6 to 20": (6, 20), "21 to 100": (21, 100), "101 and more": (101, 10**9)}
     by_activity = {}
     for name, (low, high) in bands.items():
@@ -164,7 +169,18 @@ def explicit(model, rows, n, relevant_from=None):
         "n": n,
         "ranked_users": len(relevant),
         "users_without_relevant": len({user for user, _, _ in rows}) - len(relevant),
+        **of_lists(per_user, lists, model),
+        "popularity": of_lists(popular, most_rated, model),
+    }
+
+
+def of_lists(per_user, lists, model):
+    """The means over users, how much of the catalogue is shown, and how little known that is."""
+    shown, n_users = [item for line in lists for item in line], np.count_nonzero(model.user_counts)
+    return {
         **{name: float(np.mean([user[name] for user in per_user])) for name in metrics.RANKING},
+        "reach": len(set(shown)) / np.count_nonzero(model.item_counts),
+        "novelty": float(np.mean([math.log2(n_users / model.item_counts[item]) for item in shown])),
     }
 
 
@@ -175,6 +191,7 @@ def test_evaluate_is_the_explicit_computation(model, n, relevant_from):
     result = fastmf.evaluate(model, tuple(columns(rows)), n=n, relevant_from=relevant_from)
     expected = explicit(model, rows, n, relevant_from)
     assert (result.pop("by_activity"), result.pop("rmse_of_biases")) == (expected.pop("by_activity"), None)
+    assert result.pop("popularity") == pytest.approx(expected.pop("popularity"), rel=1e-6)
     assert result == pytest.approx(expected, rel=1e-6)
     assert expected["unknown_users"] > 5
     assert expected["unknown_items"] > 5
@@ -217,7 +234,7 @@ def test_unknown_and_cold_users_are_ranked_by_item_bias(model):
 
 def test_an_item_the_model_does_not_know_is_relevant_and_never_found(model):
     result = fastmf.evaluate(model, ([99, 99], [f"i{COLD_ITEM}", "i99"], [3.0, 3.0]), n=9)
-    assert [result[name] for name in metrics.RANKING] == [0.0] * 4
+    assert [result[name] for name in metrics.RANKING] == [0.0] * 6
     assert result["unknown_items"] == 2
     best = max((i for i in range(N_ITEMS) if i != COLD_ITEM), key=lambda i: (model.item_bias[i], -i))
     half = fastmf.evaluate(model, ([99, 99], [f"i{best}", "i99"], [3.0, 3.0]), n=9)
@@ -226,7 +243,7 @@ def test_an_item_the_model_does_not_know_is_relevant_and_never_found(model):
 
 def test_without_relevant_items_there_is_nothing_to_rank(model):
     result = fastmf.evaluate(model, tuple(columns(held_out())), relevant_from=6.0)
-    assert [result[name] for name in metrics.RANKING] == [None] * 4
+    assert [result[name] for name in metrics.RANKING] == [None] * 6
     assert result["ranked_users"] == 0
     assert result["users_without_relevant"] == len({u for u, _, _ in held_out()})
     assert result["pairs"] == 80
@@ -235,7 +252,7 @@ def test_without_relevant_items_there_is_nothing_to_rank(model):
 def test_a_model_that_does_not_know_what_was_seen_is_not_ranked(model):
     rows = tuple(columns(held_out()))
     result = fastmf.evaluate(dataclasses.replace(model, seen=None), rows)
-    assert [result[name] for name in metrics.RANKING] == [None] * 4
+    assert [result[name] for name in metrics.RANKING] == [None] * 6
     assert result["rmse"] == fastmf.evaluate(model, rows)["rmse"]
 
 
@@ -250,6 +267,7 @@ def test_evaluate_takes_what_ratings_take_and_is_the_same_for_any_order(model, t
     by_hand = [(u, i, r) for u, i, r in rows if (u, i) in pairs_of(held)]
     found, expected = fastmf.evaluate(model, held, n=4), explicit(model, by_hand, 4)
     assert (found.pop("by_activity"), found.pop("rmse_of_biases")) == (expected.pop("by_activity"), None)
+    assert found.pop("popularity") == pytest.approx(expected.pop("popularity"), rel=1e-6)
     assert found == pytest.approx(expected, rel=1e-6)
 
 

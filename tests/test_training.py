@@ -20,8 +20,9 @@ OF_SOLVER = {
     "gibbs": {"epochs": 8},
 }
 
-solvers = pytest.mark.parametrize("solver", SOLVERS)
-overfitting = pytest.mark.parametrize("solver", [name for name in SOLVERS if name != "gibbs"])  # it hardly can
+OF_RATINGS = [name for name in SOLVERS if name != "implicit"]
+solvers = pytest.mark.parametrize("solver", OF_RATINGS)
+overfitting = pytest.mark.parametrize("solver", [name for name in OF_RATINGS if name != "gibbs"])  # it hardly can
 
 
 def overfit(ratings, solver, **settings):

@@ -18,11 +18,13 @@ import fastmf
 from fastmf.cli.bench import bench
 from fastmf.cli.doctor import doctor
 from fastmf.cli.evaluate import evaluate
+from fastmf.cli.explain import explain
 from fastmf.cli.fit import fit
 from fastmf.cli.inspect import inspect
 from fastmf.cli.predict import predict
 from fastmf.cli.recommend import recommend
 from fastmf.cli.similar import similar
+from fastmf.cli.split import split
 from fastmf.cli.synth import synth
 from fastmf.cli.tune import tune
 from fastmf.cli.warmup import warmup
@@ -41,7 +43,21 @@ def cli() -> None:
     """
 
 
-for _command in (fit, tune, predict, recommend, similar, evaluate, inspect, synth, bench, doctor, warmup):
+for _command in (
+    split,
+    fit,
+    tune,
+    predict,
+    recommend,
+    similar,
+    explain,
+    evaluate,
+    inspect,
+    synth,
+    bench,
+    doctor,
+    warmup,
+):
     cli.add_command(_command)
 
 

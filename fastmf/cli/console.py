@@ -5,7 +5,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -111,6 +111,19 @@ def trials_shown(total: int, done: list[Any], quiet: bool) -> Iterator[Callable[
             yield show
 
 
+def rows_shown(frames: Iterable[Any], total: int, quiet: bool) -> Iterator[Any]:
+    """Pass frames on, with a bar of how many of the users in all are done, on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield from frames
+        return
+    with _bar("users", total) as update:
+        done = 0
+        for frame in frames:
+            yield frame
+            done += frame["user_id"].nunique()
+            update(done, "")
+
+
 @contextlib.contextmanager
 def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """Show a live bar on stderr; give a callback for how many are done, and what to say beside it."""
@@ -130,6 +143,8 @@ def _described(epoch: Any) -> str:
     text = f"train RMSE {epoch.train_rmse:.4f}"
     if epoch.validation_rmse is not None:
         text += f"  validation RMSE {epoch.validation_rmse:.4f} MAE {epoch.validation_mae:.4f}"
+    if epoch.validation_ndcg is not None:
+        text += f"  validation nDCG@10 {epoch.validation_ndcg:.4f}"
     return text
 
 

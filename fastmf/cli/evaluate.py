@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 import fastmf
-from fastmf.cli.options import column_options, json_option, n_option
+from fastmf.cli.options import column_options, json_option, n_option, rank_by_option
 
 
 @click.command()
@@ -13,6 +13,7 @@ from fastmf.cli.options import column_options, json_option, n_option
 @click.argument("ratings")
 @n_option
 @click.option("--relevant-from", type=float, help="Rank for items rated at least this.  [default: all rated items]")
+@rank_by_option
 @column_options("user", "item", "rating")
 @json_option
 def evaluate(
@@ -20,6 +21,7 @@ def evaluate(
     ratings: str,
     n: int,
     relevant_from: float | None,
+    rank_by: str,
     user_column: str | None,
     item_column: str | None,
     rating_column: str | None,
@@ -28,8 +30,9 @@ def evaluate(
     """Measure a model on held-out ratings.
 
     Errors of the predictions over all pairs, beside those of biases alone, and by how many ratings users have in
-    training; the quality of the top-n lists; and for models of solver gibbs how many ratings are in the intervals that
-    they predict. Ids without training ratings are counted, not dropped.
+    training; the quality of the top-n lists, beside that of lists of what has most ratings; and for models of solver
+    gibbs how many ratings are in the intervals that they predict. Ids without training ratings are counted, not
+    dropped.
 
     \b
     Example:
@@ -38,20 +41,25 @@ def evaluate(
     from fastmf.cli import console
     from fastmf.ratings import Ratings
 
-    data = Ratings.read(ratings, user=user_column, item=item_column, rating=rating_column)
-    result = fastmf.evaluate(fastmf.load(model), data, n=n, relevant_from=relevant_from)
+    loaded = fastmf.load(model)
+    columns: dict[str, Any] = {"user": user_column, "item": item_column, "rating": rating_column}
+    data = Ratings.read(ratings, **columns, unrated=loaded.implicit)
+    result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)
     if as_json:
         console.show_json(result)
     else:
-        bands, coverage = result.pop("by_activity"), result.pop("coverage", {})
-        console.show_table(("measure", "value"), [(name, plain_number(value)) for name, value in result.items()])
-        header = ("ratings of the user", "pairs", "rmse", "rmse_of_biases")
-        console.show_table(header, [(name, *map(plain_number, band.values())) for name, band in bands.items()])
+        bands, coverage = result.pop("by_activity", {}), result.pop("coverage", {})
+        popular = result.pop("popularity") or {}
+        rows = [(name, plain_number(value), plain_number(popular.get(name), "")) for name, value in result.items()]
+        console.show_table(("measure", "value", "by popularity"), rows)
+        if bands:
+            header = ("ratings of the user", "pairs", "rmse", "rmse_of_biases")
+            console.show_table(header, [(name, *map(plain_number, band.values())) for name, band in bands.items()])
         if coverage:
-            rows = [(f"{level} %", f"{100 * share:.1f} %") for level, share in coverage.items()]
-            console.show_table(("interval", "ratings in it"), rows)
+            shares = [(f"{level} %", f"{100 * share:.1f} %") for level, share in coverage.items()]
+            console.show_table(("interval", "ratings in it"), shares)
 
 
-def plain_number(value: Any) -> str:
+def plain_number(value: Any, none: str = "-") -> str:
     """Write a measure: errors to 4 places, counts with commas."""
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+    return none if value is None else f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

@@ -12,19 +12,23 @@ from fastmf.cli.options import json_option, machine_options, overwrite_option, r
 
 @click.command()
 @click.argument("ratings")
-@click.option("--solver", type=click.Choice(["als", "als-links", "sgd", "gibbs"]), default="als", show_default=True,
-              help="How to fit.")  # fmt: skip
-@click.option("--k", type=int, help="Number of factors.  [default: 32]")
-@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, als-links 12, sgd 40;"
-              " gibbs has --burn and --samples]")  # fmt: skip
-@click.option("--reg", type=float, help="Weight of a row's squared factors, per rating.  [default: 0.03]")
+@click.option("--solver", type=click.Choice(["als", "als-links", "sgd", "gibbs", "implicit"]), default="als",
+              show_default=True, help="How to fit.")  # fmt: skip
+@click.option("--k", type=int, help="Number of factors.  [default: 32, implicit 64]")
+@click.option("--epochs", type=int, help="Passes over the ratings.  [default: als 12, als-links 12, sgd 40,"
+              " implicit 12; gibbs has --burn and --samples]")  # fmt: skip
+@click.option(
+    "--reg", type=float, help="Weight of a row's squared factors, per rating.  [default: 0.03, implicit 0.01]"
+)
 @click.option(
     "--reg0", type=float, help="Weight of a row's squared factors, per row.  [default: als 8, als-links 10, sgd 6]"
 )
 @click.option("--bias-reg", type=float, help="Weight of the squared biases.  [default: 3]")
-@click.option("--method", type=click.Choice(["exact", "cg"]), help="als: how rows are solved; cg is fast for k from 64."
-              "  [default: exact]")  # fmt: skip
-@click.option("--steps", type=int, help="als: steps of cg in a half-sweep.  [default: 2]")
+@click.option("--method", type=click.Choice(["exact", "cg"]), help="als, implicit: how rows are solved; cg is"
+              " fast for k from 64.  [default: exact]")  # fmt: skip
+@click.option("--steps", type=int, help="als, implicit: steps of cg in a half-sweep.  [default: als 2, implicit 3]")
+@click.option("--alpha0", type=float, help="implicit: weight of a pair that is not there.  [default: 0.3]")
+@click.option("--positive-from", type=float, help="implicit: take ratings from here on only.  [default: all]")
 @click.option("--burn", type=int, help="gibbs: sweeps that are thrown away.  [default: 16]")
 @click.option("--samples", type=int, help="gibbs: sweeps after these, which are averaged.  [default: 84]")
 @click.option("--kept", type=int, help="gibbs: of these, how many the model keeps, for predict --std.  [default: 16]")
@@ -40,6 +44,7 @@ from fastmf.cli.options import json_option, machine_options, overwrite_option, r
 @click.option("--schedule", type=click.Choice(["blocked", "hogwild"]), help="sgd: the schedule.  [default: blocked]")
 @click.option("--adaptive", is_flag=True, default=None, help="sgd: a step for each row, by its gradients so far.")
 @click.option("--no-biases", is_flag=True, help="Fit factors only, without user and item biases.")
+@click.option("--blend", is_flag=True, help="Learn what popularity is worth, for recommend --rank-by blend.")
 @click.option("--validation", metavar="FILE|FRACTION", help="Ratings to watch, or a fraction to hold out for it.")
 @click.option("--patience", type=int, help="Stop after this many epochs without a better validation.")
 @machine_options
@@ -59,6 +64,7 @@ def fit(
     overwrite: bool,
     as_json: bool,
     no_biases: bool,
+    blend: bool,
     **given: Any,
 ) -> None:
     """Fit a model to RATINGS.
@@ -81,27 +87,35 @@ def fit(
     how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
     run = {name: given.pop(name) for name in ("patience", "checkpoint", "every", "resume")}
-    place = given.pop("device"), given.pop("threads")
+    device, threads = given.pop("device"), given.pop("threads")
     chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
-    where = console.say_device(training.place_for(chosen, *place))
+    where = console.say_device(training.place_for(chosen, device, threads))
     watched: Any = as_fraction(validation)
     training.require_consistent(ratings, watched, **run)
+    training.require_blend(chosen, blend)
     kept = run["checkpoint"] and Path(run["checkpoint"]) / CHECKPOINT
     training.require_memory_for(chosen, where, parse_size(how["memory_limit"]))
     target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation, kept])
-    data = read(ratings, how)
-    if isinstance(watched, str):
-        watched = read(watched, how)
-    run |= {"device": where, "memory_limit": how["memory_limit"]}
+    how |= {"unrated": chosen.implicit}
+    data, watched = (read(given, how) if isinstance(given, str) else given for given in (ratings, watched))
+    run |= {"device": where, "memory_limit": how["memory_limit"], "blend": blend}
     with console.epochs_shown(chosen.epochs, quiet=as_json) as callback:
         model = fastmf.fit(data, solver=chosen, validation=watched, callback=callback, **run)
     model.save(target, overwrite=overwrite)
+    tell(model, target, as_json)
+
+
+def tell(model: Any, target: Path, as_json: bool) -> None:
+    """Say what has been fitted and where it is."""
+    from fastmf.cli import console
+
     if as_json:
         console.show_json({"model": str(target), **summary(model)})
-    else:
-        kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
-        console.remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
-        click.echo(str(target))
+        return
+    kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
+    solver = model.solver["name"]
+    console.remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
+    click.echo(str(target))
 
 
 def read(ratings: str, how: dict[str, Any]) -> Any:
@@ -111,7 +125,7 @@ def read(ratings: str, how: dict[str, Any]) -> Any:
 
     data = Ratings.read(ratings, **how)
     size = f"{len(data):,} ratings of {data.n_items:,} items by {data.n_users:,} users"
-    console.remark(f"{ratings}: {size} (columns {', '.join(data.columns)})")
+    console.remark(f"{ratings}: {size} (columns {', '.join(filter(None, data.columns))})")
     dropped = {**data.dropped}
     again = dropped.pop("duplicates", 0)
     if again:

@@ -10,6 +10,9 @@ n_option = click.option("-n", default=10, show_default=True, help="Length of eac
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 titles_option = click.option("--titles", metavar="FILE", help="Parquet with the items' ids and a column 'title'.")
 
+rank_by_option = click.option("--rank-by", type=click.Choice(["rating", "blend"]), default="rating", show_default=True,
+                              help="By predictions, or with what popularity is worth (fit --blend).")  # fmt: skip
+
 
 def column_options(*roles: str) -> Callable[[Any], Any]:
     """Add --user, --item, --rating: the names of the columns to read."""

@@ -1,20 +1,24 @@
 """``fastmf recommend``: the best unseen items of users, old and new."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
 
 import fastmf
-from fastmf.cli.options import json_option, n_option, overwrite_option, titles_option
+from fastmf.cli.options import json_option, n_option, overwrite_option, rank_by_option, titles_option
 
 
 @click.command()
 @click.argument("model")
 @click.option("--user", "user_texts", multiple=True, metavar="ID", help="A user's id; may be given several times.")
 @click.option("--users", metavar="FILE", help="Parquet with a column of user ids.")
+@click.option("--n-column", metavar="COLUMN", help="Column of the --users file: the length of each user's list.")
 @click.option("--all", "everyone", is_flag=True, help="Recommend for every user.")
 @click.option("--new-users", metavar="RATINGS", help="Ratings of new users, who are folded in.")
 @n_option
+@rank_by_option
+@click.option("--items", metavar="FILE", help="Parquet with a column of item ids: recommend only these.")
 @click.option("--exclude", metavar="RATINGS", help="Parquet of further (user, item) pairs to leave out.")
 @click.option("--include-seen", is_flag=True, help="Recommend what users have rated in training too.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
@@ -26,9 +30,12 @@ def recommend(
     model: str,
     user_texts: tuple[str, ...],
     users: str | None,
+    n_column: str | None,
     everyone: bool,
     new_users: str | None,
     n: int,
+    rank_by: str,
+    items: str | None,
     exclude: str | None,
     include_seen: bool,
     device: str,
@@ -37,7 +44,10 @@ def recommend(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """List the unseen items with the highest predictions.
+    """List the unseen items with the highest predictions, or scores.
+
+    A model of solver implicit is made to rank. One of ratings says what users would rate highly, which is seldom what
+    they choose: --rank-by blend adds what popularity is worth, if it was fitted with --blend.
 
     \b
     Examples:
@@ -45,29 +55,55 @@ def recommend(
       fastmf recommend ratings.fastmf --all -o lists.parquet
       fastmf recommend ratings.fastmf --new-users new.parquet --json
     """
-    from fastmf import files, ids, tables
+    from fastmf import files
     from fastmf.cli import console
     from fastmf.device import resolve
 
     ways = {"--user": user_texts, "--users": users, "--all": everyone, "--new-users": new_users}
     if sum(bool(way) for way in ways.values()) != 1:
         raise click.UsageError(f"say for whom: give one of {', '.join(ways)}")
+    if n_column and not users:
+        raise click.UsageError("--n-column is a column of the --users file: give that")
     if output:
-        files.check_output(output, overwrite, inputs=[model, users, new_users, exclude, titles])
+        files.check_output(output, overwrite, inputs=[model, users, new_users, items, exclude, titles])
     where = console.say_device(resolve(device))
     loaded = fastmf.load(model)
-    wanted: Any = None
     if new_users:
         loaded = loaded.fold_in(new_users, device=where)
-        console.remark(
-            f"{loaded.rows['used']:,} ratings used, {loaded.rows['unknown_items']:,} of unknown items left out"
-        )
-    elif users:
-        wanted = tables.read(users, {"user": None}).column(0)
-    elif user_texts:
-        wanted = ids.parse(loaded.user_ids, user_texts, "user")
-    lists = loaded.recommend(wanted, n, exclude=exclude, include_seen=include_seen, device=where)
-    publish(with_titles(lists, "item_id", titles), output, overwrite, as_json)
+        used, unknown = loaded.rows["used"], loaded.rows["unknown_items"]
+        console.remark(f"{used:,} ratings used, {unknown:,} of unknown items left out")
+    wanted, lengths = _wanted(loaded, user_texts, users, n_column, n)
+    how = {"rank_by": rank_by, "items": _candidates(loaded, items), "exclude": exclude, "include_seen": include_seen}
+    lists = loaded.lists_of(wanted, lengths, device=where, **how)
+    named = (with_titles(frame, "item_id", titles) for frame in console.rows_shown(lists, len(wanted), not output))
+    publish_all(named, output, overwrite, as_json)
+
+
+def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: str | None, n: int) -> tuple[Any, Any]:
+    """Find the users to recommend for, by dense index, and the length of the list of each, or of all."""
+    from fastmf import ids, tables
+
+    if texts:
+        return loaded.users_of(ids.parse(loaded.user_ids, texts, "user")), n
+    if not users:
+        return loaded.users_of(None), n
+    roles = {"user": None} | ({"n": n_column} if n_column else {})
+    table = tables.read(users, roles)
+    return loaded.users_of(table.column(0)), table.column(1).to_numpy() if n_column else n
+
+
+def _candidates(loaded: Any, items: str | None) -> Any:
+    """Read the items to choose from; say how many of them the model does not know."""
+    if items is None:
+        return None
+    from fastmf import tables
+    from fastmf.cli import console
+
+    column = tables.read(items, {"item": None}).column(0)
+    unknown = int((loaded.known_items(column) < 0).sum())
+    if unknown:
+        console.remark(f"note: {unknown:,} of {len(column):,} items in {items} have no training ratings")
+    return column
 
 
 def with_titles(lists: Any, column: str, titles: str | None) -> Any:
@@ -83,19 +119,35 @@ def with_titles(lists: Any, column: str, titles: str | None) -> Any:
     return lists.assign(title=named.fillna(""))
 
 
-def publish(frame: Any, output: str | None, overwrite: bool, as_json: bool) -> None:
-    """Write a frame to a file, or print it as JSON records or a table."""
+def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:
+    """Write frames to a file one after another, or print them together."""
     from fastmf import tables
     from fastmf.cli import console
 
-    if output:
-        tables.write(frame, output, overwrite)
-        if as_json:
-            console.show_json({"output": output, "rows": len(frame)})
-        else:
-            console.remark(f"{len(frame):,} rows are in:")
-            click.echo(output)
-    elif as_json:
+    if not output:
+        publish(tables.joined(frames), as_json)
+        return
+    rows = 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal rows
+        for frame in frames:
+            rows += len(frame)
+            yield frame
+
+    tables.write_all(counted(), output, overwrite)
+    if as_json:
+        console.show_json({"output": output, "rows": rows})
+    else:
+        console.remark(f"{rows:,} rows are in:")
+        click.echo(output)
+
+
+def publish(frame: Any, as_json: bool) -> None:
+    """Print a frame as JSON records or a table."""
+    from fastmf.cli import console
+
+    if as_json:
         console.show_json(frame.to_dict("records"))
     else:
         console.show_table(list(frame.columns), frame.to_dict("split")["data"])

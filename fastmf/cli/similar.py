@@ -26,4 +26,4 @@ def similar(model: str, item: str, n: int, titles: str | None, as_json: bool) ->
 
     loaded = fastmf.load(model)
     lists = loaded.similar_items(ids.parse(loaded.item_ids, [item], "item"), n)
-    publish(with_titles(lists, "similar_item_id", titles), None, False, as_json)
+    publish(with_titles(lists, "similar_item_id", titles), as_json)

@@ -5,11 +5,12 @@ a bias of its own):
 
     sum_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2,    rho = reg n + reg0
 
-z, what the row is pulled to, is zero unless something is known of it beforehand (:mod:`fastmf.kernels.links`). Setting
-the derivative to b to zero gives b = (T - s . x) / d, with t_j = r_j - c_j, s = sum y_j, T = sum t_j and
-d = n + bias_reg. Put in, the bias is eliminated exactly and k unknowns remain:
+z, what the row is pulled to, is zero unless something is known of it beforehand (:mod:`fastmf.kernels.links`). A term
+x' B x may be added, the same for all rows (:mod:`fastmf.solvers.implicit`). Setting the derivative to b to zero gives
+b = (T - s . x) / d, with t_j = r_j - c_j, s = sum y_j, T = sum t_j and d = n + bias_reg. Put in, the bias is eliminated
+exactly and k unknowns remain:
 
-    (sum y_j y_j' - s s'/d + rho I) x = sum t_j y_j - s T/d + rho z
+    (sum y_j y_j' - s s'/d + rho I + B) x = sum t_j y_j - s T/d + rho z
 
 ``bias_reg = inf`` pins the biases to zero. Rows without entries are left as they are.
 """
@@ -49,24 +50,33 @@ class Penalty(NamedTuple):
     bias_reg: float
 
 
-def half_sweep_numpy(tasks, entries, side, other, penalty, pull):
+class Known(NamedTuple):
+    """What is known of rows beforehand, float32: ``pull``, what they are pulled to, and ``base``, B of the equations.
+
+    pull is (n_rows, k or more), or (0, k) for zeros; base (k, k), or (0, k) for zeros.
+    """
+
+    pull: np.ndarray
+    base: np.ndarray
+
+
+def half_sweep_numpy(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` exactly, in place, with ``other`` fixed.
 
-    entries is Compressed with one row per row of ``side``; columns of ``other`` beyond side's are zeros. pull is what
-    rows are pulled to, (n_rows, k or more) float32, or :func:`nowhere`. Returns
+    entries is Compressed with one row per row of ``side``; columns of ``other`` beyond side's are zeros. Returns
     (n_tasks,) int64: the rows of each task whose equations are singular. These are solved with a little added to the
     diagonal (JITTER); where that is of no use, because numbers have run over, the row becomes NaN.
     """
     return np.array(
         [
-            sum(_solve_row_numpy(row, entries, side, other, penalty, pull) for row in range(start, stop))
+            sum(_solve_row_numpy(row, entries, side, other, penalty, known) for row in range(start, stop))
             for start, stop in pairwise(tasks)
         ],
         np.int64,
     )
 
 
-def _solve_row_numpy(row, entries, side, other, penalty, pull):
+def _solve_row_numpy(row, entries, side, other, penalty, known):
     rated = slice(entries.indptr[row], entries.indptr[row + 1])
     columns = entries.indices[rated]
     n, k = len(columns), side.factors.shape[1]
@@ -78,14 +88,14 @@ def _solve_row_numpy(row, entries, side, other, penalty, pull):
     if n > LONG or rho <= UNSURE * np.square(y).sum(axis=0).max():  # else no pivot is small: none is below rho
         y, t = y.astype(np.float64), t.astype(np.float64)
     s, total = y.sum(axis=0), t.sum()
-    normal = y.T @ y - np.outer(s, s / d)
+    normal = y.T @ y - np.outer(s, s / d) + (known.base if len(known.base) else 0)
     normal.flat[:: k + 1] += rho
     singular = y.dtype == np.float64 and _is_singular(normal)
     if singular:
         mean = normal.diagonal().mean()
         normal.flat[:: k + 1] += JITTER * mean if mean > 0 else 1
     failed = singular and _is_singular(normal)
-    right = y.T @ t - s * (total / d) + (rho * pull[row, :k] if len(pull) else 0)
+    right = y.T @ t - s * (total / d) + (rho * known.pull[row, :k] if len(known.pull) else 0)
     x = np.full(k, np.nan) if failed else np.linalg.solve(normal, right)
     side.factors[row] = x
     side.bias[row] = (total - s @ x) / d
@@ -100,14 +110,14 @@ def _is_singular(normal):
     return not np.all(pivots > SINGULAR * normal.diagonal())
 
 
-def half_sweep_cpu(tasks, entries, side, other, penalty, pull):
+def half_sweep_cpu(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` in parallel; see :func:`half_sweep_numpy`. Best with ``other`` :func:`padded`."""
-    return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)), pull)
+    return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)), known)
 
 
-def nowhere(k):
-    """Make a pull for rows of k factors that are pulled to zero."""
-    return np.empty((0, k), np.float32)
+def nothing(k):
+    """Make what is known of rows of k factors of which nothing is known."""
+    return Known(np.empty((0, k), np.float32), np.empty((0, k), np.float32))
 
 
 def padded(side):

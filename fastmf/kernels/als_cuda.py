@@ -132,9 +132,9 @@ def _keep_square(gram, sums, corner, k, form):
 
 
 @inlined
-def _eliminate_bias(gram, s, total, weights, pull, k, thread, form):
-    """Take off what the bias takes off, and add rho to the diagonal and rho z; the right-hand side is row k."""
-    rho, share, row = weights
+def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
+    """Take off what the bias takes off, and add B, rho to the diagonal and rho z; the right-hand side is row k."""
+    (rho, share, row), (pull, base) = weights, known
     for r in range(k + 1):
         of_r = (total if r == k else s[r]) * share
         for c in range(thread, min(r + 1, k), form.threads):
@@ -143,6 +143,8 @@ def _eliminate_bias(gram, s, total, weights, pull, k, thread, form):
                 gram[at(r, c)] += rho
             elif r == k and pull.shape[0] > 0:
                 gram[at(r, c)] += rho * pull[row, c]
+            if r < k and base.shape[0] > 0:
+                gram[at(r, c)] += base[r, c]
 
 
 @inlined
@@ -248,7 +250,7 @@ def compiled(form):
     n_b, n_each, n_kept = form.b, form.each, form.kept
 
     @kernel(form.threads)
-    def half_sweep(work, indices, values, y, bias, x, b, pull, rules, partial, keep, scratch, failed):
+    def half_sweep(work, indices, values, y, bias, x, b, pull, base, rules, partial, keep, scratch, failed):
         batch = cuda.shared.array((n_batch, n_columns), number)  # a line each, by which the simulator tells them apart
         where = cuda.shared.array(n_batch, np.int32)
         t = cuda.shared.array(n_batch, number)
@@ -274,7 +276,7 @@ def compiled(form):
             if keep:
                 _keep_piece(partial, place, gram, s, total, k, thread, form)
                 continue
-            _eliminate_bias(gram, s, total, (rho, share, row), pull, k, thread, form)
+            _eliminate_bias(gram, s, total, (rho, share, row), (pull, base), k, thread, form)
             cuda.syncthreads()
             solved, rest = _solve(gram, s, inverse, diagonal, total, rules, k, thread, form)
             _write((row, place), (solved, rest * share), diagonal, x, b, failed, thread, form)
@@ -343,10 +345,10 @@ def cut(indptr, most, low=0, high=np.inf):
     return rows, pieces
 
 
-def half_sweep_cuda(tasks, entries, side, other, penalty, pull):
+def half_sweep_cuda(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.als.half_sweep_numpy`."""
     k = side.factors.shape[1]
-    given = entries.indices, entries.values, *other, *side, pull
+    given = entries.indices, entries.values, *other, *side, *known
 
     def run(batch, work, keep, smallest=0.0, jitter=0.0):
         form = batch.form

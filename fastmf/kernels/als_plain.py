@@ -104,13 +104,16 @@ def substitute_back(gram, v):
 
 
 @jit
-def finish(row, n, total, side, penalty, pull, gram, v, s, smallest, jitter):
+def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
     """Solve one row of n entries from its sums, and write its factors and bias; return whether there is a solution."""
     d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
     eliminate_bias(gram, v, s, total, d, rho)
-    if pull.shape[0] > 0:
+    for a in range(known.base.shape[0]):
+        for b in range(v.shape[0]):
+            gram[a, b] += known.base[a, b]
+    if known.pull.shape[0] > 0:
         for a in range(v.shape[0]):
-            v[a] += rho * pull[row, a]
+            v[a] += rho * known.pull[row, a]
     if jitter > 0:
         lift(gram, jitter)
     if not cholesky(gram, v, smallest):
@@ -131,7 +134,7 @@ def fail(row, side):
 
 
 @jit
-def half_sweep(tasks, entries, side, other, penalty, pull):
+def half_sweep(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` with ``other`` fixed."""
     indices, values, y, c = entries.indices, entries.values, other.factors, other.bias
     k = side.factors.shape[1]
@@ -144,12 +147,12 @@ def half_sweep(tasks, entries, side, other, penalty, pull):
             n, solved = last - first, first == last
             if 0 < n <= LONG:
                 total = accumulate(first, last, indices, values, y, c, None, gram, v, s)
-                solved = finish(row, n, total, side, penalty, pull, gram, v, s, np.float32(UNSURE), np.float32(0))
+                solved = finish(row, n, total, side, penalty, known, gram, v, s, np.float32(UNSURE), np.float32(0))
             for jitter in (0.0, JITTER):
                 if not solved:
                     wide = wide_gram, wide_v, wide_s
                     wide_total = accumulate(first, last, indices, values, y, c, None, *wide)
-                    solved = finish(row, n, wide_total, side, penalty, pull, *wide, SINGULAR, jitter)
+                    solved = finish(row, n, wide_total, side, penalty, known, *wide, SINGULAR, jitter)
                     singular[task] += jitter > 0
             if not solved:
                 fail(row, side)

@@ -245,6 +245,16 @@ def sums_of(batch, slot, kp):
 
 
 @jit
+def add_upper(share, table, gram, k, kp):
+    """Add a share of a table (k, kp) to a matrix, to the vectors on and above its diagonal."""
+    there = simd.pointer(table, 0)
+    for a in range(k):
+        for f in range(a * kp + a // WIDTH * WIDTH, (a + 1) * kp, WIDTH):
+            left, right = simd.load(1, 1, simd.at(gram, f), 0), simd.load(1, 1, simd.at(there, f), 0)
+            simd.store(simd.weighted_sum(np.float32(1), left, share, right), simd.at(gram, f), 0)
+
+
+@jit
 def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
     """Solve the first slots; note the rows whose pivots are too small for float32, and return how many are noted."""
     x, k = side.factors, side.factors.shape[1]
@@ -268,7 +278,7 @@ def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
 
 
 @jit
-def _solve_rows(start, stop, entries, side, other, penalty, pull, batch, unsolved):
+def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolved):
     """Solve the rows from start to stop; note those that float32 cannot do, and return how many are noted."""
     k, kp, source = side.factors.shape[1], other.factors.shape[1], source_of(entries, other.factors, other.bias, None)
     reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
@@ -285,9 +295,11 @@ def _solve_rows(start, stop, entries, side, other, penalty, pull, batch, unsolve
             for a in range(k):
                 batch.grams[filled, a * kp + a] += rho
                 batch.sums[filled, a] /= root
-            if pull.shape[0] > 0:
+            if known.pull.shape[0] > 0:
                 for a in range(k):
-                    batch.weighted[filled, a] += rho * pull[row, a]
+                    batch.weighted[filled, a] += rho * known.pull[row, a]
+            if known.base.shape[0] > 0:
+                add_upper(np.float32(1), known.base, simd.pointer(batch.grams, filled * batch.grams.shape[1]), k, kp)
             for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
                 batch.grams[filled, a * kp + a] = 1
             batch.totals[filled] = batch.right[0, filled] = total / root
@@ -314,12 +326,13 @@ def sum_long(first, last, entries, factors, bias, roots, batch, gram, v, s):
     return total
 
 
-def half_sweep(tasks, entries, side, other, penalty, pull):
+def half_sweep(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
-    k, start, stop = side.factors.shape[1], tasks[0], tasks[-1]
-    batch = new_batch(k, other.factors.shape[1])
-    unsolved = np.empty(stop - start, np.int64)
-    given = entries, side, other, penalty, pull, batch
+    (k, kp), start, stop = (side.factors.shape[1], other.factors.shape[1]), tasks[0], tasks[-1]
+    batch = new_batch(k, kp)
+    unsolved, wide = np.empty(stop - start, np.int64), np.zeros((len(known.base), kp), np.float32)
+    wide[:, :k] = known.base
+    given = entries, side, other, penalty, known._replace(base=wide), batch
     unsolved = unsolved[: _solve_rows(start, stop, *given, unsolved)]
     singular = [row for row in unsolved if not _solve_exactly(row, *given, 0.0)]
     for row in singular:
@@ -328,7 +341,7 @@ def half_sweep(tasks, entries, side, other, penalty, pull):
     return np.histogram(singular, tasks)[0]
 
 
-def _solve_exactly(row, entries, side, other, penalty, pull, batch, jitter):
+def _solve_exactly(row, entries, side, other, penalty, known, batch, jitter):
     """Solve a row in float64, which few need; return whether it has a solution."""
     k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
     gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
@@ -336,4 +349,4 @@ def _solve_exactly(row, entries, side, other, penalty, pull, batch, jitter):
         total = sum_long(first, last, entries, other.factors, other.bias, None, batch, gram, v, s)
     else:
         total = accumulate(first, last, entries.indices, entries.values, other.factors, other.bias, None, gram, v, s)
-    return finish(row, last - first, total, side, penalty, pull, gram, v, s, SINGULAR, jitter)
+    return finish(row, last - first, total, side, penalty, known, gram, v, s, SINGULAR, jitter)

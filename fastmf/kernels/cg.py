@@ -3,7 +3,7 @@
 The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown: of z = (x, b) and
 w_j = (y_j, 1),
 
-    (sum w_j w_j' + diag(rho, ..., rho, bias_reg)) z = sum t_j w_j
+    (sum w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum t_j w_j
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
 one pass over the row's entries. They start from the row's values, so that what a step leaves is caught up with in the
@@ -28,30 +28,32 @@ DONE = 1e-24  # of its first square, a residual is far below what float32 rounds
 CHUNK = 1 << 10  # entries that are summed before they are added to what is there: long float32 sums lose digits
 
 
-def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps):
+def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps, base):
     """Move the rows of ``side`` some steps towards their solutions, in place, with ``other`` fixed.
 
-    Arguments as for :func:`fastmf.kernels.als.half_sweep_numpy`. Returns (n_tasks,) int64 zeros: a row that
-    has nowhere to go stays, singular or not.
+    Arguments as for :func:`fastmf.kernels.als.half_sweep_numpy`, ``base`` being that of its Known. Returns (n_tasks,)
+    int64 zeros: a row that has nowhere to go stays, singular or not.
     """
     for row in range(tasks[0], tasks[-1]):
         if entries.indptr[row] < entries.indptr[row + 1]:
-            _solve_row_numpy(row, entries, side, other, penalty, steps)
+            _solve_row_numpy(row, entries, side, other, penalty, steps, base)
     return np.zeros(len(tasks) - 1, np.int64)
 
 
-def _solve_row_numpy(row, entries, side, other, penalty, steps):
+def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     rated = slice(entries.indptr[row], entries.indptr[row + 1])
     columns = entries.indices[rated]
     n, k, biased = len(columns), side.factors.shape[1], np.isfinite(penalty.bias_reg)
     w = np.column_stack([other.factors[columns, :k], np.full(n, biased, np.float32)])
     weights = np.array([penalty.reg * n + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
     z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(n))
-    residual = (entries.values[rated] - other.bias[columns] - w @ z) @ w - weights * z
+    wide = np.zeros((k + 1, k + 1), np.float32)  # B, of which the bias has no part
+    wide[: len(base), :k] = base
+    residual = (entries.values[rated] - other.bias[columns] - w @ z) @ w - weights * z - wide @ z
     direction, square = scale * residual, residual @ (scale * residual)
     enough = DONE * square
     for _ in range(steps):
-        image = (w @ direction) @ w + weights * direction
+        image = (w @ direction) @ w + weights * direction + wide @ direction
         curvature = direction @ image
         if not (curvature > 0 and square > enough):
             break
@@ -63,7 +65,7 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps):
 
 
 @jit
-def _solve_row(row, entries, side, other, penalty, steps, scratch, columns):
+def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns):
     """Do one row of :func:`half_sweep_cg_numpy`; the bias is element kp of the vectors in ``scratch``.
 
     Squares are summed in float64: weights may be so large that the square of what they multiply is beyond float32.
@@ -76,6 +78,7 @@ def _solve_row(row, entries, side, other, penalty, steps, scratch, columns):
     scratch[Z, kp] = side.bias[row]
     scratch[WEIGHT, kp] = np.float32(penalty.bias_reg) if one > 0 else np.float32(0)
     _add_up(row, entries, other, scratch, Z, RESIDUAL, True, one, columns)
+    _add_product(base, scratch, Z, RESIDUAL, np.float32(-1))
     square = np.float64(0)
     for f in range(kp + 1):
         scratch[SCALE, f] = np.float32(1) / (scratch[WEIGHT, f] + np.float32(n))
@@ -85,6 +88,7 @@ def _solve_row(row, entries, side, other, penalty, steps, scratch, columns):
     enough = DONE * square
     for _ in range(steps):
         _add_up(row, entries, other, scratch, DIRECTION, IMAGE, False, one, columns)
+        _add_product(base, scratch, DIRECTION, IMAGE, np.float32(1))
         curvature = np.float64(0)
         for f in range(kp + 1):
             scratch[IMAGE, f] += scratch[WEIGHT, f] * scratch[DIRECTION, f]
@@ -115,17 +119,26 @@ def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
 
 
 @jit
-def _half_sweep(tasks, entries, side, other, penalty, steps, scratch, columns):
+def _add_product(base, scratch, of, to, sign):
+    """Add ``sign`` times B times row ``of`` of scratch to row ``to``."""
+    for a in range(base.shape[0]):
+        share = sign * scratch[of, a]
+        for f in range(base.shape[1]):
+            scratch[to, f] += share * base[a, f]
+
+
+@jit
+def _half_sweep(tasks, entries, side, other, penalty, steps, base, scratch, columns):
     for row in range(tasks[0], tasks[-1]):
         if entries.indptr[row] < entries.indptr[row + 1]:
-            _solve_row(row, entries, side, other, penalty, steps, scratch, columns)
+            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
 
 
-def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps):
+def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
     """Move the rows of ``side`` in parallel; see :func:`half_sweep_cg_numpy`."""
     other, penalty = padded(other), Penalty(*map(float, penalty))
     kp = other.factors.shape[1]
-    _half_sweep(tasks, entries, side, other, penalty, steps, aligned(6, kp + LINE), vectors(kp))
+    _half_sweep(tasks, entries, side, other, penalty, steps, base, aligned(6, kp + LINE), vectors(kp))
     return np.zeros(len(tasks) - 1, np.int64)
 
 

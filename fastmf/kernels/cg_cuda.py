@@ -89,10 +89,14 @@ def _turn(scratch, k, kept):
 
 
 @inlined
-def _add_weighted(scratch, to, of, sign, k):
-    """Add ``sign`` times the weights times row ``of`` to row ``to``."""
+def _add_weighted(scratch, to, of, sign, base, k):
+    """Add ``sign`` times the weights, and B, times row ``of`` to row ``to``."""
     for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
-        scratch[to, f] += sign * scratch[WEIGHT, f] * scratch[of, f]
+        value = scratch[WEIGHT, f] * scratch[of, f]
+        if f < base.shape[0]:
+            for a in range(k):
+                value += base[a, f] * scratch[of, a]
+        scratch[to, f] += sign * value
     cuda.syncthreads()
 
 
@@ -103,7 +107,7 @@ def compiled(each):
     warps, columns = threads // WARP, each * WARP + 1
 
     @kernel(threads)
-    def half_sweep(indptr, indices, values, y, c, x, b, rules, steps):
+    def half_sweep(indptr, indices, values, y, c, x, b, rules, steps, base):
         scratch = cuda.shared.array((6, columns), np.float32)
         parts = cuda.shared.array((warps, columns), np.float32)
         sums, row, k = cuda.local.array(each, np.float32), cuda.blockIdx.x, x.shape[1]
@@ -113,13 +117,13 @@ def compiled(each):
             return
         _begin(scratch, row, piece[1] - piece[0], x, b, rules, one, k)
         _pass(scratch, parts, sums, Z, RESIDUAL, piece, entries, True, one, k, each)
-        _add_weighted(scratch, RESIDUAL, Z, minus, k)
+        _add_weighted(scratch, RESIDUAL, Z, minus, base, k)
         square = _dot(scratch, RESIDUAL, RESIDUAL, k, True)
         enough = DONE * square
         _turn(scratch, k, np.float32(0))
         for _ in range(steps):
             _pass(scratch, parts, sums, DIRECTION, IMAGE, piece, entries, False, one, k, each)
-            _add_weighted(scratch, IMAGE, DIRECTION, plus, k)
+            _add_weighted(scratch, IMAGE, DIRECTION, plus, base, k)
             curvature = _dot(scratch, DIRECTION, IMAGE, k, False)
             if not (curvature > 0 and square > enough):
                 break
@@ -134,11 +138,11 @@ def compiled(each):
     return half_sweep
 
 
-def half_sweep_cg_cuda(tasks, entries, side, other, penalty, steps):
+def half_sweep_cg_cuda(tasks, entries, side, other, penalty, steps, base):
     """Move the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.cg.half_sweep_cg_numpy`."""
     n_rows, k = side.factors.shape
     rules = cuda.to_device(np.array(penalty, np.float64))
     if n_rows:
         kernel_of_k = compiled(-(-k // WARP))
-        kernel_of_k[n_rows, block_size(WARP, THREADS)](*entries, *other, *side, rules, steps)
+        kernel_of_k[n_rows, block_size(WARP, THREADS)](*entries, *other, *side, rules, steps, base)
     return np.zeros(1, np.int64)

@@ -12,6 +12,7 @@ from fastmf.kernels.als_plain import LONG, accumulate
 from fastmf.kernels.als_simd import (
     BLOCK,
     SURE,
+    add_upper,
     factor_lanes,
     new_batch,
     solve_lanes,
@@ -27,15 +28,6 @@ from fastmf.kernels.jit import WIDTH, jit
 # What is kept of a slot until it is drawn: sums g t, g and g t^2; q; |U x|^2, and (U x) . (U'^-1 right-hand side).
 FACTS = 6
 OF_T, WEIGHT, OF_SQUARE, Q, SQUARE, PRODUCT = range(FACTS)
-
-
-@jit
-def _add_scaled(share, table, here, n):
-    """Add a share of the first n elements of a table, whole vectors, to what is here."""
-    there = simd.pointer(table, 0)
-    for f in range(0, n, WIDTH):
-        left, right = simd.load(1, 1, simd.at(here, f), 0), simd.load(1, 1, simd.at(there, f), 0)
-        simd.store(simd.weighted_sum(np.float32(1), left, share, right), simd.at(here, f), 0)
 
 
 @jit
@@ -62,7 +54,7 @@ def _prepare(filled, kp, precisions, prior, chance, batch, facts):
         for a in range(k):
             batch.sums[slot, a] /= root
             batch.weighted[slot, a] += share * prior.pull[line, a]
-        _add_scaled(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), k * kp)
+        add_upper(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), k, kp)
         for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
             batch.grams[slot, a * kp + a] = 1
         batch.totals[slot] = batch.right[0, slot] = np.float32(total / math.sqrt(d))

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fastmf.kernels import lazy
 from fastmf.kernels.jit import WIDTH
 
 if WIDTH:
@@ -26,4 +27,4 @@ def gram_cpu(tasks, table, k):
     return gram(tasks, table, k)
 
 
-GRAM = {"numpy": gram_numpy, "cpu": gram_cpu}
+GRAM = {"numpy": gram_numpy, "cpu": gram_cpu, "cuda": lazy("gram_cuda", "gram_cuda")}

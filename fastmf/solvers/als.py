@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, nowhere, padded
+from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, nothing, padded
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
 from fastmf.kernels.compress import even
 from fastmf.kernels.jit import aligned, whole
@@ -104,7 +104,8 @@ class ALS(Regularised):
         exact = self.method == "exact"
         steps = () if exact else (self.steps,)
         user_tasks, item_tasks = (cut(side.indptr, self.k, *steps) for side in (ratings.by_user, ratings.by_item))
-        more = self.penalty, device.put(nowhere(self.k)) if exact else self.steps
+        known = device.put(nothing(self.k))
+        more = (self.penalty, known) if exact else (self.penalty, self.steps, known.base)
         for _ in range(done, self.epochs):
             launch(EXTRAPOLATE, device, rows, items, previous, ahead, self.momentum)
             singular = launch(kernel, device, user_tasks, by_user, users, ahead, *more)

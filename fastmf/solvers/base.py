@@ -49,6 +49,10 @@ class Solver(Protocol):
         """Whether it runs on a GPU."""
 
     @property
+    def implicit(self) -> bool:
+        """Whether it takes pairs for a sign of interest, whatever their rating: see :mod:`fastmf.solvers.implicit`."""
+
+    @property
     def tables(self) -> int:
         """How many vectors of k float32 training holds of each user and item at least, with the model made of it."""
 
@@ -77,16 +81,14 @@ class Settings:
     """The settings that every solver has; a base for their dataclasses."""
 
     on_gpu: ClassVar[bool] = True
+    implicit: ClassVar[bool] = False
 
     k: int
     seed: int
-    biases: bool
 
     def __post_init__(self) -> None:
         require_integer("k", self.k, 1)
         require_integer("seed", self.seed, 0, MAX_SEED)
-        if not isinstance(self.biases, bool):
-            raise ParameterError(f"biases is {self.biases!r}: give True or False")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,6 +111,7 @@ class Regularised(Settings):
 
     burn: ClassVar[int] = 0
 
+    biases: bool
     epochs: int
     reg: float
     reg0: float
@@ -117,6 +120,7 @@ class Regularised(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_integer("epochs", self.epochs, 1)
+        require_truth("biases", self.biases)
         for name in ("reg", "reg0", "bias_reg"):
             require_number(name, getattr(self, name), low=0, high=MAX_WEIGHT)
 
@@ -166,6 +170,12 @@ def require_integer(name: str, value: Any, low: int, high: int | None = None) ->
         raise ParameterError(
             f"{name} is {value!r}: give an integer of at least {low}" + (f" and at most {high}" if high else "")
         )
+
+
+def require_truth(name: str, value: Any) -> None:
+    """Raise a ParameterError unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise ParameterError(f"{name} is {value!r}: give True or False")
 
 
 def require_number(name: str, value: Any, *, low: float, above: bool = False, high: float = math.inf) -> None:

@@ -41,7 +41,7 @@ from fastmf.kernels.links import ABSORB, CENTRE, TOTAL
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK
-from fastmf.solvers.base import MAX_WEIGHT, Factors, Settings, require_integer, require_number
+from fastmf.solvers.base import MAX_WEIGHT, Factors, Settings, require_integer, require_number, require_truth
 from fastmf.solvers.links import Linked, LinkedALS
 
 WARM_UP = 6  # epochs of ALS that the first sweep begins with
@@ -99,8 +99,8 @@ class Gibbs(Settings):
         require_integer("samples", self.samples, 1)
         require_integer("kept", self.kept, 0)
         require_number("fade", self.fade, low=0, high=MAX_WEIGHT)
-        if not isinstance(self.links, bool):
-            raise ParameterError(f"links is {self.links!r}: give True or False")
+        require_truth("biases", self.biases)
+        require_truth("links", self.links)
         if not self.links and self.fade != Gibbs.fade:
             raise ParameterError(f"fade is {self.fade:g}, but without links nothing fades: leave it out, or give links")
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.extras import Links
-from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, filled_up, half_sweep_tasks, padded
+from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, filled_up, half_sweep_tasks, nothing, padded
 from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.jit import aligned, whole
 from fastmf.kernels.links import (
@@ -139,15 +139,18 @@ class LinkedALS(Regularised):
         user_links = Linked(self.k, self.link_reg, *both, of_items, expected, device, self.fade)
         item_links = Linked(self.k, self.link_reg, *both[::-1], of_users, expected_items, device, 0.0)
         user_tasks, item_tasks = (half_sweep_tasks(side.indptr, self.k) for side in (ratings.by_user, ratings.by_item))
+        known = device.put(nothing(self.k))
         for epoch in range(done, self.epochs):
             pull, item_pull = user_links.expected, item_links.expected  # zeros in the first epoch
             if epoch:
                 pull = user_links.follow(users, self.link_steps)
             launch(EXTRAPOLATE, device, item_links.rows, items, previous, ahead, self.momentum)
-            singular = launch(HALF_SWEEP, device, user_tasks, by_user, users, ahead, self.penalty, pull)
+            rules = self.penalty, known._replace(pull=pull)
+            singular = launch(HALF_SWEEP, device, user_tasks, by_user, users, ahead, *rules)
             if epoch:
                 item_pull = item_links.follow(items, self.link_steps)
-            singular += launch(HALF_SWEEP, device, item_tasks, by_item, items, padded(users), self.penalty, item_pull)
+            rules = self.penalty, known._replace(pull=item_pull)
+            singular += launch(HALF_SWEEP, device, item_tasks, by_item, items, padded(users), *rules)
             mean = user_links.mean(users)
             offset = mean[: self.k] * np.float32(self.biases)  # without biases there is no place for it
             launch(ATTRACT, device, ONE, device.put(aligned(1, whole(self.k))), device.put(ONES), mean, origin)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.als import Penalty, Side
+from fastmf.kernels.als import Penalty, Side, nothing
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_numpy, half_sweep_cg_tasks
 from fastmf.kernels.compress import Compressed
 from fastmf.runtime import launch
@@ -27,12 +27,25 @@ def problem(k, penalty, seed=0):
     return Compressed(indptr, np.nonzero(mask)[1].astype(np.int32), values), users, items
 
 
-def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None):
+def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None, base=None):
     """The users' side after half a sweep."""
     users = Side(users.factors.copy(), users.bias.copy())
     tasks = half_sweep_cg_tasks(entries.indptr, users.factors.shape[1], steps) if tasks is None else tasks
     where = Device(name=device, threads=threads)
-    assert launch(HALF_SWEEP_CG, where, tasks, entries, users, items, penalty, steps) == 0
+    assert (
+        launch(
+            HALF_SWEEP_CG,
+            where,
+            tasks,
+            entries,
+            users,
+            items,
+            penalty,
+            steps,
+            nothing(items.factors.shape[1]).base if base is None else base,
+        )
+        == 0
+    )
     return users
 
 
@@ -40,10 +53,12 @@ def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None):
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("k", KS)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
-def test_half_sweep_equals_the_definition(device, k, penalty, steps):
+@pytest.mark.parametrize("based", [False, True], ids=["", "base"])
+def test_half_sweep_equals_the_definition(device, k, penalty, steps, based):
     entries, users, items = problem(k, penalty)
-    found = moved(device, entries, users, items, penalty, steps)
-    half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, steps)
+    base = 0.1 * items.factors.T @ items.factors if based else nothing(k).base
+    found = moved(device, entries, users, items, penalty, steps, base=base)
+    half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, steps, base)
     np.testing.assert_allclose(found.factors, users.factors, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.bias, users.bias, rtol=1e-3, atol=1e-4)
 
@@ -120,7 +135,7 @@ def test_a_long_row_loses_no_digits_that_matter():
     columns, values = rng.integers(0, 50, n).astype(np.int32), rng.normal(1, 1, n).astype(np.float32)
     entries = Compressed(np.array([0, n]), columns, values)
     found = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
-    HALF_SWEEP_CG["cpu"](np.array([0, 1]), entries, found, items, PENALTIES[0], k + 1)
+    HALF_SWEEP_CG["cpu"](np.array([0, 1]), entries, found, items, PENALTIES[0], k + 1, nothing(k).base)
     w = np.column_stack([items.factors, np.ones(50)]).astype(np.float64)
     counts = np.bincount(entries.indices, minlength=50)
     targets = np.bincount(entries.indices, entries.values - items.bias[entries.indices], minlength=50)

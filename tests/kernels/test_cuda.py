@@ -12,6 +12,7 @@ from fastmf.device import resolve, unavailable
 from fastmf.kernels import als, cg, deal, limits, residual, sgd, topn
 from fastmf.kernels.als import Penalty, Side
 from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels.gram import GRAM
 from fastmf.kernels.residual import Pairs, Scale
 from fastmf.kernels.sgd import Step, Triples
 from fastmf.runtime import launch
@@ -43,8 +44,8 @@ def half_swept(kernel, device, entries, other, penalty, *more):
     n, k = len(entries.indptr) - 1, other.factors.shape[1]
     side = Side(np.full((n, k), 7, np.float32), np.full(n, 7, np.float32))
     given = device.put((entries, side, other))
-    if kernel is als.HALF_SWEEP:
-        more = (device.put(more[0] if more else als.nowhere(k)),)
+    more = more or (als.nothing(k),)
+    more = tuple(each if isinstance(each, int) else device.put(each) for each in more)
     count = launch(kernel, device, even(n, 4), *given, penalty, *more)
     return device.get(given[1]), int(count)
 
@@ -61,6 +62,26 @@ def assert_same_sweep(devices, entries, other, penalty, kernel=als.HALF_SWEEP, m
 # ALS
 
 
+def base(k):
+    """A matrix that could be a sum of x x'."""
+    x = np.random.default_rng(2).standard_normal((k + 3, k))
+    return (0.1 * x.T @ x).astype(np.float32)
+
+
+def test_half_sweep_with_a_base(devices):
+    known = als.nothing(5)._replace(base=base(5))
+    assert_same_sweep(devices, *problem([0, 1, 9, 20], 30, 5), NO_BIASES, more=(known,))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("n", [0, 1, 13, 40])
+def test_gram_matrices(devices, n):
+    x = np.random.default_rng(0).standard_normal((n, 5)).astype(np.float32)
+    for device in devices:
+        found = launch(GRAM, device, even(n, 4) if n else np.array([0, 0]), device.put(x), 5)
+        np.testing.assert_allclose(found, x.astype(np.float64).T @ x, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("penalty", [PLAIN, NO_BIASES], ids=["biases", "no biases"])
 def test_half_sweep_of_empty_tiny_and_longer_rows(devices, penalty):
@@ -71,7 +92,7 @@ def test_half_sweep_of_empty_tiny_and_longer_rows(devices, penalty):
 @pytest.mark.parametrize("counts", [[0, 1, 5], [40]])
 def test_half_sweep_of_rows_that_are_pulled_somewhere(devices, counts):
     pull = np.random.default_rng(1).standard_normal((len(counts), 5)).astype(np.float32)
-    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(pull,))
+    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(als.nothing(3)._replace(pull=pull),))
 
 
 @pytest.mark.parametrize(("k", "count"), [(32, 20), (31, 3), (35, 5), (65, 1)])
@@ -193,11 +214,11 @@ def test_cut_covers_every_entry_once(als_cuda, counts, most):
 
 @pytest.mark.parametrize("penalty", [PLAIN, NO_BIASES], ids=["biases", "no biases"])
 def test_conjugate_gradients(devices, penalty):
-    assert_same_sweep(devices, *problem([0, 1, 9, 20], 30, 5), penalty, cg.HALF_SWEEP_CG, (2,))
+    assert_same_sweep(devices, *problem([0, 1, 9, 20], 30, 5), penalty, cg.HALF_SWEEP_CG, (2, base(5)))
 
 
 def test_conjugate_gradients_of_several_factors_a_lane(devices):
-    assert_same_sweep(devices, *problem([6, 3], 30, 40), PLAIN, cg.HALF_SWEEP_CG, (3,))
+    assert_same_sweep(devices, *problem([6, 3], 30, 40), PLAIN, cg.HALF_SWEEP_CG, (3, base(40)))
 
 
 @pytest.mark.parametrize("k", [1, 5])

@@ -43,7 +43,7 @@ def kernels():
     from numba import int64 as n
     from numba import types as kinds
 
-    from fastmf.kernels import als_cuda, cg_cuda, limits_cuda, links_cuda, residual_cuda, sgd_cuda, topn_cuda
+    from fastmf.kernels import als_cuda, cg_cuda, gram_cuda, limits_cuda, links_cuda, residual_cuda, sgd_cuda, topn_cuda
 
     row, side, ints, lots = f[::1], (f[:, ::1], f[::1]), i[::1], n[::1]
     for k, wide in (
@@ -57,11 +57,11 @@ def kernels():
         (128, True),
     ):
         scratch = (d if wide else f)[:, ::1]
-        given = n[:, ::1], ints, row, *side, *side, f[:, ::1], d[::1], scratch, flag, scratch, lots
+        given = n[:, ::1], ints, row, *side, *side, f[:, ::1], f[:, ::1], d[::1], scratch, flag, scratch, lots
         yield f"als, k = {k}, wide {wide}", als_cuda.compiled(als_cuda.layout(k, wide)), given
     yield "extrapolate", als_cuda._extrapolate, (row, row, f[:, ::1], f, n)
     for each in (1, 4, 8):
-        yield f"cg, {each} a lane", cg_cuda.compiled(each), (lots, ints, row, *side, *side, d[::1], n)
+        yield f"cg, {each} a lane", cg_cuda.compiled(each), (lots, ints, row, *side, *side, d[::1], n, f[:, ::1])
     for group in (1, 8, 32):
         yield f"estimate by {group}", residual_cuda.estimates(group), (n, n, ints, ints, *side, *side, d, d, d, row)
         given = lots, ints, ints, row, *side, *side, d, d, d, d[:, ::1]
@@ -72,6 +72,7 @@ def kernels():
     yield "collect", sgd_cuda._collect, (ints, f[:, ::1], *side, row)
     yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], f[:, ::1])
     table = f[:, ::1]
+    yield "gram", gram_cuda._gram, (table, d[:, :, ::1])
     yield "gather", links_cuda._gather, (lots, ints, row, row, table, table)
     yield "respond", links_cuda._respond, (lots, ints, row, table, row, table, row, table)
     yield "sums", links_cuda._sums, (table, flag, row, flag, d[:, ::1])

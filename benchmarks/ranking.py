@@ -1,0 +1,233 @@
+"""Measure lists: implicit feedback by fastmf and by implicit (Frederickson), on the same split, in turn.
+
+    python benchmarks/ranking.py                                            # ml-latest-small, by time and at random
+    python benchmarks/ranking.py --dataset ml-20m --k 64 --grid none -o ranking.json
+
+Pairs rated --positive-from or more are observed. Both libraries are tried with the same number of settings on a part of
+the training pairs, and measured on the test with the best of them; what users have rated in training, well or badly, is
+not recommended. implicit gets a virtual environment of its own under --venvs, made with pip when it is not there yet.
+What the figures mean is in benchmarks/README.md.
+"""
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from accuracy import find
+
+import fastmf
+from fastmf import ImplicitALS, Ratings, datasets, files, ids, machine, metrics, ranking, splitting, tables
+from fastmf.cli.console import remark, show_table
+from fastmf.cli.options import overwrite_option
+from fastmf.device import resolve
+from fastmf.errors import FastMFError
+from fastmf.kernels.compress import Compressed
+
+N = 10
+MODELS = Path(__file__).with_name("ranking_models.py")
+THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+RELEASE = "implicit==0.7.2"
+SPLITS = ("temporal", "random")
+HELD_OUT, INNER, SEED = 0.2, 0.1, 0
+# Each library's own terms: the weight of a pair that is not there, or of one that is over that; and the penalty.
+GRIDS = {
+    "fastmf": [{"alpha0": a, "reg": r} for a, r in itertools.product((0.1, 0.3, 1.0), (0.003, 0.01, 0.03))],
+    "implicit": [{"alpha": a, "reg": r} for a, r in itertools.product((11.0, 4.3, 2.0), (1.0, 10.0, 30.0))],
+}
+USUAL = {"fastmf": {"alpha0": 0.3, "reg": 0.01}, "implicit": {"alpha": 2.0, "reg": 10.0}}
+HEADER = ("split", "library", "settings", "nDCG@10", "recall@10", "reach", "novelty", "s/epoch", "users/s")
+
+
+class Job(NamedTuple):
+    """Pairs to train on, what is not to be recommended, and the pairs to find, by dense indices."""
+
+    train: Ratings
+    seen: Compressed
+    test: Ratings
+
+
+def jobs(data: Ratings, mask: np.ndarray, positive_from: float) -> tuple[Job, Job]:
+    """Part ratings into a job to measure on, and one within its training pairs to choose settings by."""
+    rest = data.take(~mask)
+    inner = np.zeros(len(rest), bool)
+    inner[np.random.default_rng(SEED).permutation(len(rest))[: round(len(rest) * INNER)]] = True
+    pairs = ((rest, data.take(mask)), (rest.take(~inner), rest.take(inner)))
+    whole, part = (
+        Job(train.observed(positive_from), train.by_user, test.observed(positive_from)) for train, test in pairs
+    )
+    return whole, part
+
+
+def splits(path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Ratings, np.ndarray]]:
+    """Read ratings and choose what is held out."""
+    data = Ratings.read(path)
+    for name in names:
+        when = None
+        if name == "temporal":
+            pairs = tables.read(path, dict(zip(("user", "item"), data.columns[:2], strict=True)))
+            users, items = (ids.encode(pairs.column(n), n)[0] for n in data.columns[:2])
+            rows = np.lexsort((items, users))
+            when = splitting.order_of(tables.read(path, {"timestamp": "timestamp"}), "timestamp")[rows]
+        yield name, data, splitting.held_out(data.users, name, HELD_OUT, SEED, when)
+
+
+def measured(job: Job, lists: np.ndarray, users: np.ndarray) -> dict[str, float]:
+    """Measure lists for users who have something to find."""
+    line = np.full(job.test.n_users, -1)
+    line[users] = np.arange(len(users))
+    hits = ranking.hits(lists, line[job.test.users], job.test.items, job.test.n_items)
+    wanted, counts = job.test.user_counts[users], job.train.item_counts
+    found = {name: float(metric(hits, wanted).mean()) for name, metric in metrics.RANKING.items()}
+    n_users = int(np.count_nonzero(job.train.user_counts))
+    return found | {"reach": metrics.reach(lists, counts), "novelty": metrics.novelty(lists, counts, n_users)}
+
+
+def by_fastmf(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, settings: dict[str, Any]) -> Any:
+    """Fit and recommend by fastmf. Returns the lists and the seconds."""
+    model = fastmf.fit(job.train, solver=ImplicitALS(k=k, epochs=epochs, **settings), threads=threads, keep_seen=False)
+    excluded = ranking.left_out(users, [job.seen])
+    began = time.perf_counter()
+    lists, _ = model.best_items(users, N, excluded)
+    seconds = [epoch.seconds for epoch in model.history]
+    return lists, {"epoch_seconds": seconds, "recommend_seconds": time.perf_counter() - began}
+
+
+def by_implicit(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, settings: dict[str, Any], venv: Path,
+                scratch: Path) -> Any:  # fmt: skip
+    """The same by implicit, in a process of its own."""
+    arrays = {
+        "indptr": job.train.by_user.indptr,
+        "indices": job.train.by_user.indices,
+        "seen_indptr": job.seen.indptr,
+        "seen_indices": job.seen.indices,
+        "users": users,
+    }
+    np.savez(scratch / "job.npz", **arrays, n_items=job.train.n_items)
+    given = {"k": k, "epochs": epochs, "threads": threads, "n": N, **settings}
+    words = [str(venv / "bin" / "python"), str(MODELS), str(scratch), json.dumps(given)]
+    environment = os.environ | {name: "1" if name.startswith("OPENBLAS") else str(threads) for name in THREADS}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(f"implicit: {done.stderr[-2000:]}")
+    return np.load(scratch / "lists.npy"), json.loads(done.stdout)
+
+
+def environment_of(venvs: Path) -> Path:
+    """Make the virtual environment of implicit, unless it is there."""
+    venv = venvs / "implicit"
+    if not (venv / "bin" / "python").exists():
+        remark(f"installing {RELEASE} in {venv}")
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        subprocess.run([str(venv / "bin" / "python"), "-m", "pip", "install", "-q", RELEASE], check=True)
+    return venv
+
+
+def chosen(name: str, part: Job, users: np.ndarray, fit: Callable[..., Any], grid: str) -> tuple[dict[str, Any], float]:
+    """Choose the settings whose lists find most of what is held out of the training pairs."""
+    if grid == "none":
+        return USUAL[name], float("nan")
+    found = [(measured(part, fit(part, users, settings)[0], users)["ndcg"], place, settings)
+             for place, settings in enumerate(GRIDS[name])]  # fmt: skip
+    best = max(found)
+    return best[2], best[0]
+
+
+def compare(
+    name: str, data: Ratings, mask: np.ndarray, venv: Path, scratch: Path, options: dict[str, Any]
+) -> list[Any]:
+    """Measure both libraries on one split, in turn; and what is rated most."""
+    whole, part = jobs(data, mask, options["positive_from"])
+    run = options["k"], options["epochs"], options["threads"]
+    fits: dict[str, Callable[..., Any]] = {
+        "fastmf": lambda job, users, settings: by_fastmf(job, users, *run, settings),
+        "implicit": lambda job, users, settings: by_implicit(job, users, *run, settings, venv, scratch),
+    }
+    users, few = (np.flatnonzero((job.test.user_counts > 0) & (job.train.user_counts > 0)) for job in (whole, part))
+    settings = {library: chosen(library, part, few, fit, options["grid"])[0] for library, fit in fits.items()}
+    popular, _ = ranking.most_rated(whole.train.item_counts, N, ranking.left_out(users, [whole.seen]))
+    found = [{"split": name, "library": "popularity", "settings": {}, **measured(whole, popular, users)}]
+    runs: dict[str, list[Any]] = {library: [] for library in fits}
+    for _ in range(options["rounds"]):
+        for library, fit in fits.items():
+            runs[library].append(fit(whole, users, settings[library]))
+            remark(f"{name}  {library}: {min(runs[library][-1][1]['epoch_seconds']):.3f} s an epoch")
+    for library, results in runs.items():
+        seconds = [times["epoch_seconds"] for _, times in results]
+        found.append(
+            {
+                "split": name,
+                "library": library,
+                "settings": settings[library],
+                **measured(whole, results[-1][0], users),
+                "epoch_seconds": statistics.median(statistics.median(each[1:] or each) for each in seconds),
+                "users_per_second": statistics.median(len(users) / times["recommend_seconds"] for _, times in results),
+                "runs": [times for _, times in results],
+                "users": len(users),
+                "pairs": {"training": len(whole.train), "test": len(whole.test)},
+            }
+        )
+    return found
+
+
+@click.command()
+@click.option(
+    "--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE", help="What to measure on."
+)
+@click.option("--split", "names", multiple=True, type=click.Choice(SPLITS), help="What is held out.  [default: both]")
+@click.option("--positive-from", default=4.0, show_default=True, help="Ratings that are observed.")
+@click.option("--k", type=click.IntRange(1), default=64, show_default=True, help="Number of factors.")
+@click.option("--epochs", type=click.IntRange(1), default=12, show_default=True, help="Of both libraries.")
+@click.option("--grid", type=click.Choice(["small", "none"]), default="small", show_default=True,
+              help="Settings to choose from; none: those in the middle.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=resolve("cpu").threads, help="Of both.  [default: all]")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each, in turn.")
+@click.option("--venvs", type=click.Path(path_type=Path), default=datasets.cache_directory() / "peers", metavar="DIR",
+              help="Where implicit's virtual environment is, or will be.  [default: the user's cache]")  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
+@overwrite_option
+def main(
+    dataset: str, names: tuple[str, ...], output: str | None, overwrite: bool, venvs: Path, **options: Any
+) -> None:
+    """Compare lists of implicit feedback with those of implicit."""
+    try:
+        if output:
+            files.check_output(output, overwrite)
+        venv = environment_of(venvs)
+        with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
+            path, facts = find(dataset, Path(folder))
+            found = [
+                line
+                for name, data, mask in splits(path, names or SPLITS)
+                for line in compare(name, data, mask, venv, Path(folder), options)
+            ]
+        report = {"command": machine.command_line("benchmarks/ranking.py"), "machine": machine.describe(),
+                  "versions": machine.versions(), "data": facts, "options": options, "results": found}  # fmt: skip
+        if output:
+            files.write_json(report, output, overwrite)
+    except FastMFError as error:
+        raise click.ClickException(str(error)) from None
+    show_table(HEADER, [row(line) for line in found])
+    remark(f"{facts['dataset']}, {facts['data']}. {facts['note']}")
+
+
+def row(line: dict[str, Any]) -> list[str]:
+    """Write a line of the table."""
+    settings = ", ".join(f"{name} {value:g}" for name, value in line["settings"].items())
+    shown = [f"{line[name]:.4f}" for name in ("ndcg", "recall")]
+    shown += [f"{line['reach']:.3f}", f"{line['novelty']:.2f}"]
+    timed = [f"{line['epoch_seconds']:.3f}", f"{line['users_per_second']:,.0f}"] if "runs" in line else ["-", "-"]
+    return [line["split"], line["library"], settings or "-", *shown, *timed]
+
+
+if __name__ == "__main__":
+    main()

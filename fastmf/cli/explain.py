@@ -1,0 +1,44 @@
+"""``fastmf explain``: what each of a user's items contributes to the score of an item."""
+
+import click
+
+import fastmf
+from fastmf.cli.options import json_option, n_option, titles_option
+from fastmf.cli.recommend import publish, with_titles
+
+
+@click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
+@click.argument("model")
+@click.argument("user")
+@click.argument("item")
+@click.option("--ratings", metavar="RATINGS", help="The user's ratings; a model of implicit feedback knows them.")
+@n_option
+@titles_option
+@json_option
+def explain(model: str, user: str, item: str, ratings: str | None, n: int, titles: str | None, as_json: bool) -> None:
+    """List the items of USER that contribute most to the score of ITEM.
+
+    \b
+    Examples:
+      fastmf explain clicks.fastmf 42 318 --titles movies.parquet
+      fastmf explain ratings.fastmf 42 318 --ratings ratings.parquet
+    """
+    from fastmf import ids
+    from fastmf.cli import console
+
+    loaded = fastmf.load(model)
+    (wanted,), (what,) = (
+        ids.parse(own, [text], kind)
+        for own, text, kind in ((loaded.user_ids, user, "user"), (loaded.item_ids, item, "item"))
+    )
+    found = loaded.explain(wanted, what, ratings)
+    shown = with_titles(found.head(n), "item_id", titles)
+    if as_json:
+        console.show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})
+        return
+    publish(shown, False)
+    others = found["contribution"].iloc[n:]
+    console.remark(
+        f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} whatever the user has rated,"
+        f" {found['contribution'].sum():.4f} of {len(found):,} items, {others.sum():.4f} of it not shown"
+    )

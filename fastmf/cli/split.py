@@ -1,0 +1,57 @@
+"""``fastmf split``: rows to train on, and rows to measure on."""
+
+import click
+
+import fastmf
+from fastmf.cli.options import column_options, json_option, overwrite_option
+
+
+@click.command()
+@click.argument("ratings")
+@click.argument("train")
+@click.argument("test")
+@click.option("--how", type=click.Choice(["random", "leave-one-out", "temporal"]), default="random", show_default=True,
+              help="What is held out.")  # fmt: skip
+@click.option("--fraction", type=float, help="Share of the rows, or of each user's.  [default: 0.2]")
+@click.option("--timestamp", metavar="COLUMN", help="Column of the times.  [default for temporal: timestamp]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is random.")
+@column_options("user")
+@overwrite_option
+@json_option
+def split(
+    ratings: str,
+    train: str,
+    test: str,
+    how: str,
+    fraction: float | None,
+    timestamp: str | None,
+    seed: int,
+    user_column: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Part RATINGS into TRAIN and TEST, Parquet files with all columns.
+
+    random holds out a share of all rows; leave-one-out one row of each user who has two or more, the latest with
+    --timestamp; temporal the latest share of each user's rows.
+
+    \b
+    Examples:
+      fastmf split ratings.parquet train.parquet test.parquet
+      fastmf split ratings.parquet train.parquet test.parquet --how temporal --fraction 0.1
+    """
+    from fastmf import files, tables
+    from fastmf.cli import console
+
+    outputs = [files.check_output(path, overwrite, inputs=[ratings]) for path in (train, test)]
+    if outputs[0].resolve() == outputs[1].resolve():
+        raise click.UsageError(f"{train} is named for both: give two files")
+    parts = fastmf.split(ratings, how, fraction=fraction, seed=seed, user=user_column, timestamp=timestamp)
+    for part, path in zip(parts, outputs, strict=True):
+        tables.write_parquet(part, path, overwrite)
+    if as_json:
+        console.show_json({"train": train, "train_rows": len(parts[0]), "test": test, "test_rows": len(parts[1])})
+    else:
+        console.remark(f"{len(parts[0]):,} rows to train on and {len(parts[1]):,} to measure on are in:")
+        click.echo(train)
+        click.echo(test)

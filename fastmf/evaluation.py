@@ -1,0 +1,167 @@
+"""evaluate: how good a model's predictions and lists are, beside what biases and popularity alone do."""
+
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from fastmf import ranking
+from fastmf.device import resolve
+from fastmf.errors import ParameterError
+from fastmf.kernels.als import Side
+from fastmf.kernels.compress import even
+from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK, Pairs, Scale
+from fastmf.metrics import RANKING, novelty, reach
+from fastmf.model import Model
+from fastmf.ratings import Ratings
+from fastmf.resources import require_memory
+from fastmf.runtime import launch
+
+ACTIVITY = (0, 1, 6, 21, 101, np.inf)  # bounds of the bands of users, by their training ratings
+LEVELS = (50, 80, 90, 95)  # of 100 ratings in an interval
+
+
+def evaluate(
+    model: Model, ratings: Any, *, n: int = 10, relevant_from: float | None = None, rank_by: str = "rating"
+) -> dict[str, Any]:
+    """Measure a model on held-out ratings.
+
+    Parameters
+    ----------
+    model : the model.
+    ratings : held-out ratings, in anything :meth:`Ratings.read` takes.
+    n : length of the lists that are ranked.
+    relevant_from : an item is relevant to a user who rates it at least this; when left out every held-out item is, or
+        what a model of implicit feedback takes for observed.
+    rank_by : what lists are ranked by, as for :meth:`Model.recommend`.
+
+    Returns
+    -------
+    A dict of
+
+    * ``pairs``, ``rmse``, ``mae``: over all pairs; an id without training ratings is predicted by the mean plus the
+      other id's bias, and predictions are clipped to the rating range;
+    * ``rmse_of_biases``: the same by biases fitted without factors, which the factors have to beat; None for a model
+      file of before format 3;
+    * ``unknown_users``, ``unknown_items``: the pairs with such an id;
+    * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` of the pairs whose user has so many training ratings;
+    * ``coverage``: for models that know how sure they are, how many of the ratings are in the intervals around their
+      predictions that should hold 50, 80, 90 and 95 of 100;
+    * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n``, means over
+      ``ranked_users``; candidates are all items the user has not rated in training, users without a relevant item are
+      left out and counted in ``users_without_relevant``. None where nobody has one, or the model does not hold what
+      users have rated;
+    * ``reach`` and ``novelty`` of these lists, see :mod:`fastmf.metrics`;
+    * ``popularity``: all these for lists of what has most training ratings, which a model has to beat.
+
+    Of implicit feedback there are no ratings to predict: ``pairs``, the unknown and what is said of lists are all.
+
+    Raises
+    ------
+    DataError
+        As :meth:`Ratings.read`.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ParameterError(f"n is {n!r}: give an integer of at least 1")
+    if relevant_from is not None and not np.isfinite(relevant_from):
+        raise ParameterError(f"relevant_from is {relevant_from}: give a rating")
+    ratings, bonus = Ratings.read(ratings, unrated=model.implicit), model.bonus(rank_by)
+    if relevant_from is None:
+        relevant_from = model.solver.get("positive_from")
+    return errors(model, ratings) | ranked(model, ratings, n, relevant_from, bonus)
+
+
+def errors(model: Model, ratings: Ratings) -> dict[str, Any]:
+    """Measure predictions alone: the part of :func:`evaluate` that ranks nothing, ``pairs`` to ``coverage``."""
+    users, items = model.known_users(ratings.user_ids), model.known_items(ratings.item_ids)
+    pairs = Pairs(users[ratings.users], items[ratings.items])
+    unknown = {
+        "unknown_users": int(np.count_nonzero(pairs.users < 0)),
+        "unknown_items": int(np.count_nonzero(pairs.items < 0)),
+    }
+    if model.implicit:
+        return {"pairs": len(ratings), **unknown}
+    squares, absolute = _sums(model, pairs, ratings.values, model.user_side, model.item_side)
+    found: dict[str, Any] = {
+        "pairs": len(ratings),
+        "rmse": float(np.sqrt(squares / len(ratings))),
+        "mae": float(absolute / len(ratings)),
+        "rmse_of_biases": _rmse_of_biases(model, pairs, ratings.values),
+        **unknown,
+        "by_activity": _by_activity(model, pairs, ratings.values),
+    }
+    return found | ({} if model.samples is None else {"coverage": _coverage(model, pairs, ratings.values)})
+
+
+def _sums(model: Model, pairs: Pairs, values: np.ndarray, users: Side, items: Side) -> tuple[float, float]:
+    """Sum the squared and the absolute errors of clipped predictions."""
+    tasks, scale = even(len(values), PAIRS_PER_TASK), Scale(model.mean, *model.rating_range)
+    squares, absolute = launch(ERRORS, resolve("cpu"), tasks, pairs, values, users, items, scale)
+    return float(squares), float(absolute)
+
+
+def _rmse_of_biases(model: Model, pairs: Pairs, values: np.ndarray) -> float | None:
+    """Measure the biases that were fitted without factors."""
+    if model.baseline is None:
+        return None
+    users, items = (Side(np.zeros((len(bias), 1), np.float32), bias) for bias in model.baseline)
+    return float(np.sqrt(_sums(model, pairs, values, users, items)[0] / len(values)))
+
+
+def _by_activity(model: Model, pairs: Pairs, values: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Measure predictions by how many training ratings the pairs' users have."""
+    counts, found = np.append(model.user_counts, 0)[pairs.users], {}
+    for low, high in pairwise(ACTIVITY):
+        rows = (counts >= low) & (counts < high)
+        n, some = int(np.count_nonzero(rows)), Pairs(pairs.users[rows], pairs.items[rows])
+        if n:
+            squares, _ = _sums(model, some, values[rows], model.user_side, model.item_side)
+            biases = _rmse_of_biases(model, some, values[rows])
+            name = (
+                f"{low:,} and more" if high == np.inf else f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
+            )
+            found[name] = {"pairs": n, "rmse": float(np.sqrt(squares / n)), "rmse_of_biases": biases}
+    return found
+
+
+def _coverage(model: Model, pairs: Pairs, values: np.ndarray) -> dict[str, float]:
+    """Count how many ratings are in the intervals around their predictions: as many as these should hold?"""
+    away = np.abs(values - model.estimates(pairs)) / model.deviations(pairs)
+    return {str(level): float(np.mean(away <= NormalDist().inv_cdf(0.5 + level / 200))) for level in LEVELS}
+
+
+def ranked(
+    model: Model, ratings: Ratings, n: int, relevant_from: float | None, bonus: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Rank items for every user who has a relevant one: the part of :func:`evaluate` from ``n`` on."""
+    relevant = np.full(len(ratings), True) if relevant_from is None else ratings.values >= relevant_from
+    n_relevant = np.bincount(ratings.users[relevant], minlength=ratings.n_users)
+    rated = np.bincount(ratings.users, minlength=ratings.n_users) > 0
+    chosen = np.flatnonzero(n_relevant)
+    counts = {"n": n, "ranked_users": len(chosen), "users_without_relevant": int(np.count_nonzero(rated)) - len(chosen)}
+    if model.seen is None or len(chosen) == 0:
+        return counts | dict.fromkeys([*RANKING, "reach", "novelty", "popularity"])
+    require_memory(len(chosen) * n * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
+    users, items = model.known_users(ratings.user_ids)[chosen], model.known_items(ratings.item_ids)
+    line = np.full(ratings.n_users, -1)
+    line[chosen] = np.arange(len(chosen))
+    wanted = line[ratings.users[relevant]], items[ratings.items[relevant]], n_relevant[chosen]
+    excluded = model.excluded(users)
+    lists, _ = model.best_items(users, n, excluded, bonus=bonus)
+    popular, _ = ranking.most_rated(model.item_counts, n, excluded)
+    return counts | _measures(model, lists, n, *wanted) | {"popularity": _measures(model, popular, n, *wanted)}
+
+
+def _measures(
+    model: Model, lists: np.ndarray, n: int, lines: np.ndarray, items: np.ndarray, n_relevant: np.ndarray
+) -> dict[str, float]:
+    """Measure lists by the pairs (line, item) that are relevant."""
+    hits = ranking.hits(lists, lines, items, len(model.item_ids))
+    hits = np.pad(hits, ((0, 0), (0, n - hits.shape[1])))
+    found = {name: float(np.mean(metric(hits, n_relevant))) for name, metric in RANKING.items()}
+    n_users = int(np.count_nonzero(model.user_counts))
+    return found | {
+        "reach": reach(lists, model.item_counts),
+        "novelty": novelty(lists, model.item_counts, n_users),
+    }

@@ -1,0 +1,121 @@
+"""ALS for implicit feedback: every pair counts, those observed as 1 and all others as 0, with less weight.
+
+Minimised over all users u and items i (Hu, Koren and Volinsky 2008; written, and with the penalties, as Rendle,
+Krichene, Zhang and Koren 2022, "Revisiting the performance of iALS on item recommendation benchmarks"):
+
+    sum over observed (u, i) of (1 - x_u . y_i)^2 + alpha0 sum over all (u, i) of (x_u . y_i)^2
+      + reg (sum_u (n_u + alpha0 I) |x_u|^2 + sum_i (n_i + alpha0 U) |y_i|^2)
+
+n_u and n_i are the observed pairs of a user and an item, U and I how many users and items have any. The sum over all
+pairs needs none of them: with B = alpha0 sum_i y_i y_i', made once, a user's equations are those of the pairs observed
+plus B. A row costs what it costs in :mod:`fastmf.solvers.als`.
+
+Each epoch solves the items, then the users, whose factors therefore are what :meth:`fastmf.Model.fold_in` finds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fastmf.device import Device
+from fastmf.errors import ParameterError
+from fastmf.folding import equations
+from fastmf.kernels.als import Side, padded
+from fastmf.kernels.jit import aligned
+from fastmf.ratings import Ratings
+from fastmf.runtime import launch
+from fastmf.solvers.als import METHODS
+from fastmf.solvers.base import MAX_WEIGHT, Factors, Settings, draw, require_integer, require_number
+
+INIT_SIGMA = 0.1  # of the length of a user's starting factors, as in the paper
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImplicitALS(Settings):
+    """Alternating least squares for implicit feedback; the objective is in :mod:`fastmf.solvers.implicit`.
+
+    What a user has rated, bought or seen is taken for a sign of interest; a score says how much more there may be,
+    and is no rating. The same data, settings and seed give the same bits for any number of threads.
+
+    Parameters
+    ----------
+    k : number of factors.
+    epochs : passes over all pairs, each solving both sides once.
+    alpha0 : weight of a pair that was not observed, of which there are many more.
+    reg : weight of a row's squared factors, per observed pair, and per pair that was not, times alpha0.
+    method : "exact" or "cg", as for :class:`ALS`.
+    steps : of conjugate gradients in each half-sweep.
+    positive_from : ratings from here on are observed, all others are not; without it, all rows are. What users have
+        rated less is still not recommended to them.
+    seed : of the users' starting factors.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> ImplicitALS(k=8).epochs
+    12
+    """
+
+    name: ClassVar[str] = "implicit"
+    implicit: ClassVar[bool] = True
+    burn: ClassVar[int] = 0
+
+    k: int = 64
+    epochs: int = 12
+    alpha0: float = 0.3
+    reg: float = 0.01
+    method: str = "exact"
+    steps: int = 3
+    positive_from: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("epochs", self.epochs, 1)
+        require_integer("steps", self.steps, 1)
+        for name in ("alpha0", "reg"):
+            require_number(name, getattr(self, name), low=0, high=MAX_WEIGHT)
+        if self.positive_from is not None:
+            require_number("positive_from", self.positive_from, low=-MAX_WEIGHT)
+        if self.method not in list(METHODS):  # a list asks nothing of what it is given
+            raise ParameterError(f"method is {self.method!r}: choose {' or '.join(METHODS)}")
+        if self.method == "exact" and self.steps != ImplicitALS.steps:
+            raise ParameterError(f"steps is {self.steps}, but method='exact' takes none: leave it out, or choose cg")
+
+    @property
+    def remedy(self) -> str:
+        """What to change when training diverges."""
+        return f"raise reg (it is {self.reg:g})"
+
+    def start(self, ratings: Ratings) -> Factors:
+        """Draw the users' factors; the items' start at zero, and are the first to be solved."""
+        rng = np.random.default_rng(self.seed)
+        users = draw(ratings.user_counts, self.k, INIT_SIGMA / np.sqrt(self.k), rng)
+        return Factors(users, Side(aligned(ratings.n_items, self.k), np.zeros(ratings.n_items, np.float32)))
+
+    def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
+        """Solve items, then users, once an epoch; yield how many rows' equations were singular."""
+        users, items = factors.users, factors.items
+        kernel, cut = METHODS[self.method]
+        steps = () if self.method == "exact" else (self.steps,)
+        halves = []
+        for entries, own, other, counts in (
+            (ratings.by_item, items, users, ratings.user_counts),
+            (ratings.by_user, users, items, ratings.item_counts),
+        ):
+            tasks, n_others = cut(entries.indptr, self.k, *steps), int(np.count_nonzero(counts))
+            halves.append((tasks, device.put(entries), own, other, n_others))
+        for _ in range(done, self.epochs):
+            singular = 0
+            for tasks, entries, own, other, n_others in halves:
+                wide = padded(other)
+                penalty, known = equations(wide.factors, self.k, n_others, self.settings, device)
+                more = (penalty, known) if self.method == "exact" else (penalty, self.steps, known.base)
+                singular += int(launch(kernel, device, tasks, entries, own, wide, *more))
+            yield singular

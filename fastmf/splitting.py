@@ -1,0 +1,97 @@
+"""split: set rows of a table apart to measure on, whole rows with all their columns."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastmf import ids, tables
+from fastmf.errors import DataError, ParameterError
+
+WAYS = ("random", "leave-one-out", "temporal")
+
+
+def split(
+    source: Any,
+    how: str = "random",
+    *,
+    fraction: float | None = None,
+    seed: int = 0,
+    user: str | None = None,
+    timestamp: str | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """Part the rows of a table, or of Parquet, into those to train on and those to measure on; order and columns stay.
+
+    Parameters
+    ----------
+    source : a path or URI of Parquet, a frame, or an Arrow table.
+    how : "random" holds out a fraction of all rows; "leave-one-out" one of each user who has two at least, the latest
+        if there is a timestamp and a random one else; "temporal" the latest fraction of each user's rows, rounded, but
+        never all. Of two at the same time that of the later row is the later.
+    fraction : .2 unless given; not for "leave-one-out".
+    seed : of what is random.
+    user, timestamp : names of the columns; for the user the usual names are looked for when left out, for "temporal"
+        the time is in "timestamp".
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or a timestamp is null.
+    ParameterError
+        If how or fraction is out of range, or nothing would be held out, or nothing left.
+    """
+    if how not in WAYS:
+        raise ParameterError(f"how is {how!r}: choose one of {', '.join(WAYS)}")
+    if how == "leave-one-out" and fraction is not None:
+        raise ParameterError(f"fraction is {fraction}, but leave-one-out takes one row of each user: leave it out")
+    share = 0.2 if fraction is None else fraction
+    if not 0 < share < 1:
+        raise ParameterError(f"fraction is {share}: give one above 0 and below 1")
+    table = tables.read_whole(source)
+    name = tables.choose(table.column_names, {"user": user}, "the table")[0]
+    users, _ = ids.encode(table.column(name), name)
+    when = None
+    if how == "temporal" or timestamp is not None:
+        when = order_of(table, timestamp or "timestamp")
+    mask = held_out(users, how, share, seed, when)
+    if mask.all() or not mask.any():
+        raise ParameterError(
+            f"of {len(mask):,} rows {int(mask.sum()):,} would be held out, which leaves nothing on one side: give"
+            " another fraction, or more rows"
+        )
+    return table.filter(pa.array(~mask)), table.filter(pa.array(mask))
+
+
+def order_of(table: pa.Table, name: str) -> np.ndarray:
+    """Number the rows in the order of a column of times: numbers, dates, or text that sorts as they do; (n,) int64.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or it has nulls.
+    """
+    if name not in table.column_names:
+        there = ", ".join(map(repr, table.column_names))
+        raise DataError(f"there is no column {name!r} of times; there are {there}: name one with --timestamp COLUMN")
+    column = table.column(name)
+    nulls = int(np.count_nonzero(pc.is_null(column, nan_is_null=True)))
+    if nulls:
+        raise DataError(f"{nulls:,} of {len(column):,} timestamps are null: fill them in or drop those rows")
+    return pc.rank(column, tiebreaker="first").to_numpy().astype(np.int64)
+
+
+def held_out(users: np.ndarray, how: str, fraction: float, seed: int, when: np.ndarray | None) -> np.ndarray:
+    """Choose rows, (n,) bool; ``users`` (n,) are dense indices, ``when`` (n,) numbers the rows, the latest highest."""
+    n, rng = len(users), np.random.default_rng(seed)
+    chosen = np.zeros(n, bool)
+    if how == "random":
+        chosen[rng.permutation(n)[: round(n * fraction)]] = True
+        return chosen
+    order = np.lexsort((rng.permutation(n) if when is None else when, users))
+    counts = np.bincount(users)
+    kept = counts - np.rint(counts * fraction).astype(np.int64) if how == "temporal" else counts - 1
+    kept = np.maximum(kept, np.minimum(counts, 1))
+    place = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen[order] = place >= np.repeat(kept, counts)
+    return chosen

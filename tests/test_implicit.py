@@ -1,0 +1,190 @@
+"""Implicit feedback: the objective, what counts as observed, what is watched, and cases whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastmf
+from fastmf import DataError, ImplicitALS, ParameterError, Ratings
+
+# Hu, Koren and Volinsky's model of so few items has to reconstruct it; a case of the tests of the library implicit.
+SMALL = np.array(
+    [
+        [1, 1, 0, 1, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+        [1, 0, 1, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 0, 1, 1, 0, 1],
+        [0, 1, 0, 0, 0, 1],
+        [0, 0, 0, 0, 1, 1],
+    ]
+)
+
+
+def observed(mask):
+    """The pairs of a mask, each rated 1."""
+    users, items = np.nonzero(mask)
+    return users, items, np.ones(len(users))
+
+
+def scores(model):
+    return model.user_factors.astype(np.float64) @ model.item_factors.T
+
+
+def objective(mask, model):
+    """What is minimised, over all pairs, in float64."""
+    x, y = model.user_factors.astype(np.float64), model.item_factors.astype(np.float64)
+    alpha0, reg = model.solver["alpha0"], model.solver["reg"]
+    total = np.sum((1 - x @ y.T)[mask] ** 2) + alpha0 * np.sum((x @ y.T) ** 2)
+    total += reg * np.sum((mask.sum(axis=1) + alpha0 * mask.shape[1]) * np.sum(x**2, axis=1))
+    return total + reg * np.sum((mask.sum(axis=0) + alpha0 * mask.shape[0]) * np.sum(y**2, axis=1))
+
+
+def solved(mask, other, alpha0, reg):
+    """Every row's factors, with all pairs in the sums."""
+    rows, n_others = [], len(mask[0])
+    for row in mask:
+        weights = row + alpha0
+        ridge = reg * (row.sum() + alpha0 * n_others) * np.eye(other.shape[1])
+        rows.append(np.linalg.solve((other.T * weights) @ other + ridge, other.T @ row.astype(float)))
+    return np.array(rows)
+
+
+@pytest.fixture(scope="module")
+def mask():
+    found = np.random.default_rng(0).random((30, 20)) < 0.2
+    found[:, 3] = found[5] = True  # nobody and nothing is cold
+    return found
+
+
+@pytest.mark.parametrize("device", ["cpu", "numpy"])
+def test_it_is_the_published_algorithm(mask, device):
+    model = fastmf.fit(observed(mask), solver=ImplicitALS(k=4, epochs=3), device=device)
+    start = ImplicitALS(k=4).start(Ratings.from_arrays(*observed(mask)))
+    x = start.users.factors.astype(np.float64)
+    for _ in range(3):
+        y = solved(mask.T, x, 0.3, 0.01)
+        x = solved(mask, y, 0.3, 0.01)
+    np.testing.assert_allclose(model.user_factors, x, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.item_factors, y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["exact", "cg"])
+def test_no_epoch_raises_the_objective(mask, method):
+    values = [
+        objective(mask, fastmf.fit(observed(mask), solver=ImplicitALS(k=4, epochs=epochs, method=method)))
+        for epochs in range(1, 8)
+    ]
+    assert np.all(np.diff(values) < 1e-6 * values[0])
+    assert values[-1] < 0.9 * values[0]
+
+
+def test_cg_gets_where_the_exact_solution_is(mask):
+    exact, steps = (
+        fastmf.fit(observed(mask), solver=ImplicitALS(k=4, epochs=30, method=method)) for method in ("exact", "cg")
+    )
+    assert objective(mask, steps) == pytest.approx(objective(mask, exact), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["exact", "cg"])
+@pytest.mark.parametrize("alpha0", [0.1, 1.0])
+def test_as_many_factors_as_items_reconstruct_what_is_observed(alpha0, method):
+    solver = ImplicitALS(k=6, reg=0, alpha0=alpha0, epochs=60, method=method)
+    found = scores(fastmf.fit(observed(SMALL), solver=solver))
+    np.testing.assert_allclose(found[SMALL == 1], 1 / (1 + alpha0), atol=1e-3)
+    np.testing.assert_allclose(found[SMALL == 0], 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("k", [2, 8])
+def test_what_is_missing_of_a_checkerboard_is_recommended(k):
+    board = np.add.outer(np.arange(50), np.arange(50)) % 2 == 0
+    np.fill_diagonal(board, False)
+    lists = fastmf.fit(observed(board), solver=ImplicitALS(k=k)).recommend(n=1)
+    assert len(lists) == 50
+    assert (lists["user_id"] == lists["item_id"]).all()
+
+
+@pytest.mark.parametrize("reg", [1e-6, 0.01])
+@pytest.mark.filterwarnings("ignore:.*singular")
+def test_few_pairs_and_many_factors_are_finite(reg):
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 40, 12), rng.integers(0, 60, 12), np.ones(12)
+    model = fastmf.fit(rows, solver=ImplicitALS(k=32, reg=reg), duplicates="last")
+    assert np.isfinite(scores(model)).all()
+    assert np.isfinite(model.recommend(n=5)["score"]).all()
+
+
+@pytest.fixture(scope="module")
+def rated(mask):
+    """The pairs, each with a rating from 1 to 5."""
+    users, items, _ = observed(mask)
+    return users, items, np.random.default_rng(1).integers(1, 6, len(users)).astype(float)
+
+
+def test_ratings_below_are_not_observed_but_seen(rated):
+    users, items, values = rated
+    model = fastmf.fit(rated, solver=ImplicitALS(k=4, positive_from=4))
+    good, ratings = values >= 4, Ratings.from_arrays(*rated)
+    same = fastmf.fit(ratings.take(ratings.values >= 4), solver=ImplicitALS(k=4))
+    assert same.content_hash == model.content_hash
+    for side, own in (("user", users), ("item", items)):
+        np.testing.assert_array_equal(getattr(model, f"{side}_counts"), np.bincount(own[good], minlength=own.max() + 1))
+    lists = model.recommend(n=20)
+    assert set(zip(lists["user_id"], lists["item_id"], strict=True)).isdisjoint(zip(users, items, strict=True))
+    assert not lists["item_id"].isin(np.flatnonzero(model.item_counts == 0)).any()
+    with pytest.raises(DataError, match=r"none of \d+ ratings is at least 6 \(the highest is 5\)"):
+        fastmf.fit(rated, solver=ImplicitALS(positive_from=6))
+
+
+def test_no_ratings_are_needed(mask, tmp_path):
+    users, items, ones = observed(mask)
+    expected = fastmf.fit((users, items, ones), solver="implicit", k=4)
+    frame = pd.DataFrame({"user_id": users, "item_id": items})
+    frame.to_parquet(tmp_path / "a.parquet")
+    for source in ((users, items), frame, tmp_path / "a.parquet"):
+        assert fastmf.fit(source, solver="implicit", k=4).content_hash == expected.content_hash
+        with pytest.raises(DataError, match="rating"):
+            fastmf.fit(source, solver="als", k=4)
+    assert expected.fold_in((users, items)).user_factors == pytest.approx(expected.user_factors)
+    with pytest.raises(DataError, match="no column 'stars' for the ratings"):
+        Ratings.read(frame, rating="stars", unrated=True)
+
+
+def test_folded_in_users_are_those_of_the_fit(rated):
+    model = fastmf.fit(rated, solver=ImplicitALS(k=4, positive_from=4))
+    folded = model.fold_in(rated)
+    np.testing.assert_array_equal(folded.user_factors, model.user_factors)
+    np.testing.assert_array_equal(folded.user_counts, model.user_counts)
+    assert folded.recommend(n=5).equals(model.recommend(n=5))
+
+
+def test_the_best_epoch_is_that_of_the_best_lists(mask):
+    users, items, ones = observed(np.random.default_rng(2).random((60, 40)) < 0.3)
+    train, held_out = Ratings.from_arrays(users, items, ones).split(0.3)
+    model = fastmf.fit(train, solver=ImplicitALS(k=16, reg=1e-5, epochs=8), validation=held_out)
+    watched = [epoch.validation_ndcg for epoch in model.history]
+    assert model.best_epoch == 1 + int(np.argmax(watched))
+    assert all(epoch.validation_rmse is None for epoch in model.history)
+    assert fastmf.evaluate(model, held_out)["ndcg"] == pytest.approx(max(watched))
+    fewer = fastmf.fit(train, solver=ImplicitALS(k=16, reg=1e-5, epochs=8), validation=held_out, patience=1)
+    assert len(fewer.history) <= len(model.history)
+    with pytest.raises(DataError, match="no user of the validation has training ratings"):
+        fastmf.fit(train, solver="implicit", validation=([999], [1], [1.0]))
+
+
+def test_what_is_wrong_with_validation_is_said(mask):
+    rows = observed(mask)
+    with pytest.warns(UserWarning, match="validation pairs are in the training ratings too"):
+        fastmf.fit(rows, solver="implicit", k=2, epochs=1, validation=rows)
+    with pytest.raises(ParameterError, match="steps is 4, but method='exact' takes none"):
+        ImplicitALS(steps=4)
+
+
+def test_predictions_are_scores_and_nothing_is_said_of_rmse(mask):
+    model = fastmf.fit(observed(mask), solver="implicit", k=4)
+    users, items, _ = observed(mask)
+    found = model.predict(users, items)["prediction"]
+    np.testing.assert_allclose(found, np.clip(scores(model)[mask], 0, 1), atol=1e-6)
+    measured = fastmf.evaluate(model, observed(mask))
+    assert "rmse" not in measured
+    assert measured["ranked_users"] == 30

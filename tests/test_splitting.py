@@ -1,0 +1,101 @@
+"""split: which rows are held out, and that nothing else happens to them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import fastmf
+from fastmf import DataError, ParameterError
+
+
+@pytest.fixture
+def table():
+    """Ten rows of user "a", four of "b", one of "c", in mixed order, with more columns than are needed."""
+    rng = np.random.default_rng(0)
+    users = rng.permutation(["a"] * 10 + ["b"] * 4 + ["c"])
+    return pa.table({"user_id": users, "time": rng.permutation(15) // 2, "row": np.arange(15), "text": ["x"] * 15})
+
+
+def rows_of(part, user):
+    frame = part.to_pandas()
+    return frame.loc[frame["user_id"] == user, "row"].tolist()
+
+
+def test_a_random_fraction_of_the_rows(table):
+    train, test = fastmf.split(table, fraction=0.4, seed=3)
+    assert len(test) == 6
+    assert sorted(train["row"].to_pylist() + test["row"].to_pylist()) == list(range(15))
+    assert train["row"].to_pylist() == sorted(train["row"].to_pylist())
+    assert train.schema == test.schema == table.schema
+    assert fastmf.split(table, fraction=0.4, seed=3)[1].equals(test)
+    assert not fastmf.split(table, fraction=0.4, seed=4)[1].equals(test)
+    assert len(fastmf.split(table)[1]) == 3
+
+
+@pytest.mark.parametrize("timestamp", [None, "time"])
+def test_one_row_of_each_user_who_has_two(table, timestamp):
+    train, test = fastmf.split(table, "leave-one-out", timestamp=timestamp)
+    assert {user: len(rows_of(test, user)) for user in "abc"} == {"a": 1, "b": 1, "c": 0}
+    assert len(train) == 13
+    if timestamp:
+        frame = table.to_pandas().sort_values(["time", "row"])
+        for user in "ab":
+            assert rows_of(test, user) == [frame.loc[frame["user_id"] == user, "row"].iloc[-1]]
+
+
+def test_the_latest_of_each_user(table):
+    train, test = fastmf.split(table, "temporal", fraction=0.3, timestamp="time")
+    frame = table.to_pandas().sort_values(["time", "row"])
+    for user, n in (("a", 3), ("b", 1), ("c", 0)):
+        own = frame.loc[frame["user_id"] == user, "row"].tolist()
+        assert sorted(rows_of(test, user)) == sorted(own[len(own) - n :])
+        assert sorted(rows_of(train, user)) == sorted(own[: len(own) - n])
+    almost_all = fastmf.split(table, "temporal", fraction=0.99, timestamp="time")[0]
+    assert [len(rows_of(almost_all, user)) for user in "abc"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("how", "options", "error", "message"),
+    [
+        ("first", {}, ParameterError, "how is 'first': choose one of random, leave-one-out, temporal"),
+        ("random", {"fraction": 1.0}, ParameterError, "fraction is 1.0: give one above 0 and below 1"),
+        ("random", {"fraction": 0.01}, ParameterError, "of 15 rows 0 would be held out"),
+        ("leave-one-out", {"fraction": 0.1}, ParameterError, "takes one row of each user: leave it out"),
+        ("temporal", {}, DataError, "no column 'timestamp' of times; there are 'user_id', 'time'"),
+        ("random", {"user": "who"}, DataError, "no column 'who' for the users"),
+    ],
+)
+def test_what_cannot_be_is_refused(table, how, options, error, message):
+    with pytest.raises(error, match=message):
+        fastmf.split(table, how, **options)
+
+
+def test_times_that_are_null_are_refused(table):
+    gaps = table.append_column("when", pa.array([None, float("nan"), *range(13)], pa.float64()))
+    with pytest.raises(DataError, match="2 of 15 timestamps are null"):
+        fastmf.split(gaps, "temporal", timestamp="when")
+
+
+def test_files_and_frames_are_split_alike(table, tmp_path):
+    expected = fastmf.split(table)[1].to_pandas()
+    pq.write_table(table.slice(0, 7), tmp_path / "a.parquet")
+    pq.write_table(table.slice(7), tmp_path / "b.parquet")
+    for source in (tmp_path, table.to_pandas()):
+        pd.testing.assert_frame_equal(fastmf.split(source)[1].to_pandas(), expected, check_dtype=False)
+
+
+def test_the_command_writes_both(table, tmp_path):
+    from click.testing import CliRunner
+
+    from fastmf.cli import cli
+
+    pq.write_table(table, tmp_path / "all.parquet")
+    paths = [str(tmp_path / name) for name in ("all.parquet", "train.parquet", "test.parquet")]
+    done = CliRunner().invoke(cli, ["split", *paths, "--how", "leave-one-out", "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["test_rows"] == 2
+    assert pq.read_table(paths[2]).equals(fastmf.split(table, "leave-one-out")[1])
+    assert pq.read_table(paths[1]).schema == table.schema
