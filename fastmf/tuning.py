@@ -253,7 +253,7 @@ def _names(solver: str | Sequence[str] | None) -> list[str]:
         raise ParameterError(f"unknown solver {unknown[0]!r}: give one or more of {', '.join(TUNABLE)}")
     learned = [name for name in names if name not in TUNABLE]
     if learned:
-        raise ParameterError(f"solver {learned[0]!r} learns its weights: there is nothing to tune; choose others")
+        raise ParameterError(f"solver {learned[0]!r} has no reg and reg0 to tune: choose of {', '.join(TUNABLE)}")
     return list(dict.fromkeys(names))
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.big
 FOLDER = Path(os.environ.get("FASTMF_DATA_DIR", ""))
 MOVIELENS = FOLDER / "ml-latest-small.parquet"
 # Factors weighted down to nothing: the biases remain.
+OF_RATINGS = [name for name in SOLVERS if name != "implicit"]
 BIAS_ONLY = {"k": 1, "reg0": 1e9}
 
 needs_movielens = pytest.mark.skipif(
@@ -43,12 +44,24 @@ def bias_only(movielens):
 
 
 @needs_movielens
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", OF_RATINGS)
 def test_movielens_small_is_predicted_as_well_as_measured(solver, movielens, bias_only):
     # .8418 (ALS) and .8412 (SGD) were measured with prototypes, on other folds; seeds change it by about .001
     found = mean_rmse(movielens, 1 if solver == "gibbs" else 5, k=32, solver=solver)  # a hundred sweeps take seconds
     assert found <= 0.845
     assert found < bias_only - 0.015
+
+
+@needs_movielens
+def test_lists_of_implicit_feedback_beat_popularity_and_predictions(movielens):
+    rest, held_out = movielens.split(0.2, seed=0)
+    found = fastmf.evaluate(fastmf.fit(rest, solver="implicit", positive_from=4), held_out)
+    assert found["ndcg"] > 1.5 * found["popularity"]["ndcg"]
+    predicted = fastmf.fit(rest, solver="als", blend=True)
+    plain, blended = (
+        fastmf.evaluate(predicted, held_out, relevant_from=4, rank_by=way)["ndcg"] for way in ("rating", "blend")
+    )
+    assert plain < found["popularity"]["ndcg"] < blended < found["ndcg"]
 
 
 @needs_movielens
@@ -112,7 +125,7 @@ def test_users_folded_in_from_few_ratings_are_predicted_no_worse_than_by_biases(
         assert squares["als-links", n] < squares["biases", n]
 
 
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if name != "implicit"])
+@pytest.mark.parametrize("solver", OF_RATINGS)
 def test_factors_beat_biases_on_a_twin(solver):
     # The twin of ml-20m, as small as it gets and so nearly dense: in that of ml-latest-small, with as many ratings of
     # far more items, the factors are too weak to be found.

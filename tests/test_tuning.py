@@ -208,7 +208,7 @@ def test_if_all_trials_fail_it_says_why(ratings):
         (dict(solver="svd"), "unknown solver 'svd'"),
         (dict(solver=[]), "give one or more of als, als-links, sgd"),
         (dict(solver=ALS()), "by name"),
-        (dict(solver=["als", "gibbs"]), "'gibbs' learns its weights"),
+        (dict(solver=["als", "gibbs"]), "'gibbs' has no reg and reg0 to tune"),
         (dict(lr=0.1), "'als' has no setting lr"),
         (dict(k=0), "k is 0"),
     ],
