@@ -225,11 +225,25 @@ HOSTS = {f"{width} lanes": {"FASTMF_VECTOR_WIDTH": f"{width}"} for width in (4, 
 HOSTS["an unknown machine"] = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}  # no vectors: plain Numba
 
 
-@pytest.mark.skipif("FASTMF_VECTOR_WIDTH" in os.environ, reason="the width is forced already")
-@pytest.mark.parametrize("host", HOSTS)
-def test_all_kernels_are_right_on(host):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The tests of all hosts, begun at once: one alone leaves a core idle while it compiles."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *KERNELS]
     command += ["--deselect", "tests/kernels/test_simd.py::test_all_kernels_are_right_on"]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, env=os.environ | HOSTS[host], cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+    root, folder, started = Path(__file__).parents[2], tmp_path_factory.mktemp("runs"), {}
+    for number, (host, settings) in enumerate(HOSTS.items()):
+        told = folder / f"{number}.txt"
+        with told.open("w") as file:
+            run = subprocess.Popen(command, env=os.environ | settings, cwd=root, stdout=file, stderr=file)
+        started[host] = run, told
+    yield started
+    for run, _ in started.values():
+        run.kill()
+        run.wait()
+
+
+@pytest.mark.skipif("FASTMF_VECTOR_WIDTH" in os.environ, reason="the width is forced already")
+@pytest.mark.parametrize("host", HOSTS)
+def test_all_kernels_are_right_on(host, runs):
+    run, told = runs[host]
+    assert run.wait(timeout=600) == 0, told.read_text(encoding="utf-8")[-3000:]
