@@ -83,11 +83,11 @@ def splits(path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Ratings, np
 
 def measured(job: Job, lists: np.ndarray, users: np.ndarray) -> dict[str, float]:
     """Measure lists for users who have something to find."""
-    line = np.full(job.test.n_users, -1)
-    line[users] = np.arange(len(users))
-    hits = ranking.hits(lists, line[job.test.users], job.test.items, job.test.n_items)
-    wanted, counts = job.test.user_counts[users], job.train.item_counts
-    found = {name: float(metric(hits, wanted).mean()) for name, metric in metrics.RANKING.items()}
+    own = np.arange(job.test.n_users), np.arange(job.test.n_items)
+    wanted = ranking.wanted((job.test.users, job.test.items), users, *own)
+    hits = ranking.hits(lists, wanted, job.test.n_items, N)
+    counts = job.train.item_counts
+    found = {name: float(metric(hits, wanted.counts).mean()) for name, metric in metrics.RANKING.items()}
     n_users = int(np.count_nonzero(job.train.user_counts))
     return found | {"reach": metrics.reach(lists, counts), "novelty": metrics.novelty(lists, counts, n_users)}
 

@@ -10,26 +10,28 @@ the ratings, whose lists have the best nDCG for held-out ratings that are at lea
 
 import numpy as np
 
-from fastmf.evaluation import ranked
+from fastmf import ranking
+from fastmf.metrics import ndcg
 from fastmf.model import Model
 from fastmf.ratings import Ratings
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0)
-LISTS_OF, MOST_USERS = 10, 10_000
+LISTS_OF = 10
 
 
 def learned(model: Model, held_out: Ratings) -> float:
     """Choose the weight, on the rating scale, by ratings that the model has not been trained on."""
-    known = model.known_users(held_out.user_ids) >= 0
-    good = held_out.values >= model.mean
-    useful = np.flatnonzero(known & (np.bincount(held_out.users[good], minlength=held_out.n_users) > 0))
-    chosen = np.zeros(held_out.n_users, bool)
-    chosen[np.random.default_rng(0).permutation(useful)[:MOST_USERS]] = True
-    sample, popularity = held_out.take(good & chosen[held_out.users]), np.log1p(model.item_counts)
-    if not len(sample):
+    users, items = model.known_users(held_out.user_ids), model.known_items(held_out.item_ids)
+    good = held_out.take(held_out.values >= model.mean)
+    chosen = ranking.sampled(np.flatnonzero((users >= 0) & (good.user_counts > 0)))
+    if not len(chosen):
         return 0.0
-    found = [
-        ranked(model, sample, LISTS_OF, None, (weight * model.scale * popularity).astype(np.float32))["ndcg"]
-        for weight in WEIGHTS
-    ]
-    return WEIGHTS[int(np.argmax(found))] * model.scale
+    wanted = ranking.wanted((good.users, good.items), chosen, users, items)
+    excluded, popularity = model.excluded(wanted.users), model.scale * np.log1p(model.item_counts)
+
+    def quality(weight: float) -> float:
+        bonus = (weight * popularity).astype(np.float32)
+        lists, _ = model.best_items(wanted.users, LISTS_OF, excluded, bonus=bonus)
+        return float(ndcg(ranking.hits(lists, wanted, len(model.item_ids), LISTS_OF), wanted.counts).mean())
+
+    return max(WEIGHTS, key=quality) * model.scale

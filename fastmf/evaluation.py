@@ -143,23 +143,19 @@ def ranked(
     if model.seen is None or len(chosen) == 0:
         return counts | dict.fromkeys([*RANKING, "reach", "novelty", "popularity"])
     require_memory(len(chosen) * n * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
-    users, items = model.known_users(ratings.user_ids)[chosen], model.known_items(ratings.item_ids)
-    line = np.full(ratings.n_users, -1)
-    line[chosen] = np.arange(len(chosen))
-    wanted = line[ratings.users[relevant]], items[ratings.items[relevant]], n_relevant[chosen]
-    excluded = model.excluded(users)
-    lists, _ = model.best_items(users, n, excluded, bonus=bonus)
+    pairs = ratings.users[relevant], ratings.items[relevant]
+    users, items = model.known_users(ratings.user_ids), model.known_items(ratings.item_ids)
+    wanted = ranking.wanted(pairs, chosen, users, items)
+    excluded = model.excluded(wanted.users)
+    lists, _ = model.best_items(wanted.users, n, excluded, bonus=bonus)
     popular, _ = ranking.most_rated(model.item_counts, n, excluded)
-    return counts | _measures(model, lists, n, *wanted) | {"popularity": _measures(model, popular, n, *wanted)}
+    return counts | _measures(model, lists, n, wanted) | {"popularity": _measures(model, popular, n, wanted)}
 
 
-def _measures(
-    model: Model, lists: np.ndarray, n: int, lines: np.ndarray, items: np.ndarray, n_relevant: np.ndarray
-) -> dict[str, float]:
-    """Measure lists by the pairs (line, item) that are relevant."""
-    hits = ranking.hits(lists, lines, items, len(model.item_ids))
-    hits = np.pad(hits, ((0, 0), (0, n - hits.shape[1])))
-    found = {name: float(np.mean(metric(hits, n_relevant))) for name, metric in RANKING.items()}
+def _measures(model: Model, lists: np.ndarray, n: int, wanted: ranking.Wanted) -> dict[str, float]:
+    """Measure lists by what is wanted of them."""
+    hits = ranking.hits(lists, wanted, len(model.item_ids), n)
+    found = {name: float(np.mean(metric(hits, wanted.counts))) for name, metric in RANKING.items()}
     n_users = int(np.count_nonzero(model.user_counts))
     return found | {
         "reach": reach(lists, model.item_counts),

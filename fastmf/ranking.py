@@ -1,7 +1,7 @@
 """Top-n lists over dense indices: the best items of users, the nearest rows of a factor matrix, what to leave out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from fastmf.runtime import launch
 _LAST = np.float32(-4)
 
 USERS_PER_TASK = 96
+
+MOST_WATCHED = 10_000  # users, where lists are only to be compared
 
 
 def compress(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compressed:
@@ -100,12 +102,41 @@ def most_rated(counts: np.ndarray, n: int, excluded: Compressed) -> tuple[np.nda
     return best(nobody, popular, excluded, n)
 
 
-def hits(found: np.ndarray, lines: np.ndarray, items: np.ndarray, n_items: int) -> np.ndarray:
-    """Say which places of lists (n_lists, n), items or -1, hold one of the pairs (line, item): (n_lists, n) bool."""
-    keys, known = lines.astype(np.int64) * (n_items + 1) + items, items >= 0
+class Wanted(NamedTuple):
+    """What lists should hold: list j is for users[j] (dense, -1: unknown), and pairs (line, item) are to be in them.
+
+    items are dense, -1 where unknown; counts (n_lists,) are the pairs of each list.
+    """
+
+    users: np.ndarray
+    lines: np.ndarray
+    items: np.ndarray
+    counts: np.ndarray
+
+
+def wanted(pairs: tuple[np.ndarray, np.ndarray], chosen: np.ndarray, users: np.ndarray, items: np.ndarray) -> Wanted:
+    """Say what lists should hold for the ``chosen`` of some users, by the pairs (user, item) that are relevant.
+
+    ``users`` and ``items`` say what the model calls those of the pairs, -1 for nothing.
+    """
+    line = np.full(len(users), -1)
+    line[chosen] = np.arange(len(chosen))
+    lines, there = line[pairs[0]], line[pairs[0]] >= 0
+    return Wanted(users[chosen], lines[there], items[pairs[1][there]], np.bincount(lines[there], minlength=len(chosen)))
+
+
+def sampled(candidates: np.ndarray) -> np.ndarray:
+    """Choose of some users those to watch, at most MOST_WATCHED, in order and always the same."""
+    return np.sort(np.random.default_rng(0).permutation(candidates)[:MOST_WATCHED])
+
+
+def hits(found: np.ndarray, wanted: Wanted, n_items: int, n: int) -> np.ndarray:
+    """Say which places of lists, items or -1, hold what is wanted: (n_lists, n) bool, False where lists are shorter."""
+    keys, known = wanted.lines.astype(np.int64) * (n_items + 1) + wanted.items, wanted.items >= 0
     keys = np.sort(np.append(keys[known], np.iinfo(np.int64).max))
     ranked = np.arange(len(found))[:, None] * (n_items + 1) + found
-    return (keys[np.searchsorted(keys, ranked)] == ranked) & (found >= 0)  # np.isin takes five times as long
+    hit = (keys[np.searchsorted(keys, ranked)] == ranked) & (found >= 0)  # np.isin takes five times as long
+    return np.pad(hit, ((0, 0), (0, n - hit.shape[1])))
 
 
 def nearest(factors: np.ndarray, counts: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What training works on: standardised ratings, those to watch beside them, and the errors of factors on both."""
 
+import abc
 import math
 import warnings
 from itertools import pairwise
@@ -24,12 +25,50 @@ COARSE = 0.01
 
 BASELINE_SWEEPS = 5  # over both sides: more change the baseline's RMSE by less than .0001
 
-WATCHED_N, MOST_WATCHED = 10, 10_000  # length of the lists that implicit feedback is watched by, and for how many users
+WATCHED_N = 10  # length of the lists that implicit feedback is watched by
 
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
 
-class Task:
+class Task(abc.ABC):
+    """What is trained on: ratings as the solver takes them, and what all users have seen; on the scale they come from.
+
+    Attributes
+    ----------
+    ratings : what the solver takes. seen : (indptr, indices), all that users have rated.
+    mean, scale, range : of the ratings as they came.
+    """
+
+    mean: float
+    scale: float
+    range: tuple[float, float]
+
+    def __init__(self, given: Ratings, ratings: Ratings, device: Device) -> None:
+        self.ratings, self.seen = ratings, (given.by_user.indptr, given.by_user.indices)
+        self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
+
+    def train_rmse(self, factors: Factors, device: Device) -> float:
+        """RMSE of what is trained on, not clipped, on the scale of the solver."""
+        pairs, values = self._training
+        return _errors(pairs, values, factors, UNCLIPPED, device)[0]
+
+    def baseline(self) -> Baseline | None:
+        """Fit biases alone, on the rating scale, where there are ratings."""
+        return None
+
+    @abc.abstractmethod
+    def watched(self, factors: Factors, device: Device) -> dict[str, float]:
+        """Measure the validation: attributes of an Epoch; none without any."""
+
+    def _found(self, validation: Ratings) -> tuple[np.ndarray, np.ndarray]:
+        """Find each user and item of the validation among those of the training, -1 for nowhere; warn of overlap."""
+        users = ids.lookup(self.ratings.user_ids, validation.user_ids, "validation user")
+        items = ids.lookup(self.ratings.item_ids, validation.item_ids, "validation item")
+        _warn_of_overlap(self.ratings, users[validation.users], items[validation.items])
+        return users, items
+
+
+class RatedTask(Task):
     """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
 
     def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
@@ -37,16 +76,13 @@ class Task:
         self.scale = _deviation(ratings.values, self.mean) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self._warn_of_coarseness()
-        self.ratings = ratings.with_values(self._standardised(ratings.values))
-        self.seen = ratings.by_user.indptr, ratings.by_user.indices
-        self._training = device.put((Pairs(ratings.users, ratings.items), self.ratings.values))
+        super().__init__(ratings, ratings.with_values(self._standardised(ratings.values)), device)
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
         self.validation: tuple[Pairs, np.ndarray] | None = None
         if validation is not None:
-            users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")[validation.users]
-            items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")[validation.items]
-            self.validation = device.put((Pairs(users, items), self._standardised(validation.values)))
-            _warn_of_overlap(ratings, users, items)
+            users, items = self._found(validation)
+            pairs = Pairs(users[validation.users], items[validation.items])
+            self.validation = device.put((pairs, self._standardised(validation.values)))
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
         return standardised(values, self.mean, self.scale)
@@ -66,11 +102,6 @@ class Task:
         users, items = _baseline(self.ratings)
         return Baseline(users * np.float32(self.scale), items * np.float32(self.scale))
 
-    def train_rmse(self, factors: Factors, device: Device) -> float:
-        """RMSE of the training ratings, not clipped, in standard deviations."""
-        pairs, values = self._training
-        return _errors(pairs, values, factors, UNCLIPPED, device)[0]
-
     def watched(self, factors: Factors, device: Device) -> dict[str, float]:
         """Measure the validation ratings, clipped, on the rating scale: attributes of an Epoch; none without any."""
         if self.validation is None:
@@ -79,57 +110,46 @@ class Task:
         return {"validation_rmse": rmse * self.scale, "validation_mae": mae * self.scale}
 
 
-class ObservedTask:
-    """Observed pairs, each a 1, and those of the validation; what a :class:`Task` is for implicit feedback."""
+class ObservedTask(Task):
+    """Observed pairs, each a 1, and those of the validation; what a :class:`RatedTask` is for implicit feedback."""
 
     mean, scale, range = 0.0, 1.0, (0.0, 1.0)
 
     def __init__(self, solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
         positive_from = solver.settings["positive_from"]
-        self.ratings, self.seen = ratings.observed(positive_from), (ratings.by_user.indptr, ratings.by_user.indices)
-        self._training = device.put((Pairs(self.ratings.users, self.ratings.items), self.ratings.values))
-        self.validation = None if validation is None else self._lists_wanted(validation.observed(positive_from))
+        super().__init__(ratings, ratings.observed(positive_from), device)
+        self.wanted: ranking.Wanted | None = None
+        if validation is not None:
+            held_out = validation.observed(positive_from)
+            self.wanted = self._wanted(held_out, *self._found(held_out))
 
-    def _lists_wanted(self, held_out: Ratings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Choose users, at most MOST_WATCHED, and say which items they should be shown: (line, item) of each pair."""
-        users = ids.lookup(self.ratings.user_ids, held_out.user_ids, "validation user")
-        items = ids.lookup(self.ratings.item_ids, held_out.item_ids, "validation item")[held_out.items]
-        _warn_of_overlap(self.ratings, users[held_out.users], items)
-        known = np.flatnonzero((np.append(self.ratings.user_counts, 0)[users] > 0) & (held_out.user_counts > 0))
-        chosen = np.sort(np.random.default_rng(0).permutation(known)[:MOST_WATCHED])
-        line = np.full(held_out.n_users, -1)
-        line[chosen] = np.arange(len(chosen))
-        rows = line[held_out.users] >= 0
-        if not len(chosen):
+    def _wanted(self, held_out: Ratings, users: np.ndarray, items: np.ndarray) -> ranking.Wanted:
+        """Choose users, and say what they should be shown."""
+        known = (np.append(self.ratings.user_counts, 0)[users] > 0) & (held_out.user_counts > 0)
+        if not known.any():
             raise DataError("no user of the validation has training ratings: watch others, or none")
-        return users[chosen], line[held_out.users[rows]], items[rows]
-
-    def baseline(self) -> None:
-        """Nothing: biases cannot say what is not observed."""
-
-    def train_rmse(self, factors: Factors, device: Device) -> float:
-        """RMSE of the scores of the observed pairs, which should be 1."""
-        pairs, values = self._training
-        return _errors(pairs, values, factors, UNCLIPPED, device)[0]
+        chosen = ranking.sampled(np.flatnonzero(known))
+        return ranking.wanted((held_out.users, held_out.items), chosen, users, items)
 
     def watched(self, factors: Factors, device: Device) -> dict[str, float]:
         """Rank for the users of the validation what they have not seen in training."""
-        if self.validation is None:
+        if self.wanted is None:
             return {}
-        users, lines, items = self.validation
+        users = self.wanted.users
         side, catalogue = device.get(factors.users), device.get(factors.items)
         warm = np.where(self.ratings.item_counts > 0, np.float32(0), np.float32(-np.inf))
         excluded = ranking.left_out(users, [Compressed(*self.seen, np.empty(0, np.float32))])
         chosen = Side(side.factors[users], np.zeros(len(users), np.float32))
         found, _ = ranking.best(chosen, Side(catalogue.factors, warm), excluded, WATCHED_N)
-        hits = ranking.hits(found, lines, items, self.ratings.n_items)
-        wanted = np.bincount(lines, minlength=len(users))
-        return {"validation_ndcg": float(metrics.ndcg(hits, wanted).mean())}
+        hits = ranking.hits(found, self.wanted, self.ratings.n_items, WATCHED_N)
+        return {"validation_ndcg": float(metrics.ndcg(hits, self.wanted.counts).mean())}
 
 
-def task_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Task | ObservedTask:
+def task_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Task:
     """Make what a solver trains on."""
-    return ObservedTask(solver, ratings, validation, device) if solver.implicit else Task(ratings, validation, device)
+    if solver.implicit:
+        return ObservedTask(solver, ratings, validation, device)
+    return RatedTask(ratings, validation, device)
 
 
 def _warn_of_overlap(ratings: Ratings, users: np.ndarray, items: np.ndarray) -> None:
@@ -139,7 +159,7 @@ def _warn_of_overlap(ratings: Ratings, users: np.ndarray, items: np.ndarray) -> 
     place = np.minimum(np.searchsorted(trained, wanted), len(trained) - 1)
     n = int(np.count_nonzero(trained[place] == wanted))
     if n:
-        warnings.warn(f"{n:,} of {len(users):,} validation pairs are in the training ratings too", stacklevel=5)
+        warnings.warn(f"{n:,} of {len(users):,} validation pairs are in the training ratings too", stacklevel=6)
 
 
 def _baseline(ratings: Ratings) -> tuple[np.ndarray, np.ndarray]:

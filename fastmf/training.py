@@ -22,7 +22,7 @@ from fastmf.ratings import Ratings
 from fastmf.resources import parse_size, require_memory
 from fastmf.solvers import SOLVERS, Factors, Solver, make
 from fastmf.solvers.base import require_integer
-from fastmf.task import ObservedTask, Task, task_of
+from fastmf.task import Task, task_of
 
 # Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
 DIVERGED = 10.0
@@ -247,7 +247,7 @@ class _Run:
     def __init__(
         self,
         solver: Solver,
-        task: Task | ObservedTask,
+        task: Task,
         device: Device,
         patience: int | None,
         checkpoint: Checkpoint | None,
