@@ -73,33 +73,34 @@ def fold(
         return Folded(*_by_prior(entries, items, prior, samples, expected, solver.get("seed", 0)), 0)
     n_users, k = len(entries.indptr) - 1, items.factors.shape[1]
     users = Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32))
-    given = device.put((entries, users, items))
-    more = rules(entries, given[2], item_counts, solver, links, device)
+    given = device.put((entries, users, padded(items)))
+    more = rules(entries, given[2].factors, k, item_counts, solver, links, device)
     singular = launch(HALF_SWEEP, device, half_sweep_tasks(entries.indptr, k), *given, *more)
     return Folded(device.get(given[1]), None, int(singular))
 
 
 def rules(
     entries: Compressed,
-    items: Side,
+    table: np.ndarray,
+    k: int,
     item_counts: np.ndarray,
     solver: Mapping[str, Any],
     links: Links | None,
     device: Device,
 ) -> tuple[Penalty, Known]:
-    """Say what users' equations have beside their entries; ``items`` are on the device, as the result is.
+    """Say what users' equations have beside their entries; ``table``, as for :func:`equations`, has the items' factors.
 
     Raises
     ------
     ParameterError
         If the hyper-parameters do not say how.
     """
-    k, implicit = items.factors.shape[1], "alpha0" in solver
+    implicit = "alpha0" in solver
     missing = [name for name in (("reg",) if implicit else ("reg", "reg0", "bias_reg")) if name not in solver]
     if missing:
         raise ParameterError(f"solver {solver.get('name')!r} has no {', '.join(missing)}: it cannot fold in")
     if implicit:
-        return equations(padded(items).factors, k, int(np.count_nonzero(item_counts)), solver, device)
+        return equations(table, k, int(np.count_nonzero(item_counts)), solver, device)
     known = nothing(k)
     if links is not None:
         known = known._replace(pull=_pull(entries, solver, links, k))

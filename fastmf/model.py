@@ -18,7 +18,7 @@ from fastmf.errors import DivergenceError, ParameterError, UnknownIdError
 from fastmf.explaining import contributions
 from fastmf.extras import Baseline, Prior, Samples
 from fastmf.fitted import Fitted
-from fastmf.kernels.als import Side
+from fastmf.kernels.als import Side, filled_up
 from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK, Pairs, Scale
@@ -359,12 +359,13 @@ class Model(Fitted):
         UnknownIdError
             If the user or the item is not known.
         """
-        item = int(ids.require(self.item_ids, ids.many(item_id), "item")[0])
-        entries = self._entries_of(user_id, ratings)
         if self.prior is not None:
             raise ParameterError("a model of solver 'gibbs' cannot explain its scores: fit one with als or implicit")
+        item = int(ids.require(self.item_ids, ids.many(item_id), "item")[0])
+        entries = self._entries_of(user_id, ratings)
         items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
-        rules = folding.rules(entries, items, self.item_counts, self.solver, self.links, resolve("cpu"))
+        table, given = filled_up(self.item_factors), (self.item_counts, self.solver, self.links, resolve("cpu"))
+        rules = folding.rules(entries, table, self.k, *given)
         rated = Side(items.factors[entries.indices], items.bias[entries.indices])
         found, beforehand = contributions(rated, entries.values.astype(np.float64), items.factors[item], *rules)
         order = np.argsort(-found, kind="stable")

@@ -4,7 +4,7 @@ import click
 
 import fastmf
 from fastmf.cli.options import json_option, n_option, titles_option
-from fastmf.cli.recommend import publish, with_titles
+from fastmf.cli.recommend import publish, titled
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
@@ -32,7 +32,7 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
         for own, text, kind in ((loaded.user_ids, user, "user"), (loaded.item_ids, item, "item"))
     )
     found = loaded.explain(wanted, what, ratings)
-    shown = with_titles(found.head(n), "item_id", titles)
+    (shown,) = titled([found.head(n)], "item_id", titles)
     if as_json:
         console.show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})
         return

@@ -75,7 +75,7 @@ def recommend(
     wanted, lengths = _wanted(loaded, user_texts, users, n_column, n)
     how = {"rank_by": rank_by, "items": _candidates(loaded, items), "exclude": exclude, "include_seen": include_seen}
     lists = loaded.lists_of(wanted, lengths, device=where, **how)
-    named = (with_titles(frame, "item_id", titles) for frame in console.rows_shown(lists, len(wanted), not output))
+    named = titled(console.rows_shown(lists, len(wanted), not output), "item_id", titles)
     publish_all(named, output, overwrite, as_json)
 
 
@@ -106,17 +106,21 @@ def _candidates(loaded: Any, items: str | None) -> Any:
     return column
 
 
-def with_titles(lists: Any, column: str, titles: str | None) -> Any:
-    """Add the title of each item; empty where there is none."""
+def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[Any]:
+    """Add the title of each item to frames, empty where there is none; say at the end how many have none."""
     if titles is None:
-        return lists
+        yield from frames
+        return
     from fastmf import tables
     from fastmf.cli import console
 
-    named = lists[column].map(tables.read_titles(titles))
-    if named.isna().any():
-        console.remark(f"note: {int(named.isna().sum()):,} of {len(named):,} items have no title in {titles}")
-    return lists.assign(title=named.fillna(""))
+    names, rows, missing = tables.read_titles(titles), 0, 0
+    for frame in frames:
+        named = frame[column].map(names)
+        rows, missing = rows + len(named), missing + int(named.isna().sum())
+        yield frame.assign(title=named.fillna(""))
+    if missing:
+        console.remark(f"note: {missing:,} of {rows:,} items have no title in {titles}")
 
 
 def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:

@@ -4,7 +4,7 @@ import click
 
 import fastmf
 from fastmf.cli.options import json_option, n_option, titles_option
-from fastmf.cli.recommend import publish, with_titles
+from fastmf.cli.recommend import publish, titled
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
@@ -26,4 +26,5 @@ def similar(model: str, item: str, n: int, titles: str | None, as_json: bool) ->
 
     loaded = fastmf.load(model)
     lists = loaded.similar_items(ids.parse(loaded.item_ids, [item], "item"), n)
-    publish(with_titles(lists, "similar_item_id", titles), as_json)
+    (named,) = titled([lists], "similar_item_id", titles)
+    publish(named, as_json)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from fastmf.device import Device
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, nothing, padded
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
-from fastmf.kernels.compress import even
+from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.jit import aligned, whole
 from fastmf.ratings import Ratings
 from fastmf.runtime import Kernel, launch
-from fastmf.solvers.base import Factors, Regularised, draw, require_integer, require_number
+from fastmf.solvers.base import Factors, Regularised, Settings, draw, require_integer, require_number
 
 INIT_SIGMA = 0.1
 ROWS_PER_TASK = 1 << 13
@@ -25,8 +25,34 @@ METHODS: dict[str, tuple[Kernel, Callable[..., np.ndarray]]] = {
 }
 
 
+class BySolving(Settings):
+    """The settings of how rows are solved, with the other side fixed; a base for dataclasses."""
+
+    method: str
+    steps: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("steps", self.steps, 1)
+        if self.method not in list(METHODS):  # a list asks nothing of what it is given
+            raise ParameterError(f"method is {self.method!r}: choose {' or '.join(METHODS)}")
+        if self.method == "exact" and self.steps != type(self).steps:
+            raise ParameterError(f"steps is {self.steps}, but method='exact' takes none: leave it out, or choose cg")
+
+    def tasks(self, indptr: np.ndarray) -> np.ndarray:
+        """Cut rows into tasks of equal work."""
+        steps = () if self.method == "exact" else (self.steps,)
+        return METHODS[self.method][1](indptr, self.k, *steps)
+
+    def solve(self, device: Device, tasks: np.ndarray, entries: Compressed, own: Side, other: Side, *rules: Any) -> int:
+        """Solve the rows of a side, or come nearer, by a Penalty and what is Known; return how many were singular."""
+        penalty, known = rules
+        more = (penalty, known) if self.method == "exact" else (penalty, self.steps, known.base)
+        return int(launch(METHODS[self.method][0], device, tasks, entries, own, other, *more))
+
+
 @dataclass(frozen=True, kw_only=True)
-class ALS(Regularised):
+class ALS(BySolving, Regularised):
     """Alternating least squares: users solved with the items fixed, then items with the users fixed.
 
     The objective, and what reg, reg0 and bias_reg mean, is in :mod:`fastmf.solvers`. The same data, settings and seed
@@ -73,11 +99,6 @@ class ALS(Regularised):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_number("momentum", self.momentum, low=0, high=1)
-        require_integer("steps", self.steps, 1)
-        if self.method not in list(METHODS):  # a list asks nothing of what it is given
-            raise ParameterError(f"method is {self.method!r}: choose {' or '.join(METHODS)}")
-        if self.method == "exact" and self.steps != ALS.steps:
-            raise ParameterError(f"steps is {self.steps}, but method='exact' takes none: leave it out, or choose cg")
 
     @property
     def remedy(self) -> str:
@@ -100,14 +121,9 @@ class ALS(Regularised):
         users, items, previous, _ = factors
         ahead = device.put(Side(aligned(ratings.n_items, whole(self.k)), np.zeros(ratings.n_items, np.float32)))
         rows = even(ratings.n_items, ROWS_PER_TASK)
-        kernel, cut = METHODS[self.method]
-        exact = self.method == "exact"
-        steps = () if exact else (self.steps,)
-        user_tasks, item_tasks = (cut(side.indptr, self.k, *steps) for side in (ratings.by_user, ratings.by_item))
-        known = device.put(nothing(self.k))
-        more = (self.penalty, known) if exact else (self.penalty, self.steps, known.base)
+        user_tasks, item_tasks = (self.tasks(side.indptr) for side in (ratings.by_user, ratings.by_item))
+        rules = self.penalty, device.put(nothing(self.k))
         for _ in range(done, self.epochs):
             launch(EXTRAPOLATE, device, rows, items, previous, ahead, self.momentum)
-            singular = launch(kernel, device, user_tasks, by_user, users, ahead, *more)
-            singular += launch(kernel, device, item_tasks, by_item, items, padded(users), *more)
-            yield int(singular)
+            singular = self.solve(device, user_tasks, by_user, users, ahead, *rules)
+            yield singular + self.solve(device, item_tasks, by_item, items, padded(users), *rules)

@@ -20,20 +20,18 @@ from typing import ClassVar
 import numpy as np
 
 from fastmf.device import Device
-from fastmf.errors import ParameterError
 from fastmf.folding import equations
 from fastmf.kernels.als import Side, padded
 from fastmf.kernels.jit import aligned
 from fastmf.ratings import Ratings
-from fastmf.runtime import launch
-from fastmf.solvers.als import METHODS
-from fastmf.solvers.base import MAX_WEIGHT, Factors, Settings, draw, require_integer, require_number
+from fastmf.solvers.als import BySolving
+from fastmf.solvers.base import MAX_WEIGHT, Factors, draw, require_integer, require_number
 
 INIT_SIGMA = 0.1  # of the length of a user's starting factors, as in the paper
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImplicitALS(Settings):
+class ImplicitALS(BySolving):
     """Alternating least squares for implicit feedback; the objective is in :mod:`fastmf.solvers.implicit`.
 
     What a user has rated, bought or seen is taken for a sign of interest; a score says how much more there may be,
@@ -78,15 +76,10 @@ class ImplicitALS(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_integer("epochs", self.epochs, 1)
-        require_integer("steps", self.steps, 1)
         for name in ("alpha0", "reg"):
             require_number(name, getattr(self, name), low=0, high=MAX_WEIGHT)
         if self.positive_from is not None:
             require_number("positive_from", self.positive_from, low=-MAX_WEIGHT)
-        if self.method not in list(METHODS):  # a list asks nothing of what it is given
-            raise ParameterError(f"method is {self.method!r}: choose {' or '.join(METHODS)}")
-        if self.method == "exact" and self.steps != ImplicitALS.steps:
-            raise ParameterError(f"steps is {self.steps}, but method='exact' takes none: leave it out, or choose cg")
 
     @property
     def remedy(self) -> str:
@@ -102,20 +95,17 @@ class ImplicitALS(Settings):
     def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Solve items, then users, once an epoch; yield how many rows' equations were singular."""
         users, items = factors.users, factors.items
-        kernel, cut = METHODS[self.method]
-        steps = () if self.method == "exact" else (self.steps,)
-        halves = []
-        for entries, own, other, counts in (
-            (ratings.by_item, items, users, ratings.user_counts),
-            (ratings.by_user, users, items, ratings.item_counts),
-        ):
-            tasks, n_others = cut(entries.indptr, self.k, *steps), int(np.count_nonzero(counts))
-            halves.append((tasks, device.put(entries), own, other, n_others))
+        halves = [
+            (self.tasks(entries.indptr), device.put(entries), own, other, int(np.count_nonzero(counts)))
+            for entries, own, other, counts in (
+                (ratings.by_item, items, users, ratings.user_counts),
+                (ratings.by_user, users, items, ratings.item_counts),
+            )
+        ]
         for _ in range(done, self.epochs):
             singular = 0
             for tasks, entries, own, other, n_others in halves:
                 wide = padded(other)
-                penalty, known = equations(wide.factors, self.k, n_others, self.settings, device)
-                more = (penalty, known) if self.method == "exact" else (penalty, self.steps, known.base)
-                singular += int(launch(kernel, device, tasks, entries, own, wide, *more))
+                rules = equations(wide.factors, self.k, n_others, self.settings, device)
+                singular += self.solve(device, tasks, entries, own, wide, *rules)
             yield singular

@@ -140,6 +140,7 @@ class LinkedALS(Regularised):
         item_links = Linked(self.k, self.link_reg, *both[::-1], of_users, expected_items, device, 0.0)
         user_tasks, item_tasks = (half_sweep_tasks(side.indptr, self.k) for side in (ratings.by_user, ratings.by_item))
         known = device.put(nothing(self.k))
+        of_one = device.put((aligned(1, whole(self.k)), np.ones(1, np.float32)))
         for epoch in range(done, self.epochs):
             pull, item_pull = user_links.expected, item_links.expected  # zeros in the first epoch
             if epoch:
@@ -153,7 +154,7 @@ class LinkedALS(Regularised):
             singular += launch(HALF_SWEEP, device, item_tasks, by_item, items, padded(users), *rules)
             mean = user_links.mean(users)
             offset = mean[: self.k] * np.float32(self.biases)  # without biases there is no place for it
-            launch(ATTRACT, device, ONE, device.put(aligned(1, whole(self.k))), device.put(ONES), mean, origin)
+            launch(ATTRACT, device, np.array([0, 1]), *of_one, mean, origin)  # origin becomes the mean
             launch(CENTRE, device, user_links.rows, user_links.counts, x, offset, factors.users.factors)
             launch(ABSORB, device, item_links.rows, items, offset, factors.items.bias)
             yield int(singular)
@@ -162,9 +163,6 @@ class LinkedALS(Regularised):
         """Keep the items' links, for fold-in."""
         of_items, origin = factors.kept
         return {"links": Links(of_items[:, : self.k].copy(), origin[0, : self.k].copy())}
-
-
-ONE, ONES = np.array([0, 1]), np.ones(1, np.float32)
 
 
 class Linked:
