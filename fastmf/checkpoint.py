@@ -22,6 +22,7 @@ from fastmf.errors import ModelFormatError, ParameterError
 from fastmf.files import check_output, replacing
 from fastmf.model_file import load_arrays, save_arrays
 from fastmf.ratings import Ratings
+from fastmf.solvers.base import Factors
 
 NAME = "checkpoint.safetensors"
 FORMAT = 2
@@ -141,11 +142,36 @@ def fingerprint(solver: str, settings: Mapping[str, Any], device: str, **data: R
 def hash_of(ratings: Ratings) -> str:
     """Hash the pairs, values and ids of ratings (BLAKE2b)."""
     digest = hashlib.blake2b(digest_size=16)
-    for array in (ratings.users, ratings.items, ratings.values):
-        digest.update(np.ascontiguousarray(array).data)
+    for array in (ratings.users, ratings.items, ratings.values, ratings.weights):
+        digest.update(b"" if array is None else np.ascontiguousarray(array).data)
     for column in (ratings.user_ids, ratings.item_ids):
         digest.update(ids.content(column))
     return digest.hexdigest()
+
+
+def named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
+    """Give every array of the factors a name."""
+    sides = {"users": factors.users, "items": factors.items}
+    arrays = {
+        f"{prefix}.{name}.{field}": array for name, side in sides.items() for field, array in side._asdict().items()
+    }
+    kept = {f"{prefix}.kept{place}": array for place, array in enumerate(factors.kept)}
+    return arrays | kept | {f"{prefix}.memory{place}": array for place, array in enumerate(factors.memory)}
+
+
+def fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
+    """Write the kept arrays over those of the same names.
+
+    Raises
+    ------
+    ModelFormatError
+        If one is missing, has another shape, or is not finite.
+    """
+    for name, array in arrays.items():
+        found = kept.get(name)
+        if found is None or found.shape != array.shape or found.dtype != array.dtype or not np.isfinite(found).all():
+            raise ModelFormatError(f"the checkpoint is damaged in {name}: delete it to start over")
+        array[:] = found
 
 
 def _brief(value: Any) -> str:

@@ -33,6 +33,7 @@ class Fitted:
     solver : name and hyper-parameters of the solver, as data.
     history : one Epoch for every epoch run. best_epoch : the one whose factors these are, where validation chose it.
     rows : how many rating rows were read and used, and what became of the others.
+    weight : the column whose numbers weigh observed pairs, "" if their number of rows does, None if all count the same.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend", if that was learned.
     baseline : biases fitted without factors, which the factors have to beat.
     links, prior, samples : what is known of a user from the items it has rated, what users are drawn around, and whole
@@ -55,6 +56,7 @@ class Fitted:
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
+    weight: str | None = None
     blend: float | None = None
     baseline: Baseline | None = None
     links: Links | None = None
@@ -124,6 +126,7 @@ class Fitted:
             "history": [asdict(epoch) for epoch in self.history],
             "best_epoch": self.best_epoch,
             "rows": self.rows,
+            "weight": self.weight,
             "blend": self.blend,
         }
         model_file.write(path, arrays, {"user_ids": self.user_ids, "item_ids": self.item_ids}, metadata, overwrite)
@@ -156,6 +159,7 @@ class Fitted:
                 history=[Epoch(**epoch) for epoch in metadata["history"]],
                 best_epoch=metadata["best_epoch"],
                 rows=dict(metadata["rows"]),
+                weight=metadata.get("weight"),
                 blend=metadata.get("blend"),
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -303,7 +303,7 @@ class Model(Fitted):
         DataError
             As :meth:`Ratings.read`.
         """
-        where, ratings = resolve(device), Ratings.read(ratings, unrated=self.implicit)
+        where, ratings = resolve(device), self._read(ratings)
         rated = entries = self._known_entries(ratings)
         if self.implicit:
             entries = self._known_entries(ratings.observed(self.solver.get("positive_from")))
@@ -367,7 +367,7 @@ class Model(Fitted):
         table, given = filled_up(self.item_factors), (self.item_counts, self.solver, self.links, resolve("cpu"))
         rules = folding.rules(entries, table, self.k, *given)
         rated = Side(items.factors[entries.indices], items.bias[entries.indices])
-        found, beforehand = contributions(rated, entries.values.astype(np.float64), items.factors[item], *rules)
+        found, beforehand = contributions(rated, entries, items.factors[item], *rules)
         order = np.argsort(-found, kind="stable")
         frame = pd.DataFrame(
             {
@@ -383,18 +383,24 @@ class Model(Fitted):
         """Find what a user has rated, or what was observed of it: one row."""
         wanted = ids.as_column(self.user_ids, ids.many(user_id), "user")
         if ratings is None:
-            if not self.implicit or self.solver.get("positive_from") is not None or self.seen is None:
+            known = self.implicit and self.solver.get("positive_from") is None and self.weight is None
+            if not known or self.seen is None:
                 raise ParameterError("the model does not hold what the user has rated: give the user's ratings")
             user = int(ids.require(self.user_ids, wanted, "user")[0])
             own = ranking.left_out(np.array([user]), [Compressed(*self.seen, np.empty(0, np.float32))])
             return Compressed(own.indptr, own.indices, np.ones(len(own.indices), np.float32))
-        data = Ratings.read(ratings, unrated=self.implicit)
+        data = self._read(ratings)
         if self.implicit:
             data = data.observed(self.solver.get("positive_from"))
         user = int(ids.require(data.user_ids, wanted, "user")[0])
         entries = self._known_entries(data)
         part = slice(entries.indptr[user], entries.indptr[user + 1])
-        return Compressed(np.array([0, part.stop - part.start]), entries.indices[part], entries.values[part])
+        weights = None if entries.weights is None else entries.weights[part]
+        return Compressed(np.array([0, part.stop - part.start]), entries.indices[part], entries.values[part], weights)
+
+    def _read(self, ratings: Any) -> Ratings:
+        """Read ratings as those were read that the model was fitted to."""
+        return Ratings.read_observed(ratings, self.weight) if self.implicit else Ratings.read(ratings)
 
     def _baseline_of(self, entries: Compressed) -> Baseline | None:
         """Fit new users' biases to those of the items."""
@@ -411,7 +417,7 @@ class Model(Fitted):
         known = items >= 0
         indptr = np.append(0, np.cumsum(np.bincount(ratings.users[known], minlength=ratings.n_users)))
         values = standardised(ratings.values[known], self.mean, self.scale)
-        return Compressed(indptr, items[known], values)
+        return Compressed(indptr, items[known], values, None if ratings.weights is None else ratings.weights[known])
 
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def left_out(users: np.ndarray, lists: Sequence[Compressed]) -> Compressed:
     if len(lists) == 1 and np.array_equal(users, np.arange(len(lists[0].indptr) - 1)):
         return lists[0]
     # np.append: user -1 reads the last row of the extended indptr, which is empty
-    counts = [np.diff(np.append(indptr, indptr[-1]))[users] for indptr, _, _ in lists]
+    counts = [np.diff(np.append(each.indptr, each.indptr[-1]))[users] for each in lists]
     indptr = np.append(0, np.cumsum(sum(counts, np.zeros(len(users), np.int64))))
     parts = [each.indices[_ranges(each.indptr[users], count)] for each, count in zip(lists, counts, strict=True)]
     columns = parts[0] if len(parts) == 1 else np.empty(indptr[-1], np.int32)

@@ -3,28 +3,23 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import types
 
 from fastmf import grouping, ids, tables
 from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
-from fastmf.kernels.columns import TO_FLOAT32
 from fastmf.kernels.compress import ROW_BOUNDS, Compressed, even
 from fastmf.resources import parse_size
 from fastmf.runtime import launch
+from fastmf.values import as_values, as_weights, drop_bad
 
-DUPLICATES = ("error", "last", "mean")
+DUPLICATES = ("error", "last", "mean", "sum")
 BAD_ROWS = ("error", "drop")
-
-# What can be wrong with a rating: how rows are counted by it, and how it is said.
-FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "infinite or beyond float32"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -36,7 +31,9 @@ class Ratings:
     users, items : (n,) int32 dense indices.
     values : (n,) float32 ratings.
     user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split they hold ids without rows.
-    columns : the names of the columns taken, for user, item and rating ("" where there were no ratings).
+    weights : (n,) float32, how much each pair counts, or None where all count the same.
+    columns : the names of the columns taken, for user, item and rating ("" where there were no ratings); and if there
+        are weights, for these ("" where they are the numbers of rows).
     dropped : rows that were read and are not here, by reason: "duplicates" were merged or left out because their pair
         came more than once; the others, with ``bad_rows="drop"``, had a null id or no finite rating.
 
@@ -52,7 +49,8 @@ class Ratings:
     values: np.ndarray
     user_ids: pa.Array
     item_ids: pa.Array
-    columns: tuple[str, str, str] = ("user", "item", "rating")
+    weights: np.ndarray | None = None
+    columns: tuple[str, ...] = ("user", "item", "rating")
     dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -63,20 +61,24 @@ class Ratings:
         user: str | None = None,
         item: str | None = None,
         rating: str | None = None,
+        weight: str | None = None,
         duplicates: str = "error",
         bad_rows: str = "error",
         memory_limit: float | str | None = None,
         unrated: bool = False,
     ) -> Self:
-        """Read ratings from a path, a URI, a frame, an Arrow stream or a tuple of three arrays.
+        """Read ratings from a path, a URI, a frame, an Arrow stream or a tuple of arrays.
 
         Parameters
         ----------
         source : what to read; see :func:`fastmf.tables.read`. Ratings are returned as they are.
         user, item, rating : names of the columns; the usual names are looked for when left out.
-        duplicates : what to do with rows of the same pair: "error", keep the "last", or take their "mean".
-        bad_rows : what to do with rows of a null id, or of a rating that is null, NaN, infinite or beyond float32:
-            "error", or "drop" and count them; see ``rows``.
+        weight : name of a column of weights, finite numbers above 0, for implicit feedback; it may be that of the
+            ratings. In a tuple of arrays these are "rating", the third, or "weight", a fourth.
+        duplicates : what to do with rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
+            ratings and weights. Of rows without ratings and weights the sum is their number, which is their weight.
+        bad_rows : what to do with rows of a null id, of a rating that is null, NaN, infinite or beyond float32, or of
+            what is no weight: "error", or "drop" and count them; see ``rows``.
         memory_limit : bytes, or text such as "4GiB", that reading may take; what is available when left out.
         unrated : whether there may be no ratings, unless their column is named: every row is then a 1.
 
@@ -96,18 +98,36 @@ class Ratings:
         limit = parse_size(memory_limit)
         if isinstance(source, cls):
             return source
-        roles = {"user": user, "item": item, "rating": rating}
+        roles = {"user": user, "item": item, "rating": rating} | ({} if weight is None else {"weight": weight})
         optional = ("rating",) if unrated else ()
         table = tables.read(source, roles, coded=("user", "item"), memory_limit=limit, optional=optional)
-        names, columns = tuple(table.column_names), table.columns
-        if len(columns) == 2:
-            names, columns = (*names, ""), [*columns, pa.chunked_array([np.ones(len(table), np.float32)])]
+        names, columns = list(table.column_names), table.columns
+        if len(columns) < len(roles):
+            names.insert(2, "")
+            columns.insert(2, pa.chunked_array([np.ones(len(table), np.float32)]))
         where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
         del table, source
         try:
-            return cls._from_columns(names, columns, duplicates, bad_rows)
+            return cls._from_columns(tuple(names), columns, duplicates, bad_rows)
         except DataError as error:
             raise DataError(f"{where}{error}") from None
+
+    @classmethod
+    def read_observed(cls, source: Any, weight: str | None) -> Self:
+        """Read implicit feedback as that was read which a model was fitted to; ``weight`` as the model has it.
+
+        Raises
+        ------
+        DataError
+            As :meth:`read`, and if Ratings are given of which the model would need weights, or take none.
+        """
+        how: dict[str, Any] = {} if weight is None else {"weight": weight or None, "duplicates": "sum"}
+        found = cls.read(source, unrated=True, **how)
+        if (found.weights is None) != (weight is None):
+            less, more = "the model was fitted to ratings with", "these ratings have"
+            what = f"{less} weights, and {more} none" if weight is not None else f"{less}out weights, and {more} some"
+            raise DataError(f"{what}: read them as the others were (weight=)")
+        return found
 
     @classmethod
     def from_parquet(
@@ -137,43 +157,44 @@ class Ratings:
 
     @classmethod
     def from_arrays(cls, user_ids: Any, item_ids: Any, ratings: Any, **options: Any) -> Self:
-        """Take three columns of equal length; options as for :meth:`read`."""
+        """Take columns of equal length; options as for :meth:`read`."""
         return cls.read((user_ids, item_ids, ratings), **options)
 
     @classmethod
     def _from_columns(
-        cls, names: tuple[str, str, str], columns: list[pa.ChunkedArray], duplicates: str, bad_rows: str
+        cls, names: tuple[str, ...], columns: list[pa.ChunkedArray], duplicates: str, bad_rows: str
     ) -> Self:
-        """Encode, sort and check the three columns; the list is emptied, so that each is free once it has been used."""
+        """Encode, sort and check the columns; the list is emptied, so that each is free once it has been used."""
         n_read, dropped = len(columns[0]), {}
         if n_read == 0:
             raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
         if bad_rows == "drop":
-            dropped = _drop_bad(columns, names[2])
+            dropped = drop_bad(columns, names[2:])
             if sum(dropped.values()) == n_read:
                 listed = ", ".join(f"{name} {n:,}" for name, n in dropped.items())
                 raise DataError(f"there are no ratings left: all {n_read:,} rows are bad ({listed})")
         _release()
+        weights = as_weights(columns.pop(), names[3]) if len(names) > 3 else None
         values = as_values(columns.pop(), names[2])
         users, user_ids = ids.encode(columns.pop(0), names[0])
         items, item_ids = ids.encode(columns.pop(0), names[1])
         _release()
-        users, items, values, n_again = _sorted(users, items, values, (len(user_ids), len(item_ids)))
+        numbers: tuple[np.ndarray, ...] = (values,) if weights is None else (values, weights)
+        users, items, numbers, n_again = _sorted(users, items, numbers, (len(user_ids), len(item_ids)))
         if n_again:
             again = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
             if duplicates == "error":
                 first = int(np.flatnonzero(again)[0])
-                user, item = user_ids[users[first]].as_py(), item_ids[items[first]].as_py()
-                raise DataError(
-                    f"{n_again:,} of {len(users):,} rows repeat a (user, item) pair, the first user {user!r} and item"
-                    f" {item!r}: make pairs unique (or in a fit: --duplicates last|mean, duplicates=)"
-                )
-            users, items, values = _merged(users, items, values, again, duplicates)
+                raise _repeated(n_again, len(users), user_ids[users[first]].as_py(), item_ids[items[first]].as_py())
+            users, items, numbers = _merged(users, items, numbers, again, duplicates)
             dropped["duplicates"] = n_again
+        if duplicates == "sum" and names[2:] == ("",):
+            names, numbers = (*names, ""), (np.ones(len(users), np.float32), *numbers)
         return cls(
             users=users,
             items=items,
-            values=values,
+            values=numbers[0],
+            weights=None if len(numbers) == 1 else numbers[1],
             user_ids=user_ids,
             item_ids=item_ids,
             columns=names,
@@ -215,13 +236,16 @@ class Ratings:
     def by_user(self) -> Compressed:
         """The ratings as CSR: row u holds user u's items, sorted."""
         indptr, *_ = _bounds(self.users, self.items, self.n_users)
-        return Compressed(indptr, self.items, self.values)
+        return Compressed(indptr, self.items, self.values, self.weights)
 
     @cached_property
     def by_item(self) -> Compressed:
         """The ratings as CSC: row i holds item i's users, sorted."""
-        shape = self.n_items, self.n_users
-        return grouping.compress(self.items, self.users, self.values, shape, resolve("cpu"))
+        pairs, shape = (self.items, self.users), (self.n_items, self.n_users)
+        found = grouping.compress(*pairs, self.values, shape, resolve("cpu"))
+        if self.weights is None:
+            return found
+        return found._replace(weights=grouping.compress(*pairs, self.weights, shape, resolve("cpu")).values)
 
     def observed(self, positive_from: float | None) -> Self:
         """Take the rows whose rating is at least that, or all for None, with a value of 1 each; all ids are kept.
@@ -248,7 +272,8 @@ class Ratings:
     def take(self, chosen: np.ndarray) -> Self:
         """Keep the rows a boolean mask chooses, and all ids."""
         users, items, values = grouping.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
-        return replace(self, users=users, items=items, values=values, dropped={})
+        weights = None if self.weights is None else self.weights[chosen]
+        return replace(self, users=users, items=items, values=values, weights=weights, dropped={})
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Hold out a random fraction of the rows. Returns (rest, held out); both keep all ids.
@@ -291,87 +316,23 @@ def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
     return out
 
 
-def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Turn a column of ratings into float32.
-
-    Raises
-    ------
-    DataError
-        If it does not hold numbers, or some are null, NaN, infinite or beyond float32.
-    """
-    values, faults = _checked(column, name)
-    if faults:
-        bad = ~np.isfinite(values)
-        first = int(np.flatnonzero(bad)[0])
-        counts = ", ".join(f"{np.count_nonzero(rows):,} {FAULTS[fault]}" for fault, rows in faults.items())
-        raise DataError(
-            f"column {name!r} has {int(bad.sum()):,} of {len(values):,} ratings that are not finite numbers ({counts}),"
-            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
-            " (in a fit: --bad-rows drop, bad_rows=)"
-        )
-    return values
-
-
-def _checked(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Turn a column of numbers into float32, and find those that are not finite then: by fault, (n,) bool.
-
-    Raises
-    ------
-    DataError
-        If it does not hold numbers.
-    """
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    numeric = types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type)
-    if not numeric:
-        raise DataError(
-            f"column {name!r} holds {column.type}, not numbers ({len(column):,} rows, the first"
-            f" {column[0].as_py()!r}): cast it to float first"
-        )
-    floats = types.is_float32(column.type) or types.is_float64(column.type)
-    wide = tables.as_array(column if floats else column.cast(pa.float64(), safe=False))  # nulls become NaN
-    values = np.empty(len(wide), np.float32)
-    if not launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ids.ROWS_PER_TASK), wide, values):
-        if not values.any() and wide.any():
-            raise DataError(f"column {name!r} holds ratings too small for float32, which are all 0 there: rescale them")
-        return values, {}
-    nulls, nans = pc.is_null(column).to_numpy(), np.isnan(wide)
-    found = zip(FAULTS, (nulls, nans & ~nulls, ~np.isfinite(values) & ~nans), strict=True)
-    return values, {fault: rows for fault, rows in found if rows.any()}
-
-
-def _drop_bad(columns: list[pa.ChunkedArray], name: str) -> dict[str, int]:
-    """Leave out the rows of null ids and of ratings that are not finite; return how many, each by its first fault."""
-    columns[:2] = map(ids.large, columns[:2])
-    good, dropped = np.ones(len(columns[0]), bool), {}
-    faults = {"null_users": ids.nulls(columns[0]), "null_items": ids.nulls(columns[1]), **_checked(columns[2], name)[1]}
-    for fault, rows in faults.items():
-        n = int(np.count_nonzero(rows & good))
-        if n:
-            dropped[fault] = n
-        good &= ~rows
-    try:
-        columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
-    except pa.ArrowNotImplementedError:  # what cannot be filtered is no key either, which is found next
-        return {}
-    return dropped
-
-
 def _release() -> None:
     """Give back the memory Arrow keeps for later: it has read into more than it needed, and the sort needs as much."""
     pa.default_memory_pool().release_unused()
 
 
 def _sorted(
-    users: np.ndarray, items: np.ndarray, values: np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], int]:
     """Sort rows by user, then item, then the order they came in, and count those that repeat the pair before them."""
     _, unordered, repeats = _bounds(users, items, shape[0])
     if unordered:
-        indptr, items, values = grouping.compress(users, items, values, shape, resolve("cpu"), by_column=True)
+        pairs, sort = (users, items), partial(grouping.compress, shape=shape, device=resolve("cpu"), by_column=True)
+        *others, (indptr, items, first, _) = (sort(*pairs, column) for column in reversed(numbers))
+        numbers = first, *(each.values for each in others)
         users = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
         _, _, repeats = _bounds(users, items, shape[0])
-    return users, items, values, repeats
+    return users, items, numbers, repeats
 
 
 def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray, int, int]:
@@ -383,14 +344,36 @@ def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndar
     return indptr, int(unordered), int(repeats)
 
 
+def _repeated(n: int, n_rows: int, user: Any, item: Any) -> DataError:
+    return DataError(
+        f"{n:,} of {n_rows:,} rows repeat a (user, item) pair, the first user {user!r} and item {item!r}: make pairs"
+        " unique (or in a fit: --duplicates last|mean|sum, duplicates=)"
+    )
+
+
 def _merged(
-    users: np.ndarray, items: np.ndarray, values: np.ndarray, again: np.ndarray, duplicates: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make one row of each run of rows with the same pair."""
+    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], again: np.ndarray, duplicates: str
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Make one row of each run of rows with the same pair.
+
+    Raises
+    ------
+    DataError
+        If a sum is beyond float32.
+    """
+    runs = np.cumsum(np.append(True, ~again))
     starts = np.flatnonzero(np.append(True, ~again))
-    if duplicates == "last":
-        ends = np.append(starts[1:], len(users)) - 1
-        return users[starts], items[starts], values[ends]
-    by_value = np.lexsort((values, np.cumsum(np.append(True, ~again))))  # so that a mean ignores the order of rows
-    means = np.add.reduceat(values[by_value].astype(np.float64), starts) / np.diff(np.append(starts, len(users)))
-    return users[starts], items[starts], means.astype(np.float32)
+    lengths = np.diff(np.append(starts, len(users)))
+
+    def merged(column: np.ndarray) -> np.ndarray:
+        if duplicates == "last":
+            return column[starts + lengths - 1]
+        by_value = np.lexsort((column, runs))  # so that it ignores the order of rows
+        sums = np.add.reduceat(column[by_value].astype(np.float64), starts)
+        with np.errstate(over="ignore"):
+            found = (sums if duplicates == "sum" else sums / lengths).astype(np.float32)
+        if not np.isfinite(found).all():
+            raise DataError("the sums of repeated pairs' ratings or weights are beyond float32: rescale them")
+        return found
+
+    return users[starts], items[starts], tuple(map(merged, numbers))

@@ -47,10 +47,11 @@ def read(
     ----------
     source : path or URI of a Parquet file or of a directory of them; anything with the Arrow PyCapsule stream
         interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
-    roles : "user", "item", "rating" to the name of the column, or to None for the first usual name that is there.
+    roles : "user", "item", "rating" to the name of the column, or to None for the first usual name that is there; and
+        "weight" as the last to a name, which may be that of the ratings again.
     coded : the roles whose text is wanted as dictionary and codes from a Parquet file: a quarter of the time.
     memory_limit : bytes that reading a file and sorting its rows may take; None for what is available.
-    optional : roles, the last ones, whose column need not be there, unless it is named: it is then left out.
+    optional : roles whose column need not be there, unless it is named: it is then left out.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def read(
     if isinstance(source, str | os.PathLike):
         return _read_parquet(str(source), roles, coded, memory_limit, optional)
     if isinstance(source, tuple):
-        return _from_arrays(source, list(roles), len(optional))
+        return _from_arrays(source, roles, len(optional))
     if isinstance(source, pd.DataFrame):  # convert three columns, not all
         names = choose(list(source.columns), roles, "the frame", optional)
         return pa.Table.from_arrays([to_arrow(source[name], name) for name in names], names=names)
@@ -131,7 +132,8 @@ def choose(
             raise DataError(f"{where} has no column {asked!r} for the {role}s: {remedy}")
         looked = ", ".join(map(repr, USUAL[role]))
         raise DataError(f"{where} has no column for the {role}s, none of {looked}: {remedy}")
-    if len(set(chosen)) < len(chosen):
+    weight_is_rating = "weight" in roles and len(chosen) == len(roles) and chosen[-1] == chosen[-2]
+    if len(set(chosen)) < len(chosen) - weight_is_rating:
         named = ", ".join(f"{role} {name!r}" for role, name in zip(roles, chosen, strict=False))
         raise DataError(f"{where}: one column is named for two roles ({named}): name another")
     return chosen
@@ -173,14 +175,18 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
         return pa.array(values, type=pa.uint64())
 
 
-def _from_arrays(arrays: tuple[Any, ...], names: list[str], n_optional: int) -> pa.Table:
+def _from_arrays(arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_optional: int) -> pa.Table:
+    names, weight = list(roles), roles.get("weight")
+    if weight is not None:
+        again = weight in names[:-1] and len(arrays) < len(names)  # such as "rating": one array for both
+        arrays, names[-1] = (*arrays, arrays[names.index(weight)]) if again else arrays, weight
     if not len(names) - n_optional <= len(arrays) <= len(names):
         raise DataError(f"{len(arrays)} arrays given where {len(names)} are needed: {', '.join(names)}")
-    columns = {name: to_arrow(array, name) for name, array in zip(names, arrays, strict=False)}
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise DataError(f"the arrays differ in length: {', '.join(f'{n} has {size}' for n, size in lengths.items())}")
-    return pa.table(columns)
+    columns = [to_arrow(array, name) for name, array in zip(names, arrays, strict=False)]
+    if len(set(map(len, columns))) > 1:
+        lengths = ", ".join(f"{name} has {len(column)}" for name, column in zip(names, columns, strict=False))
+        raise DataError(f"the arrays differ in length: {lengths}")
+    return pa.Table.from_arrays(columns, names[: len(columns)])
 
 
 def as_array(column: pa.ChunkedArray) -> np.ndarray:
@@ -213,7 +219,7 @@ def _read_parquet(
     tables: list[pa.Table] = []
     for file, footer in footers.items():
         with _opened(system, file, metadata=footer, read_dictionary=texts) as parquet:
-            columns = parquet.read(columns=first.names)
+            columns = parquet.read(columns=list(dict.fromkeys(first.names)))
             for name in texts:
                 _require_codes(columns.column(name))
             # rebuilt, so that it does not matter whether a column was declared to hold no nulls

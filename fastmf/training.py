@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastmf import blending
-from fastmf.checkpoint import Checkpoint, check_folder, fingerprint
+from fastmf.checkpoint import Checkpoint, check_folder, fill, fingerprint, named
 from fastmf.device import Device, resolve
 from fastmf.epoch import Epoch
-from fastmf.errors import DeviceUnavailableError, DivergenceError, ModelFormatError, ParameterError
+from fastmf.errors import DeviceUnavailableError, DivergenceError, ParameterError
 from fastmf.folding import lost_rows
 from fastmf.kernels.jit import ENABLED, WIDTH
 from fastmf.model import Model
@@ -33,6 +33,7 @@ MANY = 100_000  # ratings that take longer without the JIT than anybody wants to
 
 # What training holds of each rating, beside the Ratings: its standardised value, and both compressed views of these.
 BYTES_PER_RATING = 12
+BYTES_PER_WEIGHT = 4  # where ratings have weights, which one of the views copies
 BYTES_HELD = 12  # of each of the Ratings
 BYTES_ON_GPU = 28  # that training takes of each rating there: both views, and the pairs to measure the errors of
 
@@ -47,6 +48,7 @@ def fit(
     device: str | Device = "cpu",
     threads: int | None = None,
     seed: int | None = None,
+    weight: str | None = None,
     duplicates: str = "error",
     bad_rows: str = "error",
     callback: Callable[[Epoch], object] | None = None,
@@ -71,7 +73,9 @@ def fit(
     device : "cpu", "cuda" (the first GPU; "cuda:1" and so on), "numpy" (the plain definitions, slow) or "auto".
     threads : at most this many.
     seed : of everything random, 0 unless the solver says otherwise.
-    duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean".
+    weight : for implicit feedback: the column that says how much rows count, which may be that of the ratings.
+    duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean" or "sum";
+        see :meth:`fastmf.Ratings.read`.
     bad_rows : what to do with rows of a null id or without a finite rating: "error", or "drop" and count them.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder to keep the state of training in.
@@ -112,9 +116,11 @@ def fit(
     limit, where = parse_size(memory_limit), place_for(chosen, device, threads)
     require_consistent(ratings, validation, patience, checkpoint, every, resume)
     require_blend(chosen, blend)
+    require_weight(chosen, weight)
     require_memory_for(chosen, where, limit)
     how = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit, "unrated": chosen.implicit}
-    ratings, held_out, rows = _read(ratings, validation, chosen, how)
+    ratings, held_out, rows = _read(ratings, validation, chosen, weight, how)
+    require_weight(chosen, None if ratings.weights is None else ratings.columns[3])
     held = BYTES_HELD * (len(ratings) + (0 if held_out is None else len(held_out)))
     require_memory_for(chosen, where, limit, ratings, held)
     if not ENABLED and where.name == "cpu" and len(ratings) > MANY:
@@ -130,6 +136,12 @@ def require_blend(solver: Solver, blend: bool) -> None:
     """Raise a ParameterError if a blend is wanted where there are no ratings to blend with."""
     if blend and solver.implicit:
         raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is made to rank as it is")
+
+
+def require_weight(solver: Solver, weight: str | None) -> None:
+    """Raise a ParameterError if rows are to be weighed where they cannot be."""
+    if weight is not None and not solver.implicit:
+        raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} takes all ratings alike")
 
 
 def _blend(model: Model, ratings: Ratings, held_out: Ratings | None, solver: Solver, device: Device) -> float:
@@ -198,15 +210,18 @@ def require_memory_for(
         With the numbers.
     """
     rows, k = ratings.n_users + ratings.n_items if ratings else 2, solver.settings.get("k", 0)
+    weighed = BYTES_PER_WEIGHT if ratings is not None and ratings.weights is not None else 0
     need = solver.tables * rows * k * 4
     if device.name == "cpu" and solver.settings.get("method") != "cg" and "lr" not in solver.settings:
         need += device.threads * k**2 * (2 * max(WIDTH, 1) * 4 + 8)
     if ratings is not None:
-        need += len(ratings) * BYTES_PER_RATING + (0 if limit is None else held)
+        need += len(ratings) * (BYTES_PER_RATING + weighed) + (0 if limit is None else held)
     what = f"fitting k = {k:,} factors" + (f" of {rows:,} users and items" if ratings else "")
     remedy = "use a smaller k, or set another limit with --memory-limit (memory_limit=)"
     require_memory(need, what, limit, remedy)
-    device.require(k, max(solver.tables, 4) * rows * k * 4 + (len(ratings) * BYTES_ON_GPU if ratings else 0), what)
+    device.require(
+        k, max(solver.tables, 4) * rows * k * 4 + (len(ratings) * (BYTES_ON_GPU + 2 * weighed) if ratings else 0), what
+    )
 
 
 def _kept_at(
@@ -225,10 +240,10 @@ def _kept_at(
 
 
 def _read(
-    source: Any, validation: Any, solver: Solver, how: dict[str, Any]
+    source: Any, validation: Any, solver: Solver, weight: str | None, how: dict[str, Any]
 ) -> tuple[Ratings, Ratings | None, dict[str, int]]:
     """Read ratings, set some apart to watch, or read these; and account for all rows that were read."""
-    ratings = Ratings.read(source, **how)
+    ratings = Ratings.read(source, weight=weight, **how)
     if validation is None:
         return ratings, None, ratings.rows
     if isinstance(validation, int | float | np.number):
@@ -302,7 +317,7 @@ class _Run:
         if self.checkpoint is None or self.unsaved is None:
             return
         (now, best, history, best_epoch), self.unsaved = self.unsaved, None
-        arrays = _named("now", self.device.get(now)) | (_named("best", self.device.get(best)) if best else {})
+        arrays = named("now", self.device.get(now)) | (named("best", self.device.get(best)) if best else {})
         self.checkpoint.save(arrays, history, best_epoch)
 
     def _watched(self, epoch: Epoch) -> float | None:
@@ -370,38 +385,13 @@ class _Run:
         arrays, self.history, self.best_epoch = state
         if self.best_epoch is not None:
             self.best_factors = self.device.host.copy(self.factors._replace(memory=()))
-            _fill(_named("best", self.best_factors), arrays)
-        _fill(_named("now", self.factors), arrays)
+            fill(named("best", self.best_factors), arrays)
+        fill(named("now", self.factors), arrays)
 
     def result(self) -> Factors:
         """The factors of the best epoch, or of the last; the memory is that of the last."""
         best = self.best_factors or self.factors
         return self.device.get(best._replace(memory=self.factors.memory))
-
-
-def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
-    """Give every array of the factors a name."""
-    sides = {"users": factors.users, "items": factors.items}
-    arrays = {
-        f"{prefix}.{name}.{field}": array for name, side in sides.items() for field, array in side._asdict().items()
-    }
-    kept = {f"{prefix}.kept{place}": array for place, array in enumerate(factors.kept)}
-    return arrays | kept | {f"{prefix}.memory{place}": array for place, array in enumerate(factors.memory)}
-
-
-def _fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
-    """Write the kept arrays over those of the same names.
-
-    Raises
-    ------
-    ModelFormatError
-        If one is missing, has another shape, or is not finite.
-    """
-    for name, array in arrays.items():
-        found = kept.get(name)
-        if found is None or found.shape != array.shape or found.dtype != array.dtype or not np.isfinite(found).all():
-            raise ModelFormatError(f"the checkpoint is damaged in {name}: delete it to start over")
-        array[:] = found
 
 
 def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
@@ -431,6 +421,7 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
         history=run.history,
         best_epoch=run.best_epoch,
         rows=rows,
+        weight=None if ratings.weights is None else ratings.columns[3],
         baseline=task.baseline(),
         **solver.extras(factors),
     )

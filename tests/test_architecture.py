@@ -29,6 +29,7 @@ ORDER = [
     "grouping",
     "tables",
     "ids",
+    "values",
     "ratings",
     "extras",
     "model_file",
@@ -56,7 +57,7 @@ EXEMPT = {"__init__", "__main__"}  # of the package itself: they name things, an
 
 ONLY_IN = {
     "pandas": {"tables", "ids", "ratings", "model_file", "fitted", "model", "splitting"},
-    "pyarrow": {"tables", "ids", "ratings", "model_file", "fitted", "model", "splitting"},
+    "pyarrow": {"tables", "ids", "values", "ratings", "model_file", "fitted", "model", "splitting"},
     "click": {"cli"},
     "rich": {"cli"},
 }

@@ -204,7 +204,7 @@ def test_duplicates_are_taken_and_counted_in_columns_found_by_name(tmp_path, how
     assert told["rows"] == {"read": 4, "used": 2, "duplicates": 2}
     assert told["mean"] == mean
     assert "(columns who, what, stars)" in done.stderr
-    assert f"note: 2 rows of repeated pairs were dropped (--duplicates {how})" in done.stderr
+    assert f"note: 2 rows of repeated pairs were merged (--duplicates {how})" in done.stderr
 
 
 # predict

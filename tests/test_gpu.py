@@ -18,6 +18,7 @@ CASES = {
     "als cg without biases": {"solver": "als", "method": "cg", "biases": False},
     "als-links": {"solver": "als-links", "link_steps": 2, "epochs": 3},
     "implicit": {"solver": "implicit"},
+    "implicit by rating": {"solver": "implicit", "weight": "rating", "method": "cg"},
     "sgd": {"solver": "sgd", "bins": 3},
     "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
 }

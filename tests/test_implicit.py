@@ -32,10 +32,10 @@ def scores(model):
 
 
 def objective(mask, model):
-    """What is minimised, over all pairs, in float64."""
+    """What is minimised, over all pairs, in float64; observed pairs may have other weights than 1."""
     x, y = model.user_factors.astype(np.float64), model.item_factors.astype(np.float64)
     alpha0, reg = model.solver["alpha0"], model.solver["reg"]
-    total = np.sum((1 - x @ y.T)[mask] ** 2) + alpha0 * np.sum((x @ y.T) ** 2)
+    total = np.sum(mask * (1 - x @ y.T) ** 2) + alpha0 * np.sum((x @ y.T) ** 2)
     total += reg * np.sum((mask.sum(axis=1) + alpha0 * mask.shape[1]) * np.sum(x**2, axis=1))
     return total + reg * np.sum((mask.sum(axis=0) + alpha0 * mask.shape[0]) * np.sum(y**2, axis=1))
 
@@ -67,6 +67,117 @@ def test_it_is_the_published_algorithm(mask, device):
         x = solved(mask, y, 0.3, 0.01)
     np.testing.assert_allclose(model.user_factors, x, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(model.item_factors, y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def weights(mask):
+    """How much each pair counts; 0 where there is none."""
+    return np.where(mask, np.random.default_rng(3).integers(1, 20, mask.shape) / 4, 0).astype(np.float32)
+
+
+def weighed(weights):
+    """The pairs of a matrix of weights: users, items, ratings of 1, and the weights."""
+    return *observed(weights), weights[weights > 0]
+
+
+@pytest.mark.parametrize("device", ["cpu", "numpy"])
+def test_weights_are_those_of_the_published_objective(weights, device):
+    model = fastmf.fit(weighed(weights), solver=ImplicitALS(k=4, epochs=3), weight="weight", device=device)
+    x = ImplicitALS(k=4).start(Ratings.from_arrays(*observed(weights))).users.factors.astype(np.float64)
+    for _ in range(3):
+        y = solved(weights.T, x, 0.3, 0.01)
+        x = solved(weights, y, 0.3, 0.01)
+    np.testing.assert_allclose(model.user_factors, x, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.item_factors, y, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(model.user_counts, (weights > 0).sum(axis=1))
+
+
+def test_cg_takes_weights_to_the_same_end(weights):
+    exact, steps = (
+        fastmf.fit(weighed(weights), solver=ImplicitALS(k=4, epochs=30, method=method), weight="weight")
+        for method in ("exact", "cg")
+    )
+    plain = fastmf.fit(observed(weights), solver=ImplicitALS(k=4, epochs=30))
+    assert objective(weights, steps) == pytest.approx(objective(weights, exact), rel=1e-3)
+    assert objective(weights, exact) < 0.99 * objective(weights, plain)
+
+
+def test_a_weight_is_how_often_a_pair_is_there(mask):
+    times = np.where(mask, np.random.default_rng(4).integers(1, 5, mask.shape), 0)
+    pairs = tuple(np.repeat(column, times[mask]) for column in np.nonzero(mask))
+    expected = fastmf.fit(weighed(times.astype(np.float32)), solver=ImplicitALS(k=4), weight="weight")
+    rng = np.random.default_rng(5)
+    for counts, how in (
+        ((), {}),  # without ratings the number of rows is the weight
+        ((np.ones(len(pairs[0])),), {"weight": "rating"}),
+        ((rng.uniform(1, 5, len(pairs[0])), np.ones(len(pairs[0]))), {"weight": "weight"}),
+    ):
+        rows = rng.permutation(len(pairs[0]))
+        columns = tuple(column[rows] for column in (*pairs, *counts))
+        model = fastmf.fit(columns, solver=ImplicitALS(k=4), duplicates="sum", **how)
+        np.testing.assert_array_equal(model.user_factors, expected.user_factors)
+        assert model.rows["duplicates"] == times.sum() - mask.sum()
+
+
+def test_the_ratings_may_be_the_weights(rated, tmp_path):
+    users, items, values = rated
+    frame = pd.DataFrame({"user_id": users, "item_id": items, "rating": values})
+    frame.to_parquet(tmp_path / "a.parquet")
+    expected = fastmf.fit((*rated, values), solver="implicit", k=4, positive_from=3, weight="weight")
+    for source, column in ((rated, "rating"), (frame, "rating"), (tmp_path / "a.parquet", "rating")):
+        found = fastmf.fit(source, solver="implicit", k=4, positive_from=3, weight=column)
+        assert (found.weight, found.content_hash) == ("rating", expected.content_hash)
+    assert fastmf.fit(frame, solver="implicit", k=4, positive_from=3).content_hash != expected.content_hash
+
+
+def test_folding_in_and_explaining_take_weights_too(weights, tmp_path):
+    rows = pd.DataFrame(dict(zip(("user_id", "item_id", "rating", "plays"), weighed(weights), strict=True)))
+    fastmf.fit(rows, solver="implicit", k=4, weight="plays").save(tmp_path / "a.fastmf")
+    model = fastmf.load(tmp_path / "a.fastmf")
+    assert model.weight == "plays"
+    np.testing.assert_array_equal(model.fold_in(rows).user_factors, model.user_factors)
+    halves = pd.concat([rows.assign(plays=rows["plays"] / 2)] * 2)
+    np.testing.assert_array_equal(model.fold_in(halves).user_factors, model.user_factors)
+    found = model.explain(3, 7, rows)
+    assert found.attrs["score"] == pytest.approx(scores(model)[3, 7], abs=1e-5)
+    with pytest.raises(DataError, match="no column 'plays' for the weights"):
+        model.fold_in(rows[["user_id", "item_id"]])
+    with pytest.raises(DataError, match="fitted to ratings with weights, and these ratings have none"):
+        model.fold_in(Ratings.read(rows))
+    with pytest.raises(ParameterError, match="give the user's ratings"):
+        model.explain(3, 7)
+
+
+def test_what_is_wrong_with_weights_is_said(rated, tmp_path):
+    frame = pd.DataFrame(dict(zip(("user_id", "item_id", "rating"), rated, strict=True)))
+    frame["plays"] = np.append(np.arange(len(frame) - 3.0), [np.nan, -1.0, np.inf])
+    with pytest.raises(ParameterError, match="weight is for implicit feedback: solver 'als'"):
+        fastmf.fit(frame, weight="plays")
+    with pytest.raises(DataError, match=r"'plays' has 4 of \d+ weights that are not finite numbers above 0, the first"):
+        fastmf.fit(frame, solver="implicit", weight="plays")
+    kept = Ratings.read(frame, weight="plays", bad_rows="drop")
+    assert kept.rows["bad_weights"] == 4
+    np.testing.assert_array_equal(np.sort(kept.weights), np.arange(1, len(frame) - 3))
+    with pytest.raises(ParameterError, match="solver 'sgd' takes all ratings alike"):
+        fastmf.fit(kept, solver="sgd")
+    with pytest.raises(DataError, match="one column is named for two roles"):
+        Ratings.read(frame, weight="user_id")
+    run = {"solver": ImplicitALS(k=2, epochs=2), "weight": "plays", "checkpoint": tmp_path}
+    fastmf.fit(frame[1:-3], **run)
+    with pytest.raises(ParameterError, match="ratings"):
+        fastmf.fit(frame[1:-3].assign(plays=1.0), **run, resume=True)
+
+
+def test_weights_stay_with_their_pairs(weights):
+    users, items, ones, own = weighed(weights)
+    order = np.random.default_rng(6).permutation(len(users))
+    for rows in (np.arange(len(users)), order):
+        found = Ratings.read((users[rows], items[rows], ones, own[rows]), weight="weight")
+        for part in (found, *found.split(0.3)):
+            np.testing.assert_array_equal(part.weights, weights[part.users, part.items])
+            np.testing.assert_array_equal(
+                part.by_item.weights, weights.T[np.repeat(np.arange(20), part.item_counts), part.by_item.indices]
+            )
 
 
 @pytest.mark.parametrize("method", ["exact", "cg"])

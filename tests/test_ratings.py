@@ -258,7 +258,7 @@ def test_the_smallest_ratings_can_be_read_and_fitted(columns):
 def test_ratings_that_float32_rounds_to_next_to_nothing_are_warned_of_and_to_nothing_refused():
     with pytest.warns(UserWarning, match=r"are kept as float32, there in steps of about 1\.4013e-45"):
         fastmf.fit(([1, 1, 2], [1, 2, 1], [1e-44, 2e-44, 3e-44]), k=4, epochs=2)
-    with pytest.raises(DataError, match="holds ratings too small for float32"):
+    with pytest.raises(DataError, match="holds numbers too small for float32"):
         Ratings.from_arrays([1, 1], [1, 2], [1e-60, 2e-60])
     assert Ratings.from_arrays([1, 1], [1, 2], [0.0, 0.0]).values.tolist() == [0, 0]
 
@@ -355,7 +355,7 @@ TWICE = [1, 1, 2, 1, 2], ["x", "y", "x", "x", "x"], [0.1, 2.0, 3.0, 0.2, 5.0]
 def test_duplicates_are_refused_with_their_number_and_an_example():
     with pytest.raises(DataError, match=r"2 of 5 rows repeat a \(user, item\) pair, the first user 1 and item 'x':"):
         Ratings.from_arrays(*TWICE)
-    with pytest.raises(ParameterError, match="duplicates is 'first': choose one of error, last, mean"):
+    with pytest.raises(ParameterError, match="duplicates is 'first': choose one of error, last, mean, sum"):
         Ratings.from_arrays(*TWICE, duplicates="first")
 
 
@@ -405,7 +405,7 @@ def test_duplicates_are_counted_once_not_again_in_every_part():
     assert [part.rows["duplicates"] for part in (ratings, *ratings.split(0.5))] == [2, 0, 0]
 
 
-@pytest.mark.parametrize("duplicates", ["error", "last", "mean"])
+@pytest.mark.parametrize("duplicates", ["error", "last", "mean", "sum"])
 def test_without_duplicates_the_choice_changes_nothing(plain, duplicates):
     assert_same(Ratings.from_arrays(USERS, ITEMS, VALUES, duplicates=duplicates), plain)
 

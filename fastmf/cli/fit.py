@@ -29,6 +29,7 @@ from fastmf.cli.options import json_option, machine_options, overwrite_option, r
 @click.option("--steps", type=int, help="als, implicit: steps of cg in a half-sweep.  [default: als 2, implicit 3]")
 @click.option("--alpha0", type=float, help="implicit: weight of a pair that is not there.  [default: 0.3]")
 @click.option("--positive-from", type=float, help="implicit: take ratings from here on only.  [default: all]")
+@click.option("--weight", metavar="COLUMN", help="implicit: how much rows count; the ratings' column or another.")
 @click.option("--burn", type=int, help="gibbs: sweeps that are thrown away.  [default: 16]")
 @click.option("--samples", type=int, help="gibbs: sweeps after these, which are averaged.  [default: 84]")
 @click.option("--kept", type=int, help="gibbs: of these, how many the model keeps, for predict --std.  [default: 16]")
@@ -76,6 +77,7 @@ def fit(
     Examples:
       fastmf fit ratings.parquet --k 32 --solver als
       fastmf fit ratings.parquet --solver sgd --validation 0.1 --patience 3
+      fastmf fit plays.parquet --solver implicit --weight plays
       fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
     """
     from fastmf import files, training
@@ -87,17 +89,19 @@ def fit(
     how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
     run = {name: given.pop(name) for name in ("patience", "checkpoint", "every", "resume")}
-    device, threads = given.pop("device"), given.pop("threads")
+    device, threads, weight = (given.pop(name) for name in ("device", "threads", "weight"))
     chosen = make(SOLVERS, solver, **given, biases=False if no_biases else None)
     where = console.say_device(training.place_for(chosen, device, threads))
     watched: Any = as_fraction(validation)
     training.require_consistent(ratings, watched, **run)
     training.require_blend(chosen, blend)
+    training.require_weight(chosen, weight)
     kept = run["checkpoint"] and Path(run["checkpoint"]) / CHECKPOINT
     training.require_memory_for(chosen, where, parse_size(how["memory_limit"]))
     target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation, kept])
     how |= {"unrated": chosen.implicit}
-    data, watched = (read(given, how) if isinstance(given, str) else given for given in (ratings, watched))
+    data = read(ratings, {**how, "weight": weight})
+    watched = read(watched, how) if isinstance(watched, str) else watched
     run |= {"device": where, "memory_limit": how["memory_limit"], "blend": blend}
     with console.epochs_shown(chosen.epochs, quiet=as_json) as callback:
         model = fastmf.fit(data, solver=chosen, validation=watched, callback=callback, **run)
@@ -129,7 +133,7 @@ def read(ratings: str, how: dict[str, Any]) -> Any:
     dropped = {**data.dropped}
     again = dropped.pop("duplicates", 0)
     if again:
-        console.remark(f"note: {again:,} rows of repeated pairs were dropped (--duplicates {how['duplicates']})")
+        console.remark(f"note: {again:,} rows of repeated pairs were merged (--duplicates {how['duplicates']})")
     if dropped:
         counts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.items())
         console.remark(f"note: {sum(dropped.values()):,} bad rows were dropped (--bad-rows drop): {counts}")

@@ -33,8 +33,8 @@ def reading_options(command: Any) -> Any:
                      "  [default: what is free]"),
         click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
                      help="What to do with rows of null ids, or of ratings that are not finite."),
-        click.option("--duplicates", type=click.Choice(["error", "last", "mean"]), default="error", show_default=True,
-                     help="What to do with rows of the same user and item."),
+        click.option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
+                     show_default=True, help="What to do with rows of the same user and item."),
         column_options("user", "item", "rating"),
     ):  # fmt: skip
         command = option(command)

@@ -3,14 +3,15 @@
 Minimised per row, over its rated columns j with factors y_j and biases c_j (Zhou et al. 2008, with an affine weight and
 a bias of its own):
 
-    sum_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2,    rho = reg n + reg0
+    sum_j g_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2,    rho = reg n + reg0,    n = sum_j g_j
 
-z, what the row is pulled to, is zero unless something is known of it beforehand (:mod:`fastmf.kernels.links`). A term
-x' B x may be added, the same for all rows (:mod:`fastmf.solvers.implicit`). Setting the derivative to b to zero gives
-b = (T - s . x) / d, with t_j = r_j - c_j, s = sum y_j, T = sum t_j and d = n + bias_reg. Put in, the bias is eliminated
-exactly and k unknowns remain:
+The weights g_j are 1 unless the entries have others: an entry of weight 2 counts as the same one twice. z, what the row
+is pulled to, is zero unless something is known of it beforehand (:mod:`fastmf.kernels.links`). A term x' B x may be
+added, the same for all rows (:mod:`fastmf.solvers.implicit`). Setting the derivative to b to zero gives
+b = (T - s . x) / d, with t_j = r_j - c_j, s = sum g_j y_j, T = sum g_j t_j and d = n + bias_reg. Put in, the bias is
+eliminated exactly and k unknowns remain:
 
-    (sum y_j y_j' - s s'/d + rho I + B) x = sum t_j y_j - s T/d + rho z
+    (sum g_j y_j y_j' - s s'/d + rho I + B) x = sum g_j t_j y_j - s T/d + rho z
 
 ``bias_reg = inf`` pins the biases to zero. Rows without entries are left as they are.
 """
@@ -84,18 +85,20 @@ def _solve_row_numpy(row, entries, side, other, penalty, known):
         return False
     y = other.factors[columns, :k]
     t = entries.values[rated] - other.bias[columns]
-    d, rho = np.float32(n + penalty.bias_reg), np.float32(penalty.reg * n + penalty.reg0)
-    if n > LONG or rho <= UNSURE * np.square(y).sum(axis=0).max():  # else no pivot is small: none is below rho
-        y, t = y.astype(np.float64), t.astype(np.float64)
-    s, total = y.sum(axis=0), t.sum()
-    normal = y.T @ y - np.outer(s, s / d) + (known.base if len(known.base) else 0)
+    g = np.ones(n, np.float32) if entries.weights is None else entries.weights[rated]
+    mass = g.sum(dtype=np.float64)
+    d, rho = np.float32(mass + penalty.bias_reg), np.float32(penalty.reg * mass + penalty.reg0)
+    if n > LONG or rho <= UNSURE * (g @ np.square(y)).max():  # else no pivot is small: none is below rho
+        y, t, g = y.astype(np.float64), t.astype(np.float64), g.astype(np.float64)
+    s, total = g @ y, g @ t
+    normal = (g * y.T) @ y - np.outer(s, s / d) + (known.base if len(known.base) else 0)
     normal.flat[:: k + 1] += rho
     singular = y.dtype == np.float64 and _is_singular(normal)
     if singular:
         mean = normal.diagonal().mean()
         normal.flat[:: k + 1] += JITTER * mean if mean > 0 else 1
     failed = singular and _is_singular(normal)
-    right = y.T @ t - s * (total / d) + (rho * known.pull[row, :k] if len(known.pull) else 0)
+    right = y.T @ (g * t) - s * (total / d) + (rho * known.pull[row, :k] if len(known.pull) else 0)
     x = np.full(k, np.nan) if failed else np.linalg.solve(normal, right)
     side.factors[row] = x
     side.bias[row] = (total - s @ x) / d

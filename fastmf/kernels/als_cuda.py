@@ -16,6 +16,7 @@ times that for k = 32 and 1.5 times for k = 128, and reads from shared memory th
 """
 
 import functools
+import math
 import weakref
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ import numpy as np
 from numba import cuda
 
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE
-from fastmf.kernels.groups_cuda import MOST_BLOCKS, WARP, block_size, inlined, kernel
+from fastmf.kernels.groups_cuda import MOST_BLOCKS, WARP, block_size, group_sum, inlined, kernel
 from fastmf.kernels.ldl_cuda import at, factor, lift, packed, substitute
 
 SMALL, LARGE = (32, 4, 8), (64, 8, 8)  # squares, and the tiles of a thread: 32 and 64 threads; 32 and 64 sums of each
@@ -61,7 +62,7 @@ def layout(k, wide=False):
     across, down = tile // b, tile // a
     threads = across * down * groups
     batch = min(16, SHARED // (3 * size * columns))
-    need = size * (batch * (columns + 1) + 3 * columns + packed(columns)) + 4 * batch
+    need = size * (batch * (columns + 2) + 3 * columns + packed(columns)) + 4 * batch
     kept = packed(columns) if need <= SHARED else 1
     return Layout(tile, a, b, tiles, groups, batch, kept, wide, columns, across, down, threads, -(-columns // threads))
 
@@ -78,30 +79,31 @@ def _square(turn, group, form):
 
 
 @inlined
-def _fetch(batch, where, t, start, size, entries, k, thread, form):
-    """Bring the factors of some entries into shared memory, and what their biases leave of their values."""
-    (indices, values, y, bias), zero = entries, batch.dtype.type(0)
+def _fetch(batch, where, t, roots, start, size, entries, k, thread, form):
+    """Bring some entries into shared memory, times the roots of their weights: factors, and what biases leave."""
+    (indices, values, weights, y, bias), zero = entries, batch.dtype.type(0)
     cuda.syncthreads()
     for e in range(thread, size, form.threads):
         where[e] = indices[start + e]
-        t[e] = t.dtype.type(values[start + e]) - t.dtype.type(bias[where[e]])
+        roots[e] = math.sqrt(t.dtype.type(weights[start + e])) if weights.shape[0] > 0 else t.dtype.type(1)
+        t[e] = roots[e] * (t.dtype.type(values[start + e]) - t.dtype.type(bias[where[e]]))
     cuda.syncthreads()
     for e in range(thread // WARP, size, form.threads // WARP):
         for f in range(thread % WARP, form.columns, WARP):
-            batch[e, f] = batch.dtype.type(y[where[e], f]) if f < k else zero
+            batch[e, f] = roots[e] * batch.dtype.type(y[where[e], f]) if f < k else zero
     cuda.syncthreads()
 
 
 @inlined
-def _add_columns(own_s, own_v, batch, t, size, thread, form):
-    """Add y and t y to the sums of a thread's columns; return the sum of t."""
+def _add_columns(own_s, own_v, batch, t, roots, size, thread, form):
+    """Add g y and g t y to the sums of a thread's columns; return the sum of g t."""
     total = t.dtype.type(0)
     for e in range(size):
-        total += t[e]
+        total += roots[e] * t[e]
         for f in range(form.each):
             if thread + f * form.threads < form.columns:
                 value = batch[e, thread + f * form.threads]
-                own_s[f] += value
+                own_s[f] += roots[e] * value
                 own_v[f] += t[e] * value
     return total
 
@@ -188,8 +190,8 @@ def _keep_piece(partial, place, gram, s, total, k, thread, form):
 
 @inlined
 def _sum_entries(desk, own, gram, piece, entries, k, thread, form):
-    """Sum y y', t y and y over the entries of a row, or of a piece of one; return the sum of t."""
-    (batch, where, t, s), (sums, of_y, own_s, own_v) = desk, own
+    """Sum g y y', g t y and g y over the entries of a row, or of a piece of one; return the sum of g t."""
+    (batch, where, t, roots, s), (sums, of_y, own_s, own_v) = desk, own
     total, zero = batch.dtype.type(0), batch.dtype.type(0)
     group, lane = thread // (form.across * form.down), thread % (form.across * form.down)
     for f in range(form.each):
@@ -201,9 +203,9 @@ def _sum_entries(desk, own, gram, piece, entries, k, thread, form):
             sums[f] = zero
         for start in range(piece[0], piece[1], form.batch):
             size = min(form.batch, piece[1] - start)
-            _fetch(batch, where, t, start, size, entries, k, thread, form)
+            _fetch(batch, where, t, roots, start, size, entries, k, thread, form)
             if turn == 0:
-                total += _add_columns(own_s, own_v, batch, t, size, thread, form)
+                total += _add_columns(own_s, own_v, batch, t, roots, size, thread, form)
             if there:
                 _add_square(sums, of_y, batch, size, corner, form)
         if turn == 0:
@@ -243,17 +245,19 @@ def compiled(form):
 
     It takes pieces of rows (row, first entry, last, and where the sums of its pieces begin, or -1), and either keeps
     their sums in ``partial`` or solves the rows; those it cannot solve it names in ``failed``, after their number.
-    rules are reg, reg0, bias_reg, the smallest share of its diagonal that a pivot may be, and the jitter.
+    weights of entries and mass of rows, their sums, are empty where all entries count the same. rules are reg, reg0,
+    bias_reg, the smallest share of its diagonal that a pivot may be, and the jitter.
     """
     number = np.float64 if form.wide else np.float32
     n_batch, n_columns, n_sums = form.batch, form.columns, form.a * form.b
     n_b, n_each, n_kept = form.b, form.each, form.kept
 
     @kernel(form.threads)
-    def half_sweep(work, indices, values, y, bias, x, b, pull, base, rules, partial, keep, scratch, failed):
+    def half_sweep(work, indices, values, weights, mass, y, c, x, b, pull, base, rules, partial, keep, scratch, failed):
         batch = cuda.shared.array((n_batch, n_columns), number)  # a line each, by which the simulator tells them apart
         where = cuda.shared.array(n_batch, np.int32)
         t = cuda.shared.array(n_batch, number)
+        roots = cuda.shared.array(n_batch, number)
         s = cuda.shared.array(n_columns, number)
         inverse = cuda.shared.array(n_columns, number)
         diagonal = cuda.shared.array(n_columns, number)
@@ -265,11 +269,12 @@ def compiled(form):
         for place in range(cuda.blockIdx.x, work.shape[0], cuda.gridDim.x):
             row, piece, pieces = work[place, 0], (work[place, 1], work[place, 2]), work[place, 3]
             n = piece[1] - piece[0]
-            rho, share = number(rules[0] * n + rules[1]), number(1 / (n + rules[2]))
+            count = mass[row] if mass.shape[0] > 0 else np.float64(n)
+            rho, share = number(rules[0] * count + rules[1]), number(1 / (count + rules[2]))
             cuda.syncthreads()
             if pieces < 0:
-                desk, own = (batch, where, t, s), (sums, of_y, own_s, own_v)
-                total = _sum_entries(desk, own, gram, piece, (indices, values, y, bias), k, thread, form)
+                desk, own = (batch, where, t, roots, s), (sums, of_y, own_s, own_v)
+                total = _sum_entries(desk, own, gram, piece, (indices, values, weights, y, c), k, thread, form)
             else:
                 n_pieces = (n + SPLIT * form.tiles - 1) // (SPLIT * form.tiles)
                 total = _add_pieces(gram, s, partial, pieces, n_pieces, k, thread, form)
@@ -348,7 +353,7 @@ def cut(indptr, most, low=0, high=np.inf):
 def half_sweep_cuda(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.als.half_sweep_numpy`."""
     k = side.factors.shape[1]
-    given = entries.indices, entries.values, *other, *side, *known
+    given = entries.indices, entries.values, *weights_of(entries), *other, *side, *known
 
     def run(batch, work, keep, smallest=0.0, jitter=0.0):
         form = batch.form
@@ -375,6 +380,30 @@ def half_sweep_cuda(tasks, entries, side, other, penalty, known):
         side.factors[row : row + 1].copy_to_device(np.full((1, k), np.nan, np.float32))
         side.bias[row : row + 1].copy_to_device(np.full(1, np.nan, np.float32))
     return np.array([singular], np.int64)
+
+
+@cuda.jit
+def _add_weights(indptr, weights, masses):
+    lane = cuda.threadIdx.x % WARP
+    for row in range(cuda.grid(1) // WARP, masses.shape[0], cuda.gridsize(1) // WARP):
+        mass = np.float64(0)
+        for j in range(indptr[row] + lane, indptr[row + 1], WARP):
+            mass += weights[j]
+        mass = group_sum(mass, WARP)
+        if lane == 0:
+            masses[row] = mass
+
+
+def weights_of(entries):
+    """Give the weights of entries and, float64, what those of each row add up to; empty arrays where there are none."""
+    if entries.weights is None:
+        return cuda.device_array(0, np.float32), cuda.device_array(0, np.float64)
+    n_rows, threads = entries.indptr.shape[0] - 1, block_size(WARP)
+    masses = cuda.device_array(n_rows, np.float64)
+    _add_weights[max(min(-(-n_rows * WARP // threads), MOST_BLOCKS), 1), threads](
+        entries.indptr, entries.weights, masses
+    )
+    return entries.weights, masses
 
 
 @cuda.jit

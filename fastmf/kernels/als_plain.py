@@ -17,11 +17,22 @@ LONG = 1 << 17
 
 
 @jit
-def accumulate(first, last, indices, values, factors, bias, roots, gram, v, s):
-    """Add up gram = sum y y', v = sum t y and s = sum y over one row's entries, in their type; return sum t.
+def mass_of(first, last, weights):
+    """Return n, the sum of the weights of a row's entries."""
+    if weights is None:
+        return np.float64(last - first)
+    mass = np.float64(0)
+    for j in range(first, last):
+        mass += weights[j]
+    return mass
 
-    With ``roots`` (n_columns,) of weights, factors have been multiplied by them, t is, too, and so are the last two
-    sums: all are weighted sums then.
+
+@jit
+def accumulate(first, last, indices, values, weights, factors, bias, roots, gram, v, s):
+    """Add up gram = sum g y y', v = sum g t y and s = sum g y over one row's entries, in their type; return sum g t.
+
+    g are the entries' ``weights``, or 1. With ``roots`` (n_columns,) of the columns' weights, factors have been
+    multiplied by them, t is, too, and so are the last two sums: all are weighted sums then.
 
     The whole square is summed: full rows vectorise, which is 2.5 times as fast as half of them (k = 32, AVX-512).
     """
@@ -33,11 +44,12 @@ def accumulate(first, last, indices, values, factors, bias, roots, gram, v, s):
     s[:] = zero
     for j in range(first, last):
         column = indices[j]
+        weight = v.dtype.type(1) if weights is None else zero + weights[j]
         root = v.dtype.type(1) if roots is None else zero + roots[column]
         t = root * (values[j] - bias[column])
-        total += root * t
+        total += weight * root * t
         for a in range(k):
-            y_a = zero + factors[column, a]
+            y_a = weight * factors[column, a]
             v[a] += t * y_a
             s[a] += root * y_a
             for b in range(k):
@@ -105,7 +117,7 @@ def substitute_back(gram, v):
 
 @jit
 def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
-    """Solve one row of n entries from its sums, and write its factors and bias; return whether there is a solution."""
+    """Solve one row from n and its sums, and write its factors and bias; return whether there is a solution."""
     d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
     eliminate_bias(gram, v, s, total, d, rho)
     for a in range(known.base.shape[0]):
@@ -136,7 +148,7 @@ def fail(row, side):
 @jit
 def half_sweep(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` with ``other`` fixed."""
-    indices, values, y, c = entries.indices, entries.values, other.factors, other.bias
+    given = entries.indices, entries.values, entries.weights, other.factors, other.bias, None
     k = side.factors.shape[1]
     gram, v, s = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
     wide_gram, wide_v, wide_s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
@@ -144,14 +156,14 @@ def half_sweep(tasks, entries, side, other, penalty, known):
     for task in range(singular.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
             first, last = entries.indptr[row], entries.indptr[row + 1]
-            n, solved = last - first, first == last
-            if 0 < n <= LONG:
-                total = accumulate(first, last, indices, values, y, c, None, gram, v, s)
+            n, solved = mass_of(first, last, entries.weights), first == last
+            if 0 < last - first <= LONG:
+                total = accumulate(first, last, *given, gram, v, s)
                 solved = finish(row, n, total, side, penalty, known, gram, v, s, np.float32(UNSURE), np.float32(0))
             for jitter in (0.0, JITTER):
                 if not solved:
                     wide = wide_gram, wide_v, wide_s
-                    wide_total = accumulate(first, last, indices, values, y, c, None, *wide)
+                    wide_total = accumulate(first, last, *given, *wide)
                     solved = finish(row, n, wide_total, side, penalty, known, *wide, SINGULAR, jitter)
                     singular[task] += jitter > 0
             if not solved:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmf.kernels import lanes, simd
-from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE, accumulate, fail, finish
+from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE, accumulate, fail, finish, mass_of
 from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
 from fastmf.kernels.lanes import BLOCK
 
@@ -69,17 +69,17 @@ def new_batch(k, kp):
 @jit
 def _add_top(first, last, source, fresh, kp, column, gram, sums):
     """Add to the first TOP rows of the panel at ``column``, and to its part of sum y; prefetch."""
-    indices, _, y, _, roots, end = source
+    indices, _, weights, y, _, roots, end = source
     tile, total = simd.zeros(TOP, 2), simd.zeros(1, 2)
     if not fresh:
         tile, total = simd.load(TOP, 2, gram, kp), simd.load(1, 2, sums, 0)
     for j in range(first, last):
         ahead = np.int64(simd.element(indices, min(j + AHEAD, end))) * kp + column
         simd.prefetch(2, y, ahead)
-        i = np.int64(simd.element(indices, j))
+        i, g = np.int64(simd.element(indices, j)), simd.element_or_one(weights, j)
         row = simd.pointer(y, i * kp + column)
-        tile = simd.add_outer(tile, row, row)
-        total = simd.add_scaled(total, simd.element_or_one(roots, i), row)
+        tile = simd.add_scaled_outer(tile, g, row, row)
+        total = simd.add_scaled(total, g * simd.element_or_one(roots, i), row)
     simd.store(tile, gram, kp)
     simd.store(total, sums, 0)
 
@@ -87,7 +87,7 @@ def _add_top(first, last, source, fresh, kp, column, gram, sums):
 @jit
 def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
     """Add to the other rows of the panel at ``column``, and to its part of sum t y; return as :func:`sum_row`."""
-    indices, values, y, c, roots, _ = source
+    indices, values, weights, y, c, roots, _ = source
     middle, corner, scaled = simd.zeros(MIDDLE, 2), simd.zeros(WIDTH, 1), simd.zeros(1, 2)
     middle_at, corner_at = simd.at(gram, TOP * kp), simd.at(gram, WIDTH * kp + WIDTH)
     if not fresh:
@@ -95,15 +95,15 @@ def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
         scaled = simd.load(1, 2, weighted, 0)
     total = weight = square = zero = np.float32(0)
     for j in range(first, last):
-        i = np.int64(simd.element(indices, j))
-        root, t = simd.element_or_one(roots, i), simd.element(values, j) - simd.element(c, i)
+        i, g = np.int64(simd.element(indices, j)), simd.element_or_one(weights, j)
+        root, t = simd.element_or_one(roots, i), g * (simd.element(values, j) - simd.element(c, i))
         t = simd.either(roots, root * t, t)
         total += simd.either(roots, root * t, t)
         weight += simd.either(roots, root * root, zero)
         square += simd.either(roots, t * t, zero)
         row = simd.pointer(y, i * kp + column)
-        middle = simd.add_outer(middle, simd.at(row, TOP), row)
-        corner = simd.add_outer(corner, simd.at(row, WIDTH), simd.at(row, WIDTH))
+        middle = simd.add_scaled_outer(middle, g, simd.at(row, TOP), row)
+        corner = simd.add_scaled_outer(corner, g, simd.at(row, WIDTH), simd.at(row, WIDTH))
         scaled = simd.add_scaled(scaled, t, row)
     simd.store(middle, middle_at, kp)
     simd.store(corner, corner_at, kp)
@@ -114,35 +114,35 @@ def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
 @jit
 def _add_square(first, last, source, fresh, kp, row_at, column, gram):
     """Add to SQUARE rows above the diagonal part of the panel at ``column``."""
-    indices, _, y, _, _, _ = source
+    indices, _, weights, y, _, _, _ = source
     tile = simd.zeros(SQUARE, 2)
     if not fresh:
         tile = simd.load(SQUARE, 2, gram, kp)
     for j in range(first, last):
-        row = simd.pointer(y, np.int64(simd.element(indices, j)) * kp)
-        tile = simd.add_outer(tile, simd.at(row, row_at), simd.at(row, column))
+        row, g = simd.pointer(y, np.int64(simd.element(indices, j)) * kp), simd.element_or_one(weights, j)
+        tile = simd.add_scaled_outer(tile, g, simd.at(row, row_at), simd.at(row, column))
     simd.store(tile, gram, kp)
 
 
 @jit
 def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
     """Add to the first WIDTH rows and columns, where vectors are odd in number; return as :func:`sum_row`."""
-    indices, values, y, c, roots, end = source
+    indices, values, weights, y, c, roots, end = source
     tile, total, scaled = simd.zeros(WIDTH, 1), simd.zeros(1, 1), simd.zeros(1, 1)
     if not fresh:
         tile, total, scaled = simd.load(WIDTH, 1, gram, kp), simd.load(1, 1, sums, 0), simd.load(1, 1, weighted, 0)
     of_t = weight = square = zero = np.float32(0)
     for j in range(first, last):
         simd.prefetch(1, y, np.int64(simd.element(indices, min(j + AHEAD, end))) * kp)
-        i = np.int64(simd.element(indices, j))
-        root, t = simd.element_or_one(roots, i), simd.element(values, j) - simd.element(c, i)
+        i, g = np.int64(simd.element(indices, j)), simd.element_or_one(weights, j)
+        root, t = simd.element_or_one(roots, i), g * (simd.element(values, j) - simd.element(c, i))
         t = simd.either(roots, root * t, t)
         of_t += simd.either(roots, root * t, t)
         weight += simd.either(roots, root * root, zero)
         square += simd.either(roots, t * t, zero)
         row = simd.pointer(y, i * kp)
-        tile = simd.add_outer(tile, row, row)
-        total = simd.add_scaled(total, root, row)
+        tile = simd.add_scaled_outer(tile, g, row, row)
+        total = simd.add_scaled(total, g * root, row)
         scaled = simd.add_scaled(scaled, t, row)
     simd.store(tile, gram, kp)
     simd.store(total, sums, 0)
@@ -152,9 +152,9 @@ def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
 
 @jit
 def sum_row(first, last, source, kp, gram, sums, weighted):
-    """Write the upper triangle of sum y y', sum y and sum t y over one row's entries.
+    """Write the upper triangle of sum g y y', sum g y and sum g t y over one row's entries.
 
-    Returns sum g t, sum g and sum g t^2; without weights sum t and zeros.
+    Returns sum g t; and where columns have weights, sum g and sum g t^2, else zeros.
     """
     n, total, weight, square = last - first, np.float32(0), np.float32(0), np.float32(0)
     n_blocks = (n - 1) // max(CACHED // kp, FEWEST) + 1
@@ -233,8 +233,8 @@ def source_of(entries, factors, bias, roots):
     With ``roots`` of weights, or None, as for :func:`fastmf.kernels.als_plain.accumulate`.
     """
     end = np.int64(entries.indices.shape[0] - 1)
-    indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
-    return indices, values, simd.pointer(factors, 0), simd.pointer(bias, 0), simd.pointer(roots, 0), end
+    columns = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0), simd.pointer(entries.weights, 0)
+    return *columns, simd.pointer(factors, 0), simd.pointer(bias, 0), simd.pointer(roots, 0), end
 
 
 @jit
@@ -291,7 +291,8 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
             n_unsolved += 1
         elif n > 0:
             total, _, _ = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
-            root, rho = np.sqrt(np.float32(n) + bias_reg), reg * np.float32(n) + reg0
+            mass = np.float32(mass_of(first, last, entries.weights))
+            root, rho = np.sqrt(mass + bias_reg), reg * mass + reg0
             for a in range(k):
                 batch.grams[filled, a * kp + a] += rho
                 batch.sums[filled, a] /= root
@@ -313,7 +314,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
 
 @jit
 def sum_long(first, last, entries, factors, bias, roots, batch, gram, v, s):
-    """Add up a long row's sums, chunk by chunk in float32 and the chunks in float64; return sum t."""
+    """Add up a long row's sums, chunk by chunk in float32 and the chunks in float64; return sum g t."""
     k, kp, total = v.shape[0], factors.shape[1], np.float64(0)
     source = source_of(entries, factors, bias, roots)
     for start in range(first, last, CHUNK):
@@ -348,5 +349,6 @@ def _solve_exactly(row, entries, side, other, penalty, known, batch, jitter):
     if last - first > LONG:
         total = sum_long(first, last, entries, other.factors, other.bias, None, batch, gram, v, s)
     else:
-        total = accumulate(first, last, entries.indices, entries.values, other.factors, other.bias, None, gram, v, s)
-    return finish(row, last - first, total, side, penalty, known, gram, v, s, SINGULAR, jitter)
+        total = accumulate(first, last, *entries[1:], other.factors, other.bias, None, gram, v, s)
+    mass = mass_of(first, last, entries.weights)
+    return finish(row, mass, total, side, penalty, known, gram, v, s, SINGULAR, jitter)

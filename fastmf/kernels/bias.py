@@ -34,7 +34,7 @@ def _bias(tasks, indptr, indices, values, other, reg, out):
 
 def bias_cpu(tasks, entries, other, reg, out):
     """Write each row's bias; see :func:`bias_numpy`."""
-    _bias(tasks, *entries, other, float(reg), out)
+    _bias(tasks, *entries[:3], other, float(reg), out)
     return np.diff(tasks)
 
 

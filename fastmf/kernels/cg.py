@@ -3,7 +3,7 @@
 The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown: of z = (x, b) and
 w_j = (y_j, 1),
 
-    (sum w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum t_j w_j
+    (sum g_j w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum g_j t_j w_j
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
 one pass over the row's entries. They start from the row's values, so that what a step leaves is caught up with in the
@@ -15,6 +15,7 @@ import numpy as np
 
 from fastmf.kernels import lazy
 from fastmf.kernels.als import LEAST, MOST, Penalty, padded
+from fastmf.kernels.als_plain import mass_of
 from fastmf.kernels.compress import balanced
 from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors
 
@@ -45,15 +46,17 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     columns = entries.indices[rated]
     n, k, biased = len(columns), side.factors.shape[1], np.isfinite(penalty.bias_reg)
     w = np.column_stack([other.factors[columns, :k], np.full(n, biased, np.float32)])
-    weights = np.array([penalty.reg * n + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
-    z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(n))
+    g = np.ones(n, np.float32) if entries.weights is None else entries.weights[rated]
+    mass = g.sum(dtype=np.float64)
+    weights = np.array([penalty.reg * mass + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
+    z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(mass))
     wide = np.zeros((k + 1, k + 1), np.float32)  # B, of which the bias has no part
     wide[: len(base), :k] = base
-    residual = (entries.values[rated] - other.bias[columns] - w @ z) @ w - weights * z - wide @ z
+    residual = (g * (entries.values[rated] - other.bias[columns] - w @ z)) @ w - weights * z - wide @ z
     direction, square = scale * residual, residual @ (scale * residual)
     enough = DONE * square
     for _ in range(steps):
-        image = (w @ direction) @ w + weights * direction + wide @ direction
+        image = (g * (w @ direction)) @ w + weights * direction + wide @ direction
         curvature = direction @ image
         if not (curvature > 0 and square > enough):
             break
@@ -70,7 +73,8 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
 
     Squares are summed in float64: weights may be so large that the square of what they multiply is beyond float32.
     """
-    n, k, kp = entries.indptr[row + 1] - entries.indptr[row], side.factors.shape[1], other.factors.shape[1]
+    n = mass_of(entries.indptr[row], entries.indptr[row + 1], entries.weights)
+    k, kp = side.factors.shape[1], other.factors.shape[1]
     one, rho = np.float32(np.isfinite(penalty.bias_reg)), np.float32(penalty.reg * n + penalty.reg0)
     for f in range(kp + 1):
         scratch[Z, f] = side.factors[row, f] if f < k else np.float32(0)

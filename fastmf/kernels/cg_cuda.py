@@ -12,6 +12,7 @@ import functools
 import numpy as np
 from numba import cuda
 
+from fastmf.kernels.als_cuda import weights_of
 from fastmf.kernels.cg import DIRECTION, DONE, IMAGE, RESIDUAL, SCALE, WEIGHT, Z
 from fastmf.kernels.groups_cuda import WARP, block_size, group_sum, inlined, kernel
 
@@ -20,8 +21,8 @@ THREADS = 128  # of a block: four warps
 
 @inlined
 def _pass(scratch, parts, sums, of, to, piece, entries, residual, one, k, each):
-    """Write sum e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
-    (indices, values, y, c), lane, own = entries, cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    """Write sum g_j e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    (indices, values, weights, y, c), lane, own = entries, cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     total, warps = np.float32(0), cuda.blockDim.x // WARP
     for q in range(each):
         sums[q] = np.float32(0)
@@ -33,6 +34,8 @@ def _pass(scratch, parts, sums, of, to, piece, entries, residual, one, k, each):
         e = one * scratch[of, k] + group_sum(dot, WARP)
         if residual:
             e = values[j] - c[i] - e
+        if weights.shape[0] > 0:
+            e *= weights[j]
         total += one * e
         for q in range(each):
             if lane + q * WARP < k:
@@ -107,15 +110,16 @@ def compiled(each):
     warps, columns = threads // WARP, each * WARP + 1
 
     @kernel(threads)
-    def half_sweep(indptr, indices, values, y, c, x, b, rules, steps, base):
+    def half_sweep(indptr, indices, values, weights, masses, y, c, x, b, rules, steps, base):
         scratch = cuda.shared.array((6, columns), np.float32)
         parts = cuda.shared.array((warps, columns), np.float32)
         sums, row, k = cuda.local.array(each, np.float32), cuda.blockIdx.x, x.shape[1]
-        piece, entries = (indptr[row], indptr[row + 1]), (indices, values, y, c)
+        piece, entries = (indptr[row], indptr[row + 1]), (indices, values, weights, y, c)
         one, plus, minus = np.float32(1 if rules[2] < np.inf else 0), np.float32(1), np.float32(-1)
         if piece[0] == piece[1]:
             return
-        _begin(scratch, row, piece[1] - piece[0], x, b, rules, one, k)
+        mass = masses[row] if masses.shape[0] > 0 else np.float64(piece[1] - piece[0])
+        _begin(scratch, row, mass, x, b, rules, one, k)
         _pass(scratch, parts, sums, Z, RESIDUAL, piece, entries, True, one, k, each)
         _add_weighted(scratch, RESIDUAL, Z, minus, base, k)
         square = _dot(scratch, RESIDUAL, RESIDUAL, k, True)
@@ -143,6 +147,6 @@ def half_sweep_cg_cuda(tasks, entries, side, other, penalty, steps, base):
     n_rows, k = side.factors.shape
     rules = cuda.to_device(np.array(penalty, np.float64))
     if n_rows:
-        kernel_of_k = compiled(-(-k // WARP))
-        kernel_of_k[n_rows, block_size(WARP, THREADS)](*entries, *other, *side, rules, steps, base)
+        given = *entries[:3], *weights_of(entries), *other, *side, rules, steps, base
+        compiled(-(-k // WARP))[n_rows, block_size(WARP, THREADS)](*given)
     return np.zeros(1, np.int64)

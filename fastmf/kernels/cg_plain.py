@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from fastmf.kernels.als_plain import mass_of
 from fastmf.kernels.jit import jit
 
 
 @jit
 def add_up(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Add sum e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    """Add sum g_j e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
     kp = other.factors.shape[1]
     sums = np.zeros(kp + 1, np.float32)
     for j in range(first, last):
@@ -17,6 +18,7 @@ def add_up(first, last, entries, other, scratch, of, to, residual, one, columns)
             e += scratch[of, f] * other.factors[i, f]
         if residual:
             e = entries.values[j] - other.bias[i] - e
+        e *= mass_of(j, j + 1, entries.weights)
         for f in range(kp):
             sums[f] += e * other.factors[i, f]
         sums[kp] += one * e

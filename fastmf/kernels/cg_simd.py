@@ -14,10 +14,11 @@ AHEAD = 16  # ratings between the prefetch of a row and its use
 
 @jit
 def add_up(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Add sum e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    """Add sum g_j e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
     kp, step, end = len(columns) * WIDTH, scratch.shape[1], entries.indices.shape[0] - 1
     indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
     y, c, vectors = simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), simd.pointer(scratch, 0)
+    weights = simd.pointer(entries.weights, 0)
     z, bias = simd.load(1, columns, simd.at(vectors, of * step), 0), one * scratch[of, kp]
     sums, total = simd.zeros(1, columns), np.float32(0)
     for j in range(first, last):
@@ -27,6 +28,7 @@ def add_up(first, last, entries, other, scratch, of, to, residual, one, columns)
         e = bias + simd.dot(z, simd.load(1, columns, row, 0))
         if residual:
             e = simd.element(values, j) - simd.element(c, i) - e
+        e *= simd.element_or_one(weights, j)
         sums = simd.add_scaled(sums, e, row)
         total += e
     here = simd.at(vectors, to * step)

@@ -19,12 +19,14 @@ from fastmf.kernels.jit import jit
 class Compressed(NamedTuple):
     """Entries grouped by row: row r holds ``indices[indptr[r]:indptr[r + 1]]`` and the ``values`` beside them.
 
-    indptr (n_rows + 1,) int64; indices (n,) int32, the columns; values (n,) float32.
+    indptr (n_rows + 1,) int64; indices (n,) int32, the columns; values (n,) float32; weights (n,) float32, or None
+    where all entries count the same.
     """
 
     indptr: np.ndarray
     indices: np.ndarray
     values: np.ndarray
+    weights: np.ndarray | None = None
 
 
 class Words(NamedTuple):

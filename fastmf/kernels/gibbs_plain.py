@@ -107,8 +107,6 @@ def draw(tasks, entries, side, precisions, other, prior, chance):
         for row in range(tasks[task], tasks[task + 1]):
             first, last = entries.indptr[row], entries.indptr[row + 1]
             if first < last:
-                accumulate(
-                    first, last, entries.indices, entries.values, other.factors, other.bias, other.roots, gram, v, s
-                )
+                accumulate(first, last, *entries[1:], other.factors, other.bias, other.roots, gram, v, s)
                 found[task] += draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)
     return found

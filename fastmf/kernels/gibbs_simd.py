@@ -167,5 +167,5 @@ def _draw_exactly(row, entries, side, precisions, other, prior, chance, batch):
         sum_long(first, last, entries, other.factors, other.bias, other.roots, batch, gram, v, s)
         gram = np.tril(gram) + np.tril(gram, -1).T
     else:
-        accumulate(first, last, entries.indices, entries.values, *other, gram, v, s)
+        accumulate(first, last, *entries[1:], *other, gram, v, s)
     return draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)

@@ -281,10 +281,26 @@ def add_outer(typingctx, tile, rows, columns):
 
     @operation(tile, (tile, POINTER, POINTER))
     def answer(e, value, rows, columns):
-        right = [e.load(e.at(columns, WIDTH * column)) for column in range(tile.columns)]
-        return e.outer(e.multiply_add, value, lambda row: e.broadcast(e.builder.load(e.at(rows, row))), right)
+        return _with_outer(e, tile, value, rows, columns, lambda vector: vector)
 
     return answer
+
+
+@intrinsic
+def add_scaled_outer(typingctx, tile, scale, rows, columns):
+    """Return tile[r, c] + scale * rows[r] * (vector c at columns); a scale that is known to be 1 costs nothing."""
+
+    @operation(tile, (tile, types.float32, POINTER, POINTER))
+    def answer(e, value, scale, rows, columns):
+        scales = e.broadcast(scale)
+        return _with_outer(e, tile, value, rows, columns, lambda vector: e.builder.fmul(scales, vector))
+
+    return answer
+
+
+def _with_outer(e, tile, value, rows, columns, scaled):
+    right = [scaled(e.load(e.at(columns, WIDTH * column))) for column in range(tile.columns)]
+    return e.outer(e.multiply_add, value, lambda row: e.broadcast(e.builder.load(e.at(rows, row))), right)
 
 
 @intrinsic

@@ -129,6 +129,22 @@ def test_rows_without_entries_are_left_as_they_are(device):
     assert not np.array_equal(users.factors[ONE], problem.users.factors[ONE])
 
 
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_a_weight_counts_as_so_many_entries(device, k, penalty):
+    problem, several = Problem(k), Problem(k)
+    times = np.random.default_rng(9).integers(1, 4, len(problem.by_user.values))
+    problem.by_user = problem.by_user._replace(weights=times.astype(np.float32))
+    indptr = np.append(0, np.cumsum(times))[problem.by_user.indptr]
+    several.by_user = Compressed(indptr, *(np.repeat(column, times) for column in problem.by_user[1:3]))
+    found, expected = (each.solved_users(device, penalty)[0] for each in (problem, several))
+    np.testing.assert_allclose(found.factors, expected.factors, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(found.bias, expected.bias, rtol=2e-4, atol=2e-5)
+    plain, _ = Problem(k).solved_users(device, penalty)
+    assert np.abs(plain.factors - found.factors).max() > 0.01
+
+
 @pytest.mark.parametrize("k", [1, 5, 17])
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_base_is_like_more_ratings_of_zero_where_there_are_no_biases(device, k):
@@ -300,7 +316,9 @@ def test_sums_of_a_very_long_row_keep_their_digits(solve):
     values = (other.factors[columns].astype(np.float64) @ truth + 1).astype(np.float32)
     side = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
     entries = Compressed(np.array([0, n]), columns, values)
-    assert solve(np.array([0, 1]), entries, side, other, Penalty(0.0, 1e-3, 1e-3), nothing(k)).sum() == 0
-    # float32 sums of the whole row are off by .02; the products are rounded to float32 all the same
-    np.testing.assert_allclose(side.factors[0], truth, atol=1e-4)
-    np.testing.assert_allclose(side.bias[0], 1, atol=1e-4)
+    for weights in (None, rng.uniform(0.5, 2, n).astype(np.float32)):
+        given = entries._replace(weights=weights), side, other, Penalty(0.0, 1e-3, 1e-3), nothing(k)
+        assert solve(np.array([0, 1]), *given).sum() == 0
+        # float32 sums of the whole row are off by .02; the products are rounded to float32 all the same
+        np.testing.assert_allclose(side.factors[0], truth, atol=1e-4)
+        np.testing.assert_allclose(side.bias[0], 1, atol=1e-4)

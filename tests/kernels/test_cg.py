@@ -53,9 +53,11 @@ def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None, 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("k", KS)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
-@pytest.mark.parametrize("based", [False, True], ids=["", "base"])
-def test_half_sweep_equals_the_definition(device, k, penalty, steps, based):
+@pytest.mark.parametrize("more", [(), ("base",), ("base", "weights")], ids=str)
+def test_half_sweep_equals_the_definition(device, k, penalty, steps, more):
     entries, users, items = problem(k, penalty)
+    based, weights = "base" in more, np.random.default_rng(2).uniform(0.1, 5, len(entries.values)).astype(np.float32)
+    entries = entries._replace(weights=weights if "weights" in more else None)
     base = 0.1 * items.factors.T @ items.factors if based else nothing(k).base
     found = moved(device, entries, users, items, penalty, steps, base=base)
     half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, steps, base)

@@ -74,6 +74,18 @@ def test_half_sweep_with_a_base(devices):
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("penalty", [PLAIN, NO_BIASES], ids=["biases", "no biases"])
+def test_entries_with_weights(devices, als_cuda, monkeypatch, penalty):
+    entries, other = problem([0, 1, 9, 20], 30, 5)
+    entries = entries._replace(weights=np.random.default_rng(3).uniform(0.1, 5, 30).astype(np.float32))
+    assert_same_sweep(devices, entries, other, penalty)
+    assert_same_sweep(devices, entries, other, penalty, cg.HALF_SWEEP_CG, (2, base(5)))
+    monkeypatch.setattr(als_cuda, "SPLIT", 8)  # in pieces
+    als_cuda.compiled.cache_clear()
+    assert_same_sweep(devices, entries, other, penalty)
+
+
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("n", [0, 1, 13, 40])
 def test_gram_matrices(devices, n):
     x = np.random.default_rng(0).standard_normal((n, 5)).astype(np.float32)

@@ -46,6 +46,7 @@ def kernels():
     from fastmf.kernels import als_cuda, cg_cuda, gram_cuda, limits_cuda, links_cuda, residual_cuda, sgd_cuda, topn_cuda
 
     row, side, ints, lots = f[::1], (f[:, ::1], f[::1]), i[::1], n[::1]
+    entries = ints, row, row, d[::1]
     for k, wide in (
         (8, False),
         (32, False),
@@ -57,11 +58,31 @@ def kernels():
         (128, True),
     ):
         scratch = (d if wide else f)[:, ::1]
-        given = n[:, ::1], ints, row, *side, *side, f[:, ::1], f[:, ::1], d[::1], scratch, flag, scratch, lots
+        given = (
+            n[:, ::1],
+            ints,
+            row,
+            row,
+            d[::1],
+            *side,
+            *side,
+            f[:, ::1],
+            f[:, ::1],
+            d[::1],
+            scratch,
+            flag,
+            scratch,
+            lots,
+        )
         yield f"als, k = {k}, wide {wide}", als_cuda.compiled(als_cuda.layout(k, wide)), given
+    yield "weights", als_cuda._add_weights, (lots, row, d[::1])
     yield "extrapolate", als_cuda._extrapolate, (row, row, f[:, ::1], f, n)
     for each in (1, 4, 8):
-        yield f"cg, {each} a lane", cg_cuda.compiled(each), (lots, ints, row, *side, *side, d[::1], n, f[:, ::1])
+        yield (
+            f"cg, {each} a lane",
+            cg_cuda.compiled(each),
+            (lots, *entries, *side, *side, d[::1], n, f[:, ::1]),
+        )
     for group in (1, 8, 32):
         yield f"estimate by {group}", residual_cuda.estimates(group), (n, n, ints, ints, *side, *side, d, d, d, row)
         given = lots, ints, ints, row, *side, *side, d, d, d, d[:, ::1]
