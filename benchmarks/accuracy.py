@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-import pyarrow.compute as pc
 
 import fastmf
-from fastmf import Model, Ratings, datasets, files, ids, machine, tables
+from fastmf import Model, Ratings, datasets, files, ids, machine, splitting, tables
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import column_options, overwrite_option
 from fastmf.errors import DataError, FastMFError, ParameterError
@@ -47,7 +46,7 @@ HEADER = ("protocol", "solver", "runs", "RMSE", "MAE", f"RMSE - {BESIDE}", "fit 
 
 
 class Data(NamedTuple):
-    """Ratings, the row of the file each came from, and its rank among all timestamps (None: there are none)."""
+    """Ratings, the row of the file each came from, and its place in the order of all times (None: there are none)."""
 
     ratings: Ratings
     rows: np.ndarray
@@ -94,19 +93,11 @@ def modulo_folds(data: Data, how: How) -> Iterator[Split]:
 
 
 def temporal_split(data: Data, how: How) -> Iterator[Split]:
-    """Hold out the latest share of each user's ratings, rounded; of two at the same time the later row is the later.
-
-    The earliest of each user is never held out.
-    """
-    ratings, counts = data.ratings, data.ratings.user_counts
-    kept = np.maximum(counts - np.rint(counts * how.hold_out).astype(np.int64), np.minimum(counts, 1))
-    if np.array_equal(kept, counts):
+    """Hold out the latest share of each user's ratings, as :func:`fastmf.split` does."""
+    held_out = splitting.held_out(data.ratings.users, "temporal", how.hold_out, 0, data.times)
+    if not held_out.any():
         raise ParameterError(f"{how.hold_out:g} of any user's ratings are less than half a rating: hold out more")
-    order = np.lexsort((data.rows, data.times, ratings.users))  # users come sorted, so theirs stay where they are
-    place = np.arange(len(ratings)) - ratings.by_user.indptr[ratings.users]
-    held_out = np.empty(len(ratings), bool)
-    held_out[order] = place >= kept[ratings.users]
-    return (Split(None, 0, *parted(ratings, mask)) for mask in [held_out])
+    return (Split(None, 0, *parted(data.ratings, mask)) for mask in [held_out])
 
 
 def parted(ratings: Ratings, held_out: np.ndarray) -> tuple[Ratings, Ratings]:
@@ -304,29 +295,12 @@ def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[
     users, items = (ids.encode(pairs.column(name), name)[0] for name in ratings.columns[:2])
     rows = np.lexsort((items, users))  # no pair comes twice, so there is one such order, that of the ratings
     try:
-        return Data(ratings, rows, timestamps(path, columns.get(TIMESTAMP))[rows]), ""
+        column = tables.read(path, {TIMESTAMP: columns.get(TIMESTAMP)}).column(0)
+        return Data(ratings, rows, splitting.order_of(column)[rows]), ""
     except DataError as error:
         if required or columns.get(TIMESTAMP):
             raise
         return Data(ratings, rows, None), str(error).replace(path, Path(path).name)
-
-
-def timestamps(path: str, name: str | None) -> np.ndarray:
-    """Rank the timestamps of a file's rows: numbers, dates, times or text that sorts as they do. Returns (n,) uint64.
-
-    Raises
-    ------
-    DataError
-        If there is no such column, or it has nulls.
-    """
-    try:
-        column = tables.read(path, {TIMESTAMP: name or TIMESTAMP}).column(0)
-    except DataError as error:
-        raise DataError(f"{error}; or name another with --timestamp COLUMN: temporal splits need one") from None
-    nulls = int(np.count_nonzero(pc.is_null(column, nan_is_null=True)))
-    if nulls:
-        raise DataError(f"{path}: {nulls:,} of {len(column):,} timestamps are null: fill them in or drop those rows")
-    return pc.rank(column, tiebreaker="dense").to_numpy()
 
 
 def warm_up(trainers: Mapping[str, Trainer]) -> None:

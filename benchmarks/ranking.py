@@ -17,16 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from accuracy import find
+from accuracy import Data, find, read
 
 import fastmf
-from fastmf import ImplicitALS, Ratings, datasets, files, ids, machine, metrics, ranking, splitting, tables
+from fastmf import ImplicitALS, Ratings, datasets, files, machine, metrics, ranking, splitting
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.device import resolve
@@ -56,29 +56,17 @@ class Job(NamedTuple):
     test: Ratings
 
 
-def jobs(data: Ratings, mask: np.ndarray, positive_from: float) -> tuple[Job, Job]:
+def jobs(data: Data, how: str, positive_from: float) -> tuple[Job, Job]:
     """Part ratings into a job to measure on, and one within its training pairs to choose settings by."""
-    rest = data.take(~mask)
+    mask = splitting.held_out(data.ratings.users, how, HELD_OUT, SEED, data.times)
+    rest = data.ratings.take(~mask)
     inner = np.zeros(len(rest), bool)
     inner[np.random.default_rng(SEED).permutation(len(rest))[: round(len(rest) * INNER)]] = True
-    pairs = ((rest, data.take(mask)), (rest.take(~inner), rest.take(inner)))
+    pairs = ((rest, data.ratings.take(mask)), (rest.take(~inner), rest.take(inner)))
     whole, part = (
         Job(train.observed(positive_from), train.by_user, test.observed(positive_from)) for train, test in pairs
     )
     return whole, part
-
-
-def splits(path: str, names: tuple[str, ...]) -> Iterator[tuple[str, Ratings, np.ndarray]]:
-    """Read ratings and choose what is held out."""
-    data = Ratings.read(path)
-    for name in names:
-        when = None
-        if name == "temporal":
-            pairs = tables.read(path, dict(zip(("user", "item"), data.columns[:2], strict=True)))
-            users, items = (ids.encode(pairs.column(n), n)[0] for n in data.columns[:2])
-            rows = np.lexsort((items, users))
-            when = splitting.order_of(tables.read(path, {"timestamp": "timestamp"}), "timestamp")[rows]
-        yield name, data, splitting.held_out(data.users, name, HELD_OUT, SEED, when)
 
 
 def measured(job: Job, lists: np.ndarray, users: np.ndarray) -> dict[str, float]:
@@ -142,11 +130,9 @@ def chosen(name: str, part: Job, users: np.ndarray, fit: Callable[..., Any], gri
     return best[2], best[0]
 
 
-def compare(
-    name: str, data: Ratings, mask: np.ndarray, venv: Path, scratch: Path, options: dict[str, Any]
-) -> list[Any]:
+def compare(name: str, data: Data, venv: Path, scratch: Path, options: dict[str, Any]) -> list[Any]:
     """Measure both libraries on one split, in turn; and what is rated most."""
-    whole, part = jobs(data, mask, options["positive_from"])
+    whole, part = jobs(data, name, options["positive_from"])
     run = options["k"], options["epochs"], options["threads"]
     fits: dict[str, Callable[..., Any]] = {
         "fastmf": lambda job, users, settings: by_fastmf(job, users, *run, settings),
@@ -205,11 +191,9 @@ def main(
         venv = environment_of(venvs)
         with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
             path, facts = find(dataset, Path(folder))
-            found = [
-                line
-                for name, data, mask in splits(path, names or SPLITS)
-                for line in compare(name, data, mask, venv, Path(folder), options)
-            ]
+            names = names or SPLITS
+            data, _ = read(path, {}, required="temporal" in names)
+            found = [line for name in names for line in compare(name, data, venv, Path(folder), options)]
         report = {"command": machine.command_line("benchmarks/ranking.py"), "machine": machine.describe(),
                   "versions": machine.versions(), "data": facts, "options": options, "results": found}  # fmt: skip
         if output:

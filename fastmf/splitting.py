@@ -49,11 +49,11 @@ def split(
     if not 0 < share < 1:
         raise ParameterError(f"fraction is {share}: give one above 0 and below 1")
     table = tables.read_whole(source)
-    name = tables.choose(table.column_names, {"user": user}, "the table")[0]
+    timed = how == "temporal" or timestamp is not None
+    roles = {"user": user, **({"timestamp": timestamp} if timed else {})}
+    name, *times = tables.choose(table.column_names, roles, "the table")
     users, _ = ids.encode(table.column(name), name)
-    when = None
-    if how == "temporal" or timestamp is not None:
-        when = order_of(table, timestamp or "timestamp")
+    when = order_of(table.column(times[0])) if timed else None
     mask = held_out(users, how, share, seed, when)
     if mask.all() or not mask.any():
         raise ParameterError(
@@ -63,18 +63,14 @@ def split(
     return table.filter(pa.array(~mask)), table.filter(pa.array(mask))
 
 
-def order_of(table: pa.Table, name: str) -> np.ndarray:
+def order_of(column: pa.ChunkedArray) -> np.ndarray:
     """Number the rows in the order of a column of times: numbers, dates, or text that sorts as they do; (n,) int64.
 
     Raises
     ------
     DataError
-        If there is no such column, or it has nulls.
+        If it has nulls.
     """
-    if name not in table.column_names:
-        there = ", ".join(map(repr, table.column_names))
-        raise DataError(f"there is no column {name!r} of times; there are {there}: name one with --timestamp COLUMN")
-    column = table.column(name)
     nulls = int(np.count_nonzero(pc.is_null(column, nan_is_null=True)))
     if nulls:
         raise DataError(f"{nulls:,} of {len(column):,} timestamps are null: fill them in or drop those rows")

@@ -28,6 +28,7 @@ USUAL = {
     "user": ("user_id", "user", "userId", "userid"),
     "item": ("item_id", "item", "movieId", "itemId", "itemid"),
     "rating": ("rating", "value", "score"),
+    "timestamp": ("timestamp",),
 }
 
 # Bytes a row, beside the columns themselves, of both compressed views and of what sorting takes.

@@ -311,9 +311,9 @@ def test_accuracy_shows_what_it_reports(timed, tmp_path):
 def test_without_timestamps_the_temporal_split_is_left_out_or_refused(accuracy, file, timed):
     shown = run("accuracy.py", file, *FEW, "--solver", "als", "--solver", "sgd").stdout
     assert [line.split()[0] for line in shown.splitlines()[1:5]] == ["random", "random", "modulo", "modulo"]
-    assert "temporal is left out: some.parquet has no column 'timestamp'" in shown
+    assert "temporal is left out: some.parquet has no column for the timestamps" in shown
     refused = run("accuracy.py", file, "--solver", "mean", "--protocol", "temporal", code=1).stderr
-    assert "has no column 'timestamp'" in refused
+    assert "has no column for the timestamps" in refused
     assert "--timestamp COLUMN" in refused
     path, rows = timed
     tables.write_parquet({**rows, "timestamp": [None, *rows["timestamp"][1:].tolist()]}, path, overwrite=True)
