@@ -22,7 +22,7 @@ import numpy.typing as npt
 from fastmf import tables
 from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
-from fastmf.files import check_output
+from fastmf.files import check_outputs
 from fastmf.kernels import draws, sample
 from fastmf.kernels.compress import balanced
 from fastmf.resources import require_memory
@@ -198,11 +198,9 @@ def write_twin(
     Raises
     ------
     ParameterError, ResourceError, OSError
-        As :func:`synthesize` and :func:`fastmf.files.check_output` do, before anything is drawn.
+        As :func:`synthesize` and :func:`fastmf.files.check_outputs` do, before anything is drawn.
     """
-    outputs = [check_output(output, overwrite) for output in (path, titles) if output is not None]
-    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
-        raise ParameterError(f"ratings and titles cannot both be written to {outputs[0]}: name two files")
+    outputs = check_outputs([output for output in (path, titles) if output is not None], overwrite)
     twin = synthesize(like, scale=scale, seed=seed)
     if titles is not None:
         ids = np.arange(1, twin.n_items + 1, dtype=np.int32)

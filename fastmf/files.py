@@ -5,9 +5,11 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from fastmf.errors import ParameterError
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, inputs: Iterable[Any] = ()) -> Path:
@@ -28,6 +30,24 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, input
             f"{real.parent} cannot be written to ({error.strerror}): make it writable, or write elsewhere"
         ) from None
     return Path(path)
+
+
+def check_outputs(
+    paths: Iterable[str | os.PathLike[str]], overwrite: bool = False, *, inputs: Sequence[Any] = ()
+) -> list[Path]:
+    """Make sure that files can be written, as :func:`check_output`, and that no two of them are the same.
+
+    Raises
+    ------
+    ParameterError
+        If two are.
+    OSError
+        As :func:`check_output`.
+    """
+    outputs = [check_output(path, overwrite, inputs=inputs) for path in paths]
+    if len({output.resolve() for output in outputs}) < len(outputs):
+        raise ParameterError(f"one file is named for two outputs ({', '.join(map(str, outputs))}): name another")
+    return outputs
 
 
 def _allowed(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[Any] = ()) -> Path:

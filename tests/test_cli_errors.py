@@ -144,7 +144,8 @@ USAGE = [
     (RECOMMEND + "--user 100 --all", "--user", "--all"),
     (RECOMMEND + "--all -n 0", "n is 0"),
     ("synth new.parquet --scale 0", "scale is 0"),
-    ("synth new.parquet --scale .02 --titles new.parquet", "two files"),
+    ("synth new.parquet --scale .02 --titles new.parquet", "two outputs"),
+    ("split good.parquet new.parquet ./new.parquet", "two outputs"),
 ]
 DATA = [
     ("tune nan.parquet", "nan.parquet: ", "2 of 4", "--bad-rows drop"),

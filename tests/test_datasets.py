@@ -182,7 +182,7 @@ def test_write_twin_refuses_before_it_draws(tmp_path, monkeypatch):
         datasets.write_twin(tmp_path / "new.parquet", titles=there)
     with pytest.raises(OSError, match="not a directory"):
         datasets.write_twin(tmp_path / "missing" / "new.parquet")
-    with pytest.raises(ParameterError, match="name two files"):
+    with pytest.raises(ParameterError, match="named for two outputs"):
         datasets.write_twin(tmp_path / "new.parquet", titles=tmp_path / "new.parquet")
     assert there.read_bytes() == b"mine"
     assert list(tmp_path.iterdir()) == [there]

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fastmf.files import check_output, replacing
+from fastmf.errors import ParameterError
+from fastmf.files import check_output, check_outputs, replacing
 
 
 def names(folder):
@@ -208,6 +209,14 @@ def test_an_input_is_never_an_output(tmp_path):
             check_output(part, overwrite=True, inputs=[None, given])
     assert check_output(link, overwrite=True, inputs=[part, None, ""]) == link
     assert part.read_text() == "data"
+
+
+def test_two_outputs_are_two_files(tmp_path):
+    paths = [tmp_path / "one", str(tmp_path / "two")]
+    assert check_outputs(paths) == [tmp_path / "one", tmp_path / "two"]
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    with pytest.raises(ParameterError, match="named for two outputs"):
+        check_outputs(paths)
 
 
 def test_writing_in_many_threads_leaves_the_umask_alone(tmp_path):

@@ -43,9 +43,7 @@ def split(
     from fastmf import files, tables
     from fastmf.cli import console
 
-    outputs = [files.check_output(path, overwrite, inputs=[ratings]) for path in (train, test)]
-    if outputs[0].resolve() == outputs[1].resolve():
-        raise click.UsageError(f"{train} is named for both: give two files")
+    outputs = files.check_outputs([train, test], overwrite, inputs=[ratings])
     parts = fastmf.split(ratings, how, fraction=fraction, seed=seed, user=user_column, timestamp=timestamp)
     for part, path in zip(parts, outputs, strict=True):
         tables.write_parquet(part, path, overwrite)
