@@ -5,7 +5,7 @@
 
 Pairs rated --positive-from or more are observed. Both libraries are tried with the same number of settings on a part of
 the training pairs, and measured on the test with the best of them; what users have rated in training, well or badly, is
-not recommended. implicit gets a virtual environment of its own under --venvs, made with pip when it is not there yet.
+not recommended. implicit runs in the virtual environment that peers.py, too, makes for it under --venvs.
 What the figures mean is in benchmarks/README.md.
 """
 
@@ -14,7 +14,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 from accuracy import Data, find, read
+from peers import Failure, environment, last_lines, variables
 
 import fastmf
 from fastmf import ImplicitALS, Ratings, datasets, files, machine, metrics, ranking, splitting
@@ -35,8 +35,7 @@ from fastmf.kernels.compress import Compressed
 
 N = 10
 MODELS = Path(__file__).with_name("ranking_models.py")
-THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-RELEASE = "implicit==0.7.2"
+PEER = "implicit-cg"
 SPLITS = ("temporal", "random")
 HELD_OUT, INNER, SEED = 0.2, 0.1, 0
 # Each library's own terms: the weight of a pair that is not there, or of one that is over that; and the penalty.
@@ -90,7 +89,7 @@ def by_fastmf(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, se
     return lists, {"epoch_seconds": seconds, "recommend_seconds": time.perf_counter() - began}
 
 
-def by_implicit(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, settings: dict[str, Any], venv: Path,
+def by_implicit(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, settings: dict[str, Any], python: Path,
                 scratch: Path) -> Any:  # fmt: skip
     """The same by implicit, in a process of its own."""
     arrays = {
@@ -102,22 +101,11 @@ def by_implicit(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, 
     }
     np.savez(scratch / "job.npz", **arrays, n_items=job.train.n_items)
     given = {"k": k, "epochs": epochs, "threads": threads, "n": N, **settings}
-    words = [str(venv / "bin" / "python"), str(MODELS), str(scratch), json.dumps(given)]
-    environment = os.environ | {name: "1" if name.startswith("OPENBLAS") else str(threads) for name in THREADS}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    words = [python, MODELS, scratch, json.dumps(given)]
+    done = subprocess.run(words, env=os.environ | variables(PEER, threads), capture_output=True)
     if done.returncode:
-        raise click.ClickException(f"implicit: {done.stderr[-2000:]}")
+        raise Failure(PEER, last_lines(done.stderr))
     return np.load(scratch / "lists.npy"), json.loads(done.stdout)
-
-
-def environment_of(venvs: Path) -> Path:
-    """Make the virtual environment of implicit, unless it is there."""
-    venv = venvs / "implicit"
-    if not (venv / "bin" / "python").exists():
-        remark(f"installing {RELEASE} in {venv}")
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(venv / "bin" / "python"), "-m", "pip", "install", "-q", RELEASE], check=True)
-    return venv
 
 
 def chosen(name: str, part: Job, users: np.ndarray, fit: Callable[..., Any], grid: str) -> tuple[dict[str, Any], float]:
@@ -130,13 +118,13 @@ def chosen(name: str, part: Job, users: np.ndarray, fit: Callable[..., Any], gri
     return best[2], best[0]
 
 
-def compare(name: str, data: Data, venv: Path, scratch: Path, options: dict[str, Any]) -> list[Any]:
+def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[str, Any]) -> list[Any]:
     """Measure both libraries on one split, in turn; and what is rated most."""
     whole, part = jobs(data, name, options["positive_from"])
     run = options["k"], options["epochs"], options["threads"]
     fits: dict[str, Callable[..., Any]] = {
         "fastmf": lambda job, users, settings: by_fastmf(job, users, *run, settings),
-        "implicit": lambda job, users, settings: by_implicit(job, users, *run, settings, venv, scratch),
+        "implicit": lambda job, users, settings: by_implicit(job, users, *run, settings, python, scratch),
     }
     users, few = (np.flatnonzero((job.test.user_counts > 0) & (job.train.user_counts > 0)) for job in (whole, part))
     settings = {library: chosen(library, part, few, fit, options["grid"])[0] for library, fit in fits.items()}
@@ -188,12 +176,12 @@ def main(
     try:
         if output:
             files.check_output(output, overwrite)
-        venv = environment_of(venvs)
+        python = environment(PEER, venvs)
         with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
             path, facts = find(dataset, Path(folder))
             names = names or SPLITS
             data, _ = read(path, {}, required="temporal" in names)
-            found = [line for name in names for line in compare(name, data, venv, Path(folder), options)]
+            found = [line for name in names for line in compare(name, data, python, Path(folder), options)]
         report = {"command": machine.command_line("benchmarks/ranking.py"), "machine": machine.describe(),
                   "versions": machine.versions(), "data": facts, "options": options, "results": found}  # fmt: skip
         if output:

@@ -5,13 +5,14 @@ import sys
 import time
 from pathlib import Path
 
+import implicit
 import numpy as np
 from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
 
 def main() -> None:
-    """Read the job from the folder, and write the lists there; print the seconds as JSON."""
+    """Read the job from the folder, and write the lists there; print the seconds and the release as JSON."""
     folder, given = Path(sys.argv[1]), json.loads(sys.argv[2])
     job = np.load(folder / "job.npz")
     n_users, n_items, users = len(job["indptr"]) - 1, int(job["n_items"]), job["users"]
@@ -36,7 +37,8 @@ def main() -> None:
     lists, _ = model.recommend(users, seen[users], N=given["n"], filter_already_liked_items=True)
     seconds = time.perf_counter() - began
     np.save(folder / "lists.npy", lists.astype(np.int32))
-    print(json.dumps({"epoch_seconds": list(np.diff(ends)), "recommend_seconds": seconds}))
+    times = {"epoch_seconds": list(np.diff(ends)), "recommend_seconds": seconds}
+    print(json.dumps({**times, "version": implicit.__version__}))
 
 
 if __name__ == "__main__":
