@@ -321,6 +321,23 @@ def test_without_timestamps_the_temporal_split_is_left_out_or_refused(accuracy, 
         accuracy.read(str(path), {}, required=True)
 
 
+def test_settings_are_chosen_on_a_split_like_the_one_that_is_measured(accuracy, timed):
+    ranking = importlib.import_module("ranking")
+    data, _ = accuracy.read(str(timed[0]), {}, required=True)
+    when = dict(zip(zip(data.ratings.users, data.ratings.items, strict=True), data.times, strict=True))
+    left = len(data.ratings)
+    for job in ranking.jobs(data, "temporal", 0):
+        left -= len(job.test)
+        assert 0 < len(job.test) < left == len(job.train)
+        for user in set(job.test.users):
+            trained, tested = (
+                [when[user, item] for item in part.items[part.users == user]] for part in (job.train, job.test)
+            )
+            assert max(trained) < min(tested)
+    whole, part = ranking.jobs(data, "random", 0)
+    assert len(part.train) + len(part.test) == len(whole.train) == len(part.seen.indices) + len(part.test)
+
+
 def test_settings_are_of_a_solver_that_runs(accuracy):
     assert accuracy.settings_given(["als.reg=0.5", "sgd.loss=absolute", "als.biases=false"]) == {
         "als": {"reg": 0.5, "biases": False}, "sgd": {"loss": "absolute"}
