@@ -1,6 +1,8 @@
-"""What an epoch of training came to: what a callback gets, and a model's history holds."""
+"""What an epoch of training came to: what a callback gets, and a model's history holds; and how two are compared."""
 
+import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +25,32 @@ class Epoch:
     validation_rmse: float | None = None
     validation_mae: float | None = None
     validation_ndcg: float | None = None
+
+
+class Measure(NamedTuple):
+    """A figure of the validation that says which of two epochs, or trials, is the better one.
+
+    key : of its attribute, see below. name : what it is called beside the figure. higher : whether higher is better.
+    """
+
+    key: str
+    name: str
+    higher: bool = False
+
+    @property
+    def attribute(self) -> str:
+        """What an :class:`Epoch` calls it."""
+        return f"validation_{self.key}"
+
+    def of(self, found: Any) -> float | None:
+        """Take the figure of an epoch, or of anything with its attributes."""
+        value: float | None = getattr(found, self.attribute)
+        return value
+
+    def cost(self, found: Any) -> float:
+        """Say the same as what is to be as low as can be; infinite where there is none."""
+        value = self.of(found)
+        return math.inf if value is None else -value if self.higher else value
+
+
+RMSE, MAE, NDCG = Measure("rmse", "RMSE"), Measure("mae", "MAE"), Measure("ndcg", "nDCG@10", higher=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastmf import ids, metrics, ranking
 from fastmf.device import Device, resolve
+from fastmf.epoch import MAE, NDCG, RMSE, Measure
 from fastmf.errors import DataError
 from fastmf.extras import Baseline
 from fastmf.kernels.als import Side
@@ -150,6 +151,13 @@ def task_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device
     if solver.implicit:
         return ObservedTask(solver, ratings, validation, device)
     return RatedTask(ratings, validation, device)
+
+
+def measure_of(solver: Solver) -> Measure:
+    """Say what the epochs of a solver are compared by."""
+    if solver.implicit:
+        return NDCG
+    return MAE if solver.settings.get("loss") == "absolute" else RMSE
 
 
 def _warn_of_overlap(ratings: Ratings, users: np.ndarray, items: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from fastmf.ratings import Ratings
 from fastmf.resources import parse_size, require_memory
 from fastmf.solvers import SOLVERS, Factors, Solver, make
 from fastmf.solvers.base import require_integer
-from fastmf.task import Task, task_of
+from fastmf.task import Task, measure_of, task_of
 
 # Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
 DIVERGED = 10.0
@@ -268,7 +268,7 @@ class _Run:
         checkpoint: Checkpoint | None,
     ) -> None:
         self.solver, self.task, self.device, self.patience = solver, task, device, patience
-        self.checkpoint = checkpoint
+        self.checkpoint, self.measure = checkpoint, measure_of(solver)
         self.factors = solver.start(task.ratings)
         self.history: list[Epoch] = []
         self.best_epoch: int | None = None
@@ -320,19 +320,9 @@ class _Run:
         arrays = named("now", self.device.get(now)) | (named("best", self.device.get(best)) if best else {})
         self.checkpoint.save(arrays, history, best_epoch)
 
-    def _watched(self, epoch: Epoch) -> float | None:
-        """Say what of an epoch is to be as low as can be."""
-        if epoch.validation_ndcg is not None:
-            return -epoch.validation_ndcg
-        by_mae = self.solver.settings.get("loss") == "absolute"
-        return epoch.validation_mae if by_mae else epoch.validation_rmse
-
     def _is_best(self, epoch: Epoch) -> bool:
-        watched = self._watched(epoch)
-        if watched is None or epoch.number <= self.solver.burn:
-            return False
-        best = self.best_epoch and self._watched(self.history[self.best_epoch - 1])
-        return best is None or watched < best
+        best = np.inf if self.best_epoch is None else self.measure.cost(self.history[self.best_epoch - 1])
+        return epoch.number > self.solver.burn and self.measure.cost(epoch) < best
 
     def _stops(self) -> bool:
         """Say whether patience is at an end."""
