@@ -7,7 +7,6 @@ those that got so far goes on (Li et al. 2020, as optuna has it: without waiting
 """
 
 import contextlib
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmf.device import Device, resolve
-from fastmf.epoch import Epoch
+from fastmf.epoch import MAE, NDCG, RMSE, Epoch, Measure
 from fastmf.errors import FastMFError, ParameterError
 from fastmf.ratings import Ratings
 from fastmf.resources import parse_size
 from fastmf.solvers import SOLVERS, Solver, make
 from fastmf.solvers.base import MAX_SEED, require_integer, require_number
+from fastmf.task import measure_of
 from fastmf.training import BYTES_HELD, fit, require_consistent, require_memory_for
 
 TRIALS = 40
@@ -56,7 +56,8 @@ class Trial:
     solver, settings : the solver's name, and what it was given beside its defaults.
     state : "complete"; "pruned", stopped early as others had done better by then; or "failed".
     epochs : how many were run.
-    best_epoch, validation_rmse : the best epoch of these and its RMSE; None if it failed.
+    best_epoch, validation_rmse, validation_mae, validation_ndcg : the best epoch of these by the measure, and its
+        figures, as in an Epoch; None if it failed.
     seconds : of the whole trial.
     error : why it failed.
     """
@@ -66,10 +67,17 @@ class Trial:
     settings: dict[str, Any]
     state: str
     epochs: int
-    best_epoch: int | None
-    validation_rmse: float | None
+    best_epoch: int | None = None
+    validation_rmse: float | None = None
+    validation_mae: float | None = None
+    validation_ndcg: float | None = None
     seconds: float
     error: str | None = None
+
+    @property
+    def measure(self) -> Measure:
+        """What it is compared by: nDCG for implicit feedback, MAE for the absolute loss, RMSE for the others."""
+        return measure_of(make(SOLVERS, self.solver, **self.settings))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +102,7 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the lowest RMSE; the first solver's defaults' unless another's is lower."""
+        """The complete trial with the best figure; the first solver's defaults' unless another's is better."""
         return ranked(self.trials)[0]
 
     @property
@@ -104,10 +112,11 @@ class Tuning:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data, for JSON."""
+        measure = self.best.measure
         return {
             "settings": self.settings,
-            "validation_rmse": self.best.validation_rmse,
-            "defaults_rmse": {solver: trial.validation_rmse for solver, trial in self.defaults.items()},
+            measure.attribute: measure.of(self.best),
+            f"defaults_{measure.key}": {solver: measure.of(trial) for solver, trial in self.defaults.items()},
             "best_trial": self.best.number,
             "ratings": {"training": self.training, "validation": self.validation},
             "trials": [asdict(trial) for trial in self.trials],
@@ -142,8 +151,9 @@ def tune(
 ) -> Tuning:
     """Look for settings that predict held-out ratings better than the defaults do.
 
-    The RMSE of the best of many trials flatters it a little, as it was chosen by that RMSE: for a figure to quote,
-    evaluate the model on ratings that took no part.
+    Trials are compared as :func:`fastmf.fit` compares epochs: by RMSE, or by MAE for the absolute loss. That of
+    the best of many trials flatters it a little, as it was chosen by it: for a figure to quote, evaluate the model on
+    ratings that took no part.
 
     Parameters
     ----------
@@ -226,9 +236,9 @@ def spaces(
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Put trials in order: complete, pruned, failed; the lower RMSE first, and of equals the earlier."""
+    """Put trials in order: complete, pruned, failed; the better first, and of equals the earlier."""
     states = ["complete", "pruned", "failed"]
-    return sorted(trials, key=lambda trial: (states.index(trial.state), trial.validation_rmse or 0.0))
+    return sorted(trials, key=lambda trial: (states.index(trial.state), trial.measure.cost(trial)))
 
 
 def settings_for(trial: Trial) -> dict[str, Any]:
@@ -286,10 +296,10 @@ class _Outcome(NamedTuple):
 
 
 class _Study:
-    """The trials of one solver, as optuna keeps them: it proposes places in the lists of values."""
+    """The trials of one solver, as optuna keeps them: it proposes places in the lists of values, for the least cost."""
 
     def __init__(self, space: Space, optuna: Any, seed: int) -> None:
-        self.space, self.states = space, optuna.trial.TrialState
+        self.space, self.measure, self.states = space, measure_of(space.start), optuna.trial.TrialState
         self.proposed: set[tuple[int, ...]] = set()
         start = space.start.settings
         rung = max(space.start.epochs // FIRST_RUNG, 1)
@@ -318,36 +328,33 @@ class _Study:
         state, failure = "complete", None
         try:
             solver = make(SOLVERS, self.space.solver, **settings)
-            fit(data, solver=solver, callback=_watch(asked, history, solver), keep_seen=False, **options)
+            watch = _watch(asked, history, solver.epochs, self.measure)
+            fit(data, solver=solver, callback=watch, keep_seen=False, **options)
         except _Pruned:
             state = "pruned"
         except (FastMFError, MemoryError) as error:
             state, failure = "failed", error.with_traceback(None)  # which holds on to all that was trained
-        value = _lowest(history) if state == "complete" else None
+        value = _least(history, self.measure) if state == "complete" else None
         told = {"complete": self.states.COMPLETE, "pruned": self.states.PRUNED, "failed": self.states.FAIL}
         self.study.tell(asked, value, state=told[state])
         return _Outcome(state, history, failure)
 
 
-def _watch(asked: Any, history: list[Epoch], solver: Solver) -> Callable[[Epoch], None]:
+def _watch(asked: Any, history: list[Epoch], epochs: int, measure: Measure) -> Callable[[Epoch], None]:
     """Make a callback that keeps the epochs, and ends the trial where optuna says so; the last epoch is the end."""
 
     def watch(epoch: Epoch) -> None:
         history.append(epoch)
-        if epoch.number < solver.epochs:
-            asked.report(_lowest(history), epoch.number)
+        if epoch.number < epochs:
+            asked.report(_least(history, measure), epoch.number)
             if asked.should_prune():
                 raise _Pruned
 
     return watch
 
 
-def _lowest(history: list[Epoch]) -> float:
-    return min(_rmse(epoch) for epoch in history)
-
-
-def _rmse(epoch: Epoch) -> float:
-    return math.inf if epoch.validation_rmse is None else epoch.validation_rmse
+def _least(history: list[Epoch], measure: Measure) -> float:
+    return min(map(measure.cost, history))
 
 
 def _trials(
@@ -373,7 +380,7 @@ def _trials(
         waiting.append(study)
         outcome = study.run(*proposal, data, options)
         failures += [outcome.failure] if outcome.failure else []
-        done.append(_trial(len(done) + 1, study.space.solver, proposal[1], outcome, time.perf_counter() - now))
+        done.append(_trial(len(done) + 1, study, proposal[1], outcome, time.perf_counter() - now))
         if callback is not None:
             callback(done[-1])
     if not any(trial.state == "complete" for trial in done):
@@ -381,18 +388,20 @@ def _trials(
     return done
 
 
-def _trial(number: int, solver: str, settings: dict[str, Any], outcome: _Outcome, seconds: float) -> Trial:
+def _trial(number: int, study: _Study, settings: dict[str, Any], outcome: _Outcome, seconds: float) -> Trial:
     """Say as plain data what a trial was and has come to."""
     failure = outcome.failure
-    best = None if failure else min(outcome.history, key=_rmse)
+    found: dict[str, Any] = {}
+    if not failure:
+        best = min(outcome.history, key=study.measure.cost)
+        found = {"best_epoch": best.number} | {figure.attribute: figure.of(best) for figure in (RMSE, MAE, NDCG)}
     return Trial(
         number=number,
-        solver=solver,
+        solver=study.space.solver,
         settings=settings,
         state=outcome.state,
         epochs=len(outcome.history),
-        best_epoch=best.number if best else None,
-        validation_rmse=best.validation_rmse if best else None,
+        **found,
         seconds=seconds,
         error=str(failure) or type(failure).__name__ if failure else None,
     )

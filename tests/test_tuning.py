@@ -146,10 +146,11 @@ def test_several_solvers_take_turns_and_als_brings_its_variants(ratings, monkeyp
 
 
 @pytest.mark.parametrize("solver", tuning.TUNABLE)
-def test_the_settings_found_give_the_rmse_that_was_measured(ratings, solver):
+def test_the_settings_found_give_what_was_measured(ratings, solver):
     found = fastmf.tune(ratings, solver, trials=6, k=4, seed=3)
     model = fastmf.fit(ratings, **found.settings, validation=0.1)
-    assert model.history[-1].validation_rmse == found.best.validation_rmse
+    measure = found.best.measure
+    assert measure.of(model.history[-1]) == measure.of(found.best)
     assert found.settings["solver"] == solver
 
 
@@ -159,6 +160,17 @@ def test_where_an_epoch_before_the_last_is_best_the_settings_stop_there(ratings)
     assert found.settings == dict(solver="als", k=8, reg=0.001, reg0=0.5, epochs=found.best.best_epoch)
     model = fastmf.fit(ratings, **found.settings, validation=0.1)
     assert model.history[-1].validation_rmse == found.best.validation_rmse
+
+
+# what trials are compared by
+
+
+def test_the_absolute_loss_is_tuned_by_mae(ratings):
+    found = fastmf.tune(ratings, "sgd", trials=3, k=16, loss="absolute")
+    model = fastmf.fit(ratings, 16, "sgd", loss="absolute", validation=0.1)
+    assert found.trials[0].best_epoch == model.best_epoch
+    assert found.trials[0].validation_mae == min(epoch.validation_mae for epoch in model.history)
+    assert found.as_dict()["defaults_mae"] == {"sgd": found.trials[0].validation_mae}
 
 
 # what goes wrong

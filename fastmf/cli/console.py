@@ -31,6 +31,11 @@ def short(value: Any, how: str = "g") -> str:
     return "-" if value is None else format(value, how) if isinstance(value, float) else str(value)
 
 
+def figure(trial: Any) -> str:
+    """Write what a trial of tuning has come to, with the name of the measure."""
+    return f"{trial.measure.name} {trial.measure.of(trial):.4f}"
+
+
 def remark(text: str) -> None:
     """Say something beside the data, on stderr; the work goes on when nobody listens, or the log's disk is full."""
     with contextlib.suppress(OSError):
@@ -91,6 +96,8 @@ def trials_shown(total: int, done: list[Any], quiet: bool) -> Iterator[Callable[
 
     It shows a bar with the best so far on a terminal, else one line a trial on stderr.
     """
+    from fastmf.tuning import ranked
+
     if quiet:
         yield done.append
     elif not sys.stderr.isatty():
@@ -104,8 +111,8 @@ def trials_shown(total: int, done: list[Any], quiet: bool) -> Iterator[Callable[
 
         def show(trial: Any) -> None:
             done.append(trial)
-            best = min(((t.validation_rmse, t.number) for t in done if t.state == "complete"), default=())
-            update(trial.number, "best: RMSE {:.4f} of trial {}".format(*best) if best else "")
+            best = ranked(done)[0]
+            update(trial.number, f"best: {figure(best)} of trial {best.number}" if best.state == "complete" else "")
 
         with _bar("trial", total) as update:
             yield show
@@ -152,4 +159,4 @@ def _tried(trial: Any) -> str:
     what = " ".join([trial.solver, *(f"{name} {short(value)}" for name, value in trial.settings.items())])
     if trial.state == "failed":
         return f"{what}  failed: {trial.error}"
-    return f"{what}  validation RMSE {trial.validation_rmse:.4f}  {trial.state}, {trial.epochs} epochs"
+    return f"{what}  validation {figure(trial)}  {trial.state}, {trial.epochs} epochs"

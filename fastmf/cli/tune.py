@@ -98,7 +98,8 @@ def best_kept(done: list[Any], ratings: str, options: dict[str, Any]) -> Iterato
         complete = [trial for trial in tuning.ranked(done) if trial.state == "complete"]
         if complete:
             command = fit_command(ratings, tuning.settings_for(complete[0]), options)
-            console.remark(f"the best of {len(done)} trials so far, RMSE {complete[0].validation_rmse:.4f}: {command}")
+            best = console.figure(complete[0])
+            console.remark(f"the best of {len(done)} trials so far, {best}: {command}")
         raise
 
 
@@ -117,17 +118,18 @@ def fit_command(ratings: str, settings: dict[str, Any], options: dict[str, Any])
 
 def publish(found: Any, asked: int, command: str) -> None:
     """Print the best trials and the defaults', and the command; say beside them what they mean."""
-    from fastmf.cli.console import remark, short, show_table
+    from fastmf.cli.console import figure, remark, short, show_table
     from fastmf.tuning import ranked
 
     in_order, best, defaults = ranked(found.trials), found.best, list(found.defaults.values())
+    measure = best.measure
     shown = in_order[:SHOWN] + [trial for trial in in_order[SHOWN:] if trial in defaults]
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.settings if name not in LEFT_OUT))
     rows = [
         {"trial": trial.number, "solver": trial.solver}
         | {name: short(trial.settings.get(name)) for name in names}
         | {"epochs": trial.epochs, "best": short(trial.best_epoch)}
-        | {"validation RMSE": short(trial.validation_rmse, ".4f"), "seconds": short(trial.seconds, ".1f")}
+        | {f"validation {measure.name}": short(measure.of(trial), ".4f"), "seconds": short(trial.seconds, ".1f")}
         | {"state": trial.state + (", defaults" if trial in defaults else "")}
         for trial in shown
     ]
@@ -139,13 +141,13 @@ def publish(found: Any, asked: int, command: str) -> None:
     if len(found.trials) < asked:
         why = "the time was up, or there was nothing else to try"
         remark(f"note: {len(found.trials)} of {asked} trials were run: {why}")
-    held_out = f"on {found.validation:,} held-out ratings"
+    reached = f"{figure(best)} on {found.validation:,} held-out ratings"
     if best is found.trials[0]:
-        remark(f"nothing tried beats the defaults, RMSE {best.validation_rmse:.4f} {held_out}; the command is:")
+        remark(f"nothing tried beats the defaults, {reached}; the command is:")
     else:
-        theirs = (f"{trial.solver} {short(trial.validation_rmse, '.4f')}" for trial in defaults)
+        theirs = (f"{trial.solver} {short(measure.of(trial), '.4f')}" for trial in defaults)
         remark(
-            f"trial {best.number} is best, RMSE {best.validation_rmse:.4f} {held_out} (defaults: {', '.join(theirs)});"
-            " as it was chosen by this RMSE, expect a little worse of other ratings; the command is:"
+            f"trial {best.number} is best, {reached} (defaults: {', '.join(theirs)});"
+            f" as it was chosen by this {measure.name}, expect a little worse of other ratings; the command is:"
         )
     click.echo(command)
