@@ -1,4 +1,4 @@
-"""tune: look for k, reg and reg0 by successive halving over one validation split, with optuna.
+"""tune: look for k and the weights of a solver by successive halving over one validation split, with optuna.
 
 The ratings are read, encoded and split once. Each solver has its own trials, since an epoch of one says little about
 an epoch of another. They begin with its defaults; the others are proposed by optuna's tree-structured Parzen estimator
@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,15 +29,14 @@ TRIALS = 40
 VALIDATION = 0.1
 MAX_K = 128
 
-# Where a setting is looked for: weights from a sixth of the solver's default to six times it, in 24 steps each way,
+# Where a setting is looked for: a solver's weights from a sixth of the default to six times it, in 24 steps each way,
 # which leaves them two digits; and k among these and their doubles.
-WEIGHTS = ("reg", "reg0")
 SPAN, STEPS = 6.0, 24
-TUNABLE = [name for name, solver in SOLVERS.items() if set(WEIGHTS) <= {field.name for field in fields(solver)}]
+TUNABLE = [name for name, solver in SOLVERS.items() if solver.weights]
 FEWEST_K = (8, 12)
 
 # At a quarter of the epochs, settings stand nearly in their final order: on ml-latest-small the ranks correlate by .96
-# for ALS and .9 for SGD; after ALS' first epoch by .8.
+# for ALS, .9 for SGD and .97 for implicit; after the first epoch by .8 for ALS, and for implicit not at all.
 FIRST_RUNG, REDUCTION = 4, 3
 RANDOM_TRIALS = 5  # of each solver, before there is something to learn from
 
@@ -149,16 +148,16 @@ def tune(
     memory_limit: float | str | None = None,
     **fixed: Any,
 ) -> Tuning:
-    """Look for settings that predict held-out ratings better than the defaults do.
+    """Look for settings that predict held-out ratings, or rank them, better than the defaults do.
 
-    Trials are compared as :func:`fastmf.fit` compares epochs: by RMSE, or by MAE for the absolute loss. That of
-    the best of many trials flatters it a little, as it was chosen by it: for a figure to quote, evaluate the model on
-    ratings that took no part.
+    Trials are compared as :func:`fastmf.fit` compares epochs: by RMSE, by MAE for the absolute loss, by nDCG for
+    implicit feedback. That of the best of many trials flatters it a little, as it was chosen by it: for a figure to
+    quote, evaluate the model on ratings that took no part.
 
     Parameters
     ----------
     ratings : in any form :func:`fastmf.fit` takes.
-    solver : a name, or several to share the trials; "als" and its variants when left out.
+    solver : a name, or several of one measure to share the trials; "als" and its variants when left out.
     trials : how many settings to try, each solver's defaults among them.
     validation : the fraction of the ratings to measure on, or ratings for it. Every trial has the same.
     max_k : the most factors to try.
@@ -166,8 +165,8 @@ def tune(
     device, threads, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
     seed : of the split, the search and the solvers. The same data, settings and seed find the same.
     callback : called with a :class:`Trial` after each.
-    fixed : settings of the solver that every trial has, such as epochs or method; one of k, reg and reg0 given here is
-        not looked for.
+    fixed : settings of the solver that every trial has, such as epochs or positive_from; one given here of k and the
+        weights (reg, and reg0 or for implicit feedback alpha0) is not looked for.
 
     Raises
     ------
@@ -186,6 +185,7 @@ def tune(
     search: dict[str, Any] = {"trials": trials, "max_k": max_k, "timeout": timeout, "seed": seed, **fixed}
     found = spaces(ratings, validation, where, limit, solver=solver, **search)
     how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
+    how |= {"unrated": found[0].start.implicit}  # and so are the others, which share its measure
     data = Ratings.read(ratings, **how)
     if isinstance(validation, int | float | np.number):
         data, held_out = data.split(float(validation), seed=seed)
@@ -263,7 +263,14 @@ def _names(solver: str | Sequence[str] | None) -> list[str]:
         raise ParameterError(f"unknown solver {unknown[0]!r}: give one or more of {', '.join(TUNABLE)}")
     learned = [name for name in names if name not in TUNABLE]
     if learned:
-        raise ParameterError(f"solver {learned[0]!r} has no reg and reg0 to tune: choose of {', '.join(TUNABLE)}")
+        raise ParameterError(f"solver {learned[0]!r} has no weights to tune: choose of {', '.join(TUNABLE)}")
+    measures = {name: measure_of(make(SOLVERS, name)).name for name in names}
+    if len(set(measures.values())) > 1:
+        each = ", ".join(f"{name} by {measure}" for name, measure in measures.items())
+        raise ParameterError(
+            f"trials of these solvers cannot be compared, as they are measured differently ({each}): tune them in"
+            " separate runs"
+        )
     return list(dict.fromkeys(names))
 
 
@@ -275,8 +282,8 @@ def _space(name: str, max_k: int, fixed: dict[str, Any]) -> Space:
         values["k"] = sorted({k for k in doubled if k <= max_k} | set(start.values()))
     else:
         start = {}
-    for weight in WEIGHTS:
-        if weight not in fixed and usual.get(weight, 0) > 0:
+    for weight in SOLVERS[name].weights:
+        if weight not in fixed and usual[weight] > 0:
             start[weight] = usual[weight]
             around = (usual[weight] * SPAN ** (step / STEPS) for step in range(-STEPS, STEPS + 1))
             values[weight] = sorted({float(f"{value:.2g}") for value in around} | {usual[weight]})

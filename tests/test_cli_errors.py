@@ -137,6 +137,7 @@ USAGE = [
     (TUNE + "--trials 0", "trials is 0"),
     (TUNE + "--max-k 0", "max_k is 0"),
     (TUNE + "--solver svd", "unknown solver 'svd'", "als, als-links, sgd"),
+    (TUNE + "--solver als --solver implicit", "als by RMSE", "implicit by nDCG@10", "separate runs"),
     (TUNE + "--validation 1.5", "fraction of 1.5"),
     (TUNE + "--validation 0.001", "100 ratings into nothing and all"),
     ("predict good.fastmf good.parquet", "--output"),

@@ -1,15 +1,19 @@
 """``fastmf tune`` through a real process: what goes where, and that its command fits what was measured."""
 
+import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 import fastmf
+from fastmf.cli import console
 from fastmf.cli.tune import FIT_DEFAULTS, fit_command, publish
 from fastmf.ratings import Ratings
 from fastmf.solvers import ALS
@@ -41,6 +45,7 @@ def place(tmp_path_factory, planted):
     folder = tmp_path_factory.mktemp("tune")
     users, items, values = planted()
     write_parquet({"who's": users, "what": items, "stars": values}, folder / "my ratings.parquet")
+    write_parquet({"user": users[values >= 3], "item": items[values >= 3]}, folder / "liked.parquet")
     return folder
 
 
@@ -80,6 +85,31 @@ def test_a_table_of_the_best_and_the_command_go_to_stdout_and_a_line_a_trial_to_
     assert "on 30 held-out ratings" in lines[-1]
 
 
+def test_implicit_feedback_is_told_by_ndcg_and_its_command_fits_it(place, tmp_path):
+    search = ["--solver", "implicit", "--trials", 8, "--max-k", 12, "-o", tmp_path / "t.json"]
+    done = run("tune", place / "liked.parquet", *search)
+    header, *rows, last = done.stdout.splitlines()
+    assert re.split("  +", header)[2:8] == ["k", "reg", "alpha0", "epochs", "best", "validation nDCG@10"]
+    told = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    best = f"{told['validation_ndcg']:.4f}"
+    assert rows[0].split()[7] == best
+    assert told["validation_ndcg"] == max(t["validation_ndcg"] for t in told["trials"] if t["state"] == "complete")
+    lines = done.stderr.splitlines()
+    assert f"nDCG@10 {best} on 15 held-out ratings" in lines[-1]
+    assert sum("validation nDCG@10" in line for line in lines if line.startswith("trial ")) == 8
+    assert "RMSE" not in done.stdout + done.stderr
+    _, *words = shlex.split(last)
+    fitted = json.loads(run(*words, "--validation", 0.1, "--json", "-o", tmp_path / "m.fastmf").stdout)
+    assert fitted["history"][-1]["validation_ndcg"] == told["validation_ndcg"]
+
+
+def test_what_counts_as_observed_goes_on_to_the_command(place):
+    search = ["--solver", "implicit", "--trials", 1, "--k", 4, "--positive-from", 3.5]
+    done = run("tune", place / "my ratings.parquet", *COLUMNS, *search)
+    assert "positive_from" not in done.stdout.splitlines()[0]
+    assert "--solver implicit --k 4 --positive-from 3.5" in done.stdout.splitlines()[-1]
+
+
 def tried(number, state="complete", rmse=0.9, best=ALS.epochs, error=None, **settings):
     return Trial(number=number, solver="als", settings=settings, state=state, epochs=ALS.epochs, best_epoch=best,
                  validation_rmse=rmse, seconds=1.0, error=error)  # fmt: skip
@@ -110,6 +140,18 @@ def test_failed_trials_are_named_and_those_that_were_not_run_counted(capsys):
     assert failed == "note: 1 of 2 trials failed, the first, trial 1: epoch 1: diverged"
     assert fewer.startswith("note: 2 of 3 trials were run")
     assert last.startswith("trial 2 is best, RMSE 0.9000 on 30 held-out ratings (defaults: als -)")
+
+
+def test_a_terminal_is_shown_the_best_so_far(monkeypatch):
+    shown = []
+    monkeypatch.setattr(console, "_bar", lambda *_: contextlib.nullcontext(lambda _, text: shown.append(text)))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    failed, *reached = [replace(tried(n, rmse=None), solver="implicit") for n in (1, 2, 3, 4)]
+    trials = [replace(trial, validation_ndcg=ndcg) for trial, ndcg in zip(reached, (0.3, 0.4, 0.2), strict=True)]
+    with console.trials_shown(4, [], quiet=False) as show:
+        for trial in (replace(failed, state="failed", error="diverged"), *trials):
+            show(trial)
+    assert shown == ["", *(f"best: nDCG@10 {best}" for best in ("0.3000 of trial 2", *["0.4000 of trial 3"] * 2))]
 
 
 def test_the_command_takes_what_looks_like_an_option_for_what_it_is():

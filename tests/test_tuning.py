@@ -4,13 +4,14 @@ import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import pandas as pd
 import pytest
 
 import fastmf
 from fastmf import tables, tuning
 from fastmf.errors import DivergenceError, ParameterError, ResourceError
 from fastmf.ratings import Ratings
-from fastmf.solvers import ALS, SOLVERS
+from fastmf.solvers import ALS, SOLVERS, ImplicitALS
 from fastmf.tables import write_parquet
 
 optuna = pytest.importorskip("optuna")
@@ -25,6 +26,18 @@ def ratings(planted):
 @pytest.fixture(scope="module")
 def found(ratings):
     return fastmf.tune(ratings, "als", trials=TRIALS, max_k=32)
+
+
+@pytest.fixture(scope="module")
+def liked(planted):
+    """What was rated well, without the ratings."""
+    users, items, values = planted()
+    return pd.DataFrame({"user": users, "item": items})[values >= 3]
+
+
+@pytest.fixture(scope="module")
+def ranking(liked):
+    return fastmf.tune(liked, "implicit", trials=TRIALS, max_k=32)
 
 
 def plain(found):
@@ -165,6 +178,41 @@ def test_where_an_epoch_before_the_last_is_best_the_settings_stop_there(ratings)
 # what trials are compared by
 
 
+def test_implicit_feedback_needs_no_ratings_and_is_tuned_by_its_lists(liked, ranking):
+    first = ranking.defaults["implicit"]
+    assert first.settings == {"k": 32, "reg": ImplicitALS.reg, "alpha0": ImplicitALS.alpha0}
+    model = fastmf.fit(liked, solver="implicit", k=32, validation=0.1)
+    assert first.best_epoch == model.best_epoch < len(model.history)
+    assert first.validation_ndcg == max(epoch.validation_ndcg for epoch in model.history)
+    assert first.validation_rmse is None
+    for name, default in (("reg", ImplicitALS.reg), ("alpha0", ImplicitALS.alpha0)):
+        values = [trial.settings[name] for trial in ranking.trials]
+        assert default / 6.5 < min(values) < default < max(values) < default * 6.5
+
+
+def test_the_best_of_implicit_feedback_has_the_highest_ndcg(ranking):
+    best = ranking.best.validation_ndcg
+    complete, stopped = ([t.validation_ndcg for t in ranking.trials if t.state == s] for s in ("complete", "pruned"))
+    assert best == max(complete) > ranking.defaults["implicit"].validation_ndcg
+    assert len(stopped) > TRIALS / 3
+    assert max(stopped) < best
+    told = ranking.as_dict()
+    assert told["validation_ndcg"] == best
+    assert told["defaults_ndcg"] == {"implicit": ranking.trials[0].validation_ndcg}
+    assert "validation_rmse" not in told
+
+
+def test_the_same_seed_finds_the_same_for_implicit_feedback(liked, ranking):
+    assert plain(fastmf.tune(liked, "implicit", trials=TRIALS, max_k=32, threads=1)) == plain(ranking)
+
+
+def test_what_counts_as_observed_is_that_of_every_trial(ratings):
+    found = fastmf.tune(ratings, "implicit", trials=3, k=4, positive_from=3)
+    assert [trial.settings["positive_from"] for trial in found.trials] == [3, 3, 3]
+    assert found.settings["positive_from"] == 3
+    assert found.best.validation_ndcg != fastmf.tune(ratings, "implicit", trials=3, k=4).best.validation_ndcg
+
+
 def test_the_absolute_loss_is_tuned_by_mae(ratings):
     found = fastmf.tune(ratings, "sgd", trials=3, k=16, loss="absolute")
     model = fastmf.fit(ratings, 16, "sgd", loss="absolute", validation=0.1)
@@ -220,7 +268,8 @@ def test_if_all_trials_fail_it_says_why(ratings):
         (dict(solver="svd"), "unknown solver 'svd'"),
         (dict(solver=[]), "give one or more of als, als-links, sgd"),
         (dict(solver=ALS()), "by name"),
-        (dict(solver=["als", "gibbs"]), "'gibbs' has no reg and reg0 to tune"),
+        (dict(solver=["als", "gibbs"]), "'gibbs' has no weights to tune"),
+        (dict(solver=["als", "implicit"], positive_from=4), "als by RMSE, implicit by nDCG@10.*separate runs"),
         (dict(lr=0.1), "'als' has no setting lr"),
         (dict(k=0), "k is 0"),
     ],

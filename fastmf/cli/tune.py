@@ -13,7 +13,7 @@ from fastmf.cli.options import json_option, machine_options, overwrite_option, r
 
 SHOWN = 10  # trials in the table, and the defaults'
 
-LEFT_OUT = ("epochs", "seed")  # of the settings in the table: a column of its own, and the same everywhere
+LEFT_OUT = ("epochs", "seed", "positive_from")  # in the table: it has a column of its own, or is the same everywhere
 
 # Options that go on to the command that fits, where they are not what they are without.
 FIT_DEFAULTS: dict[str, Any] = {
@@ -38,6 +38,7 @@ FIT_DEFAULTS: dict[str, Any] = {
 @click.option("--k", type=int, help="Take this number of factors, instead of looking for one.")
 @click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
 @click.option("--epochs", type=int, help="Passes over the ratings at most.  [default: the solver's]")
+@click.option("--positive-from", type=float, help="implicit: take ratings from here on only.  [default: all]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after this time.")
 @machine_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers.")
@@ -46,15 +47,17 @@ FIT_DEFAULTS: dict[str, Any] = {
 @overwrite_option
 @json_option
 def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Look for the k, reg and reg0 that fit RATINGS best.
+    """Look for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best.
 
-    Every trial is measured on the same held-out ratings. The first has the defaults; most of the others end early, as
-    soon as better ones are known (successive halving). stdout gets the best trials, and last the command to fit with.
+    Every trial is measured on the same held-out ratings, by RMSE or for implicit by nDCG@10. The first has the
+    defaults; most of the others end early, as soon as better ones are known (successive halving). stdout gets the best
+    trials, and last the command to fit with.
 
     \b
     Examples:
       fastmf tune ratings.parquet
       fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tuning.json
+      fastmf tune ratings.parquet --solver implicit --positive-from 4
     """
     from fastmf import files, tuning
     from fastmf.cli import console
@@ -66,7 +69,8 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
     where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
     search, watched = {**given, "solver": given["solver"] or None}, as_fraction(validation)
-    tuning.spaces(ratings, watched, where, parse_size(how["memory_limit"]), **search)
+    spaces = tuning.spaces(ratings, watched, where, parse_size(how["memory_limit"]), **search)
+    how |= {"unrated": spaces[0].start.implicit}
     if output:
         files.check_output(output, overwrite, inputs=[ratings, validation])
     data = read(ratings, how)
