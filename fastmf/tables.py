@@ -133,8 +133,7 @@ def choose(
             raise DataError(f"{where} has no column {asked!r} for the {role}s: {remedy}")
         looked = ", ".join(map(repr, USUAL[role]))
         raise DataError(f"{where} has no column for the {role}s, none of {looked}: {remedy}")
-    weight_is_rating = "weight" in roles and len(chosen) == len(roles) and chosen[-1] == chosen[-2]
-    if len(set(chosen)) < len(chosen) - weight_is_rating:
+    if len(set(chosen)) < len(chosen) - (roles.get("weight") in chosen[2:-1]):  # ratings may be the weights, too
         named = ", ".join(f"{role} {name!r}" for role, name in zip(roles, chosen, strict=False))
         raise DataError(f"{where}: one column is named for two roles ({named}): name another")
     return chosen

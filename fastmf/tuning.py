@@ -23,7 +23,7 @@ from fastmf.resources import parse_size
 from fastmf.solvers import SOLVERS, Solver, make
 from fastmf.solvers.base import MAX_SEED, require_integer, require_number
 from fastmf.task import measure_of
-from fastmf.training import BYTES_HELD, fit, require_consistent, require_memory_for
+from fastmf.training import BYTES_HELD, fit, require_consistent, require_memory_for, require_weight
 
 TRIALS = 40
 VALIDATION = 0.1
@@ -32,7 +32,7 @@ MAX_K = 128
 # Where a setting is looked for: a solver's weights from a sixth of the default to six times it, in 24 steps each way,
 # which leaves them two digits; and k among these and their doubles.
 SPAN, STEPS = 6.0, 24
-TUNABLE = [name for name, solver in SOLVERS.items() if solver.weights]
+TUNABLE = [name for name, solver in SOLVERS.items() if solver.tuned]
 FEWEST_K = (8, 12)
 
 # At a quarter of the epochs, settings stand nearly in their final order: on ml-latest-small the ranks correlate by .96
@@ -142,6 +142,7 @@ def tune(
     device: str | Device = "cpu",
     threads: int | None = None,
     seed: int = 0,
+    weight: str | None = None,
     duplicates: str = "error",
     bad_rows: str = "error",
     callback: Callable[[Trial], object] | None = None,
@@ -162,7 +163,7 @@ def tune(
     validation : the fraction of the ratings to measure on, or ratings for it. Every trial has the same.
     max_k : the most factors to try.
     timeout : seconds after which no trial is begun; what is found then depends on the machine's speed.
-    device, threads, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
+    device, threads, weight, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
     seed : of the split, the search and the solvers. The same data, settings and seed find the same.
     callback : called with a :class:`Trial` after each.
     fixed : settings of the solver that every trial has, such as epochs or positive_from; one given here of k and the
@@ -183,10 +184,10 @@ def tune(
     """
     limit, where = parse_size(memory_limit), resolve(device, threads)
     search: dict[str, Any] = {"trials": trials, "max_k": max_k, "timeout": timeout, "seed": seed, **fixed}
-    found = spaces(ratings, validation, where, limit, solver=solver, **search)
+    found = spaces(ratings, validation, where, limit, solver=solver, weight=weight, **search)
     how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
     how |= {"unrated": found[0].start.implicit}  # and so are the others, which share its measure
-    data = Ratings.read(ratings, **how)
+    data = Ratings.read(ratings, weight=weight, **how)
     if isinstance(validation, int | float | np.number):
         data, held_out = data.split(float(validation), seed=seed)
     else:
@@ -210,6 +211,7 @@ def spaces(
     max_k: int,
     timeout: float | None,
     seed: int,
+    weight: str | None,
     **fixed: Any,
 ) -> list[Space]:
     """Check what can be checked of the arguments of :func:`tune` before anything is read; say where it will look.
@@ -231,6 +233,7 @@ def spaces(
     given = {name: value for name, value in fixed.items() if value is not None} | ({"seed": seed} if seed else {})
     found = [_space(name, max_k, given) for name in _names(solver)]
     for space in found:
+        require_weight(space.start, weight)
         require_memory_for(space.start, device, limit)
     return found
 
@@ -282,7 +285,7 @@ def _space(name: str, max_k: int, fixed: dict[str, Any]) -> Space:
         values["k"] = sorted({k for k in doubled if k <= max_k} | set(start.values()))
     else:
         start = {}
-    for weight in SOLVERS[name].weights:
+    for weight in SOLVERS[name].tuned:
         if weight not in fixed and usual[weight] > 0:
             start[weight] = usual[weight]
             around = (usual[weight] * SPAN ** (step / STEPS) for step in range(-STEPS, STEPS + 1))

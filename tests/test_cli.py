@@ -194,7 +194,7 @@ def test_validation_that_was_trained_on_is_warned_of(place, tmp_path):
     assert re.search(r"validation RMSE \d\.\d{4} MAE \d\.\d{4}", done.stderr)
 
 
-@pytest.mark.parametrize(("how", "mean"), [("last", 3.5), ("mean", 3.0)])
+@pytest.mark.parametrize(("how", "mean"), [("last", 3.5), ("mean", 3.0), ("sum", 5.0)])
 def test_duplicates_are_taken_and_counted_in_columns_found_by_name(tmp_path, how, mean):
     rows = {"who": [7, 7, 7, 7], "what": ["b", "b", "c", "b"], "item": [1, 2, 3, 4], "stars": [1.0, 2.0, 4.0, 3.0]}
     write_parquet(rows, tmp_path / "r.parquet")
@@ -205,6 +205,25 @@ def test_duplicates_are_taken_and_counted_in_columns_found_by_name(tmp_path, how
     assert told["mean"] == mean
     assert "(columns who, what, stars)" in done.stderr
     assert f"note: 2 rows of repeated pairs were merged (--duplicates {how})" in done.stderr
+
+
+def test_rows_weigh_what_a_column_says_or_as_often_as_they_come(tmp_path):
+    plays = {"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 8, 9, 9], "plays": [3, 1, 2, 1, 2]}
+    write_parquet(plays, tmp_path / "plays.parquet")
+    times = plays.pop("plays")
+    write_parquet({name: np.repeat(column, times) for name, column in plays.items()}, tmp_path / "rows.parquet")
+    how = ["--solver", "implicit", "--k", 2, "--duplicates", "sum", "--json"]
+    weighed = run("fit", tmp_path / "plays.parquet", *how, "--weight", "plays")
+    counted = run("fit", tmp_path / "rows.parquet", *how)
+    assert "(columns user_id, item_id, plays)" in weighed.stderr
+    assert "note: 4 rows of repeated pairs were merged (--duplicates sum)" in counted.stderr
+    assert json.loads(weighed.stdout)["content_hash"] == json.loads(counted.stdout)["content_hash"]
+    assert [json.loads(done.stdout)["weight"] for done in (weighed, counted)] == ["plays", ""]
+    done = run("tune", tmp_path / "plays.parquet", "--solver", "implicit", "--weight", "plays", "--trials", 1,
+               "--validation", tmp_path / "plays.parquet")  # fmt: skip
+    assert "--weight plays" in done.stdout.splitlines()[-1]
+    refused = run("fit", tmp_path / "plays.parquet", "--weight", "plays", code=2)
+    assert "weight is for implicit feedback: solver 'als' takes all ratings alike" in refused.stderr
 
 
 # predict

@@ -7,7 +7,7 @@ import click
 
 import fastmf
 from fastmf.cli.inspect import summary
-from fastmf.cli.options import json_option, machine_options, overwrite_option, reading_options
+from fastmf.cli.options import json_option, machine_options, overwrite_option, reading_options, weight_option
 
 
 @click.command()
@@ -29,7 +29,7 @@ from fastmf.cli.options import json_option, machine_options, overwrite_option, r
 @click.option("--steps", type=int, help="als, implicit: steps of cg in a half-sweep.  [default: als 2, implicit 3]")
 @click.option("--alpha0", type=float, help="implicit: weight of a pair that is not there.  [default: 0.3]")
 @click.option("--positive-from", type=float, help="implicit: take ratings from here on only.  [default: all]")
-@click.option("--weight", metavar="COLUMN", help="implicit: how much rows count; the ratings' column or another.")
+@weight_option
 @click.option("--burn", type=int, help="gibbs: sweeps that are thrown away.  [default: 16]")
 @click.option("--samples", type=int, help="gibbs: sweeps after these, which are averaged.  [default: 84]")
 @click.option("--kept", type=int, help="gibbs: of these, how many the model keeps, for predict --std.  [default: 16]")

@@ -51,6 +51,7 @@ def summary(model: Any) -> dict[str, Any]:
         "rating_range": list(model.rating_range),
         "solver": model.solver,
         "best_epoch": model.best_epoch,
+        "weight": model.weight,
         "blend": model.blend,
         "has": [name for name, group in model.extras.items() if group is not None],
         "samples": 0 if model.samples is None else len(model.samples.user_bias),

@@ -10,6 +10,8 @@ n_option = click.option("-n", default=10, show_default=True, help="Length of eac
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 titles_option = click.option("--titles", metavar="FILE", help="Parquet with the items' ids and a column 'title'.")
 
+weight_option = click.option("--weight", metavar="COLUMN", help="implicit: how much rows count; the ratings' column or"
+                             " another.")  # fmt: skip
 rank_by_option = click.option("--rank-by", type=click.Choice(["rating", "blend"]), default="rating", show_default=True,
                               help="By predictions, or with what popularity is worth (fit --blend).")  # fmt: skip
 

@@ -9,7 +9,7 @@ import click
 
 import fastmf
 from fastmf.cli.fit import as_fraction, read
-from fastmf.cli.options import json_option, machine_options, overwrite_option, reading_options
+from fastmf.cli.options import json_option, machine_options, overwrite_option, reading_options, weight_option
 
 SHOWN = 10  # trials in the table, and the defaults'
 
@@ -20,6 +20,7 @@ FIT_DEFAULTS: dict[str, Any] = {
     "user_column": None,
     "item_column": None,
     "rating_column": None,
+    "weight": None,
     "duplicates": "error",
     "bad_rows": "error",
     "memory_limit": None,
@@ -39,6 +40,7 @@ FIT_DEFAULTS: dict[str, Any] = {
 @click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
 @click.option("--epochs", type=int, help="Passes over the ratings at most.  [default: the solver's]")
 @click.option("--positive-from", type=float, help="implicit: take ratings from here on only.  [default: all]")
+@weight_option
 @click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after this time.")
 @machine_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers.")
@@ -73,7 +75,7 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
     how |= {"unrated": spaces[0].start.implicit}
     if output:
         files.check_output(output, overwrite, inputs=[ratings, validation])
-    data = read(ratings, how)
+    data = read(ratings, {**how, "weight": given["weight"]})
     if isinstance(watched, str):
         watched = read(watched, how)
     search |= {"validation": watched, "device": where, "memory_limit": how["memory_limit"]}

@@ -82,7 +82,7 @@ class Settings:
 
     on_gpu: ClassVar[bool] = True
     implicit: ClassVar[bool] = False
-    weights: ClassVar[tuple[str, ...]] = ()  # settings that :func:`fastmf.tune` looks for, beside k
+    tuned: ClassVar[tuple[str, ...]] = ()  # settings that :func:`fastmf.tune` looks for, beside k
 
     k: int
     seed: int
@@ -111,7 +111,7 @@ class Regularised(Settings):
     """The settings that mean the same in every solver with an objective, see :mod:`fastmf.solvers`."""
 
     burn: ClassVar[int] = 0
-    weights: ClassVar[tuple[str, ...]] = ("reg", "reg0")
+    tuned: ClassVar[tuple[str, ...]] = ("reg", "reg0")
 
     biases: bool
     epochs: int

@@ -63,7 +63,7 @@ class ImplicitALS(BySolving):
     name: ClassVar[str] = "implicit"
     implicit: ClassVar[bool] = True
     burn: ClassVar[int] = 0
-    weights: ClassVar[tuple[str, ...]] = ("reg", "alpha0")
+    tuned: ClassVar[tuple[str, ...]] = ("reg", "alpha0")
 
     k: int = 64
     epochs: int = 12
