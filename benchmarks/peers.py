@@ -25,7 +25,7 @@ import click
 import numpy as np
 from peer_models import FASTMF, PEERS, Peer
 
-from fastmf import Ratings, bench, datasets, files, machine, tables
+from fastmf import Ratings, bench, datasets, files, machine, writing
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.errors import FastMFError
@@ -182,7 +182,9 @@ def write_split(ratings: Ratings, folder: Path) -> dict[str, int]:
     for name, part in (("test", test.take(known)), ("train", train)):
         columns = {"users": users[part.users], "items": items[part.items], "ratings": part.values}
         np.savez(folder / f"{name}.npz", **columns)
-    tables.write_parquet(dict(zip(("user", "item", "rating"), columns.values(), strict=True)), folder / "train.parquet")
+    writing.write_parquet(
+        dict(zip(("user", "item", "rating"), columns.values(), strict=True)), folder / "train.parquet"
+    )
     return {
         "users": ratings.n_users,
         "items": ratings.n_items,

@@ -24,7 +24,7 @@ import click
 import numpy as np
 
 import fastmf
-from fastmf import Ratings, bench, datasets, files, machine, tables
+from fastmf import Ratings, bench, datasets, files, machine, writing
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.errors import FastMFError
@@ -124,7 +124,7 @@ def measure_all(points: Sequence[tuple[str, Point]], effort: Effort) -> dict[str
         folder = Path(scratch)
         twin = datasets.draw(WARM_UP, np.uint64(SEED), name="warm-up")
         rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
-        tables.write_parquet(rows, folder / "warm-up.parquet")
+        writing.write_parquet(rows, folder / "warm-up.parquet")
         for _, point in sorted(points, key=lambda each: each[1].ratings):  # one twin after the other
             if point not in results:
                 results[point] = in_process(point, twin_of(point.ratings, folder), folder / "warm-up.parquet", effort)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmf import datasets, errors, evaluation, machine, tables
+from fastmf import datasets, errors, evaluation, machine, writing
 from fastmf.device import resolve
 from fastmf.epoch import Epoch
 from fastmf.errors import FastMFError, ParameterError, ResourceError
@@ -278,7 +278,7 @@ def _write_tiny(folder: Path) -> str:
     """Write 600 ratings that walk the same path through the kernels as any others."""
     users, places = np.divmod(np.arange(600), 20)
     rows = {"user": users, "item": (7 * users + 3 * places) % 61, "rating": np.float32(1 + (users * places) % 5)}
-    tables.write_parquet(rows, folder / "tiny.parquet")
+    writing.write_parquet(rows, folder / "tiny.parquet")
     return os.fspath(folder / "tiny.parquet")
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastmf import tables
+from fastmf import tables, writing
 from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
 from fastmf.files import check_outputs
@@ -205,9 +205,9 @@ def write_twin(
     if titles is not None:
         ids = np.arange(1, twin.n_items + 1, dtype=np.int32)
         names = [f"Item {item} (popularity rank {rank})" for item, rank in enumerate(twin.ranks.tolist(), start=1)]
-        tables.write_parquet({"movieId": ids, "title": names}, outputs[1], overwrite=overwrite)
+        writing.write_parquet({"movieId": ids, "title": names}, outputs[1], overwrite=overwrite)
     rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
-    tables.write_parquet(rows, outputs[0], overwrite=overwrite)
+    writing.write_parquet(rows, outputs[0], overwrite=overwrite)
     note = f"synthetic {twin.name}: {len(twin.ratings):,} ratings of {twin.n_items:,} items by {twin.n_users:,} users"
     return Dataset(name=f"{like}-twin", path=outputs[0], real=False, note=note)
 
@@ -288,9 +288,9 @@ def fetch(name: str, *, base_url: str | None = None) -> Dataset:
             f"it anew, so figures would not compare; convert it to Parquet yourself to use it, or {_offer(name)}"
         )
     if movies is not None:
-        tables.write_parquet(movies, cache / f"{name}-movies.parquet", overwrite=True)
+        writing.write_parquet(movies, cache / f"{name}-movies.parquet", overwrite=True)
     path = cache / f"{name}.parquet"
-    tables.write_parquet(ratings, path, overwrite=True)
+    writing.write_parquet(ratings, path, overwrite=True)
     return Dataset(name=name, path=path, real=True, note=LICENCE)
 
 

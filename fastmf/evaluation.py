@@ -33,7 +33,7 @@ def evaluate(
     ratings : held-out ratings, in anything :meth:`Ratings.read` takes.
     n : length of the lists that are ranked.
     relevant_from : an item is relevant to a user who rates it at least this; when left out every held-out item is, or
-        what a model of implicit feedback takes for observed.
+        of those with ratings what a model of implicit feedback takes for observed.
     rank_by : what lists are ranked by, as for :meth:`Model.recommend`.
 
     Returns
@@ -67,7 +67,7 @@ def evaluate(
     if relevant_from is not None and not np.isfinite(relevant_from):
         raise ParameterError(f"relevant_from is {relevant_from}: give a rating")
     ratings, bonus = Ratings.read(ratings, unrated=model.implicit), model.bonus(rank_by)
-    if relevant_from is None:
+    if relevant_from is None and ratings.rated:
         relevant_from = model.solver.get("positive_from")
     return errors(model, ratings) | ranked(model, ratings, n, relevant_from, bonus)
 

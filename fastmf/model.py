@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fastmf import folding, ids, ranking, tables
+from fastmf import folding, ids, ranking, tables, writing
 from fastmf.device import Device, resolve
 from fastmf.errors import DivergenceError, ParameterError, UnknownIdError
 from fastmf.explaining import contributions
@@ -160,7 +160,7 @@ class Model(Fitted):
         """
         ways: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
         users = self.users_of(user_ids)
-        return tables.joined(self.lists_of(users, n, device=device, **ways))
+        return writing.joined(self.lists_of(users, n, device=device, **ways))
 
     def lists_of(
         self,

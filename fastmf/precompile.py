@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmf import datasets, tables
+from fastmf import datasets, writing
 from fastmf.datasets import Shape
 from fastmf.evaluation import evaluate
 from fastmf.kernels import jit
@@ -71,7 +71,7 @@ def _compile(k: int) -> None:
         for keys, numbers in TYPES:
             path = Path(folder) / f"{keys}.parquet"
             columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
-            tables.write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
+            writing.write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
             _use(Ratings.read(path), k)
 
 

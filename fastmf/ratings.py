@@ -213,6 +213,11 @@ class Ratings:
         return {"read": len(self) + sum(self.dropped.values()), "used": len(self), "duplicates": 0, **self.dropped}
 
     @property
+    def rated(self) -> bool:
+        """Whether the rows came with ratings; if not, each has a 1."""
+        return self.columns[2] != ""
+
+    @property
     def n_users(self) -> int:
         """Count the users, cold ones included."""
         return len(self.user_ids)
@@ -248,14 +253,17 @@ class Ratings:
         return found._replace(weights=grouping.compress(*pairs, self.weights, shape, resolve("cpu")).values)
 
     def observed(self, positive_from: float | None) -> Self:
-        """Take the rows whose rating is at least that, or all for None, with a value of 1 each; all ids are kept.
+        """Take the rows rated at least that, with a value of 1 each; all for None, or if there are no ratings.
+
+        All ids are kept.
 
         Raises
         ------
         DataError
             If there are none.
         """
-        chosen = np.full(len(self), True) if positive_from is None else self.values >= positive_from
+        unchosen = positive_from is None or not self.rated
+        chosen = np.full(len(self), True) if unchosen else self.values >= positive_from
         if not chosen.any():
             highest = self.values.max(initial=-np.inf)
             raise DataError(

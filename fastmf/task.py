@@ -118,6 +118,8 @@ class ObservedTask(Task):
 
     def __init__(self, solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
         positive_from = solver.settings["positive_from"]
+        if positive_from is not None and not ratings.rated:
+            raise DataError(f"there are no ratings that could be at least {positive_from:g}: leave positive_from out")
         super().__init__(ratings, ratings.observed(positive_from), device)
         self.wanted: ranking.Wanted | None = None
         if validation is not None:

@@ -28,6 +28,7 @@ ORDER = [
     "machine",
     "grouping",
     "tables",
+    "writing",
     "ids",
     "values",
     "ratings",
@@ -56,8 +57,8 @@ ORDER = [
 EXEMPT = {"__init__", "__main__"}  # of the package itself: they name things, and start the command line
 
 ONLY_IN = {
-    "pandas": {"tables", "ids", "ratings", "model_file", "fitted", "model", "splitting"},
-    "pyarrow": {"tables", "ids", "values", "ratings", "model_file", "fitted", "model", "splitting"},
+    "pandas": {"tables", "writing", "ids", "ratings", "model_file", "fitted", "model", "splitting"},
+    "pyarrow": {"tables", "writing", "ids", "values", "ratings", "model_file", "fitted", "model", "splitting"},
     "click": {"cli"},
     "rich": {"cli"},
 }

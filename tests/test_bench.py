@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from fastmf import bench, datasets, tables
+from fastmf import bench, datasets, writing
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, ResourceError
 
 CASES = [("als", "numpy"), ("als", "cpu"), ("sgd", "numpy"), ("sgd", "cpu")]
@@ -21,7 +21,7 @@ def file(tmp_path_factory):
     users, items = np.divmod(rng.permutation(40 * 50)[:800], 50)
     ratings = 3 + rng.standard_normal(40)[users] * rng.standard_normal(50)[items]
     path = tmp_path_factory.mktemp("bench") / "some.parquet"
-    tables.write_parquet({"user": users, "item": items, "rating": ratings.astype(np.float32)}, path)
+    writing.write_parquet({"user": users, "item": items, "rating": ratings.astype(np.float32)}, path)
     return str(path)
 
 
@@ -196,7 +196,7 @@ def test_a_set_at_hand_is_taken_and_its_terms_are_named(tmp_path):
 
 def test_bad_ratings_end_the_run_with_the_case_named(tmp_path, uncompiled):
     path = str(tmp_path / "bad.parquet")
-    tables.write_parquet({"user": [1, 2], "item": [1, 2], "rating": [1.0, math.nan]}, path)
+    writing.write_parquet({"user": [1, 2], "item": [1, 2], "rating": [1.0, math.nan]}, path)
     with pytest.raises(DataError, match=r"bench of .*, als, numpy: .*bad\.parquet: column 'rating' has 1 of 2"):
         bench.run([path], k=2)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")

@@ -19,7 +19,7 @@ import pytest
 
 import fastmf
 from fastmf.kernels import jit
-from fastmf.tables import write_parquet
+from fastmf.writing import write_parquet
 
 COMMANDS = [
     "fit",

@@ -16,7 +16,7 @@ import safetensors.numpy
 
 import fastmf
 from fastmf.model_file import load_arrays
-from fastmf.tables import write_parquet
+from fastmf.writing import write_parquet
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and pipes")
 ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}

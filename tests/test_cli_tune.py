@@ -17,8 +17,8 @@ from fastmf.cli import console
 from fastmf.cli.tune import FIT_DEFAULTS, fit_command, publish
 from fastmf.ratings import Ratings
 from fastmf.solvers import ALS
-from fastmf.tables import write_parquet
 from fastmf.tuning import Trial, Tuning
+from fastmf.writing import write_parquet
 
 pytest.importorskip("optuna")
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

@@ -243,6 +243,12 @@ def test_ratings_below_are_not_observed_but_seen(rated):
     lists = model.recommend(n=20)
     assert set(zip(lists["user_id"], lists["item_id"], strict=True)).isdisjoint(zip(users, items, strict=True))
     assert not lists["item_id"].isin(np.flatnonzero(model.item_counts == 0)).any()
+    pairs = fastmf.evaluate(model, (users, items, np.full(len(users), 5.0))), fastmf.evaluate(model, (users, items))
+    assert pairs[0] == pairs[1]
+    assert pairs[0]["users_without_relevant"] == 0
+    np.testing.assert_array_equal(
+        model.fold_in((users[good], items[good])).user_factors, model.user_factors[np.unique(users[good])]
+    )
     with pytest.raises(DataError, match=r"none of \d+ ratings is at least 6 \(the highest is 5\)"):
         fastmf.fit(rated, solver=ImplicitALS(positive_from=6))
 
@@ -256,6 +262,8 @@ def test_no_ratings_are_needed(mask, tmp_path):
         assert fastmf.fit(source, solver="implicit", k=4).content_hash == expected.content_hash
         with pytest.raises(DataError, match="rating"):
             fastmf.fit(source, solver="als", k=4)
+    with pytest.raises(DataError, match="no ratings that could be at least 4"):
+        fastmf.fit(frame, solver=ImplicitALS(positive_from=4))
     assert expected.fold_in((users, items)).user_factors == pytest.approx(expected.user_factors)
     with pytest.raises(DataError, match="no column 'stars' for the ratings"):
         Ratings.read(frame, rating="stars", unrated=True)

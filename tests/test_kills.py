@@ -19,7 +19,7 @@ import pytest
 import fastmf
 from fastmf import model_file
 from fastmf.kernels import jit
-from fastmf.tables import write_parquet
+from fastmf.writing import write_parquet
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and limits as Linux has them")
 

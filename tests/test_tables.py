@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastmf import tables
+from fastmf import tables, writing
 from fastmf.errors import DataError
 from fastmf.tables import USUAL
 
@@ -367,15 +367,15 @@ def test_any_container_becomes_a_column(values, expected):
 
 def test_parquet_is_written_whole_and_with_checksums(tmp_path):
     path = tmp_path / "a.parquet"
-    tables.write_parquet({"user": range(500), "item": range(500), "rating": np.arange(500) / 7}, path)
+    writing.write_parquet({"user": range(500), "item": range(500), "rating": np.arange(500) / 7}, path)
     assert read(path).column(2).to_pylist() == (np.arange(500) / 7).tolist()
     content = path.read_bytes()
     path.write_bytes(content[:600] + bytes([content[600] ^ 1]) + content[601:])
     with pytest.raises(OSError, match="damaged"):
         read(path)
     with pytest.raises(FileExistsError):
-        tables.write_parquet({"user": [1]}, path)
-    tables.write_parquet({"user": [1]}, path, overwrite=True)
+        writing.write_parquet({"user": [1]}, path)
+    writing.write_parquet({"user": [1]}, path, overwrite=True)
     assert pq.read_table(path).column("user").to_pylist() == [1]
     assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
 
@@ -383,11 +383,11 @@ def test_parquet_is_written_whole_and_with_checksums(tmp_path):
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_a_frame_is_written_as_what_its_name_ends_in(tmp_path, name):
     frame = pd.DataFrame({"user_id": ["é", 'a,"b'], "score": [0.5, -1.0]}, index=[5, 6])
-    tables.write(frame, tmp_path / name)
+    writing.write(frame, tmp_path / name)
     back = pd.read_csv(tmp_path / name) if name.endswith("csv") else pd.read_parquet(tmp_path / name)
     pd.testing.assert_frame_equal(back, frame.reset_index(drop=True))
     with pytest.raises(FileExistsError):
-        tables.write(frame, tmp_path / name)
+        writing.write(frame, tmp_path / name)
 
 
 def test_titles_are_read_by_id(tmp_path):

@@ -12,7 +12,7 @@ from fastmf import tables, tuning
 from fastmf.errors import DivergenceError, ParameterError, ResourceError
 from fastmf.ratings import Ratings
 from fastmf.solvers import ALS, SOLVERS, ImplicitALS
-from fastmf.tables import write_parquet
+from fastmf.writing import write_parquet
 
 optuna = pytest.importorskip("optuna")
 TRIALS = 16

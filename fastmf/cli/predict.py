@@ -35,14 +35,14 @@ def predict(
     Example:
       fastmf predict ratings.fastmf pairs.parquet -o predictions.parquet
     """
-    from fastmf import files, tables
+    from fastmf import files, tables, writing
     from fastmf.cli import console
 
     files.check_output(output, overwrite, inputs=[model, pairs])
     loaded = fastmf.load(model)
     table = tables.read(pairs, {"user": user_column, "item": item_column})
     frame = loaded.predict(table.column(0), table.column(1), on_unknown=on_unknown, std=std)
-    tables.write(frame, output, overwrite)
+    writing.write(frame, output, overwrite)
     report = {"output": output, "pairs": len(frame), **frame.attrs}
     if as_json:
         console.show_json(report)

@@ -125,11 +125,11 @@ def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[A
 
 def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:
     """Write frames to a file one after another, or print them together."""
-    from fastmf import tables
+    from fastmf import writing
     from fastmf.cli import console
 
     if not output:
-        publish(tables.joined(frames), as_json)
+        publish(writing.joined(frames), as_json)
         return
     rows = 0
 
@@ -139,7 +139,7 @@ def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_j
             rows += len(frame)
             yield frame
 
-    tables.write_all(counted(), output, overwrite)
+    writing.write_all(counted(), output, overwrite)
     if as_json:
         console.show_json({"output": output, "rows": rows})
     else:
