@@ -32,6 +32,7 @@ VARIANTS = {
     "gibbs with links": ("gibbs", {"links": True}),
     "implicit cg": ("implicit", {"method": "cg"}),
     "implicit from 5": ("implicit", {"positive_from": 5.0}),
+    "implicit by rating": ("implicit", {"weight": "rating"}),
     "sgd one bin": ("sgd", {"bins": 1}),
     "sgd adaptive": ("sgd", {"adaptive": True, "decay": 1.0}),
 }
@@ -55,7 +56,8 @@ def fit(rows, variant, **settings):
 
 @pytest.fixture(scope="module")
 def rows(planted):
-    return planted()
+    users, items, ratings = planted()
+    return users, items, np.abs(ratings)  # they serve as weights, too
 
 
 @pytest.fixture(scope="module", params=[(v, d) for v in VARIANTS | HOGWILD for d in DEVICES], ids=", ".join)
@@ -588,7 +590,8 @@ def test_a_fade_without_links_is_refused():
     assert Gibbs(fade=5, links=True).fade == 5
 
 
-def test_gibbs_keeps_the_samples_there_are_and_no_sweep_of_its_burn_in(rows):
+def test_gibbs_keeps_the_samples_there_are_and_no_sweep_of_its_burn_in(planted):
+    rows = planted()
     few = fit(rows, "gibbs", kept=16)
     assert few.samples.user_bias.shape[0] == 4
     stopped = fit(rows, "gibbs", burn=3, samples=40, kept=40, validation=0.2, patience=2)
