@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmf import ranking
+from fastmf import ids, ranking
 from fastmf.device import resolve
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import Side
@@ -44,14 +44,15 @@ def evaluate(
       other id's bias, and predictions are clipped to the rating range;
     * ``rmse_of_biases``: the same by biases fitted without factors, which the factors have to beat; None for a model
       file of before format 3;
-    * ``unknown_users``, ``unknown_items``: the pairs with such an id;
+    * ``trained_pairs``: those the model was trained on, whose errors flatter it and which its lists leave out; None if
+      it does not hold what users have rated; ``unknown_users``, ``unknown_items``: the pairs with such an id;
     * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` of the pairs whose user has so many training ratings;
     * ``coverage``: for models that know how sure they are, how many of the ratings are in the intervals around their
       predictions that should hold 50, 80, 90 and 95 of 100;
     * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n``, means over
       ``ranked_users``; candidates are all items the user has not rated in training, users without a relevant item are
       left out and counted in ``users_without_relevant``. None where nobody has one, or the model does not hold what
-      users have rated;
+      users have rated. Relevant items that the model does not know count, and cannot be found;
     * ``reach`` and ``novelty`` of these lists, see :mod:`fastmf.metrics`;
     * ``popularity``: all these for lists of what has most training ratings, which a model has to beat.
 
@@ -66,32 +67,48 @@ def evaluate(
         raise ParameterError(f"n is {n!r}: give an integer of at least 1")
     if relevant_from is not None and not np.isfinite(relevant_from):
         raise ParameterError(f"relevant_from is {relevant_from}: give a rating")
-    ratings, bonus = Ratings.read(ratings, unrated=model.implicit), model.bonus(rank_by)
+    ratings, bonus = Ratings.read(ratings, **reading(model, relevant_from)), model.bonus(rank_by)
     if relevant_from is None and ratings.rated:
-        relevant_from = model.solver.get("positive_from")
+        relevant_from = model.positive_from
     return errors(model, ratings) | ranked(model, ratings, n, relevant_from, bonus)
+
+
+def reading(model: Model, relevant_from: float | None) -> dict[str, Any]:
+    """Say how held-out ratings are read; where nothing depends on them, a pair may come several times."""
+    how = model.reading(rated=relevant_from is not None)
+    return how | ({"duplicates": "sum"} if how.get("rating") == "" else {})
 
 
 def errors(model: Model, ratings: Ratings) -> dict[str, Any]:
     """Measure predictions alone: the part of :func:`evaluate` that ranks nothing, ``pairs`` to ``coverage``."""
     users, items = model.known_users(ratings.user_ids), model.known_items(ratings.item_ids)
     pairs = Pairs(users[ratings.users], items[ratings.items])
-    unknown = {
+    facts = {
+        "pairs": len(ratings),
+        "trained_pairs": _trained(model, ratings),
         "unknown_users": int(np.count_nonzero(pairs.users < 0)),
         "unknown_items": int(np.count_nonzero(pairs.items < 0)),
     }
     if model.implicit:
-        return {"pairs": len(ratings), **unknown}
+        return facts
     squares, absolute = _sums(model, pairs, ratings.values, model.user_side, model.item_side)
     found: dict[str, Any] = {
-        "pairs": len(ratings),
+        **facts,
         "rmse": float(np.sqrt(squares / len(ratings))),
         "mae": float(absolute / len(ratings)),
         "rmse_of_biases": _rmse_of_biases(model, pairs, ratings.values),
-        **unknown,
         "by_activity": _by_activity(model, pairs, ratings.values),
     }
     return found | ({} if model.samples is None else {"coverage": _coverage(model, pairs, ratings.values)})
+
+
+def _trained(model: Model, ratings: Ratings) -> int | None:
+    """Count the pairs that the model was trained on; None where it does not know."""
+    if model.seen is None:
+        return None
+    users = ids.lookup(model.user_ids, ratings.user_ids, "user")[ratings.users]
+    items = ids.lookup(model.item_ids, ratings.item_ids, "item")[ratings.items]
+    return ranking.overlap(model.seen, users, items, len(model.item_ids))
 
 
 def _sums(model: Model, pairs: Pairs, values: np.ndarray, users: Side, items: Side) -> tuple[float, float]:
@@ -146,7 +163,7 @@ def ranked(
     pairs = ratings.users[relevant], ratings.items[relevant]
     users, items = model.known_users(ratings.user_ids), model.known_items(ratings.item_ids)
     wanted = ranking.wanted(pairs, chosen, users, items)
-    excluded = model.excluded(wanted.users)
+    excluded = model.excluded(ids.lookup(model.user_ids, ratings.user_ids, "user")[chosen])  # the cold have seen, too
     lists, _ = model.best_items(wanted.users, n, excluded, bonus=bonus)
     popular, _ = ranking.most_rated(model.item_counts, n, excluded)
     return counts | _measures(model, lists, n, wanted) | {"popularity": _measures(model, popular, n, wanted)}

@@ -34,6 +34,7 @@ class Fitted:
     history : one Epoch for every epoch run. best_epoch : the one whose factors these are, where validation chose it.
     rows : how many rating rows were read and used, and what became of the others.
     weight : the column whose numbers weigh observed pairs, "" if their number of rows does, None if all count the same.
+    duplicates : what was done with rows of the same pair; those of new users are treated alike.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend", if that was learned.
     baseline : biases fitted without factors, which the factors have to beat.
     links, prior, samples : what is known of a user from the items it has rated, what users are drawn around, and whole
@@ -57,6 +58,7 @@ class Fitted:
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
     weight: str | None = None
+    duplicates: str = "error"
     blend: float | None = None
     baseline: Baseline | None = None
     links: Links | None = None
@@ -66,6 +68,23 @@ class Fitted:
     def __repr__(self) -> str:
         size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
         return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
+
+    @property
+    def implicit(self) -> bool:
+        """Whether it was fitted to implicit feedback: predictions are scores then, around 1 for what is observed."""
+        return "alpha0" in self.solver
+
+    @property
+    def positive_from(self) -> float | None:
+        """The lowest rating that counts as observed, if there is one."""
+        found: float | None = self.solver.get("positive_from")
+        return found
+
+    def reading(self, rated: bool = False) -> dict[str, Any]:
+        """Say how :meth:`Ratings.read` is to read what the model is used on, ``rated`` if that is about ratings."""
+        if not self.implicit:
+            return {}
+        return {"unrated": True} | ({} if rated or self.positive_from is not None else {"rating": ""})
 
     @property
     def k(self) -> int:
@@ -127,6 +146,7 @@ class Fitted:
             "best_epoch": self.best_epoch,
             "rows": self.rows,
             "weight": self.weight,
+            "duplicates": self.duplicates,
             "blend": self.blend,
         }
         model_file.write(path, arrays, {"user_ids": self.user_ids, "item_ids": self.item_ids}, metadata, overwrite)
@@ -160,6 +180,7 @@ class Fitted:
                 best_epoch=metadata["best_epoch"],
                 rows=dict(metadata["rows"]),
                 weight=metadata.get("weight"),
+                duplicates=metadata.get("duplicates", "error"),
                 blend=metadata.get("blend"),
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -102,6 +102,16 @@ def most_rated(counts: np.ndarray, n: int, excluded: Compressed) -> tuple[np.nda
     return best(nobody, popular, excluded, n)
 
 
+def overlap(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: np.ndarray, n_items: int) -> int:
+    """Count the pairs (dense, -1: unknown) that are among those ``seen``: (indptr, indices), sorted within rows."""
+    indptr, indices = seen
+    known = (users >= 0) & (items >= 0)
+    wanted = users[known] * np.int64(n_items) + items[known]
+    there = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64) * n_items, np.diff(indptr)) + indices
+    place = np.minimum(np.searchsorted(there, wanted), max(len(there) - 1, 0))
+    return int(np.count_nonzero(there[place] == wanted)) if len(there) else 0
+
+
 class Wanted(NamedTuple):
     """What lists should hold: list j is for users[j] (dense, -1: unknown), and pairs (line, item) are to be in them.
 

@@ -34,8 +34,9 @@ class Ratings:
     weights : (n,) float32, how much each pair counts, or None where all count the same.
     columns : the names of the columns taken, for user, item and rating ("" where there were no ratings); and if there
         are weights, for these ("" where they are the numbers of rows).
+    duplicates : what was done with rows of the same pair.
     dropped : rows that were read and are not here, by reason: "duplicates" were merged or left out because their pair
-        came more than once; the others, with ``bad_rows="drop"``, had a null id or no finite rating.
+        came more than once; the others, with ``bad_rows="drop"``, had a null id, no finite rating or no weight.
 
     Examples
     --------
@@ -51,6 +52,7 @@ class Ratings:
     item_ids: pa.Array
     weights: np.ndarray | None = None
     columns: tuple[str, ...] = ("user", "item", "rating")
+    duplicates: str = "error"
     dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -72,15 +74,17 @@ class Ratings:
         Parameters
         ----------
         source : what to read; see :func:`fastmf.tables.read`. Ratings are returned as they are.
-        user, item, rating : names of the columns; the usual names are looked for when left out.
+        user, item, rating : names of the columns; the usual names are looked for when left out. A rating of "" reads
+            none: every row is a 1.
         weight : name of a column of weights, finite numbers above 0, for implicit feedback; it may be that of the
             ratings. In a tuple of arrays these are "rating", the third, or "weight", a fourth.
         duplicates : what to do with rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
-            ratings and weights. Of rows without ratings and weights the sum is their number, which is their weight.
+            ratings and weights.
         bad_rows : what to do with rows of a null id, of a rating that is null, NaN, infinite or beyond float32, or of
             what is no weight: "error", or "drop" and count them; see ``rows``.
         memory_limit : bytes, or text such as "4GiB", that reading may take; what is available when left out.
-        unrated : whether there may be no ratings, unless their column is named: every row is then a 1.
+        unrated : whether the rows are implicit feedback: there may be no ratings, unless their column is named, and
+            with ``duplicates="sum"`` and no weight a pair weighs as many rows as it has.
 
         Raises
         ------
@@ -97,14 +101,20 @@ class Ratings:
                 raise ParameterError(f"{name} is {value!r}: choose one of {', '.join(known)}")
         limit = parse_size(memory_limit)
         if isinstance(source, cls):
-            return source
-        roles = {"user": user, "item": item, "rating": rating} | ({} if weight is None else {"weight": weight})
-        optional = ("rating",) if unrated else ()
+            return source._weighed_by(weight)
+        by_place = isinstance(source, tuple)
+        roles = {"user": user, "item": item, "rating": (rating or None) if by_place else rating, "weight": weight}
+        left_out = {"rating": rating == "" and not by_place, "weight": weight is None}
+        roles = {role: name for role, name in roles.items() if not left_out.get(role)}
+        optional = ("rating",) if unrated or rating == "" else ()
         table = tables.read(source, roles, coded=("user", "item"), memory_limit=limit, optional=optional)
         names, columns = list(table.column_names), table.columns
-        if len(columns) < len(roles):
+        if len(columns) < 3 + ("weight" in roles):
             names.insert(2, "")
             columns.insert(2, pa.chunked_array([np.ones(len(table), np.float32)]))
+        if unrated and duplicates == "sum" and weight is None:
+            names.append("")
+            columns.append(columns[2] if names[2] == "" else pa.chunked_array([np.ones(len(table), np.float32)]))
         where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
         del table, source
         try:
@@ -112,22 +122,12 @@ class Ratings:
         except DataError as error:
             raise DataError(f"{where}{error}") from None
 
-    @classmethod
-    def read_observed(cls, source: Any, weight: str | None) -> Self:
-        """Read implicit feedback as that was read which a model was fitted to; ``weight`` as the model has it.
-
-        Raises
-        ------
-        DataError
-            As :meth:`read`, and if Ratings are given of which the model would need weights, or take none.
-        """
-        how: dict[str, Any] = {} if weight is None else {"weight": weight or None, "duplicates": "sum"}
-        found = cls.read(source, unrated=True, **how)
-        if (found.weights is None) != (weight is None):
-            less, more = "the model was fitted to ratings with", "these ratings have"
-            what = f"{less} weights, and {more} none" if weight is not None else f"{less}out weights, and {more} some"
-            raise DataError(f"{what}: read them as the others were (weight=)")
-        return found
+    def _weighed_by(self, weight: str | None) -> Self:
+        """Return the ratings, which have been read before, if nothing else is wanted than they have."""
+        if weight is not None and self.columns[3:] != (weight,):
+            own = "no weights" if self.weights is None else f"weights of column {self.columns[3]!r}"
+            raise ParameterError(f"weight is {weight!r}, but these Ratings have {own}: read them with weight=")
+        return self
 
     @classmethod
     def from_parquet(
@@ -188,16 +188,15 @@ class Ratings:
                 raise _repeated(n_again, len(users), user_ids[users[first]].as_py(), item_ids[items[first]].as_py())
             users, items, numbers = _merged(users, items, numbers, again, duplicates)
             dropped["duplicates"] = n_again
-        if duplicates == "sum" and names[2:] == ("",):
-            names, numbers = (*names, ""), (np.ones(len(users), np.float32), *numbers)
         return cls(
             users=users,
             items=items,
-            values=numbers[0],
+            values=numbers[0] if names[2] else np.ones(len(users), np.float32),
             weights=None if len(numbers) == 1 else numbers[1],
             user_ids=user_ids,
             item_ids=item_ids,
             columns=names,
+            duplicates=duplicates,
             dropped=dropped,
         )
 
@@ -267,8 +266,8 @@ class Ratings:
         if not chosen.any():
             highest = self.values.max(initial=-np.inf)
             raise DataError(
-                f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}): lower"
-                " --positive-from (positive_from=)"
+                f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), from which"
+                " they count: give others, or fit with a lower --positive-from (positive_from=)"
             )
         positives = self if chosen.all() else self.take(chosen)
         return positives.with_values(np.ones(len(positives), np.float32))

@@ -1,10 +1,12 @@
 """split: set rows of a table apart to measure on, whole rows with all their columns."""
 
+import os
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import types
 
 from fastmf import ids, tables
 from fastmf.errors import DataError, ParameterError
@@ -46,12 +48,17 @@ def split(
     if how == "leave-one-out" and fraction is not None:
         raise ParameterError(f"fraction is {fraction}, but leave-one-out takes one row of each user: leave it out")
     share = 0.2 if fraction is None else fraction
-    if not 0 < share < 1:
-        raise ParameterError(f"fraction is {share}: give one above 0 and below 1")
+    if isinstance(share, str) or not 0 < share < 1:
+        raise ParameterError(f"fraction is {share!r}: give one above 0 and below 1")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(f"seed is {seed!r}: give an integer of at least 0")
     table = tables.read_whole(source)
     timed = how == "temporal" or timestamp is not None
     roles = {"user": user, **({"timestamp": timestamp} if timed else {})}
-    name, *times = tables.choose(table.column_names, roles, "the table")
+    where = str(source) if isinstance(source, str | os.PathLike) else "the table"
+    name, *times = tables.choose(table.column_names, roles, where)
+    if not len(table):
+        raise DataError(f"{where} has no rows to split")
     users, _ = ids.encode(table.column(name), name)
     when = order_of(table.column(times[0])) if timed else None
     mask = held_out(users, how, share, seed, when)
@@ -69,12 +76,17 @@ def order_of(column: pa.ChunkedArray) -> np.ndarray:
     Raises
     ------
     DataError
-        If it has nulls.
+        If it has nulls, or is of a type without an order.
     """
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     nulls = int(np.count_nonzero(pc.is_null(column, nan_is_null=True)))
     if nulls:
         raise DataError(f"{nulls:,} of {len(column):,} timestamps are null: fill them in or drop those rows")
-    return pc.rank(column, tiebreaker="first").to_numpy().astype(np.int64)
+    try:
+        return pc.rank(column, tiebreaker="first").to_numpy().astype(np.int64)
+    except pa.ArrowNotImplementedError:
+        raise DataError(f"timestamps of type {column.type} have no order: give numbers, dates or text") from None
 
 
 def held_out(users: np.ndarray, how: str, fraction: float, seed: int, when: np.ndarray | None) -> np.ndarray:

@@ -90,7 +90,7 @@ def read_whole(source: Any) -> pa.Table:
     """
     if isinstance(source, str | os.PathLike):
         system, path = _located(str(source))
-        footers, schema = _footers(system, path, str(source), lambda names, file: list(names))
+        footers, schema = _footers(system, path, str(source), _different)
         n_rows = sum(_count_rows(footer) for footer in footers.values())
         width = sum(_width(field.type, False) for field in schema)
         require_memory(n_rows * 2 * width, f"{source}: reading {n_rows:,} rows", None, "read fewer rows")
@@ -100,12 +100,19 @@ def read_whole(source: Any) -> pa.Table:
                 parts.append(parquet.read())
         return pa.concat_tables(parts)
     if isinstance(source, pd.DataFrame):
-        return pa.Table.from_pandas(source, preserve_index=False)
-    if isinstance(source, pa.Table):
-        return source
+        names = _different(list(source.columns), "the frame")
+        return pa.Table.from_arrays([to_arrow(source[name], name) for name in names], names=list(map(str, names)))
     if hasattr(source, "__arrow_c_stream__"):
-        return pa.table(source)
+        return source if isinstance(source, pa.Table) else pa.table(source)
     raise DataError(f"cannot read a table from {type(source).__name__}: give a path or a pandas/Polars/Arrow table")
+
+
+def _different(names: Sequence[str], where: str) -> list[str]:
+    """Return names of columns, of which no two are the same."""
+    twice = [name for place, name in enumerate(names) if name in names[:place]]
+    if twice:
+        raise DataError(f"{where} has several columns {twice[0]!r}: rename them")
+    return list(names)
 
 
 def choose(
@@ -175,8 +182,11 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
 def _from_arrays(arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_optional: int) -> pa.Table:
     names, weight = list(roles), roles.get("weight")
     if weight is not None:
-        again = weight in names[:-1] and len(arrays) < len(names)  # such as "rating": one array for both
-        arrays, names[-1] = (*arrays, arrays[names.index(weight)]) if again else arrays, weight
+        names[-1] = weight
+        if len(arrays) == 3 and weight == "rating":  # one array for both
+            arrays = *arrays, arrays[2]
+        elif len(arrays) == 3 and n_optional:
+            del names[2]
     if not len(names) - n_optional <= len(arrays) <= len(names):
         raise DataError(f"{len(arrays)} arrays given where {len(names)} are needed: {', '.join(names)}")
     columns = [to_arrow(array, name) for name, array in zip(names, arrays, strict=False)]

@@ -38,6 +38,7 @@ class Task(abc.ABC):
     ----------
     ratings : what the solver takes. seen : (indptr, indices), all that users have rated.
     mean, scale, range : of the ratings as they came.
+    counts : what of the rows is to be told beside how many there were.
     """
 
     mean: float
@@ -45,6 +46,7 @@ class Task(abc.ABC):
     range: tuple[float, float]
 
     def __init__(self, given: Ratings, ratings: Ratings, device: Device) -> None:
+        self.counts: dict[str, int] = {}
         self.ratings, self.seen = ratings, (given.by_user.indptr, given.by_user.indices)
         self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
 
@@ -121,9 +123,13 @@ class ObservedTask(Task):
         if positive_from is not None and not ratings.rated:
             raise DataError(f"there are no ratings that could be at least {positive_from:g}: leave positive_from out")
         super().__init__(ratings, ratings.observed(positive_from), device)
+        self.counts = {"observed": len(self.ratings)}
         self.wanted: ranking.Wanted | None = None
         if validation is not None:
-            held_out = validation.observed(positive_from)
+            try:
+                held_out = validation.observed(positive_from)
+            except DataError as error:
+                raise DataError(f"validation: {error}") from None
             self.wanted = self._wanted(held_out, *self._found(held_out))
 
     def _wanted(self, held_out: Ratings, users: np.ndarray, items: np.ndarray) -> ranking.Wanted:
@@ -164,10 +170,7 @@ def measure_of(solver: Solver) -> Measure:
 
 def _warn_of_overlap(ratings: Ratings, users: np.ndarray, items: np.ndarray) -> None:
     """Say how many validation pairs, by the training's indices (-1: unknown), are among the training ratings."""
-    width = np.int64(ratings.n_items)
-    trained, wanted = ratings.users * width + ratings.items, (users * width + items)[(users >= 0) & (items >= 0)]
-    place = np.minimum(np.searchsorted(trained, wanted), len(trained) - 1)
-    n = int(np.count_nonzero(trained[place] == wanted))
+    n = ranking.overlap((ratings.by_user.indptr, ratings.items), users, items, ratings.n_items)
     if n:
         warnings.warn(f"{n:,} of {len(users):,} validation pairs are in the training ratings too", stacklevel=6)
 

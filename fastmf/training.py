@@ -64,7 +64,7 @@ def fit(
 
     Parameters
     ----------
-    ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of three arrays, or a Ratings.
+    ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of arrays, or a Ratings.
     k : number of factors, 32 unless the solver says otherwise.
     solver : "als", "als-links", "sgd", "gibbs", "implicit", or a solver object, which then holds all hyper-parameters.
     validation : ratings to watch, in the same forms; or a fraction of the ratings to hold out for it. The model keeps
@@ -76,7 +76,8 @@ def fit(
     weight : for implicit feedback: the column that says how much rows count, which may be that of the ratings.
     duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean" or "sum";
         see :meth:`fastmf.Ratings.read`.
-    bad_rows : what to do with rows of a null id or without a finite rating: "error", or "drop" and count them.
+    bad_rows : what to do with rows of a null id, or without a finite rating or a weight: "error", or "drop" and count
+        them.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder to keep the state of training in.
     every : epochs from one checkpoint to the next, which a kill may lose; any other end keeps the last whole epoch.
@@ -118,9 +119,9 @@ def fit(
     require_blend(chosen, blend)
     require_weight(chosen, weight)
     require_memory_for(chosen, where, limit)
-    how = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit, "unrated": chosen.implicit}
+    how = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit, **reading(chosen)}
     ratings, held_out, rows = _read(ratings, validation, chosen, weight, how)
-    require_weight(chosen, None if ratings.weights is None else ratings.columns[3])
+    _require_usable(chosen, blend, ratings, held_out)
     held = BYTES_HELD * (len(ratings) + (0 if held_out is None else len(held_out)))
     require_memory_for(chosen, where, limit, ratings, held)
     if not ENABLED and where.name == "cpu" and len(ratings) > MANY:
@@ -128,8 +129,22 @@ def fit(
     kept = None if checkpoint is None else _kept_at(checkpoint, every, chosen, patience, where, ratings, held_out)
     run = _Run(chosen, task_of(chosen, ratings, held_out, where), where, patience, kept)
     run.train(callback)
-    model = _model(run, rows, keep_seen)
+    model = _model(run, rows | run.task.counts, keep_seen)
     return replace(model, blend=_blend(model, ratings, held_out, chosen, where)) if blend else model
+
+
+def reading(solver: Solver) -> dict[str, Any]:
+    """Say how :meth:`Ratings.read` is to read what a solver is fitted to: ratings only where they are needed."""
+    if not solver.implicit:
+        return {}
+    return {"unrated": True} | ({} if solver.settings["positive_from"] is not None else {"rating": ""})
+
+
+def _require_usable(solver: Solver, blend: bool, ratings: Ratings, held_out: Ratings | None) -> None:
+    """Raise a ParameterError if ratings have weights that do not count, or are too few to learn a blend from."""
+    require_weight(solver, None if ratings.weights is None else ratings.columns[3])
+    if blend and held_out is None and round(len(ratings) * BLEND_SHARE) < 1:
+        raise ParameterError(f"{len(ratings):,} ratings are too few to learn a blend from a tenth: give validation=")
 
 
 def require_blend(solver: Solver, blend: bool) -> None:
@@ -412,6 +427,7 @@ def _model(run: _Run, rows: dict[str, int], keep_seen: bool) -> Model:
         best_epoch=run.best_epoch,
         rows=rows,
         weight=None if ratings.weights is None else ratings.columns[3],
+        duplicates=ratings.duplicates,
         baseline=task.baseline(),
         **solver.extras(factors),
     )

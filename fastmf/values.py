@@ -50,8 +50,8 @@ def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise DataError(
-            f"column {name!r} has {int(bad.sum()):,} of {len(weights):,} weights that are not finite numbers above 0,"
-            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
+            f"column {name!r} has {int(bad.sum()):,} of {len(weights):,} weights that are no numbers above 0 in"
+            f" float32, the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
             " (in a fit: --bad-rows drop, bad_rows=)"
         )
     return weights

@@ -39,6 +39,7 @@ ORDER = [
     "explaining",
     "uncertainty",
     "fitted",
+    "listing",
     "model",
     "metrics",
     "evaluation",
@@ -56,9 +57,10 @@ ORDER = [
 ]
 EXEMPT = {"__init__", "__main__"}  # of the package itself: they name things, and start the command line
 
+FRAMES = {"tables", "writing", "ids", "ratings", "model_file", "fitted", "listing", "model", "splitting"}
 ONLY_IN = {
-    "pandas": {"tables", "writing", "ids", "ratings", "model_file", "fitted", "model", "splitting"},
-    "pyarrow": {"tables", "writing", "ids", "values", "ratings", "model_file", "fitted", "model", "splitting"},
+    "pandas": FRAMES,
+    "pyarrow": {*FRAMES, "values"},
     "click": {"cli"},
     "rich": {"cli"},
 }

@@ -222,6 +222,13 @@ def test_rows_weigh_what_a_column_says_or_as_often_as_they_come(tmp_path):
     done = run("tune", tmp_path / "plays.parquet", "--solver", "implicit", "--weight", "plays", "--trials", 1,
                "--validation", tmp_path / "plays.parquet")  # fmt: skip
     assert "--weight plays" in done.stdout.splitlines()[-1]
+    rows = ["evaluate", tmp_path / "rows.fastmf", tmp_path / "rows.parquet"]
+    measured = run(*rows)
+    assert "note: 4 rows of repeated pairs were merged" in measured.stderr
+    assert "note: 5 of 5 pairs were trained on" in measured.stderr
+    folded = run("recommend", tmp_path / "rows.fastmf", "--new-users", tmp_path / "rows.parquet", "-n", 1)
+    assert "5 ratings used, 0 of unknown items left out, 4 of repeated pairs merged" in folded.stderr
+    assert "number of rows" in run("inspect", tmp_path / "rows.fastmf").stdout
     refused = run("fit", tmp_path / "plays.parquet", "--weight", "plays", code=2)
     assert "weight is for implicit feedback: solver 'als' takes all ratings alike" in refused.stderr
 
@@ -252,6 +259,22 @@ def read_csv(path):
 
 
 # recommend and similar
+
+
+def test_lists_have_the_lengths_of_a_column_and_users_without_any_are_counted(place, path, tmp_path):
+    columns = {"user_id": [103, 100], "n": [2, 1], "gaps": [1, None], "low": [0, 1], "text": ["1", "2"]}
+    write_parquet(columns, tmp_path / "users.parquet")
+    how = ["recommend", path, "--users", tmp_path / "users.parquet", "--n-column"]
+    users = [line["user_id"] for line in json.loads(run(*how, "n", "--json").stdout)]
+    assert users == [103, 103, 100]
+    for column, bad in (("gaps", 1), ("low", 1), ("text", 2)):
+        refused = run(*how, column, code=3).stderr
+        assert f"users.parquet: {bad} of 2 lengths of lists are no integers of at least 1" in refused
+    write_parquet({"item_id": [1000]}, tmp_path / "items.parquet")
+    done = run("recommend", path, "--all", "--items", tmp_path / "items.parquet", "--json")
+    missing = 30 - len(json.loads(done.stdout))
+    assert 0 < missing < 30
+    assert f"note: for {missing} of 30 users there is no item left to recommend" in done.stderr
 
 
 def test_recommend_prints_what_the_function_recommends(place, path, model):

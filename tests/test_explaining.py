@@ -77,7 +77,7 @@ def test_new_users_are_explained_and_others_left_out(rows):
 
 def test_what_cannot_be_explained_is_said(rows):
     als = fastmf.fit(rows, k=2, epochs=1)
-    with pytest.raises(ParameterError, match="does not hold what the user has rated: give the user's ratings"):
+    with pytest.raises(ParameterError, match="does not hold what the user has rated: give --ratings"):
         als.explain(100, 1000)
     gibbs = fastmf.fit(rows, k=2, solver="gibbs", burn=1, samples=1)
     with pytest.raises(ParameterError, match="solver 'gibbs' cannot explain its scores"):

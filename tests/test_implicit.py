@@ -119,6 +119,60 @@ def test_a_weight_is_how_often_a_pair_is_there(mask):
         assert model.rows["duplicates"] == times.sum() - mask.sum()
 
 
+def test_an_event_log_is_counted_whatever_other_columns_it_has(mask):
+    times = np.where(mask, np.random.default_rng(4).integers(1, 5, mask.shape), 0)
+    users, items = (np.repeat(column, times[mask]) for column in np.nonzero(mask))
+    events = pd.DataFrame({"user_id": users, "item_id": items})
+    expected = fastmf.fit(events, solver=ImplicitALS(k=4), duplicates="sum")
+    for value in (7.0, "seen", np.nan):
+        found = fastmf.fit(events.assign(value=value), solver=ImplicitALS(k=4), duplicates="sum")
+        assert (found.weight, found.content_hash) == ("", expected.content_hash)
+        np.testing.assert_array_equal(found.fold_in(events.assign(value=value)).user_factors, found.user_factors)
+        assert fastmf.evaluate(found, events.assign(value=value))["pairs"] == mask.sum()
+    assert fastmf.fit(events, solver=ImplicitALS(k=4), duplicates="last").content_hash != expected.content_hash
+
+
+@pytest.mark.parametrize("duplicates", ["last", "mean", "sum"])
+def test_new_users_are_read_as_the_old_ones_were(weights, duplicates, tmp_path):
+    rows = pd.DataFrame(dict(zip(("user_id", "item_id", "rating", "plays"), weighed(weights), strict=True)))
+    rows = pd.concat([rows, rows.assign(plays=3.0)])
+    fastmf.fit(rows, solver="implicit", k=4, weight="plays", duplicates=duplicates).save(tmp_path / "a.fastmf")
+    model = fastmf.load(tmp_path / "a.fastmf")
+    np.testing.assert_array_equal(model.fold_in(rows).user_factors, model.user_factors)
+
+
+def test_ratings_that_were_read_keep_the_weights_they_have(weights):
+    given = weighed(weights)
+    for data, weight, own in (
+        (Ratings.read(given[:3]), "weight", "no weights"),
+        (Ratings.read(given, weight="weight"), "rating", "weights of column 'weight'"),
+    ):
+        with pytest.raises(ParameterError, match=f"weight is '{weight}', but these Ratings have {own}"):
+            fastmf.fit(data, solver="implicit", weight=weight)
+    users, items, _, own = given
+    three = fastmf.fit((users, items, own), solver="implicit", k=4, weight="weight")
+    assert three.weight == "weight"
+    assert three.content_hash == fastmf.fit(given, solver="implicit", k=4, weight="weight").content_hash
+
+
+def test_users_of_whom_nothing_is_known_get_what_has_most_ratings():
+    users = np.array([1, 1, 1, 2, 2, 4, 3, 3, 5])
+    items = np.array([10, 20, 30, 10, 40, 40, 10, 20, 40])
+    ratings = np.array([5.0, 5, 5, 5, 5, 5, 1, 1, 5])
+    model = fastmf.fit((users, items, ratings), solver=ImplicitALS(k=2, positive_from=4))
+    lists = model.recommend([3, 4], n=3)
+    cold = lists[lists["user_id"] == 3]
+    assert cold["item_id"].tolist() == [40, 30]  # 10 and 20 it has seen
+    assert cold["score"].tolist() == [0, 0]
+    assert (lists[lists["user_id"] == 4]["score"] != 0).all()
+    assert model.recommend(3, items=[10, 30, 999])["item_id"].tolist() == [30]
+    measured = fastmf.evaluate(model, ([3], [40], [5.0]), n=1)
+    assert (measured["ndcg"], measured["popularity"]["ndcg"], measured["trained_pairs"]) == (1, 1, 0)
+    new = model.fold_in((["a", "a"], [10, 999], [1.0, 5.0]))
+    assert new.recommend("a", n=1)["item_id"].tolist() == [40]
+    assert fastmf.evaluate(model, (users, items, ratings))["trained_pairs"] == 9
+
+
 def test_the_ratings_may_be_the_weights(rated, tmp_path):
     users, items, values = rated
     frame = pd.DataFrame({"user_id": users, "item_id": items, "rating": values})
@@ -132,7 +186,7 @@ def test_the_ratings_may_be_the_weights(rated, tmp_path):
 
 def test_folding_in_and_explaining_take_weights_too(weights, tmp_path):
     rows = pd.DataFrame(dict(zip(("user_id", "item_id", "rating", "plays"), weighed(weights), strict=True)))
-    fastmf.fit(rows, solver="implicit", k=4, weight="plays").save(tmp_path / "a.fastmf")
+    fastmf.fit(rows, solver="implicit", k=4, weight="plays", duplicates="sum").save(tmp_path / "a.fastmf")
     model = fastmf.load(tmp_path / "a.fastmf")
     assert model.weight == "plays"
     np.testing.assert_array_equal(model.fold_in(rows).user_factors, model.user_factors)
@@ -142,9 +196,11 @@ def test_folding_in_and_explaining_take_weights_too(weights, tmp_path):
     assert found.attrs["score"] == pytest.approx(scores(model)[3, 7], abs=1e-5)
     with pytest.raises(DataError, match="no column 'plays' for the weights"):
         model.fold_in(rows[["user_id", "item_id"]])
-    with pytest.raises(DataError, match="fitted to ratings with weights, and these ratings have none"):
+    with pytest.raises(ParameterError, match="weight is 'plays', but these Ratings have no weights"):
         model.fold_in(Ratings.read(rows))
-    with pytest.raises(ParameterError, match="give the user's ratings"):
+    with pytest.raises(DataError, match="fitted to ratings without weights, and these ratings have some"):
+        fastmf.fit(rows, solver="implicit", k=2).fold_in(Ratings.read(rows, weight="plays"))
+    with pytest.raises(ParameterError, match="give --ratings"):
         model.explain(3, 7)
 
 
@@ -153,7 +209,7 @@ def test_what_is_wrong_with_weights_is_said(rated, tmp_path):
     frame["plays"] = np.append(np.arange(len(frame) - 3.0), [np.nan, -1.0, np.inf])
     with pytest.raises(ParameterError, match="weight is for implicit feedback: solver 'als'"):
         fastmf.fit(frame, weight="plays")
-    with pytest.raises(DataError, match=r"'plays' has 4 of \d+ weights that are not finite numbers above 0, the first"):
+    with pytest.raises(DataError, match=r"'plays' has 4 of \d+ weights that are no numbers above 0 in float32"):
         fastmf.fit(frame, solver="implicit", weight="plays")
     kept = Ratings.read(frame, weight="plays", bad_rows="drop")
     assert kept.rows["bad_weights"] == 4

@@ -164,6 +164,7 @@ def explicit(model, rows, n, relevant_from=None):
         "by_activity": by_activity,
         "rmse": math.sqrt(sum(e * e for e in errors) / len(rows)),
         "mae": sum(abs(e) for e in errors) / len(rows),
+        "trained_pairs": sum(0 <= user < len(seen) and item in seen[user] for user, item, _ in rows),
         "unknown_users": sum(not user_counts.get(user, 0) for user, _, _ in rows),
         "unknown_items": sum(not item_counts.get(item, 0) for _, item, _ in rows),
         "n": n,

@@ -83,7 +83,7 @@ class Permuted(links.Linked):
     """Links by what somebody else has rated: all that differs is whose rows are whose."""
 
     def __init__(self, k, ridge, entries, others, table, *more):
-        indptr, indices, values = entries[0]
+        indptr, indices, values, _ = entries[0]
         counts = np.diff(indptr)
         order = np.random.default_rng(0).permutation(len(counts))
         columns = np.concatenate([indices[indptr[row] : indptr[row + 1]] for row in order])

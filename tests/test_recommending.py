@@ -47,9 +47,26 @@ def test_every_user_may_have_a_length(model):
             model.recommend([100, 103, 106], n=n)
 
 
-def test_frames_come_one_after_another(model):
+def test_lists_of_very_different_lengths_are_those_they_are_alone(model, monkeypatch):
+    widths, best = [], type(model).best_items
+
+    def watched(self, users, n, *more):
+        widths.append((len(users), n))
+        return best(self, users, n, *more)
+
+    monkeypatch.setattr("fastmf.listing.Listing.best_items", watched)
+    lengths = [1, 10**9, 2, 1, 5]
+    found = model.recommend([106, 100, 103, 109, 112], n=lengths)
+    assert widths == [(2, 1), (1, 2), (1, 5), (1, len(model.item_ids))]
+    assert found["user_id"].drop_duplicates().tolist() == [106, 100, 103, 109, 112]
+    for user, n in zip([106, 100, 103, 109, 112], lengths, strict=True):
+        assert pairs(found[found["user_id"] == user]) == pairs(model.recommend(user, n=n))
+
+
+def test_frames_come_one_after_another(model, monkeypatch):
+    monkeypatch.setattr("fastmf.listing.USERS_OF_FRAME", 7)
     users = model.users_of(None)
-    frames = list(model.lists_of(users, 4, batch=7))
+    frames = list(model.lists_of(users, 4))
     assert [frame["user_id"].nunique() for frame in frames] == [7, 7, 7, 7, 7, 5]
     assert pd.concat(frames, ignore_index=True).equals(model.recommend(n=4))
     assert len(next(model.lists_of(users[:0], 4))) == 0
@@ -69,6 +86,13 @@ def test_a_blend_adds_what_popularity_is_worth(model):
     )
     np.testing.assert_allclose(lists["score"], expected, rtol=1e-5)
     assert len(rating) == len(lists)
+
+
+def test_too_few_ratings_for_a_blend_are_refused_before_training():
+    epochs = []
+    with pytest.raises(ParameterError, match="3 ratings are too few to learn a blend from a tenth"):
+        fastmf.fit(([1, 2, 3], [1, 2, 3], [1.0, 2, 3]), k=1, blend=True, callback=epochs.append)
+    assert not epochs
 
 
 def test_a_blend_is_learned_where_it_helps_and_kept(tmp_path):

@@ -216,7 +216,9 @@ def test_the_defaults_serve_every_scale(variant, low, high, rows):
 @devices
 @variants
 def test_cold_rows_stay_zero_and_out_of_sight(variant, device, planted):
-    training, _ = Ratings.from_arrays(*planted(n=90)).split(0.4, seed=0)
+    users, items, ratings = planted(n=90)
+    rows = Ratings.read((users, items, np.abs(ratings)), weight=VARIANTS[variant][1].get("weight"))
+    training, _ = rows.split(0.4, seed=0)
     model = fit(training, variant, device=device)
     if model.implicit:
         training = training.observed(model.solver["positive_from"])

@@ -80,6 +80,31 @@ def test_times_that_are_null_are_refused(table):
         fastmf.split(gaps, "temporal", timestamp="when")
 
 
+def test_tables_that_cannot_be_split_are_refused(table, tmp_path):
+    with pytest.raises(ParameterError, match="seed is -1: give an integer of at least 0"):
+        fastmf.split(table, seed=-1)
+    with pytest.raises(ParameterError, match="fraction is 'a'"):
+        fastmf.split(table, fraction="a")
+    lists = table.append_column("when", pa.array([[n] for n in range(15)]))
+    with pytest.raises(DataError, match=r"timestamps of type list<.*> have no order"):
+        fastmf.split(lists, "temporal", timestamp="when")
+    pq.write_table(table.append_column("text", table["text"]), tmp_path / "twice.parquet")
+    pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
+    with pytest.raises(DataError, match=r"twice\.parquet has several columns 'text': rename them"):
+        fastmf.split(tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"empty\.parquet has no rows to split"):
+        fastmf.split(tmp_path / "empty.parquet")
+    with pytest.raises(DataError, match="mixed cannot be read as one column"):
+        fastmf.split(table.to_pandas().assign(mixed=["a", 1] + [None] * 13))
+
+
+def test_times_may_be_text_in_a_dictionary(table):
+    text = pa.array([f"{n:02}" for n in table["time"].to_pylist()])
+    plain, coded = (table.append_column("when", column) for column in (text, text.dictionary_encode()))
+    expected, found = (fastmf.split(each, "temporal", timestamp="when")[1]["row"] for each in (plain, coded))
+    assert found.equals(expected)
+
+
 def test_files_and_frames_are_split_alike(table, tmp_path):
     expected = fastmf.split(table)[1].to_pandas()
     pq.write_table(table.slice(0, 7), tmp_path / "a.parquet")

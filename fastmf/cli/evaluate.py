@@ -39,12 +39,18 @@ def evaluate(
       fastmf evaluate ratings.fastmf heldout.parquet --relevant-from 4
     """
     from fastmf.cli import console
+    from fastmf.cli.fit import say_dropped
+    from fastmf.evaluation import reading
     from fastmf.ratings import Ratings
 
     loaded = fastmf.load(model)
     columns: dict[str, Any] = {"user": user_column, "item": item_column, "rating": rating_column}
-    data = Ratings.read(ratings, **columns, unrated=loaded.implicit)
+    how = reading(loaded, relevant_from) | {role: name for role, name in columns.items() if name is not None}
+    data = Ratings.read(ratings, **how)
+    say_dropped(data)
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)
+    if result["trained_pairs"]:
+        console.remark(f"note: {result['trained_pairs']:,} of {len(data):,} pairs were trained on: the figures mislead")
     if as_json:
         console.show_json(result)
     else:

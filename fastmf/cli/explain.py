@@ -11,12 +11,13 @@ from fastmf.cli.recommend import publish, titled
 @click.argument("model")
 @click.argument("user")
 @click.argument("item")
-@click.option("--ratings", metavar="RATINGS", help="The user's ratings; a model of implicit feedback knows them.")
+@click.option("--ratings", metavar="RATINGS", help="The user's ratings; a model of implicit feedback needs none if"
+              " it was fitted without --positive-from and weights.")  # fmt: skip
 @n_option
 @titles_option
 @json_option
 def explain(model: str, user: str, item: str, ratings: str | None, n: int, titles: str | None, as_json: bool) -> None:
-    """List the items of USER that contribute most to the score of ITEM.
+    """List the items of USER that contribute most to the score of ITEM: the score that these ratings fold in to.
 
     \b
     Examples:
@@ -26,6 +27,8 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
     from fastmf import ids
     from fastmf.cli import console
 
+    if n < 1:
+        raise click.BadParameter(f"{n} is less than 1", param_hint="-n")
     loaded = fastmf.load(model)
     (wanted,), (what,) = (
         ids.parse(own, [text], kind)

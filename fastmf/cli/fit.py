@@ -97,12 +97,12 @@ def fit(
     training.require_blend(chosen, blend)
     training.require_weight(chosen, weight)
     kept = run["checkpoint"] and Path(run["checkpoint"]) / CHECKPOINT
-    training.require_memory_for(chosen, where, parse_size(how["memory_limit"]))
+    training.require_memory_for(chosen, where, parse_size(how.get("memory_limit")))
     target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation, kept])
-    how |= {"unrated": chosen.implicit}
+    how = training.reading(chosen) | {name: value for name, value in how.items() if value is not None}
     data = read(ratings, {**how, "weight": weight})
     watched = read(watched, how) if isinstance(watched, str) else watched
-    run |= {"device": where, "memory_limit": how["memory_limit"], "blend": blend}
+    run |= {"device": where, "memory_limit": how.get("memory_limit"), "blend": blend}
     with console.epochs_shown(chosen.epochs, quiet=as_json) as callback:
         model = fastmf.fit(data, solver=chosen, validation=watched, callback=callback, **run)
     model.save(target, overwrite=overwrite)
@@ -118,6 +118,9 @@ def tell(model: Any, target: Path, as_json: bool) -> None:
         return
     kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
     solver = model.solver["name"]
+    if model.positive_from is not None:
+        observed, used = model.rows["observed"], model.rows["used"]
+        console.remark(f"{observed:,} of {used:,} ratings are at least {model.positive_from:g} and count as observed")
     console.remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
     click.echo(str(target))
 
@@ -129,15 +132,22 @@ def read(ratings: str, how: dict[str, Any]) -> Any:
 
     data = Ratings.read(ratings, **how)
     size = f"{len(data):,} ratings of {data.n_items:,} items by {data.n_users:,} users"
-    console.remark(f"{ratings}: {size} (columns {', '.join(filter(None, data.columns))})")
+    console.remark(f"{ratings}: {size} (columns {', '.join(dict.fromkeys(filter(None, data.columns)))})")
+    say_dropped(data)
+    return data
+
+
+def say_dropped(data: Any) -> None:
+    """Say how many rows were read that are not there."""
+    from fastmf.cli import console
+
     dropped = {**data.dropped}
     again = dropped.pop("duplicates", 0)
     if again:
-        console.remark(f"note: {again:,} rows of repeated pairs were merged (--duplicates {how['duplicates']})")
+        console.remark(f"note: {again:,} rows of repeated pairs were merged (--duplicates {data.duplicates})")
     if dropped:
         counts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.items())
         console.remark(f"note: {sum(dropped.values()):,} bad rows were dropped (--bad-rows drop): {counts}")
-    return data
 
 
 def default_output(ratings: str) -> Path:

@@ -25,6 +25,8 @@ def inspect(model: str, as_json: bool) -> None:
         console.show_json(loaded)
         return
     history = loaded.pop("history")
+    if loaded["weight"] == "":
+        loaded["weight"] = "number of rows"
     settings = {f"solver {name}": value for name, value in loaded.pop("solver").items()}
     counts = {f"rows {name}": value for name, value in loaded.pop("rows").items()}
     console.show_table(("property", "value"), [(k, str(v)) for k, v in {**loaded, **counts, **settings}.items()])

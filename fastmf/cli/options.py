@@ -34,7 +34,7 @@ def reading_options(command: Any) -> Any:
         click.option("--memory-limit", metavar="SIZE", help="Refuse what takes more, such as 4GiB."
                      "  [default: what is free]"),
         click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
-                     help="What to do with rows of null ids, or of ratings that are not finite."),
+                     help="What to do with rows of null ids, of ratings that are not finite, or of no weight."),
         click.option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
                      show_default=True, help="What to do with rows of the same user and item."),
         column_options("user", "item", "rating"),

@@ -69,14 +69,35 @@ def recommend(
     where = console.say_device(resolve(device))
     loaded = fastmf.load(model)
     if new_users:
-        loaded = loaded.fold_in(new_users, device=where)
-        used, unknown = loaded.rows["used"], loaded.rows["unknown_items"]
-        console.remark(f"{used:,} ratings used, {unknown:,} of unknown items left out")
+        loaded = _folded(loaded, new_users, where)
     wanted, lengths = _wanted(loaded, user_texts, users, n_column, n)
     how = {"rank_by": rank_by, "items": _candidates(loaded, items), "exclude": exclude, "include_seen": include_seen}
-    lists = loaded.lists_of(wanted, lengths, device=where, **how)
+    lists = _counted(loaded.lists_of(wanted, lengths, device=where, **how), len(wanted))
     named = titled(console.rows_shown(lists, len(wanted), not output), "item_id", titles)
     publish_all(named, output, overwrite, as_json)
+
+
+def _folded(loaded: Any, new_users: str, where: Any) -> Any:
+    """Fold new users in, and say what of their ratings was used."""
+    from fastmf.cli import console
+
+    found = loaded.fold_in(new_users, device=where)
+    used, unknown, again = (found.rows[name] for name in ("used", "unknown_items", "duplicates"))
+    merged = f", {again:,} of repeated pairs merged (fitted with --duplicates {loaded.duplicates})" if again else ""
+    console.remark(f"{used:,} ratings used, {unknown:,} of unknown items left out{merged}")
+    return found
+
+
+def _counted(frames: Iterable[Any], n_users: int) -> Iterator[Any]:
+    """Pass frames on; say at the end how many users have no list, as there was nothing left for them."""
+    from fastmf.cli import console
+
+    n_lists = 0
+    for frame in frames:
+        n_lists += int((frame["rank"] == 1).sum())
+        yield frame
+    if n_lists < n_users:
+        console.remark(f"note: for {n_users - n_lists:,} of {n_users:,} users there is no item left to recommend")
 
 
 def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: str | None, n: int) -> tuple[Any, Any]:
@@ -89,7 +110,26 @@ def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: st
         return loaded.users_of(None), n
     roles = {"user": None} | ({"n": n_column} if n_column else {})
     table = tables.read(users, roles)
-    return loaded.users_of(table.column(0)), table.column(1).to_numpy() if n_column else n
+    return loaded.users_of(table.column(0)), _lengths(table.column(1), users) if n_column else n
+
+
+def _lengths(column: Any, users: str) -> Any:
+    """Read the lengths of lists.
+
+    Raises
+    ------
+    DataError
+        If they are not integers of at least 1.
+    """
+    from fastmf.errors import DataError
+
+    found = column.to_numpy()  # nulls become NaN
+    if found.dtype.kind not in "iu" or (found < 1).any():
+        bad = int((found < 1).sum()) if found.dtype.kind in "iu" else column.null_count or len(found)
+        raise DataError(
+            f"{users}: {bad:,} of {len(found):,} lengths of lists are no integers of at least 1: correct them"
+        )
+    return found
 
 
 def _candidates(loaded: Any, items: str | None) -> Any:

@@ -61,7 +61,7 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
       fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tuning.json
       fastmf tune ratings.parquet --solver implicit --positive-from 4
     """
-    from fastmf import files, tuning
+    from fastmf import files, training, tuning
     from fastmf.cli import console
     from fastmf.device import resolve
     from fastmf.resources import parse_size
@@ -71,14 +71,14 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
     where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
     search, watched = {**given, "solver": given["solver"] or None}, as_fraction(validation)
-    spaces = tuning.spaces(ratings, watched, where, parse_size(how["memory_limit"]), **search)
-    how |= {"unrated": spaces[0].start.implicit}
+    spaces = tuning.spaces(ratings, watched, where, parse_size(how.get("memory_limit")), **search)
+    how = training.reading(spaces[0].start) | {name: value for name, value in how.items() if value is not None}
     if output:
         files.check_output(output, overwrite, inputs=[ratings, validation])
     data = read(ratings, {**how, "weight": given["weight"]})
     if isinstance(watched, str):
         watched = read(watched, how)
-    search |= {"validation": watched, "device": where, "memory_limit": how["memory_limit"]}
+    search |= {"validation": watched, "device": where, "memory_limit": how.get("memory_limit")}
     done: list[Any] = []
     with best_kept(done, ratings, options), console.trials_shown(given["trials"], done, as_json) as show:
         found = fastmf.tune(data, callback=show, **search)

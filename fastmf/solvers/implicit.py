@@ -3,14 +3,16 @@
 Minimised over all users u and items i (Hu, Koren and Volinsky 2008; written, and with the penalties, as Rendle,
 Krichene, Zhang and Koren 2022, "Revisiting the performance of iALS on item recommendation benchmarks"):
 
-    sum over observed (u, i) of (1 - x_u . y_i)^2 + alpha0 sum over all (u, i) of (x_u . y_i)^2
+    sum over observed (u, i) of g_ui (1 - x_u . y_i)^2 + alpha0 sum over all (u, i) of (x_u . y_i)^2
       + reg (sum_u (n_u + alpha0 I) |x_u|^2 + sum_i (n_i + alpha0 U) |y_i|^2)
 
-n_u and n_i are the observed pairs of a user and an item, U and I how many users and items have any. The sum over all
-pairs needs none of them: with B = alpha0 sum_i y_i y_i', made once, a user's equations are those of the pairs observed
-plus B. A row costs what it costs in :mod:`fastmf.solvers.als`.
+The weights g_ui of the observed pairs are 1, or what the ratings bring with them (``weight`` of :func:`fastmf.fit`);
+n_u and n_i are their sums over a user's and an item's pairs, U and I how many users and items have any. The sum over
+all pairs needs none of them: with B = alpha0 sum_i y_i y_i', made once, a user's equations are those of the pairs
+observed plus B. A row costs what it costs in :mod:`fastmf.solvers.als`.
 
-Each epoch solves the items, then the users, whose factors therefore are what :meth:`fastmf.Model.fold_in` finds.
+Each epoch solves the items, then the users, whose factors therefore are what :meth:`fastmf.Model.fold_in` finds, but
+for what steps of conjugate gradients have left; these leave the more, the more the weights differ.
 """
 
 from collections.abc import Iterator
@@ -34,8 +36,9 @@ INIT_SIGMA = 0.1  # of the length of a user's starting factors, as in the paper
 class ImplicitALS(BySolving):
     """Alternating least squares for implicit feedback; the objective is in :mod:`fastmf.solvers.implicit`.
 
-    What a user has rated, bought or seen is taken for a sign of interest; a score says how much more there may be,
-    and is no rating. The same data, settings and seed give the same bits for any number of threads.
+    What a user has rated, bought or seen is taken for a sign of interest, as strong as the pair's weight; a score says
+    how much more there may be, and is no rating. The same data, settings and seed give the same bits for any number of
+    threads.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ class ImplicitALS(BySolving):
     epochs : passes over all pairs, each solving both sides once.
     alpha0 : weight of a pair that was not observed, of which there are many more.
     reg : weight of a row's squared factors, per observed pair, and per pair that was not, times alpha0.
-    method : "exact" or "cg", as for :class:`ALS`.
+    method : "exact" or "cg", as for :class:`ALS`; "exact" where weights differ by orders of magnitude.
     steps : of conjugate gradients in each half-sweep.
     positive_from : ratings from here on are observed, all others are not; without it, all rows are. What users have
         rated less is still not recommended to them.
