@@ -37,17 +37,18 @@ def test_compress_is_a_stable_sort_by_row(monkeypatch, device, bits, shape, by_c
     np.testing.assert_array_equal(found.indptr, np.searchsorted(rows[order], np.arange(n_rows + 1)))
     np.testing.assert_array_equal(found.indices, columns[order])
     np.testing.assert_array_equal(found.values, values[order])
-    assert [array.dtype for array in found] == [np.int64, np.int32, np.float32]
+    assert [array.dtype for array in found[:3]] == [np.int64, np.int32, np.float32]
+    assert found.weights is None
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_compress_groups_by_row(device):
     rows, columns = np.array([2, 0, 2, 4, 0, 2], np.int32), np.array([3, 1, 0, 2, 0, 3], np.int32)
     args = rows, columns, np.arange(6, dtype=np.float32), (5, 4), device
-    indptr, indices, moved = grouping.compress(*args)
+    indptr, indices, moved, _ = grouping.compress(*args)
     assert indptr.tolist() == [0, 2, 2, 5, 5, 6]
     assert (indices.tolist(), moved.tolist()) == ([1, 0, 3, 0, 3, 2], [1, 4, 0, 2, 5, 3])
-    _, indices, moved = grouping.compress(*args, by_column=True)
+    _, indices, moved, _ = grouping.compress(*args, by_column=True)
     assert (indices.tolist(), moved.tolist()) == ([0, 1, 0, 3, 3, 2], [4, 1, 2, 0, 5, 3])
 
 
