@@ -85,8 +85,8 @@ def best(
     n_users, n_items = len(user_side.bias), len(item_side.bias)
     shape = (n_users, min(n, n_items))
     items, scores = np.empty(shape, np.int32), np.empty(shape, np.float32)
-    tasks = even(n_users, USERS_PER_TASK)
-    launch(TOPN, device or resolve("cpu"), tasks, user_side, catalogue(item_side, n_users), excluded, items, scores)
+    tasks, ready = even(n_users, USERS_PER_TASK), catalogue(item_side, user_side.factors)
+    launch(TOPN, device or resolve("cpu"), tasks, user_side, ready, excluded, items, scores)
     return items, scores
 
 

@@ -35,16 +35,18 @@ class Catalogue(NamedTuple):
     panels: np.ndarray
 
 
-def catalogue(item_side, n_users):
-    """Get items ready to be ranked for n_users, on whom only the speed depends: lists keep their bits.
+def catalogue(item_side, user_factors):
+    """Get items ready to be ranked for users (n_users, k), on whom only the speed depends: lists keep their bits.
 
-    For many, the items of the highest bias come first, so that what is best so far is soon hard to beat.
+    For many, the items of the highest mean score come first, so that what is best so far is soon hard to beat.
     """
     n_items = len(item_side.bias)
     order = place = np.arange(n_items, dtype=np.int32)
-    if not WIDTH or n_users <= FEW:
+    if not WIDTH or len(user_factors) <= FEW:
         return Catalogue(*item_side, order, place, np.empty((0, 0, 0), np.float32))
-    order = np.argsort(-item_side.bias, kind="stable").astype(np.int32)
+    with np.errstate(all="ignore"):  # what runs over is out of place, and no worse
+        scores = item_side.bias + item_side.factors @ user_factors.mean(axis=0)
+    order = np.argsort(-scores, kind="stable").astype(np.int32)
     place = np.empty(n_items, np.int32)
     place[order] = np.arange(n_items, dtype=np.int32)
     return Catalogue(*item_side, order, place, packed(*item_side, order))

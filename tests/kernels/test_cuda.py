@@ -355,7 +355,7 @@ def test_collect(devices, squares):
 
 def ranked(device, users, items, seen, n):
     out = np.zeros((len(users.bias), n), np.int32), np.zeros((len(users.bias), n), np.float32)
-    launch(topn.TOPN, device, even(len(users.bias), 3), users, topn.catalogue(items, len(users.bias)), seen, *out)
+    launch(topn.TOPN, device, even(len(users.bias), 3), users, topn.catalogue(items, users.factors), seen, *out)
     return out
 
 

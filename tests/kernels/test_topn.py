@@ -35,7 +35,10 @@ def problem(k, *, tied=False, n_users=N_USERS, n_items=N_ITEMS, most_seen=N_ITEM
 
 def best(device, users, items, seen, n, tasks=CUTS[2], threads=2, many=False):
     """Rank with the items got ready for many or for few users, whoever there are."""
-    n_users, items = len(users.bias), catalogue(items, FEW + 1 if many else 1)
+    n_users, items = (
+        len(users.bias),
+        catalogue(items, np.resize(users.factors, (FEW + 1 if many else 1, users.factors.shape[1]))),
+    )
     found, scores = np.full((n_users, n), 99, np.int32), np.full((n_users, n), np.nan, np.float32)
     written = launch(TOPN, Device(name=device, threads=threads), tasks, users, items, seen, found, scores)
     return found, scores, written
