@@ -245,13 +245,14 @@ def sums_of(batch, slot, kp):
 
 
 @jit
-def add_upper(share, table, gram, k, kp):
-    """Add a share of a table (k, kp) to a matrix, to the vectors on and above its diagonal."""
+def add_upper(share, table, gram, kp):
+    """Add a share of a table (kp, kp) to a matrix, to the squares of vectors on and above its diagonal."""
     there = simd.pointer(table, 0)
-    for a in range(k):
-        for f in range(a * kp + a // WIDTH * WIDTH, (a + 1) * kp, WIDTH):
-            left, right = simd.load(1, 1, simd.at(gram, f), 0), simd.load(1, 1, simd.at(there, f), 0)
-            simd.store(simd.weighted_sum(np.float32(1), left, share, right), simd.at(gram, f), 0)
+    for column in range(0, kp, WIDTH):
+        for square in range(column, (column + WIDTH) * kp, WIDTH * kp):
+            left = simd.load(WIDTH, 1, simd.at(gram, square), kp)
+            right = simd.load(WIDTH, 1, simd.at(there, square), kp)
+            simd.store(simd.weighted_sum(np.float32(1), left, share, right), simd.at(gram, square), kp)
 
 
 @jit
@@ -300,7 +301,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
                 for a in range(k):
                     batch.weighted[filled, a] += rho * known.pull[row, a]
             if known.base.shape[0] > 0:
-                add_upper(np.float32(1), known.base, simd.pointer(batch.grams, filled * batch.grams.shape[1]), k, kp)
+                add_upper(np.float32(1), known.base, simd.pointer(batch.grams, filled * batch.grams.shape[1]), kp)
             for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
                 batch.grams[filled, a * kp + a] = 1
             batch.totals[filled] = batch.right[0, filled] = total / root
@@ -331,10 +332,11 @@ def half_sweep(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
     (k, kp), start, stop = (side.factors.shape[1], other.factors.shape[1]), tasks[0], tasks[-1]
     batch = new_batch(k, kp)
-    unsolved, wide = np.empty(stop - start, np.int64), np.zeros((len(known.base), kp), np.float32)
-    wide[:, :k] = known.base
-    given = entries, side, other, penalty, known._replace(base=wide), batch
-    unsolved = unsolved[: _solve_rows(start, stop, *given, unsolved)]
+    unsolved, wide = np.empty(stop - start, np.int64), aligned(kp if len(known.base) else 0, kp)
+    wide[: len(known.base), :k] = known.base
+    filled_up = known._replace(base=wide)
+    unsolved = unsolved[: _solve_rows(start, stop, entries, side, other, penalty, filled_up, batch, unsolved)]
+    given = entries, side, other, penalty, known, batch
     singular = [row for row in unsolved if not _solve_exactly(row, *given, 0.0)]
     for row in singular:
         if not _solve_exactly(row, *given, JITTER):

@@ -23,7 +23,7 @@ from fastmf.kernels.als_simd import (
 )
 from fastmf.kernels.draws import key_of, normal
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
-from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.jit import WIDTH, aligned, jit
 
 # What is kept of a slot until it is drawn: sums g t, g and g t^2; q; |U x|^2, and (U x) . (U'^-1 right-hand side).
 FACTS = 6
@@ -43,9 +43,8 @@ def _square(table, kp, x):
 
 
 @jit
-def _prepare(filled, kp, precisions, prior, chance, batch, facts):
+def _prepare(filled, k, kp, precisions, prior, chance, batch, facts):
     """Add to the sums of the first slots what the prior brings, in the scale of q, which ``facts`` keeps."""
-    k = prior.precision.shape[0]
     for slot in range(filled):
         row = batch.rows[slot]
         q = 1.0 / (chance.alpha * np.float64(precisions[row]))
@@ -54,7 +53,7 @@ def _prepare(filled, kp, precisions, prior, chance, batch, facts):
         for a in range(k):
             batch.sums[slot, a] /= root
             batch.weighted[slot, a] += share * prior.pull[line, a]
-        add_upper(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), k, kp)
+        add_upper(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), kp)
         for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
             batch.grams[slot, a * kp + a] = 1
         batch.totals[slot] = batch.right[0, slot] = np.float32(total / math.sqrt(d))
@@ -136,7 +135,7 @@ def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, un
                 batch.rows[filled] = row
                 filled += 1
             if filled == WIDTH or (filled > 0 and row == tasks[task + 1] - 1):
-                _prepare(filled, kp, precisions, prior, chance, batch, facts)
+                _prepare(filled, k, kp, precisions, prior, chance, batch, facts)
                 factor_lanes(batch, k4, kp)
                 _move(filled, k, chance, batch, facts)
                 solve_lanes(batch, k4)
@@ -150,8 +149,8 @@ def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, un
 def draw(tasks, entries, side, precisions, other, prior, chance):
     """Draw the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
     (k, kp), found = (side.factors.shape[1], other.factors.shape[1]), np.zeros(len(tasks) - 1)
-    batch, unsure, wide = new_batch(k, kp), np.empty(tasks[-1] - tasks[0], np.int64), np.zeros((k, kp), np.float32)
-    wide[:, :k] = prior.precision
+    batch, unsure, wide = new_batch(k, kp), np.empty(tasks[-1] - tasks[0], np.int64), aligned(kp, kp)
+    wide[:k, :k] = prior.precision
     given = entries, side, precisions, other
     n_unsure = _draw_rows(tasks, *given, prior._replace(precision=wide), chance, batch, unsure, found)
     for row in unsure[:n_unsure]:
