@@ -193,11 +193,12 @@ def tune(
     else:
         left = None if limit is None else max(limit - BYTES_HELD * len(data), 1)
         held_out = Ratings.read(validation, **{**how, "memory_limit": left})
+    n_training, n_validation = (_counted(part, found[0].start) for part in (data, held_out))
     with _quiet_optuna() as optuna:
         studies = [_Study(space, optuna, seed + place) for place, space in enumerate(found)]
         run: dict[str, Any] = {"validation": held_out, "device": where, "memory_limit": limit}
         done = _trials(studies, data, run, trials, timeout, callback)
-    return Tuning(trials=tuple(done), training=len(data), validation=len(held_out))
+    return Tuning(trials=tuple(done), training=n_training, validation=n_validation)
 
 
 def spaces(
@@ -236,6 +237,11 @@ def spaces(
         require_weight(space.start, weight)
         require_memory_for(space.start, device, limit)
     return found
+
+
+def _counted(ratings: Ratings, solver: Solver) -> int:
+    """Count the ratings that a solver takes; a DataError says if there are none."""
+    return len(ratings.observed(solver.settings["positive_from"]) if solver.implicit else ratings)
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:

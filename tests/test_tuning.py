@@ -4,12 +4,13 @@ import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import fastmf
 from fastmf import tables, tuning
-from fastmf.errors import DivergenceError, ParameterError, ResourceError
+from fastmf.errors import DataError, DivergenceError, ParameterError, ResourceError
 from fastmf.ratings import Ratings
 from fastmf.solvers import ALS, SOLVERS, ImplicitALS
 from fastmf.writing import write_parquet
@@ -210,6 +211,11 @@ def test_what_counts_as_observed_is_that_of_every_trial(ratings):
     found = fastmf.tune(ratings, "implicit", trials=3, k=4, positive_from=3)
     assert [trial.settings["positive_from"] for trial in found.trials] == [3, 3, 3]
     assert found.settings["positive_from"] == 3
+    assert found.training + found.validation == np.count_nonzero(ratings.values >= 3)
+    tried = []
+    with pytest.raises(DataError, match=r"none of [\d,]+ ratings is at least 99"):
+        fastmf.tune(ratings, "implicit", trials=3, k=4, positive_from=99, callback=tried.append)
+    assert not tried
     assert found.best.validation_ndcg != fastmf.tune(ratings, "implicit", trials=3, k=4).best.validation_ndcg
 
 
