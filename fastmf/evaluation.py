@@ -14,7 +14,7 @@ from fastmf.kernels.compress import even
 from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK, Pairs, Scale
 from fastmf.metrics import RANKING, novelty, reach
 from fastmf.model import Model
-from fastmf.ratings import Ratings
+from fastmf.ratings import Ratings, reading
 from fastmf.resources import require_memory
 from fastmf.runtime import launch
 
@@ -67,15 +67,15 @@ def evaluate(
         raise ParameterError(f"n is {n!r}: give an integer of at least 1")
     if relevant_from is not None and not np.isfinite(relevant_from):
         raise ParameterError(f"relevant_from is {relevant_from}: give a rating")
-    ratings, bonus = Ratings.read(ratings, **reading(model, relevant_from)), model.bonus(rank_by)
+    ratings, bonus = Ratings.read(ratings, **reading_for(model, relevant_from)), model.bonus(rank_by)
     if relevant_from is None and ratings.rated:
         relevant_from = model.positive_from
     return errors(model, ratings) | ranked(model, ratings, n, relevant_from, bonus)
 
 
-def reading(model: Model, relevant_from: float | None) -> dict[str, Any]:
+def reading_for(model: Model, relevant_from: float | None) -> dict[str, Any]:
     """Say how held-out ratings are read; where nothing depends on them, a pair may come several times."""
-    how = model.reading(rated=relevant_from is not None)
+    how = reading(model.implicit, model.positive_from is not None or relevant_from is not None)
     return how | ({"duplicates": "sum"} if how.get("rating") == "" else {})
 
 

@@ -80,12 +80,6 @@ class Fitted:
         found: float | None = self.solver.get("positive_from")
         return found
 
-    def reading(self, rated: bool = False) -> dict[str, Any]:
-        """Say how :meth:`Ratings.read` is to read what the model is used on, ``rated`` if that is about ratings."""
-        if not self.implicit:
-            return {}
-        return {"unrated": True} | ({} if rated or self.positive_from is not None else {"rating": ""})
-
     @property
     def k(self) -> int:
         """The number of factors."""

@@ -21,7 +21,7 @@ from fastmf.kernels.bias import BIAS, bias_tasks
 from fastmf.kernels.compress import Compressed, even
 from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK, Pairs, Scale
 from fastmf.listing import Listing
-from fastmf.ratings import Ratings, standardised
+from fastmf.ratings import Ratings, reading, standardised
 from fastmf.runtime import launch
 from fastmf.uncertainty import deviations
 
@@ -236,7 +236,8 @@ class Model(Listing):
         DataError
             If Ratings are given that have weights and the others had none, or the other way round.
         """
-        found = Ratings.read(ratings, weight=self.weight or None, duplicates=self.duplicates, **self.reading())
+        how = reading(self.implicit, self.positive_from is not None)
+        found = Ratings.read(ratings, weight=self.weight or None, duplicates=self.duplicates, **how)
         if (found.weights is None) != (self.weight is None):
             less, more = "the model was fitted to ratings with", "these ratings have"
             what = f"{less} weights, and {more} none" if self.weight else f"{less}out weights, and {more} some"

@@ -102,10 +102,11 @@ class Ratings:
         limit = parse_size(memory_limit)
         if isinstance(source, cls):
             return source._weighed_by(weight)
-        by_place = isinstance(source, tuple)
-        roles = {"user": user, "item": item, "rating": (rating or None) if by_place else rating, "weight": weight}
-        left_out = {"rating": rating == "" and not by_place, "weight": weight is None}
-        roles = {role: name for role, name in roles.items() if not left_out.get(role)}
+        roles = {"user": user, "item": item}
+        if rating != "" or isinstance(source, tuple):  # in which the third is there by its place
+            roles["rating"] = rating or None
+        if weight is not None:
+            roles["weight"] = weight
         optional = ("rating",) if unrated or rating == "" else ()
         table = tables.read(source, roles, coded=("user", "item"), memory_limit=limit, optional=optional)
         names, columns = list(table.column_names), table.columns
@@ -313,6 +314,13 @@ class Ratings:
         fold = np.empty(len(self), np.int64)
         fold[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % n
         return ((self.take(fold != f), self.take(fold == f)) for f in range(n))
+
+
+def reading(implicit: bool, rated: bool) -> dict[str, Any]:
+    """Say how :meth:`Ratings.read` is to read for implicit feedback, whose ratings are read only if ``rated``."""
+    if not implicit:
+        return {}
+    return {"unrated": True} if rated else {"unrated": True, "rating": ""}
 
 
 def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from fastmf.errors import DeviceUnavailableError, DivergenceError, ParameterErro
 from fastmf.folding import lost_rows
 from fastmf.kernels.jit import ENABLED, WIDTH
 from fastmf.model import Model
-from fastmf.ratings import Ratings
+from fastmf.ratings import Ratings, reading
 from fastmf.resources import parse_size, require_memory
 from fastmf.solvers import SOLVERS, Factors, Solver, make
 from fastmf.solvers.base import require_integer
@@ -119,7 +119,7 @@ def fit(
     require_blend(chosen, blend)
     require_weight(chosen, weight)
     require_memory_for(chosen, where, limit)
-    how = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit, **reading(chosen)}
+    how = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit, **reading_for(chosen)}
     ratings, held_out, rows = _read(ratings, validation, chosen, weight, how)
     _require_usable(chosen, blend, ratings, held_out)
     held = BYTES_HELD * (len(ratings) + (0 if held_out is None else len(held_out)))
@@ -133,11 +133,9 @@ def fit(
     return replace(model, blend=_blend(model, ratings, held_out, chosen, where)) if blend else model
 
 
-def reading(solver: Solver) -> dict[str, Any]:
+def reading_for(solver: Solver) -> dict[str, Any]:
     """Say how :meth:`Ratings.read` is to read what a solver is fitted to: ratings only where they are needed."""
-    if not solver.implicit:
-        return {}
-    return {"unrated": True} | ({} if solver.settings["positive_from"] is not None else {"rating": ""})
+    return reading(solver.implicit, solver.settings.get("positive_from") is not None)
 
 
 def _require_usable(solver: Solver, blend: bool, ratings: Ratings, held_out: Ratings | None) -> None:

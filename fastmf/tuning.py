@@ -23,7 +23,7 @@ from fastmf.resources import parse_size
 from fastmf.solvers import SOLVERS, Solver, make
 from fastmf.solvers.base import MAX_SEED, require_integer, require_number
 from fastmf.task import measure_of
-from fastmf.training import BYTES_HELD, fit, reading, require_consistent, require_memory_for, require_weight
+from fastmf.training import BYTES_HELD, fit, reading_for, require_consistent, require_memory_for, require_weight
 
 TRIALS = 40
 VALIDATION = 0.1
@@ -186,7 +186,7 @@ def tune(
     search: dict[str, Any] = {"trials": trials, "max_k": max_k, "timeout": timeout, "seed": seed, **fixed}
     found = spaces(ratings, validation, where, limit, solver=solver, weight=weight, **search)
     how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
-    how |= reading(found[0].start)  # and so of the others, which share its measure
+    how |= reading_for(found[0].start)  # and so of the others, which share its measure
     data = Ratings.read(ratings, weight=weight, **how)
     if isinstance(validation, int | float | np.number):
         data, held_out = data.split(float(validation), seed=seed)

@@ -27,13 +27,8 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
     values, faults = _checked(column, name)
     if faults:
         bad = ~np.isfinite(values)
-        first = int(np.flatnonzero(bad)[0])
         counts = ", ".join(f"{np.count_nonzero(rows):,} {FAULTS[fault]}" for fault, rows in faults.items())
-        raise DataError(
-            f"column {name!r} has {int(bad.sum()):,} of {len(values):,} ratings that are not finite numbers ({counts}),"
-            f" the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
-            " (in a fit: --bad-rows drop, bad_rows=)"
-        )
+        raise _refused(column, name, bad, f"ratings that are not finite numbers ({counts})")
     return values
 
 
@@ -48,13 +43,16 @@ def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
     weights, _ = _checked(column, name)
     bad = _no_weight(weights)
     if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"column {name!r} has {int(bad.sum()):,} of {len(weights):,} weights that are no numbers above 0 in"
-            f" float32, the first in row {first:,} (from 0): {column[first].as_py()}; correct or drop those rows"
-            " (in a fit: --bad-rows drop, bad_rows=)"
-        )
+        raise _refused(column, name, bad, "weights that are no numbers above 0 in float32")
     return weights
+
+
+def _refused(column: pa.ChunkedArray, name: str, bad: np.ndarray, what: str) -> DataError:
+    first = int(np.flatnonzero(bad)[0])
+    return DataError(
+        f"column {name!r} has {int(bad.sum()):,} of {len(bad):,} {what}, the first in row {first:,} (from 0):"
+        f" {column[first].as_py()}; correct or drop those rows (in a fit: --bad-rows drop, bad_rows=)"
+    )
 
 
 def _no_weight(weights: np.ndarray) -> np.ndarray:

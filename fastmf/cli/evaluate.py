@@ -40,12 +40,12 @@ def evaluate(
     """
     from fastmf.cli import console
     from fastmf.cli.fit import say_dropped
-    from fastmf.evaluation import reading
+    from fastmf.evaluation import reading_for
     from fastmf.ratings import Ratings
 
     loaded = fastmf.load(model)
     columns: dict[str, Any] = {"user": user_column, "item": item_column, "rating": rating_column}
-    how = reading(loaded, relevant_from) | {role: name for role, name in columns.items() if name is not None}
+    how = reading_for(loaded, relevant_from) | {role: name for role, name in columns.items() if name is not None}
     data = Ratings.read(ratings, **how)
     say_dropped(data)
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)

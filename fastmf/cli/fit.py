@@ -99,7 +99,7 @@ def fit(
     kept = run["checkpoint"] and Path(run["checkpoint"]) / CHECKPOINT
     training.require_memory_for(chosen, where, parse_size(how.get("memory_limit")))
     target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation, kept])
-    how = training.reading(chosen) | {name: value for name, value in how.items() if value is not None}
+    how = training.reading_for(chosen) | {name: value for name, value in how.items() if value is not None}
     data = read(ratings, {**how, "weight": weight})
     watched = read(watched, how) if isinstance(watched, str) else watched
     run |= {"device": where, "memory_limit": how.get("memory_limit"), "blend": blend}

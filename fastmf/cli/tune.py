@@ -72,7 +72,7 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
     where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
     search, watched = {**given, "solver": given["solver"] or None}, as_fraction(validation)
     spaces = tuning.spaces(ratings, watched, where, parse_size(how.get("memory_limit")), **search)
-    how = training.reading(spaces[0].start) | {name: value for name, value in how.items() if value is not None}
+    how = training.reading_for(spaces[0].start) | {name: value for name, value in how.items() if value is not None}
     if output:
         files.check_output(output, overwrite, inputs=[ratings, validation])
     data = read(ratings, {**how, "weight": given["weight"]})
