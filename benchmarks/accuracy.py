@@ -25,7 +25,7 @@ from fastmf import Model, Ratings, datasets, files, ids, machine, splitting, tab
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import column_options, overwrite_option
 from fastmf.errors import DataError, FastMFError, ParameterError
-from fastmf.kernels import jit
+from fastmf.kernels.compile import ENABLED
 from fastmf.ratings import standardised
 from fastmf.solvers import SOLVERS, make
 
@@ -305,7 +305,7 @@ def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[
 
 def warm_up(trainers: Mapping[str, Trainer]) -> None:
     """Fit everything to a few made-up ratings, so that no figure has compiling in it."""
-    if not jit.ENABLED:
+    if not ENABLED:
         return
     twin = datasets.draw(WARM_UP, np.uint64(TWIN_SEED), name="warm-up")
     train, test = Ratings.from_arrays(twin.users, twin.items, twin.ratings).split(0.1)

@@ -32,7 +32,7 @@ from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.device import resolve
 from fastmf.errors import FastMFError
-from fastmf.kernels.compress import Compressed
+from fastmf.kernels.types import Compressed
 
 N = 10
 MODELS = Path(__file__).with_name("ranking_models.py")

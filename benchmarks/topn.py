@@ -18,9 +18,8 @@ from fastmf import files, machine, ranking
 from fastmf.cli.console import show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.device import Device, resolve
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import Compressed
-from fastmf.kernels.jit import aligned
+from fastmf.kernels.types import Compressed, Side
+from fastmf.kernels.vectors import aligned
 
 SEEN, SEED, FEW = 144, 0, 300
 

@@ -27,7 +27,7 @@ from fastmf import datasets, errors, evaluation, machine, writing
 from fastmf.device import resolve
 from fastmf.epoch import Epoch
 from fastmf.errors import FastMFError, ParameterError, ResourceError
-from fastmf.kernels import jit
+from fastmf.kernels.compile import ENABLED
 from fastmf.ratings import Ratings
 from fastmf.solvers import SOLVERS as CLASSES
 from fastmf.solvers import Solver, make
@@ -252,7 +252,7 @@ def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     result = _measure(request["file"], solver, request)
     peak = machine.peak_memory()  # before an array is read that is larger than the caches
     where = resolve(request["device"], request["threads"])
-    limits = machine.limits(resolve("cpu" if jit.ENABLED else "numpy", where.threads) if where.on_host else where)
+    limits = machine.limits(resolve("cpu" if ENABLED else "numpy", where.threads) if where.on_host else where)
     rows = result["users"] + result["items"]
     flops = machine.useful_flops(request["solver"], solver.k, result["training_ratings"], rows)
     moved = machine.moved_bytes(request["solver"], solver.k, result["training_ratings"])
@@ -394,7 +394,7 @@ def _notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list
             "BLAS threads could not be pinned: threadpoolctl is not installed (pip install threadpoolctl);"
             " environment variables asked for as many as fastmf has"
         )
-    if not jit.ENABLED or os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+    if not ENABLED or os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         notes.append("NUMBA_DISABLE_JIT is set: nothing was compiled, and the figures say nothing about fastmf")
     return notes
 

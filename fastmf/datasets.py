@@ -3,7 +3,7 @@
 The real sets are found in a folder or in the cache, or fetched from GroupLens when asked for (Harper and Konstan, "The
 MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015). A twin has a real set's numbers of users, items and
 ratings and the same skewed activity and popularity; its ratings come from a model of rank 8 that it keeps, so the best
-RMSE anyone can reach on it is known. Users are drawn in :mod:`fastmf.kernels.sample`.
+RMSE anyone can reach on it is known. Users are drawn in :mod:`fastmf.kernels.twins`.
 """
 
 import os
@@ -23,8 +23,8 @@ from fastmf import tables, writing
 from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
 from fastmf.files import check_outputs
-from fastmf.kernels import draws, sample
-from fastmf.kernels.compress import balanced
+from fastmf.kernels import random, twins
+from fastmf.kernels.tasks import balanced
 from fastmf.resources import require_memory
 from fastmf.runtime import launch
 
@@ -102,7 +102,7 @@ class Twin(NamedTuple):
     n_users: int
     n_items: int
     ranks: npt.NDArray[np.int64]
-    truth: sample.Truth
+    truth: twins.Truth
 
     def predict(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Floats:
         """Predict the pairs as one who knows the truth: without noise, clipped to .5 to 5, not rounded."""
@@ -155,20 +155,20 @@ def synthesize(like: str = "ml-20m", *, scale: float = 1.0, seed: int = 0) -> Tw
 
 def draw(shape: Shape, seed: np.uint64, *, name: str) -> Twin:
     """Draw a twin of any shape by the recipe of :func:`synthesize`."""
-    counts = _activity(sample.normals_numpy(seed, ACTIVITY, shape.users), shape)
+    counts = _activity(twins.normals_numpy(seed, ACTIVITY, shape.users), shape)
     indptr = np.zeros(shape.users + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    order = np.argsort(draws.bits_numpy(seed, RANKS, 0, np.arange(shape.items, dtype=np.uint64)))
+    order = np.argsort(random.bits_numpy(seed, RANKS, 0, np.arange(shape.items, dtype=np.uint64)))
     ranks = np.empty(shape.items, np.int64)
     ranks[order] = np.arange(1, shape.items + 1)
-    popularity = sample.popularity((ranks + POPULARITY_SHIFT) ** POPULARITY_SLOPE)
+    popularity = twins.popularity((ranks + POPULARITY_SHIFT) ** POPULARITY_SLOPE)
     items = np.empty(shape.ratings, np.int32)
     device, tasks = resolve("cpu"), balanced(indptr, 1, 0)
-    launch(sample.DRAW_ITEMS, device, tasks, indptr, popularity, seed, items)
-    sample.cover_items(indptr, items, shape.items, seed)
+    launch(twins.DRAW_ITEMS, device, tasks, indptr, popularity, seed, items)
+    twins.cover_items(indptr, items, shape.items, seed)
     truth = _truth(shape, np.bincount(items, minlength=shape.items), seed)
     ratings = np.empty(shape.ratings, np.float32)
-    launch(sample.RATE_ITEMS, device, tasks, indptr, items, truth, seed, ratings)
+    launch(twins.RATE_ITEMS, device, tasks, indptr, items, truth, seed, ratings)
     users = np.repeat(np.arange(shape.users, dtype=np.int32), counts)
     return Twin(name, users, items, ratings, shape.users, shape.items, ranks, truth)
 
@@ -351,17 +351,17 @@ def _activity(normals: npt.NDArray[np.float64], shape: Shape) -> npt.NDArray[np.
     return counts
 
 
-def _truth(shape: Shape, n_ratings_of: npt.NDArray[np.int64], seed: np.uint64) -> sample.Truth:
+def _truth(shape: Shape, n_ratings_of: npt.NDArray[np.int64], seed: np.uint64) -> twins.Truth:
     logs = np.log(n_ratings_of)
     popularity = (logs - np.average(logs, weights=n_ratings_of)) / (logs.std() or 1.0)
-    item_bias = POPULARITY_BIAS * popularity + ITEM_BIAS * sample.normals_numpy(seed, ITEM_BIASES, shape.items)
-    user_bias = USER_BIAS * sample.normals_numpy(seed, USER_BIASES, shape.users)
+    item_bias = POPULARITY_BIAS * popularity + ITEM_BIAS * twins.normals_numpy(seed, ITEM_BIASES, shape.items)
+    user_bias = USER_BIAS * twins.normals_numpy(seed, USER_BIASES, shape.users)
 
     def factors(stream: np.uint64, n_rows: int) -> Floats:
-        normals: npt.NDArray[np.float64] = sample.normals_numpy(seed, stream, n_rows * len(FACTORS))
+        normals: npt.NDArray[np.float64] = twins.normals_numpy(seed, stream, n_rows * len(FACTORS))
         return (normals.reshape(n_rows, len(FACTORS)) * FACTORS).astype(np.float32)
 
-    return sample.Truth(
+    return twins.Truth(
         mean=MEAN,
         noise=NOISE,
         user_bias=user_bias.astype(np.float32),

@@ -9,9 +9,9 @@ import numpy as np
 from fastmf import ids, ranking
 from fastmf.device import resolve
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import even
-from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK, Pairs, Scale
+from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Pairs, Scale, Side
 from fastmf.metrics import RANKING, novelty, reach
 from fastmf.model import Model
 from fastmf.ratings import Ratings, reading

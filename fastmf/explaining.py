@@ -8,8 +8,7 @@ beforehand (:mod:`fastmf.kernels.als`), so that for any item i (Hu, Koren and Vo
 
 import numpy as np
 
-from fastmf.kernels.als import Known, Penalty, Side
-from fastmf.kernels.compress import Compressed
+from fastmf.kernels.types import Compressed, Known, Penalty, Side
 
 
 def contributions(

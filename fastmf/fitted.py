@@ -14,7 +14,7 @@ from fastmf import extras, ids, model_file
 from fastmf.epoch import Epoch
 from fastmf.errors import ModelFormatError
 from fastmf.extras import KINDS, Baseline, Links, Prior, Samples
-from fastmf.kernels.als import Side
+from fastmf.kernels.types import Side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -9,10 +9,12 @@ from fastmf.device import Device, resolve
 from fastmf.errors import ParameterError
 from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs
-from fastmf.kernels.als import HALF_SWEEP, Known, Penalty, Side, filled_up, half_sweep_tasks, nothing, padded
-from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels.als import HALF_SWEEP, half_sweep_tasks
 from fastmf.kernels.gram import GRAM
 from fastmf.kernels.links import GATHER, gather_tasks, link_weights
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Known, Penalty, Side, nothing_known
+from fastmf.kernels.vectors import filled_up, padded
 from fastmf.runtime import launch
 
 ROWS_OF_GRAM = 1 << 12  # of a task
@@ -34,7 +36,7 @@ def equations(
     gram = launch(GRAM, device, even(table.shape[0], ROWS_OF_GRAM), table, k)
     base = (solver["alpha0"] * gram).astype(np.float32)
     penalty = Penalty(solver["reg"], solver["reg"] * solver["alpha0"] * n_others, np.inf)
-    return penalty, device.put(nothing(k)._replace(base=base))
+    return penalty, device.put(nothing_known(k)._replace(base=base))
 
 
 class Folded(NamedTuple):
@@ -101,7 +103,7 @@ def rules(
         raise ParameterError(f"solver {solver.get('name')!r} has no {', '.join(missing)}: it cannot fold in")
     if implicit:
         return equations(table, k, int(np.count_nonzero(item_counts)), solver, device)
-    known = nothing(k)
+    known = nothing_known(k)
     if links is not None:
         known = known._replace(pull=_pull(entries, solver, links, k))
     penalty = Penalty(solver["reg"], solver["reg0"], solver["bias_reg"] if solver.get("biases", True) else np.inf)

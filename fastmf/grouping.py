@@ -5,8 +5,10 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.device import Device
-from fastmf.kernels.columns import KEEP
-from fastmf.kernels.compress import COUNT, DEAL, SORT_BUCKETS, Compressed, Words, balanced, even, packed
+from fastmf.kernels.csr import COUNT, DEAL, SORT_BUCKETS, Words
+from fastmf.kernels.encode import KEEP
+from fastmf.kernels.tasks import balanced, even, packed
+from fastmf.kernels.types import Compressed
 from fastmf.runtime import launch
 
 # A bucket of about 2^15 entries, and a copy of it, stay in a core's second cache.

@@ -19,8 +19,8 @@ from pyarrow import types
 
 from fastmf.device import resolve
 from fastmf.errors import DataError, UnknownIdError
-from fastmf.kernels.columns import LOOK_UP, MARK_KEYS
-from fastmf.kernels.compress import even
+from fastmf.kernels.encode import LOOK_UP, MARK_KEYS
+from fastmf.kernels.tasks import even
 from fastmf.runtime import launch, spread
 from fastmf.tables import as_array, is_text, to_arrow
 

@@ -15,8 +15,7 @@ from fastmf import ids, ranking, tables, writing
 from fastmf.device import Device, resolve
 from fastmf.errors import ParameterError, UnknownIdError
 from fastmf.fitted import Fitted
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import Compressed
+from fastmf.kernels.types import Compressed, Side
 
 USERS_OF_FRAME, ROWS_OF_FRAME = 1 << 14, 1 << 21  # at most, unless one list alone is longer
 

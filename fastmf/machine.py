@@ -13,8 +13,8 @@ import numpy as np
 
 import fastmf
 from fastmf.device import Device
-from fastmf.kernels.compress import even
-from fastmf.kernels.limits import MULTIPLY_ADD, READ
+from fastmf.kernels.peak import MULTIPLY_ADD, READ
+from fastmf.kernels.tasks import even
 from fastmf.resources import total_memory
 from fastmf.runtime import launch
 

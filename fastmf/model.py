@@ -16,10 +16,11 @@ from fastmf.device import Device, resolve
 from fastmf.errors import DataError, DivergenceError, ParameterError, UnknownIdError
 from fastmf.explaining import contributions
 from fastmf.extras import Baseline, Prior, Samples
-from fastmf.kernels.als import Side, filled_up
 from fastmf.kernels.bias import BIAS, bias_tasks
-from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK, Pairs, Scale
+from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Pairs, Scale, Side
+from fastmf.kernels.vectors import filled_up
 from fastmf.listing import Listing
 from fastmf.ratings import Ratings, reading, standardised
 from fastmf.runtime import launch

@@ -1,7 +1,7 @@
 """Compile all kernels ahead of time, by doing on a few ratings everything that users do on many.
 
 What is compiled depends on the types of the arrays, and those on the columns of the file: so small files of the usual
-types are written, fitted and served. It all ends up in the kernel cache (:mod:`fastmf.kernels.jit`), which later
+types are written, fitted and served. It all ends up in the kernel cache (:mod:`fastmf.kernels.compile`), which later
 processes load in milliseconds.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from fastmf import datasets, writing
 from fastmf.datasets import Shape
 from fastmf.evaluation import evaluate
-from fastmf.kernels import jit
+from fastmf.kernels.compile import ENABLED
 from fastmf.ratings import Ratings
 from fastmf.solvers.base import require_integer
 from fastmf.training import fit
@@ -59,7 +59,7 @@ def warmup(k: int = 32) -> float:
     """
     require_integer("k", k, 1)
     began = time.perf_counter()
-    if jit.ENABLED:
+    if ENABLED:
         _compile(k)
     return time.perf_counter() - began
 

@@ -8,9 +8,9 @@ import numpy as np
 from fastmf import grouping
 from fastmf.device import Device, resolve
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels.tasks import even
 from fastmf.kernels.topn import TOPN, catalogue
+from fastmf.kernels.types import Compressed, Side
 from fastmf.runtime import launch
 
 # Added to the cosine of rows without direction, so that they rank after everything that has one.

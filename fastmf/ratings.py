@@ -13,7 +13,9 @@ import pyarrow as pa
 from fastmf import grouping, ids, tables
 from fastmf.device import resolve
 from fastmf.errors import DataError, ParameterError
-from fastmf.kernels.compress import ROW_BOUNDS, Compressed, even
+from fastmf.kernels.csr import ROW_BOUNDS
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed
 from fastmf.resources import parse_size
 from fastmf.runtime import launch
 from fastmf.values import as_values, as_weights, drop_bad

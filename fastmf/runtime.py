@@ -19,7 +19,8 @@ import numpy as np
 from llvmlite import binding
 
 from fastmf.device import Device, max_threads, resolve, unavailable
-from fastmf.kernels import jit
+from fastmf.kernels.compile import ENABLED, cache_folder
+from fastmf.kernels.vectors import WIDTH
 from fastmf.resources import available_memory, cpu_quota
 
 Kernel = Mapping[str, Callable[..., Any]]
@@ -118,8 +119,8 @@ def describe() -> dict[str, Any]:
         "memory_available_bytes": available_memory(),
         "cpu_name": binding.get_host_cpu_name(),
         "vectors": [name for name in ("avx512f", "avx2", "fma", "sse4.2", "neon") if features.get(name)],
-        "vector_width": jit.WIDTH,
-        "jit": jit.ENABLED,
-        "kernel_cache": jit.cache_folder() if jit.ENABLED else None,
+        "vector_width": WIDTH,
+        "jit": ENABLED,
+        "kernel_cache": cache_folder() if ENABLED else None,
         "devices": {name: unavailable(name) or resolve(name).describe() for name in ("cpu", "numpy", "cuda")},
     }

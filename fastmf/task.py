@@ -12,10 +12,10 @@ from fastmf.device import Device, resolve
 from fastmf.epoch import MAE, NDCG, RMSE, Measure
 from fastmf.errors import DataError
 from fastmf.extras import Baseline
-from fastmf.kernels.als import Side
 from fastmf.kernels.bias import BIAS, bias_tasks
-from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK, Pairs, Scale
+from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Pairs, Scale, Side
 from fastmf.model import BASELINE_REG
 from fastmf.ratings import Ratings, standardised
 from fastmf.runtime import launch

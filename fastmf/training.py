@@ -16,7 +16,8 @@ from fastmf.device import Device, resolve
 from fastmf.epoch import Epoch
 from fastmf.errors import DeviceUnavailableError, DivergenceError, ParameterError
 from fastmf.folding import lost_rows
-from fastmf.kernels.jit import ENABLED, WIDTH
+from fastmf.kernels.compile import ENABLED
+from fastmf.kernels.vectors import WIDTH
 from fastmf.model import Model
 from fastmf.ratings import Ratings, reading
 from fastmf.resources import parse_size, require_memory

@@ -4,9 +4,9 @@ import numpy as np
 
 from fastmf.device import resolve
 from fastmf.extras import Prior, Samples
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import even
-from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK, Pairs, Scale
+from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Pairs, Scale, Side
 from fastmf.runtime import launch
 
 

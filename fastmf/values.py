@@ -8,8 +8,8 @@ from pyarrow import types
 from fastmf import ids, tables
 from fastmf.device import resolve
 from fastmf.errors import DataError
-from fastmf.kernels.columns import TO_FLOAT32
-from fastmf.kernels.compress import even
+from fastmf.kernels.encode import TO_FLOAT32
+from fastmf.kernels.tasks import even
 from fastmf.runtime import launch
 
 # What can be wrong with a rating: how rows are counted by it, and how it is said.

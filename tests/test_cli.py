@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastmf
-from fastmf.kernels import jit
+from fastmf.kernels.compile import ENABLED
 from fastmf.writing import write_parquet
 
 COMMANDS = [
@@ -366,7 +366,7 @@ def test_doctor_tells_of_versions_and_devices():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not jit.ENABLED, reason="nothing is compiled without the JIT")
+@pytest.mark.skipif(not ENABLED, reason="nothing is compiled without the JIT")
 def test_after_a_warmup_nothing_is_compiled(tmp_path):
     def compiled():
         return sorted((tmp_path / "cache").rglob("*.nbc"))
@@ -565,7 +565,7 @@ def test_doctor_says_what_could_be_better(tmp_path):
     assert "unset NUMBA_DISABLE_JIT" in off
     (tmp_path / "file").touch()
     nowhere = run("doctor", NUMBA_CACHE_DIR=str(tmp_path / "file"))
-    assert "set NUMBA_CACHE_DIR to a folder of your own" in nowhere.stderr or not jit.ENABLED
+    assert "set NUMBA_CACHE_DIR to a folder of your own" in nowhere.stderr or not ENABLED
 
 
 def test_a_log_without_room_stops_nothing(place, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import fastmf.device
 from fastmf.device import CudaDevice, Device, max_threads, resolve, unavailable
 from fastmf.errors import DeviceUnavailableError, ParameterError
-from fastmf.kernels.als import Side
+from fastmf.kernels.types import Side
 
 
 def test_a_device_is_found_by_name():

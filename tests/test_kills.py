@@ -18,7 +18,7 @@ import pytest
 
 import fastmf
 from fastmf import model_file
-from fastmf.kernels import jit
+from fastmf.kernels.compile import ENABLED
 from fastmf.writing import write_parquet
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and limits as Linux has them")
@@ -189,7 +189,7 @@ TRAINS = """
 """
 
 
-@pytest.mark.skipif(not jit.ENABLED, reason="too slow without the JIT")
+@pytest.mark.skipif(not ENABLED, reason="too slow without the JIT")
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("solver", ["als", "sgd"])
 def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(tmp_path, solver, every):

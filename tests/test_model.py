@@ -10,7 +10,8 @@ from fastmf.device import resolve
 from fastmf.epoch import Epoch
 from fastmf.errors import DataError, DivergenceError, ModelFormatError, ParameterError, UnknownIdError
 from fastmf.extras import Baseline, Links
-from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_tasks, nothing
+from fastmf.kernels.als import HALF_SWEEP, half_sweep_tasks
+from fastmf.kernels.types import Penalty, Side, nothing_known
 from fastmf.model import Model
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
@@ -366,7 +367,7 @@ def test_folding_in_the_training_users_is_the_half_sweep_of_the_users(planted, s
     weights = model.solver
     penalty = Penalty(weights["reg"], weights["reg0"], weights["bias_reg"] if weights["biases"] else np.inf)
     tasks = half_sweep_tasks(ratings.by_user.indptr, 3)
-    assert launch(HALF_SWEEP, resolve("cpu"), tasks, standardised.by_user, users, items, penalty, nothing(3)) == 0
+    assert launch(HALF_SWEEP, resolve("cpu"), tasks, standardised.by_user, users, items, penalty, nothing_known(3)) == 0
     folded = model.fold_in(ratings)
     np.testing.assert_allclose(folded.user_factors, users.factors * model.scale, atol=1e-5)
     np.testing.assert_allclose(folded.user_bias, users.bias * model.scale, atol=1e-5)

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import Compressed
+from fastmf.kernels.types import Compressed, Side
 from fastmf.ranking import best, compress, left_out, nearest
 
 NOTHING = Compressed(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))

@@ -16,11 +16,11 @@ def warmup(k: int) -> None:
       fastmf warmup --k 64
     """
     from fastmf.cli import console
-    from fastmf.kernels import jit
+    from fastmf.kernels.compile import ENABLED, cache_folder
     from fastmf.precompile import warmup as compile_all
 
     seconds = compile_all(k)
-    folder = jit.cache_folder() if jit.ENABLED else None
+    folder = cache_folder() if ENABLED else None
     if folder:
         console.remark(f"all kernels are ready ({seconds:.1f} s), kept in:")
         click.echo(folder)

@@ -14,18 +14,3 @@ results keep their bits. Kernels run without the interpreter's lock and start no
 
 Kernels assume valid input and never raise: what fails inside comes back as a count.
 """
-
-import importlib
-
-
-def lazy(module, name):
-    """Name a kernel of a module that is imported when the kernel runs first: CUDA needs what few have installed."""
-
-    def found():
-        return getattr(importlib.import_module(f"fastmf.kernels.{module}"), name)
-
-    def run(*args):
-        return found()(*args)
-
-    run.found = found
-    return run

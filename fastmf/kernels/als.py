@@ -17,14 +17,14 @@ eliminated exactly and k unknowns remain:
 """
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels import lazy
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE
-from fastmf.kernels.compress import balanced
-from fastmf.kernels.jit import WIDTH, aligned, whole
+from fastmf.kernels.compile import lazy
+from fastmf.kernels.tasks import balanced
+from fastmf.kernels.types import Penalty
+from fastmf.kernels.vectors import WIDTH, padded
 
 if WIDTH:
     from fastmf.kernels.als_simd import half_sweep
@@ -34,31 +34,6 @@ else:
 
 # Operations of a task: it takes a tenth of a millisecond to begin one, and a Ctrl-C is heard between two takes of some.
 LEAST, MOST = 4e6, 2e8
-
-
-class Side(NamedTuple):
-    """Users or items: factors (n, k) float32 and bias (n,) float32."""
-
-    factors: np.ndarray
-    bias: np.ndarray
-
-
-class Penalty(NamedTuple):
-    """The weights of the objective: reg per rating, reg0 per row, bias_reg per bias (inf: no biases)."""
-
-    reg: float
-    reg0: float
-    bias_reg: float
-
-
-class Known(NamedTuple):
-    """What is known of rows beforehand, float32: ``pull``, what they are pulled to, and ``base``, B of the equations.
-
-    pull is (n_rows, k or more), or (0, k) for zeros; base (k, k), or (0, k) for zeros.
-    """
-
-    pull: np.ndarray
-    base: np.ndarray
 
 
 def half_sweep_numpy(tasks, entries, side, other, penalty, known):
@@ -116,26 +91,6 @@ def _is_singular(normal):
 def half_sweep_cpu(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side`` in parallel; see :func:`half_sweep_numpy`. Best with ``other`` :func:`padded`."""
     return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)), known)
-
-
-def nothing(k):
-    """Make what is known of rows of k factors of which nothing is known."""
-    return Known(np.empty((0, k), np.float32), np.empty((0, k), np.float32))
-
-
-def padded(side):
-    """Fill rows up with zeros to whole vectors, which the other side is read in."""
-    return Side(filled_up(side.factors), side.bias)
-
-
-def filled_up(factors):
-    """Fill the rows of a table up with zeros to whole vectors, where they are not."""
-    n, k = factors.shape
-    if whole(k) == k or not isinstance(factors, np.ndarray):  # a GPU reads number by number
-        return factors
-    wide = aligned(n, whole(k))
-    wide[:, :k] = factors
-    return wide
 
 
 def extrapolate_numpy(tasks, now, before, ahead, momentum):

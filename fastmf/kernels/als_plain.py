@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
 
 # A pivot this small against its diagonal element is rounding error, not a number to divide by: of float32, and the
 # row is then solved in float64; of float64, and it is then singular.

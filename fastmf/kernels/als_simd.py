@@ -20,8 +20,9 @@ import numpy as np
 
 from fastmf.kernels import lanes, simd
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE, accumulate, fail, finish, mass_of
-from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
+from fastmf.kernels.compile import jit
 from fastmf.kernels.lanes import BLOCK
+from fastmf.kernels.vectors import LINE, WIDTH, aligned
 
 PANEL = 2 * WIDTH
 # Rows of the tiles: 24 sums of 16 lanes, 12 of 8, which leaves registers for what is being multiplied.

@@ -5,8 +5,8 @@ A row's bias, with the other side's fixed, is the damped mean b = sum (r_j - c_j
 
 import numpy as np
 
-from fastmf.kernels.compress import balanced
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.tasks import balanced
 
 LEAST, MOST = 3e5, 1e8  # operations of a task; see fastmf.kernels.als
 

@@ -13,11 +13,12 @@ steps of a sensible length in both.
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.als import LEAST, MOST, Penalty, padded
+from fastmf.kernels.als import LEAST, MOST
 from fastmf.kernels.als_plain import mass_of
-from fastmf.kernels.compress import balanced
-from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors
+from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.tasks import balanced
+from fastmf.kernels.types import Penalty
+from fastmf.kernels.vectors import LINE, WIDTH, aligned, padded, vectors
 
 if WIDTH:
     from fastmf.kernels.cg_simd import add_up

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastmf.kernels.als_plain import mass_of
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
 
 
 @jit

@@ -7,7 +7,8 @@ length: each k is compiled for itself.
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.vectors import WIDTH
 
 AHEAD = 16  # ratings between the prefetch of a row and its use
 

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.draws import U1, gamma, key_of, normal
 from fastmf.kernels.gibbs_plain import SHAPE
-from fastmf.kernels.jit import WIDTH
+from fastmf.kernels.random import U1, gamma, key_of, normal
+from fastmf.kernels.vectors import WIDTH
 
 if WIDTH:
     from fastmf.kernels.gibbs_simd import draw

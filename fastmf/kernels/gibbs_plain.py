@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from fastmf.kernels.als_plain import accumulate, cholesky, fail, substitute_back
-from fastmf.kernels.draws import U1, gamma, key_of, normal
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.random import U1, gamma, key_of, normal
 
 SHAPE = 5.0  # and rate of the precisions' prior
 

@@ -21,9 +21,10 @@ from fastmf.kernels.als_simd import (
     sum_row,
     sums_of,
 )
-from fastmf.kernels.draws import key_of, normal
+from fastmf.kernels.compile import jit
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
-from fastmf.kernels.jit import WIDTH, aligned, jit
+from fastmf.kernels.random import key_of, normal
+from fastmf.kernels.vectors import WIDTH, aligned
 
 # What is kept of a slot until it is drawn: sums g t, g and g t^2; q; |U x|^2, and (U x) . (U'^-1 right-hand side).
 FACTS = 6

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.jit import WIDTH
+from fastmf.kernels.compile import lazy
+from fastmf.kernels.vectors import WIDTH
 
 if WIDTH:
     from fastmf.kernels.gram_simd import gram

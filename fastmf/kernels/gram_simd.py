@@ -6,8 +6,8 @@ A task is to these a row that has an entry in every column. Sums of some rows ar
 import numpy as np
 
 from fastmf.kernels.als_simd import new_batch, source_of, sum_row, sums_of
-from fastmf.kernels.compress import Compressed
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.types import Compressed
 
 CHUNK = 1 << 9  # rows that are summed in float32
 

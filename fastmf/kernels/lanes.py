@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastmf.kernels.jit import WIDTH
 from fastmf.kernels.simd import FLOAT, POINTER, VECTOR, Tile, operation, tile_type
+from fastmf.kernels.vectors import WIDTH
 
 BLOCK = 4  # rows and columns of a tile
 

@@ -18,9 +18,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.compress import balanced
-from fastmf.kernels.jit import WIDTH, jit, vectors
+from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.tasks import balanced
+from fastmf.kernels.vectors import WIDTH, vectors
 
 if WIDTH:
     from fastmf.kernels.links_simd import add_row

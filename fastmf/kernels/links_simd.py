@@ -6,7 +6,8 @@ The sum stays in registers, so the compiler must know its length: each k is comp
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.vectors import WIDTH
 
 AHEAD = 16  # entries between the prefetch of a row of the table and its use
 

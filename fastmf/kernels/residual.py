@@ -4,12 +4,12 @@ A user or item of index -1 is unknown: it has no factors and no bias, so the mea
 """
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.types import Scale
+from fastmf.kernels.vectors import WIDTH
 
 if WIDTH:
     from fastmf.kernels.residual_simd import predict
@@ -18,21 +18,6 @@ else:
 
 PAIRS_PER_TASK = 1 << 15
 AT_ONCE = 1 << 10  # pairs whose predictions are kept to sum their errors
-
-
-class Pairs(NamedTuple):
-    """Pairs to predict: users (n,) int32 and items (n,) int32, with -1 for unknown."""
-
-    users: np.ndarray
-    items: np.ndarray
-
-
-class Scale(NamedTuple):
-    """What turns a dot product into a rating: the mean, and the range a prediction is clipped to (inf: not at all)."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def estimate_numpy(tasks, pairs, user_side, item_side, scale, out):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
 
 
 @jit

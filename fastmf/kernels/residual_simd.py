@@ -3,7 +3,8 @@
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.jit import WIDTH, jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.vectors import WIDTH
 
 AHEAD = np.uint64(16)  # pairs between the prefetch of an item's row and its use; users mostly come in order
 

@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.draws import GOLDEN, mix
-from fastmf.kernels.jit import LINE, WIDTH, aligned, jit, vectors, whole
+from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.random import GOLDEN, mix
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
+from fastmf.kernels.vectors import LINE, WIDTH, aligned, vectors, whole
 
 if WIDTH:
     from fastmf.kernels.sgd_simd import update
@@ -35,14 +35,6 @@ else:
 
 ROUNDS = 4
 RUN = 256  # ratings that are visited in a row: what follows is known to the prefetches
-
-
-class Triples(NamedTuple):
-    """Ratings in the order of their blocks: users (n,) int32, items (n,) int32, values (n,) float32."""
-
-    users: np.ndarray
-    items: np.ndarray
-    values: np.ndarray
 
 
 class Step(NamedTuple):

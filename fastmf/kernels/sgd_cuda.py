@@ -26,9 +26,9 @@ from fastmf.kernels.groups_cuda import (
     lanes,
     shared,
 )
-from fastmf.kernels.jit import LINE
 from fastmf.kernels.sgd import ROUNDS, RUN, positions, round_keys
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES, error_slope
+from fastmf.kernels.vectors import LINE
 
 
 @inlined
@@ -158,7 +158,7 @@ def _collect(rows, learner, factors, bias, squares):
 
 
 def collect_cuda(tasks, rows, learner, factors, bias, squares):
-    """Copy learned rows back; see :func:`fastmf.kernels.deal.collect_numpy`."""
+    """Copy learned rows back; see :func:`fastmf.kernels.blocks.collect_numpy`."""
     threads = block_size(WARP)
     blocks = min(-(-factors.shape[0] * factors.shape[1] // threads), MOST_BLOCKS)
     _collect[blocks, threads](rows, learner, factors, bias, squares)

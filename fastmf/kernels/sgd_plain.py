@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastmf.kernels.jit import LINE, jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.vectors import LINE
 
 # The last LINE columns of a row of a learner: its bias, rho, bias_rho, and the G of the adaptive step.
 BIAS, RHO, BIAS_RHO, SQUARES = range(-LINE, 4 - LINE)

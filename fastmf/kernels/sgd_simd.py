@@ -12,8 +12,9 @@ computed before it.
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.jit import LINE, WIDTH, jit
+from fastmf.kernels.compile import jit
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES, error_slope
+from fastmf.kernels.vectors import LINE, WIDTH
 
 AHEAD = 12  # ratings between the prefetch of a rating's rows and the update
 

@@ -7,7 +7,7 @@ pointer is a place in a C-contiguous float32 array. Nothing here checks bounds. 
 Here lanes are consecutive elements of an array: ``add_outer`` adds the outer product of some elements and some vectors.
 In :mod:`fastmf.kernels.lanes` a lane is a small matrix of its own.
 
-The functions work inside ``jit`` only, and where WIDTH is not 0 (:mod:`fastmf.kernels.jit`).
+The functions work inside ``jit`` only, and where WIDTH is not 0 (:mod:`fastmf.kernels.compile`).
 """
 
 from llvmlite import ir
@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic, models, register_model
 
-from fastmf.kernels.jit import LINE, WIDTH
+from fastmf.kernels.vectors import LINE, WIDTH
 
 POINTER = types.CPointer(types.float32)
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.jit import WIDTH
+from fastmf.kernels.compile import lazy
+from fastmf.kernels.vectors import WIDTH
 
 if WIDTH:
     from fastmf.kernels.topn_simd import packed, rank

@@ -6,7 +6,7 @@ section 5.2.3), kept in the user's rows of the output: a place in it costs log n
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
 
 
 @jit

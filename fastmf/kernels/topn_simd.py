@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmf.kernels import lanes, simd
-from fastmf.kernels.jit import LINE, WIDTH, aligned, jit
+from fastmf.kernels.compile import jit
 from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.topn_plain import clear, offer, put_in_order
+from fastmf.kernels.vectors import LINE, WIDTH, aligned
 
 PANEL = 2 * WIDTH
 TOP = 3 * WIDTH // 4  # users of a tile: 24 sums of 16 lanes, 12 of 8; the other registers hold what is multiplied

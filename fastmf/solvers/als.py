@@ -8,10 +8,11 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, half_sweep_tasks, nothing, padded
+from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, half_sweep_tasks
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
-from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.jit import aligned, whole
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Side, nothing_known
+from fastmf.kernels.vectors import aligned, padded, whole
 from fastmf.ratings import Ratings
 from fastmf.runtime import Kernel, launch
 from fastmf.solvers.base import Factors, Regularised, Settings, draw, require_integer, require_number
@@ -122,7 +123,7 @@ class ALS(BySolving, Regularised):
         ahead = device.put(Side(aligned(ratings.n_items, whole(self.k)), np.zeros(ratings.n_items, np.float32)))
         rows = even(ratings.n_items, ROWS_PER_TASK)
         user_tasks, item_tasks = (self.tasks(side.indptr) for side in (ratings.by_user, ratings.by_item))
-        rules = self.penalty, device.put(nothing(self.k))
+        rules = self.penalty, device.put(nothing_known(self.k))
         for _ in range(done, self.epochs):
             launch(EXTRAPOLATE, device, rows, items, previous, ahead, self.momentum)
             singular = self.solve(device, user_tasks, by_user, users, ahead, *rules)

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.errors import ParameterError
-from fastmf.kernels.als import Penalty, Side
-from fastmf.kernels.jit import aligned
+from fastmf.kernels.types import Penalty, Side
+from fastmf.kernels.vectors import aligned
 from fastmf.ratings import Ratings
 
 MAX_SEED = 2**63 - 1  # kernels take it as int64

@@ -32,12 +32,13 @@ from fastmf.device import Device
 from fastmf.errors import DivergenceError, ParameterError
 from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs as kernels
-from fastmf.kernels.als import Side, filled_up, half_sweep_tasks
-from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels.als import half_sweep_tasks
 from fastmf.kernels.gibbs import AVERAGE, DRAW, WEIGH, Chance, Weighted
 from fastmf.kernels.gram import GRAM
-from fastmf.kernels.jit import aligned, whole
 from fastmf.kernels.links import ABSORB, CENTRE, TOTAL
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Side
+from fastmf.kernels.vectors import aligned, filled_up, whole
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK

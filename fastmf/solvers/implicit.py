@@ -23,8 +23,8 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.folding import equations
-from fastmf.kernels.als import Side, padded
-from fastmf.kernels.jit import aligned
+from fastmf.kernels.types import Side
+from fastmf.kernels.vectors import aligned, padded
 from fastmf.ratings import Ratings
 from fastmf.solvers.als import BySolving
 from fastmf.solvers.base import MAX_WEIGHT, Factors, draw, require_integer, require_number

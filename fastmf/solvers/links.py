@@ -29,9 +29,7 @@ import numpy as np
 
 from fastmf.device import Device
 from fastmf.extras import Links
-from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, Side, filled_up, half_sweep_tasks, nothing, padded
-from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.jit import aligned, whole
+from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, half_sweep_tasks
 from fastmf.kernels.links import (
     ABSORB,
     ADVANCE,
@@ -45,6 +43,9 @@ from fastmf.kernels.links import (
     gather_tasks,
     link_weights,
 )
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Side, nothing_known
+from fastmf.kernels.vectors import aligned, filled_up, padded, whole
 from fastmf.ratings import Ratings
 from fastmf.runtime import launch
 from fastmf.solvers.als import INIT_SIGMA, ROWS_PER_TASK
@@ -139,7 +140,7 @@ class LinkedALS(Regularised):
         user_links = Linked(self.k, self.link_reg, *both, of_items, expected, device, self.fade)
         item_links = Linked(self.k, self.link_reg, *both[::-1], of_users, expected_items, device, 0.0)
         user_tasks, item_tasks = (half_sweep_tasks(side.indptr, self.k) for side in (ratings.by_user, ratings.by_item))
-        known = device.put(nothing(self.k))
+        known = device.put(nothing_known(self.k))
         of_one = device.put((aligned(1, whole(self.k)), np.ones(1, np.float32)))
         for epoch in range(done, self.epochs):
             pull, item_pull = user_links.expected, item_links.expected  # zeros in the first epoch

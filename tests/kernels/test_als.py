@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.als import HALF_SWEEP, Penalty, Side, half_sweep_numpy, half_sweep_tasks, nothing
-from fastmf.kernels.compress import Compressed
-from fastmf.kernels.jit import whole
+from fastmf.kernels.als import HALF_SWEEP, half_sweep_numpy, half_sweep_tasks
+from fastmf.kernels.types import Compressed, Penalty, Side, nothing_known
+from fastmf.kernels.vectors import whole
 from fastmf.runtime import launch
 
 KS = [1, 2, 5, 16, 33]
@@ -43,7 +43,7 @@ class Problem:
             users.bias[:] = 0
         where = Device(name=device, threads=threads)
         tasks = self.tasks if tasks is None else tasks
-        known = nothing(users.factors.shape[1]) if known is None else known
+        known = nothing_known(users.factors.shape[1]) if known is None else known
         singular = launch(HALF_SWEEP, where, tasks, self.by_user, users, self.items, penalty, known)
         return users, singular
 
@@ -152,7 +152,7 @@ def test_a_base_is_like_more_ratings_of_zero_where_there_are_no_biases(device, k
     problem, rng = Problem(k), np.random.default_rng(3)
     more = (0.5 * rng.standard_normal((7, k))).astype(np.float32)
     penalty = Penalty(0.0, 0.4, np.inf)
-    found, singular = problem.solved_users(device, penalty, known=nothing(k)._replace(base=more.T @ more))
+    found, singular = problem.solved_users(device, penalty, known=nothing_known(k)._replace(base=more.T @ more))
     assert singular == 0
     y, c = problem.items
     for row in np.flatnonzero(problem.mask.any(axis=1)):
@@ -173,7 +173,7 @@ def test_a_pull_is_what_is_left_without_it(device, k, penalty):
     problem, rng = Problem(k), np.random.default_rng(8)
     pull = np.zeros((len(problem.mask), whole(k)), np.float32)
     pull[:, :k] = rng.standard_normal((len(pull), k))
-    found, singular = problem.solved_users(device, penalty, known=nothing(k)._replace(pull=pull))
+    found, singular = problem.solved_users(device, penalty, known=nothing_known(k)._replace(pull=pull))
     assert singular == 0
     left = problem.values - (pull[:, :k] @ problem.items.factors.T).astype(np.float32)
     problem.by_user = compressed(problem.mask, left)
@@ -189,7 +189,7 @@ def test_a_row_with_one_entry_by_hand(device):
     entries = Compressed(np.array([0, 1]), np.array([0], np.int32), np.array([4], np.float32))
     users = Side(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
     items = Side(np.full((1, 1), 2, np.float32), np.ones(1, np.float32))
-    HALF_SWEEP[device](np.array([0, 1]), entries, users, items, Penalty(0.2, 0.3, 1.0), nothing(1))
+    HALF_SWEEP[device](np.array([0, 1]), entries, users, items, Penalty(0.2, 0.3, 1.0), nothing_known(1))
     np.testing.assert_allclose([users.factors[0, 0], users.bias[0]], [1.2, 0.3], rtol=1e-6)
 
 
@@ -285,7 +285,9 @@ def test_a_planted_rank_is_recovered(device):
 def test_tasks_are_a_function_of_the_data_and_cover_the_rows():
     problem = Problem(5)
     assert (problem.tasks[0], problem.tasks[-1]) == (0, len(problem.mask))
-    alone = half_sweep_numpy(problem.tasks, problem.by_user, problem.users, problem.items, PENALTIES[0], nothing(5))
+    alone = half_sweep_numpy(
+        problem.tasks, problem.by_user, problem.users, problem.items, PENALTIES[0], nothing_known(5)
+    )
     assert alone.shape == (len(problem.tasks) - 1,)
 
 
@@ -298,7 +300,7 @@ def test_rows_too_ill_conditioned_for_float32_are_solved_all_the_same(solve):
     values = rng.standard_normal(n).astype(np.float32)
     entries = Compressed(np.array([0, n]), np.arange(n, dtype=np.int32), values)
     side = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
-    singular = solve(np.array([0, 1]), entries, side, other, Penalty(0.0, 1e-6, np.inf), nothing(k))
+    singular = solve(np.array([0, 1]), entries, side, other, Penalty(0.0, 1e-6, np.inf), nothing_known(k))
     y = other.factors.astype(np.float64)
     expected = np.linalg.solve(y.T @ y + 1e-6 * np.eye(k), y.T @ values)
     assert singular.sum() == 0
@@ -317,7 +319,7 @@ def test_sums_of_a_very_long_row_keep_their_digits(solve):
     side = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
     entries = Compressed(np.array([0, n]), columns, values)
     for weights in (None, rng.uniform(0.5, 2, n).astype(np.float32)):
-        given = entries._replace(weights=weights), side, other, Penalty(0.0, 1e-3, 1e-3), nothing(k)
+        given = entries._replace(weights=weights), side, other, Penalty(0.0, 1e-3, 1e-3), nothing_known(k)
         assert solve(np.array([0, 1]), *given).sum() == 0
         # float32 sums of the whole row are off by .02; the products are rounded to float32 all the same
         np.testing.assert_allclose(side.factors[0], truth, atol=1e-4)

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.als import Penalty, Side, nothing
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_numpy, half_sweep_cg_tasks
-from fastmf.kernels.compress import Compressed
+from fastmf.kernels.types import Compressed, Penalty, Side, nothing_known
 from fastmf.runtime import launch
 
 KS = [1, 2, 5, 16, 33]
@@ -42,7 +41,7 @@ def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None, 
             items,
             penalty,
             steps,
-            nothing(items.factors.shape[1]).base if base is None else base,
+            nothing_known(items.factors.shape[1]).base if base is None else base,
         )
         == 0
     )
@@ -58,7 +57,7 @@ def test_half_sweep_equals_the_definition(device, k, penalty, steps, more):
     entries, users, items = problem(k, penalty)
     based, weights = "base" in more, np.random.default_rng(2).uniform(0.1, 5, len(entries.values)).astype(np.float32)
     entries = entries._replace(weights=weights if "weights" in more else None)
-    base = 0.1 * items.factors.T @ items.factors if based else nothing(k).base
+    base = 0.1 * items.factors.T @ items.factors if based else nothing_known(k).base
     found = moved(device, entries, users, items, penalty, steps, base=base)
     half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, steps, base)
     np.testing.assert_allclose(found.factors, users.factors, rtol=1e-3, atol=1e-4)
@@ -137,7 +136,7 @@ def test_a_long_row_loses_no_digits_that_matter():
     columns, values = rng.integers(0, 50, n).astype(np.int32), rng.normal(1, 1, n).astype(np.float32)
     entries = Compressed(np.array([0, n]), columns, values)
     found = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
-    HALF_SWEEP_CG["cpu"](np.array([0, 1]), entries, found, items, PENALTIES[0], k + 1, nothing(k).base)
+    HALF_SWEEP_CG["cpu"](np.array([0, 1]), entries, found, items, PENALTIES[0], k + 1, nothing_known(k).base)
     w = np.column_stack([items.factors, np.ones(50)]).astype(np.float64)
     counts = np.bincount(entries.indices, minlength=50)
     targets = np.bincount(entries.indices, entries.values - items.bias[entries.indices], minlength=50)

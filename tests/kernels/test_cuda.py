@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from fastmf.device import resolve, unavailable
-from fastmf.kernels import als, cg, deal, limits, residual, sgd, topn
-from fastmf.kernels.als import Penalty, Side
-from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels import als, blocks, cg, peak, residual, sgd, topn
 from fastmf.kernels.gram import GRAM
-from fastmf.kernels.residual import Pairs, Scale
-from fastmf.kernels.sgd import Step, Triples
+from fastmf.kernels.sgd import Step
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Pairs, Penalty, Scale, Side, Triples, nothing_known
 from fastmf.runtime import launch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")]
@@ -44,7 +43,7 @@ def half_swept(kernel, device, entries, other, penalty, *more):
     n, k = len(entries.indptr) - 1, other.factors.shape[1]
     side = Side(np.full((n, k), 7, np.float32), np.full(n, 7, np.float32))
     given = device.put((entries, side, other))
-    more = more or (als.nothing(k),)
+    more = more or (nothing_known(k),)
     more = tuple(each if isinstance(each, int) else device.put(each) for each in more)
     count = launch(kernel, device, even(n, 4), *given, penalty, *more)
     return device.get(given[1]), int(count)
@@ -69,7 +68,7 @@ def base(k):
 
 
 def test_half_sweep_with_a_base(devices):
-    known = als.nothing(5)._replace(base=base(5))
+    known = nothing_known(5)._replace(base=base(5))
     assert_same_sweep(devices, *problem([0, 1, 9, 20], 30, 5), NO_BIASES, more=(known,))
 
 
@@ -104,7 +103,7 @@ def test_half_sweep_of_empty_tiny_and_longer_rows(devices, penalty):
 @pytest.mark.parametrize("counts", [[0, 1, 5], [40]])
 def test_half_sweep_of_rows_that_are_pulled_somewhere(devices, counts):
     pull = np.random.default_rng(1).standard_normal((len(counts), 5)).astype(np.float32)
-    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(als.nothing(3)._replace(pull=pull),))
+    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(nothing_known(3)._replace(pull=pull),))
 
 
 @pytest.mark.parametrize(("k", "count"), [(32, 20), (31, 3), (35, 5), (65, 1)])
@@ -344,7 +343,7 @@ def test_collect(devices, squares):
     for device in devices:
         empty = Side(np.zeros((6, 3), np.float32), np.zeros(6, np.float32)), np.zeros(squares, np.float32)
         (side, kept), *given = device.put((empty, rows, learner))
-        launch(deal.COLLECT, device, even(6, 4), *given, *side, kept)
+        launch(blocks.COLLECT, device, even(6, 4), *given, *side, kept)
         results.append(device.get((*side, kept)))
     for one, other in zip(*results, strict=True):
         assert np.array_equal(one, other)
@@ -401,10 +400,10 @@ def test_lists_come_in_batches_and_these_halve_where_memory_is_short(devices, mo
 
 
 def test_limits_are_counted(devices, monkeypatch):
-    limits_cuda = pytest.importorskip("fastmf.kernels.limits_cuda")
+    limits_cuda = pytest.importorskip("fastmf.kernels.peak_cuda")
     monkeypatch.setattr(limits_cuda, "BLOCKS", 2)
     monkeypatch.setattr(limits_cuda, "PASSES", 3)
     monkeypatch.setattr(limits_cuda, "READS", 2)
-    assert launch(limits.MULTIPLY_ADD, devices[1], even(2, 1)) > 0
+    assert launch(peak.MULTIPLY_ADD, devices[1], even(2, 1)) > 0
     array = np.arange(50, dtype=np.float32)
-    assert launch(limits.READ, devices[1], even(50, 20), devices[1].put(array)).tolist() == [400, array.sum()]
+    assert launch(peak.READ, devices[1], even(50, 20), devices[1].put(array)).tolist() == [400, array.sum()]

@@ -43,7 +43,7 @@ def kernels():
     from numba import int64 as n
     from numba import types as kinds
 
-    from fastmf.kernels import als_cuda, cg_cuda, gram_cuda, limits_cuda, links_cuda, residual_cuda, sgd_cuda, topn_cuda
+    from fastmf.kernels import als_cuda, cg_cuda, gram_cuda, links_cuda, peak_cuda, residual_cuda, sgd_cuda, topn_cuda
 
     row, side, ints, lots = f[::1], (f[:, ::1], f[::1]), i[::1], n[::1]
     entries = ints, row, row, d[::1]
@@ -103,8 +103,8 @@ def kernels():
     yield "attract", links_cuda._attract, (table, row, row, table)
     yield "centre", links_cuda._centre, (row, table, row, table)
     yield "absorb", links_cuda._absorb, (table, row, row, row)
-    yield "multiply-add", limits_cuda._multiply_add, (n, f, row)
-    yield "read", limits_cuda._read, (n, n, n, row, row)
+    yield "multiply-add", peak_cuda._multiply_add, (n, f, row)
+    yield "read", peak_cuda._read, (n, n, n, row, row)
 
 
 def test_every_kernel_compiles_and_keeps_its_sums_in_registers(monkeypatch):

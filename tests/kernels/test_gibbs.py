@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels import draws, gibbs
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import Compressed, even
+from fastmf.kernels import gibbs, random
 from fastmf.kernels.gibbs import AVERAGE, DRAW, WEIGH, Chance, Prior, Weighted
-from fastmf.kernels.jit import aligned, whole
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Side
+from fastmf.kernels.vectors import aligned, whole
 from fastmf.runtime import launch
 
 CPU, NUMPY = Device(name="cpu", threads=2), Device(name="numpy", threads=1)
@@ -157,18 +157,18 @@ def test_dense_kernels_do_what_their_definitions_say(device):
 
 
 def test_the_ziggurat_has_layers_of_one_area():
-    edges, height = draws.EDGES, np.exp(-0.5 * draws.EDGES**2)
-    np.testing.assert_allclose(edges[1:-1] * np.diff(height[1:]), draws.AREA, rtol=1e-9)
-    tail = np.sqrt(2 * np.pi) * NormalDist().cdf(-draws.LAST_EDGE)
-    assert draws.LAST_EDGE * height[1] + tail == pytest.approx(draws.AREA, rel=1e-9)
+    edges, height = random.EDGES, np.exp(-0.5 * random.EDGES**2)
+    np.testing.assert_allclose(edges[1:-1] * np.diff(height[1:]), random.AREA, rtol=1e-9)
+    tail = np.sqrt(2 * np.pi) * NormalDist().cdf(-random.LAST_EDGE)
+    assert random.LAST_EDGE * height[1] + tail == pytest.approx(random.AREA, rel=1e-9)
 
 
 @pytest.mark.big
 def test_normal_draws_reach_every_level_as_often_as_they_must():
-    n, levels = 400_000, [*np.linspace(-3, 3, 25), -draws.LAST_EDGE, draws.LAST_EDGE, -4.2, 4.2]
-    key = np.uint64(draws.key_of(np.uint64(3), np.uint64(1), np.uint64(4)))
+    n, levels = 400_000, [*np.linspace(-3, 3, 25), -random.LAST_EDGE, random.LAST_EDGE, -4.2, 4.2]
+    key = np.uint64(random.key_of(np.uint64(3), np.uint64(1), np.uint64(4)))
     with np.errstate(over="ignore"):
-        found = np.sort([draws.normal(key, np.uint64(number)) for number in range(n)])
+        found = np.sort([random.normal(key, np.uint64(number)) for number in range(n)])
     below = np.searchsorted(found, levels)
     share = np.array([NormalDist().cdf(level) for level in levels])
     np.testing.assert_array_less(np.abs(below - n * share), 4.5 * np.sqrt(n * share * (1 - share)))
@@ -177,10 +177,10 @@ def test_normal_draws_reach_every_level_as_often_as_they_must():
 @pytest.mark.big
 @pytest.mark.parametrize("shape", [1.0, 5.5, 80.0])
 def test_gamma_and_normal_draws_have_their_moments(shape):
-    keys = [np.uint64(draws.key_of(np.uint64(3), np.uint64(1), np.uint64(row))) for row in range(20_000)]
-    found = np.array([draws.gamma(key, np.uint64(0), shape) for key in keys])
+    keys = [np.uint64(random.key_of(np.uint64(3), np.uint64(1), np.uint64(row))) for row in range(20_000)]
+    found = np.array([random.gamma(key, np.uint64(0), shape) for key in keys])
     assert found.mean() == pytest.approx(shape, rel=5 / np.sqrt(20_000 * shape))
     assert found.var() == pytest.approx(shape, rel=0.1)
-    normal = np.array([draws.normal(key, np.uint64(9)) for key in keys])
+    normal = np.array([random.normal(key, np.uint64(9)) for key in keys])
     assert normal.mean() == pytest.approx(0, abs=0.03)
     assert np.mean(normal**4) == pytest.approx(3, rel=0.1)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.compress import even
 from fastmf.kernels.gram import GRAM
-from fastmf.kernels.jit import aligned, whole
+from fastmf.kernels.tasks import even
+from fastmf.kernels.vectors import aligned, whole
 from fastmf.runtime import launch
 
 NUMPY, CPU = (Device(name=name, threads=2) for name in ("numpy", "cpu"))

@@ -5,10 +5,10 @@ import pytest
 
 from fastmf.device import Device, resolve, unavailable
 from fastmf.kernels import links
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import Compressed, even
-from fastmf.kernels.jit import aligned, whole
 from fastmf.kernels.links import gather_tasks, link_weights
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Side
+from fastmf.kernels.vectors import aligned, whole
 from fastmf.runtime import launch
 
 DEVICES = [

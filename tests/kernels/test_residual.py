@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import even
-from fastmf.kernels.residual import ERRORS, ESTIMATE, Pairs, Scale, errors_numpy, estimate_numpy
+from fastmf.kernels.residual import ERRORS, ESTIMATE, errors_numpy, estimate_numpy
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Pairs, Scale, Side
 from fastmf.runtime import launch
 
 KS = [1, 2, 5, 16, 33]

@@ -2,14 +2,11 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.compress import even
-from fastmf.kernels.jit import LINE
 from fastmf.kernels.sgd import (
     BLOCK_EPOCH,
     HOGWILD_EPOCH,
     RUN,
     Step,
-    Triples,
     block_epoch_numpy,
     hogwild_epoch_numpy,
     new_learner,
@@ -17,6 +14,9 @@ from fastmf.kernels.sgd import (
     shuffle_numpy,
 )
 from fastmf.kernels.sgd_plain import BIAS, SQUARES
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Triples
+from fastmf.kernels.vectors import LINE
 from fastmf.runtime import launch
 
 KS = [1, 2, 5, 16, 33]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmf.kernels import jit
-from fastmf.kernels.jit import WIDTH
-from fastmf.kernels.jit import jit as compiled
+from fastmf.kernels import vectors
+from fastmf.kernels.compile import jit as compiled
+from fastmf.kernels.vectors import WIDTH, host_width
 
 pytestmark = pytest.mark.skipif(not WIDTH, reason="there are no vectors here: an unknown machine, or no JIT")
 
@@ -216,8 +216,8 @@ def test_small_systems_are_factored_and_solved_in_every_lane():
 )
 def test_the_width_follows_what_numba_compiles_for(monkeypatch, features, width):
     monkeypatch.delenv("FASTMF_VECTOR_WIDTH", raising=False)
-    monkeypatch.setattr(jit.config, "CPU_FEATURES", features)
-    assert jit.host_width() == width
+    monkeypatch.setattr(vectors.config, "CPU_FEATURES", features)
+    assert host_width() == width
 
 
 KERNELS = [f"tests/kernels/test_{name}.py" for name in ("als", "cg", "sgd", "topn", "residual", "simd")]

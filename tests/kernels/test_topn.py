@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.als import Side
-from fastmf.kernels.compress import Compressed
 from fastmf.kernels.topn import FEW, TOPN, catalogue, topn_numpy
+from fastmf.kernels.types import Compressed, Side
 from fastmf.runtime import launch
 
 KS = [1, 2, 5, 16, 33]

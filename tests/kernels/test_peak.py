@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fastmf.device import Device
-from fastmf.kernels.limits import MULTIPLY_ADD, READ
+from fastmf.kernels.peak import MULTIPLY_ADD, READ
 from fastmf.runtime import launch
 
 

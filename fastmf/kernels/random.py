@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

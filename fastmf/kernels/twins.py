@@ -5,7 +5,7 @@ among those left. Tries from an alias table (Walker 1977; Vose 1991) come first,
 is not done after n_items tries gets the rest as the smallest of the exponential keys -log(U)/weight of the unseen items
 (Efraimidis and Spirakis 2006), which is the same distribution in bounded time.
 
-Random numbers are read by counter (:mod:`fastmf.kernels.draws`), so neither the order of the rows nor the number of
+Random numbers are read by counter (:mod:`fastmf.kernels.random`), so neither the order of the rows nor the number of
 threads shows in the result.
 """
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.draws import LOW_32, U1, U2, U32, bits_numpy, bits_of, key_of, unit_of, units_numpy
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
+from fastmf.kernels.random import LOW_32, U1, U2, U32, bits_numpy, bits_of, key_of, unit_of, units_numpy
 
 TRIES, KEYS, NOISE, COVER = (np.uint64(n) for n in range(4))
 

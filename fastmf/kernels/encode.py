@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit
 
 
 def mark_keys_numpy(tasks, keys, low, present):

@@ -8,9 +8,11 @@ import textwrap
 import numpy as np
 import pytest
 
-from fastmf.kernels import jit
+from fastmf.kernels import compile as compiling
+from fastmf.kernels.compile import ENABLED, cache_folder, jit
+from fastmf.kernels.vectors import host_width
 
-pytestmark = pytest.mark.skipif(not jit.ENABLED, reason="nothing is compiled without the JIT")
+pytestmark = pytest.mark.skipif(not ENABLED, reason="nothing is compiled without the JIT")
 
 
 def twice(x):
@@ -19,23 +21,23 @@ def twice(x):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
-    jit.cache_folder.cache_clear()
-    monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path))
+    cache_folder.cache_clear()
+    monkeypatch.setattr(compiling.config, "CACHE_DIR", str(tmp_path))
     yield tmp_path
-    jit.cache_folder.cache_clear()
+    cache_folder.cache_clear()
 
 
 def hits():
     """Call the kernel as a new process would; say how often the cache had it."""
-    jit.cache_folder.cache_clear()
-    kernel = jit.jit(twice)
+    cache_folder.cache_clear()
+    kernel = jit(twice)
     assert kernel(np.float32(2)) == 4
     return sum(kernel.stats.cache_hits.values())
 
 
 def test_what_is_compiled_is_found_again(folder):
     assert [hits(), hits()] == [0, 1]
-    assert {path.parent for path in folder.rglob("*.nb?")} == {folder / f"fastmf-{jit._digest()}"}
+    assert {path.parent for path in folder.rglob("*.nb?")} == {folder / f"fastmf-{compiling._digest()}"}
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", None])
@@ -51,7 +53,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(folder, monkeypatch):
     def refuse(*args):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(jit.caching.IndexDataCacheFile, "save", refuse)
+    monkeypatch.setattr(compiling.caching.IndexDataCacheFile, "save", refuse)
     assert [hits(), hits()] == [0, 0]
 
 
@@ -87,17 +89,17 @@ def test_a_cache_of_another_user_is_not_loaded(folder, monkeypatch, caplog):
     if os.getuid() == 0:
         os.chown(own, 65534, -1)
     else:
-        monkeypatch.setattr(jit.os, "getuid", lambda: own.stat().st_uid + 1)
+        monkeypatch.setattr(compiling.os, "getuid", lambda: own.stat().st_uid + 1)
     assert hits() == 0
     assert "belongs to another user" in caplog.text
 
 
 def test_without_a_folder_nothing_is_cached_and_a_line_says_so(folder, caplog):
     folder.joinpath("file").touch()
-    jit.config.CACHE_DIR = str(folder / "file")
+    compiling.config.CACHE_DIR = str(folder / "file")
     assert [hits(), hits()] == [0, 0]
     assert "kernels are not cached" in caplog.text
-    assert jit.cache_folder() is None
+    assert cache_folder() is None
 
 
 OWN = """
@@ -121,4 +123,4 @@ def test_the_caches_of_others_keep_their_place(tmp_path):
 def test_only_widths_that_there_are_can_be_forced(monkeypatch, forced):
     monkeypatch.setenv("FASTMF_VECTOR_WIDTH", forced)
     with pytest.raises(ValueError, match="choose 0, 4, 8 or 16"):
-        jit.host_width()
+        host_width()

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.jit import jit
+from fastmf.kernels.compile import jit, lazy
 from fastmf.kernels.sgd import BIAS, ROUNDS, SQUARES, epoch_key, prepare_shuffle, shuffle_numpy, shuffled
 
 BEFORE_ALL = -1  # the epoch whose shuffles the order of dealing is

@@ -3,7 +3,7 @@ import pytest
 
 from fastmf import grouping
 from fastmf.device import Device
-from fastmf.kernels.columns import KEEP, LOOK_UP, MARK_KEYS, TO_FLOAT32
+from fastmf.kernels.encode import KEEP, LOOK_UP, MARK_KEYS, TO_FLOAT32
 from fastmf.runtime import launch
 
 TASKS = np.array([0, 3, 3, 8])

@@ -1,4 +1,4 @@
-"""What a GPU can do at most; see :mod:`fastmf.kernels.limits`."""
+"""What a GPU can do at most; see :mod:`fastmf.kernels.peak`."""
 
 import numpy as np
 from numba import cuda
@@ -33,7 +33,7 @@ def _read(reads, first, last, array, out):
 
 
 def multiply_add_cuda(tasks):
-    """Multiply and add into sums in registers; see :func:`fastmf.kernels.limits.multiply_add_numpy`."""
+    """Multiply and add into sums in registers; see :func:`fastmf.kernels.peak.multiply_add_numpy`."""
     threads, iterations = block_size(WARP), int(tasks[-1] - tasks[0])
     out = cuda.device_array(BLOCKS * threads, np.float32)
     _multiply_add[BLOCKS, threads](iterations * PASSES, np.float32(0.5), out)
@@ -42,7 +42,7 @@ def multiply_add_cuda(tasks):
 
 
 def read_cuda(tasks, array):
-    """Sum an array, READS times, so that reading is what takes time; see :func:`fastmf.kernels.limits.read_numpy`."""
+    """Sum an array, READS times, so that reading is what takes time; see :func:`fastmf.kernels.peak.read_numpy`."""
     out, n = cuda.to_device(np.zeros(BLOCKS, np.float32)), int(tasks[-1] - tasks[0])
     _read[BLOCKS, block_size(WARP)](READS, int(tasks[0]), int(tasks[-1]), array, out)
     return np.array([[4.0 * n * READS, out.copy_to_host().sum(dtype=np.float64) / READS]])

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels import lazy
-from fastmf.kernels.jit import WIDTH, aligned, jit
+from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.vectors import WIDTH, aligned
 
 if WIDTH:
     from fastmf.kernels import simd
@@ -86,6 +86,6 @@ def read_cpu(tasks, array):
 MULTIPLY_ADD = {
     "numpy": multiply_add_numpy,
     "cpu": multiply_add_cpu,
-    "cuda": lazy("limits_cuda", "multiply_add_cuda"),
+    "cuda": lazy("peak_cuda", "multiply_add_cuda"),
 }
-READ = {"numpy": read_numpy, "cpu": read_cpu, "cuda": lazy("limits_cuda", "read_cuda")}
+READ = {"numpy": read_numpy, "cpu": read_cpu, "cuda": lazy("peak_cuda", "read_cuda")}

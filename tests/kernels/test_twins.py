@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fastmf.kernels import draws, sample
+from fastmf.kernels import random, twins
 
 SEED = np.uint64(7)
 BOUNDS = np.array([0, 12], np.int64)
@@ -19,7 +19,7 @@ def truth(n_users, n_items, noise=0.75):
     def draw(*shape):
         return rng.normal(0, 0.4, shape).astype(np.float32)
 
-    return sample.Truth(3.5, noise, draw(n_users), draw(n_items), draw(n_users, 8), draw(n_items, 8))
+    return twins.Truth(3.5, noise, draw(n_users), draw(n_items), draw(n_users, 8), draw(n_items, 8))
 
 
 def drawn(draw, counts, popularity, seed=SEED, cuts=None):
@@ -33,16 +33,16 @@ def drawn(draw, counts, popularity, seed=SEED, cuts=None):
 
 @pytest.mark.parametrize("counts", [[1] * 12, [5] * 12, [39, 40, 1, 38] * 3], ids=["one", "few", "nearly all"])
 def test_draws_equal_the_definition(counts):
-    popularity = sample.popularity(weights(40))
-    _, expected = drawn(sample.DRAW_ITEMS["numpy"], counts, popularity)
-    _, items = drawn(sample.DRAW_ITEMS["cpu"], counts, popularity)
+    popularity = twins.popularity(weights(40))
+    _, expected = drawn(twins.DRAW_ITEMS["numpy"], counts, popularity)
+    _, items = drawn(twins.DRAW_ITEMS["cpu"], counts, popularity)
     np.testing.assert_array_equal(items, expected)
 
 
 def test_ratings_equal_the_definition():
-    indptr, items = drawn(sample.draw_items_cpu, [10] * 12, sample.popularity(weights(40)))
+    indptr, items = drawn(twins.draw_items_cpu, [10] * 12, twins.popularity(weights(40)))
     results = []
-    for rate in (sample.RATE_ITEMS["numpy"], sample.RATE_ITEMS["cpu"]):
+    for rate in (twins.RATE_ITEMS["numpy"], twins.RATE_ITEMS["cpu"]):
         results.append(np.zeros(len(items), np.float32))
         rate(BOUNDS, indptr, items, truth(12, 40), SEED, results[-1])
     np.testing.assert_array_equal(results[1], results[0])
@@ -51,20 +51,20 @@ def test_ratings_equal_the_definition():
 
 def test_bits_are_those_of_splitmix64():
     # the first numbers of the generator's published C code (Vigna, splitmix64.c) from state 1234567
-    state = np.uint64(1234567) + draws.GOLDEN * np.arange(1, 4, dtype=np.uint64)
-    assert draws.mix(state).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    state = np.uint64(1234567) + random.GOLDEN * np.arange(1, 4, dtype=np.uint64)
+    assert random.mix(state).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_alias_table_gives_every_item_its_share():
     for n_items in (1, 2, 7, 50):
-        popularity = sample.popularity(weights(n_items))
+        popularity = twins.popularity(weights(n_items))
         share = popularity.threshold / 2.0**32
         np.add.at(share, popularity.alias, 1 - popularity.threshold / 2.0**32)
         np.testing.assert_allclose(share / n_items, weights(n_items) / weights(n_items).sum(), atol=1e-8)
 
 
 def test_items_are_distinct_ascending_and_in_range():
-    indptr, items = drawn(sample.draw_items_cpu, [1, 40, 20, 0, 39] * 2, sample.popularity(weights(40)))
+    indptr, items = drawn(twins.draw_items_cpu, [1, 40, 20, 0, 39] * 2, twins.popularity(weights(40)))
     for user in range(10):
         mine = items[indptr[user] : indptr[user + 1]]
         assert np.all(np.diff(mine) > 0)
@@ -72,10 +72,10 @@ def test_items_are_distinct_ascending_and_in_range():
 
 
 def test_cutting_the_users_changes_nothing_and_the_seed_everything():
-    popularity = sample.popularity(weights(200))
-    _, whole = drawn(sample.draw_items_cpu, [20] * 12, popularity)
-    _, parts = drawn(sample.draw_items_cpu, [20] * 12, popularity, cuts=[0, 1, 5, 12])
-    _, other = drawn(sample.draw_items_cpu, [20] * 12, popularity, seed=np.uint64(8))
+    popularity = twins.popularity(weights(200))
+    _, whole = drawn(twins.draw_items_cpu, [20] * 12, popularity)
+    _, parts = drawn(twins.draw_items_cpu, [20] * 12, popularity, cuts=[0, 1, 5, 12])
+    _, other = drawn(twins.draw_items_cpu, [20] * 12, popularity, seed=np.uint64(8))
     np.testing.assert_array_equal(whole, parts)
     assert np.mean(whole == other) < 0.5
 
@@ -88,23 +88,23 @@ def test_both_ways_to_draw_have_the_distribution_of_successive_sampling():
         for i, j in ((1, 2), (0, 2), (0, 1))
     ]  # fmt: skip
     counts = [2] * 400  # three tries are often not enough: a good part is finished by keys
-    _, items = drawn(sample.draw_items_numpy, counts, sample.popularity(np.array([4.0, 2.0, 1.0])))
+    _, items = drawn(twins.draw_items_numpy, counts, twins.popularity(np.array([4.0, 2.0, 1.0])))
     seen = np.bincount(items, minlength=3) / 400
     np.testing.assert_allclose(1 - seen, left_out, atol=4 * np.sqrt(0.25 / 400))
 
 
 def test_normals_have_the_moments_of_a_normal():
-    normals = sample.normals_numpy(SEED, np.uint64(99), 100_000)
+    normals = twins.normals_numpy(SEED, np.uint64(99), 100_000)
     moments = [np.mean(normals**power) for power in (1, 2, 3, 4)]
     np.testing.assert_allclose(moments, [0, 1, 0, 3], atol=0.06)
 
 
 def test_cover_gives_every_item_a_rating_and_keeps_the_rows():
-    popularity = sample.popularity(weights(100))
-    indptr, items = drawn(sample.draw_items_cpu, [10] * 12, popularity)
+    popularity = twins.popularity(weights(100))
+    indptr, items = drawn(twins.draw_items_cpu, [10] * 12, popularity)
     before = items.copy()
     missing = 100 - len(np.unique(items))
-    assert sample.cover_items(indptr, items, 100, SEED) == missing > 0
+    assert twins.cover_items(indptr, items, 100, SEED) == missing > 0
     assert np.bincount(items, minlength=100).min() == 1
     for user in range(12):
         mine = slice(indptr[user], indptr[user + 1])
@@ -115,15 +115,15 @@ def test_cover_gives_every_item_a_rating_and_keeps_the_rows():
 
 def test_cover_reaches_a_matrix_with_as_many_ratings_as_items():
     indptr, items = np.array([0, 4, 8], np.int64), np.array([0, 1, 2, 3] * 2, np.int32)
-    assert sample.cover_items(indptr, items, 8, SEED) == 4
+    assert twins.cover_items(indptr, items, 8, SEED) == 4
     assert sorted(items.tolist()) == list(range(8))
 
 
 def test_without_noise_the_ratings_are_the_rounded_truth():
-    indptr, items = drawn(sample.draw_items_cpu, [10] * 12, sample.popularity(weights(40)))
+    indptr, items = drawn(twins.draw_items_cpu, [10] * 12, twins.popularity(weights(40)))
     known = truth(12, 40, noise=0.0)
     ratings = np.zeros(len(items), np.float32)
-    sample.rate_items_cpu(BOUNDS, indptr, items, known, SEED, ratings)
+    twins.rate_items_cpu(BOUNDS, indptr, items, known, SEED, ratings)
     users = np.repeat(np.arange(12), 10)
     exact = known.mean + known.user_bias[users] + known.item_bias[items]
     exact += np.sum(known.user_factors[users] * known.item_factors[items], axis=1)

@@ -7,26 +7,12 @@ cache, so entries are dealt to buckets of neighbouring rows first, and then one 
 :mod:`fastmf.grouping` puts the three steps together.
 """
 
-import math
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.jit import jit
-
-
-class Compressed(NamedTuple):
-    """Entries grouped by row: row r holds ``indices[indptr[r]:indptr[r + 1]]`` and the ``values`` beside them.
-
-    indptr (n_rows + 1,) int64; indices (n,) int32, the columns; values (n,) float32; weights (n,) float32, or None
-    where all entries count the same.
-    """
-
-    indptr: np.ndarray
-    indices: np.ndarray
-    values: np.ndarray
-    weights: np.ndarray | None = None
+from fastmf.kernels.compile import jit
 
 
 class Words(NamedTuple):
@@ -230,30 +216,3 @@ def row_bounds_cpu(tasks, rows, columns, indptr):
 
 
 ROW_BOUNDS = {"numpy": row_bounds_numpy, "cpu": row_bounds_cpu}
-
-
-def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, least=1.0, most=math.inf):
-    """Cut the rows into ``n_tasks`` runs of about equal cost: fewer, so that each costs ``least``, or more, ``most``.
-
-    Returns (n_tasks + 1,) int64 bounds; there are fewer tasks where rows are few. The cut depends on the data alone,
-    never on the number of threads, so that results per task keep their bits.
-    """
-    n_rows = len(indptr) - 1
-    cost = indptr * float(cost_per_entry) + np.arange(n_rows + 1) * float(cost_per_row)
-    n_tasks = max(min(n_tasks, math.ceil(cost[-1] / least)), math.ceil(cost[-1] / most), 1)
-    inner = np.searchsorted(cost, cost[-1] * np.arange(1, n_tasks) / n_tasks)
-    return np.unique(np.concatenate(([0], inner, [n_rows]))).astype(np.int64)
-
-
-def packed(counts):
-    """Lay buckets one after another, and in each what one task after another has of it; counts (n_tasks, n_buckets).
-
-    Returns where buckets start, (n_buckets + 1,) int64, and each task's share of them, (n_tasks, n_buckets) int64.
-    """
-    bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
-    return bounds, bounds[:-1] + np.cumsum(counts, axis=0) - counts
-
-
-def even(n, size):
-    """Cut n entries into runs of at most ``size``. Returns (n_tasks + 1,) int64 bounds."""
-    return np.append(np.arange(0, n, size, dtype=np.int64), np.int64(n))

@@ -3,7 +3,8 @@ import pytest
 
 from fastmf import grouping
 from fastmf.device import Device
-from fastmf.kernels.compress import COUNT, ROW_BOUNDS, balanced, even
+from fastmf.kernels.csr import COUNT, ROW_BOUNDS
+from fastmf.kernels.tasks import balanced, even
 from fastmf.runtime import launch
 
 DEVICES = [Device(name=name, threads=threads) for name, threads in (("numpy", 1), ("cpu", 1), ("cpu", 2))]

@@ -11,58 +11,23 @@ kernels are compiled anew in every process, and a line on the log says why.
 import contextlib
 import functools
 import hashlib
+import importlib
 import logging
-import math
 import os
-import platform
 import stat
 from pathlib import Path
 
 import numba
-import numpy as np
-from llvmlite import binding
 from numba import config
 from numba.core import caching
 from numba.misc.appdirs import AppDirs
 
-from fastmf.errors import ParameterError
+from fastmf.kernels.vectors import WIDTH
 
 # Vectorises as fully as fastmath=True, and isnan keeps working, so that divergence stays visible.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
-# Lanes of a float32 vector, by the best there is. NEON's registers hold 4, but there are 32 of them: two make one
-# vector.
-WIDTHS = {"avx512f": 16, "avx2": 8, "neon": 8, "sse2": 4}
-
-
-def host_width():
-    """Choose the lanes of a float32 vector for the machine that kernels are compiled for; 0 for no vectors.
-
-    FASTMF_VECTOR_WIDTH (0, 4, 8 or 16) forces a width: narrower than the machine's for a test, never needed otherwise.
-    """
-    if config.DISABLE_JIT:
-        return 0
-    forced = os.environ.get("FASTMF_VECTOR_WIDTH")
-    if forced is not None:
-        if forced not in ("0", "4", "8", "16"):
-            raise ParameterError(f"FASTMF_VECTOR_WIDTH is {forced!r}: choose 0, 4, 8 or 16, or leave it out")
-        return int(forced)
-    features = _features()
-    return next((width for name, width in WIDTHS.items() if name in features), 0)
-
-
-def _features():
-    """Name what the machine that numba compiles for can do."""
-    if config.CPU_FEATURES is not None:
-        return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return {"neon"}
-    return {name for name, there in binding.get_host_cpu_features().items() if there}
-
-
 ENABLED = not config.DISABLE_JIT
-WIDTH = host_width()
-LINE = 16  # floats in a cache line
 
 
 @functools.cache
@@ -156,20 +121,14 @@ def jit(function):
     return compiled
 
 
-def whole(floats):
-    """Round a number of floats up to whole vectors."""
-    width = max(WIDTH, 1)
-    return -(-floats // width) * width
+def lazy(module, name):
+    """Name a kernel of a module that is imported when the kernel runs first: CUDA needs what few have installed."""
 
+    def found():
+        return getattr(importlib.import_module(f"fastmf.kernels.{module}"), name)
 
-def vectors(floats):
-    """Make a tuple as long as so many floats are vectors, which tells the compiler; plain Numba needs no telling."""
-    return (0,) * (floats // WIDTH) if WIDTH else (0,)
+    def run(*args):
+        return found()(*args)
 
-
-def aligned(*shape):
-    """Make float32 zeros that begin at a cache line: vectors that straddle two lines cost about a tenth."""
-    size = math.prod(shape)
-    flat = np.zeros(size + LINE, np.float32)
-    first = -flat.ctypes.data // 4 % LINE
-    return flat[first : first + size].reshape(shape)
+    run.found = found
+    return run

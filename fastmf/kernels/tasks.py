@@ -1,0 +1,38 @@
+"""How work is cut into tasks: by the data alone, never by the number of threads, so that results keep their bits."""
+
+import math
+
+import numpy as np
+
+
+def even(n, size):
+    """Cut n entries into tasks of at most ``size``. Returns (n_tasks + 1,) int64 bounds."""
+    return np.append(np.arange(0, n, size, dtype=np.int64), np.int64(n))
+
+
+def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, least=1.0, most=math.inf):
+    """Cut rows into ``n_tasks`` tasks of about equal cost.
+
+    There are fewer tasks if they would cost less than ``least``, and more if they would cost more than ``most``.
+    Returns (n_tasks + 1,) int64 bounds.
+    """
+    n_rows = len(indptr) - 1
+    cost = indptr * float(cost_per_entry) + np.arange(n_rows + 1) * float(cost_per_row)
+    n_tasks = max(min(n_tasks, math.ceil(cost[-1] / least)), math.ceil(cost[-1] / most), 1)
+    inner = np.searchsorted(cost, cost[-1] * np.arange(1, n_tasks) / n_tasks)
+    return np.unique(np.concatenate(([0], inner, [n_rows]))).astype(np.int64)
+
+
+def packed(counts):
+    """Find where each task writes its entries of each bucket, if buckets lie one after another.
+
+    Parameters
+    ----------
+    counts : (n_tasks, n_buckets) int64, the entries of each bucket in each task.
+
+    Returns
+    -------
+    Where buckets start, (n_buckets + 1,) int64, and where each task starts in them, (n_tasks, n_buckets) int64.
+    """
+    bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
+    return bounds, bounds[:-1] + np.cumsum(counts, axis=0) - counts

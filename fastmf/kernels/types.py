@@ -1,0 +1,72 @@
+"""The arrays that belong together and travel from kernel to kernel as one argument."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Compressed(NamedTuple):
+    """Entries grouped by row: row r holds ``indices[indptr[r]:indptr[r + 1]]`` and the ``values`` beside them.
+
+    indptr (n_rows + 1,) int64; indices (n,) int32, the columns; values (n,) float32; weights (n,) float32, or None
+    if all entries count the same.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+    weights: np.ndarray | None = None
+
+
+class Triples(NamedTuple):
+    """Ratings as three columns: users (n,) int32, items (n,) int32, values (n,) float32."""
+
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """Pairs to predict: users (n,) int32 and items (n,) int32; -1 stands for an unknown user or item."""
+
+    users: np.ndarray
+    items: np.ndarray
+
+
+class Side(NamedTuple):
+    """Users or items: factors (n, k) float32 and bias (n,) float32."""
+
+    factors: np.ndarray
+    bias: np.ndarray
+
+
+class Scale(NamedTuple):
+    """What turns a dot product into a rating: the mean, and the range it is clipped to (infinite: not clipped)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Penalty(NamedTuple):
+    """The weights of the objective: reg per rating, reg0 per row, bias_reg per bias (inf: no biases)."""
+
+    reg: float
+    reg0: float
+    bias_reg: float
+
+
+class Known(NamedTuple):
+    """What is known about rows before their entries are read, float32.
+
+    pull is (n_rows, k or more), what each row is pulled to, or (0, k) for zeros. base is (k, k), the matrix B that all
+    rows' equations share, or (0, k) for zeros.
+    """
+
+    pull: np.ndarray
+    base: np.ndarray
+
+
+def nothing_known(k):
+    """Return an empty Known for rows of k factors: no pull, no base."""
+    return Known(np.empty((0, k), np.float32), np.empty((0, k), np.float32))
