@@ -21,12 +21,17 @@ import click
 import numpy as np
 
 import fastmf
-from fastmf import Model, Ratings, datasets, files, ids, machine, splitting, tables
+from fastmf import Model, Ratings
+from fastmf.bench.machine import command_line, describe, versions
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import column_options, overwrite_option
+from fastmf.data import ids, split
+from fastmf.data.atomic import check_output, write_json
+from fastmf.data.ratings import standardised
+from fastmf.data.read import read_columns
+from fastmf.datasets import movielens as datasets
 from fastmf.errors import DataError, FastMFError, ParameterError
 from fastmf.kernels.compile import ENABLED
-from fastmf.ratings import standardised
 from fastmf.solvers import SOLVERS, make
 
 # What is compared: every solver as it is, and with the settings that make it another model.
@@ -94,7 +99,7 @@ def modulo_folds(data: Data, how: How) -> Iterator[Split]:
 
 def temporal_split(data: Data, how: How) -> Iterator[Split]:
     """Hold out the latest share of each user's ratings, as :func:`fastmf.split` does."""
-    held_out = splitting.held_out(data.ratings.users, "temporal", how.hold_out, 0, data.times)
+    held_out = split.held_out(data.ratings.users, "temporal", how.hold_out, 0, data.times)
     if not held_out.any():
         raise ParameterError(f"{how.hold_out:g} of any user's ratings are less than half a rating: hold out more")
     return (Split(None, 0, *parted(data.ratings, mask)) for mask in [held_out])
@@ -191,12 +196,12 @@ def main(
     columns = {role.removesuffix("_column"): name for role, name in columns.items()}
     try:
         if output:
-            files.check_output(output, overwrite, inputs=[dataset])
+            check_output(output, overwrite, inputs=[dataset])
         trainers = trainers_of(dict.fromkeys(names or [*VARIANTS, *BASELINES]), k, settings_given(given), threads)
         how = How(folds, list(dict.fromkeys(seeds)), hold_out)
         report = compare(dataset, columns, list(dict.fromkeys(protocols)), how, trainers)
         if output:
-            files.write_json(report, output, overwrite)
+            write_json(report, output, overwrite)
     except (FastMFError, OSError) as error:
         raise click.ClickException(str(error)) from error
     show_table(HEADER, [row_of(line) for line in report["summary"]])
@@ -254,9 +259,9 @@ def compare(
     warm_up(trainers)
     runs = [run for name in protocols for run in runs_of(name, splits[name], trainers)]
     return {
-        "command": machine.command_line("benchmarks/accuracy.py"),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
+        "command": command_line("benchmarks/accuracy.py"),
+        "machine": describe(),
+        "versions": versions(),
         "data": facts,
         "protocols": {name: described(name, how, columns) for name in protocols},
         "solvers": {name: trainer.settings for name, trainer in trainers.items()},
@@ -291,12 +296,12 @@ def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[
     """
     roles = {role: columns.get(role) for role in ("user", "item", "rating")}
     ratings = Ratings.read(path, **roles)
-    pairs = tables.read(path, dict(zip(("user", "item"), ratings.columns[:2], strict=True)))
+    pairs = read_columns(path, dict(zip(("user", "item"), ratings.columns[:2], strict=True)))
     users, items = (ids.encode(pairs.column(name), name)[0] for name in ratings.columns[:2])
     rows = np.lexsort((items, users))  # no pair comes twice, so there is one such order, that of the ratings
     try:
-        column = tables.read(path, {TIMESTAMP: columns.get(TIMESTAMP)}).column(0)
-        return Data(ratings, rows, splitting.order_of(column)[rows]), ""
+        column = read_columns(path, {TIMESTAMP: columns.get(TIMESTAMP)}).column(0)
+        return Data(ratings, rows, split.order_of(column)[rows]), ""
     except DataError as error:
         if required or columns.get(TIMESTAMP):
             raise
@@ -315,21 +320,21 @@ def warm_up(trainers: Mapping[str, Trainer]) -> None:
 
 def runs_of(protocol: str, splits: Iterable[Split], trainers: Mapping[str, Trainer]) -> Iterator[dict[str, Any]]:
     """Fit everything to each split, one after another, and measure it."""
-    for split in splits:
+    for part in splits:
         for name, trainer in trainers.items():
             began = time.perf_counter()
-            model = trainer.fit(split.train)
+            model = trainer.fit(part.train)
             seconds = time.perf_counter() - began
-            measures = fastmf.evaluate(model, split.test)
-            drawn = "" if split.seed is None else f" seed {split.seed}"
-            remark(f"{protocol}{drawn} fold {split.fold}  {name}: RMSE {measures['rmse']:.4f} in {seconds:.3g} s")
+            measures = fastmf.evaluate(model, part.test)
+            drawn = "" if part.seed is None else f" seed {part.seed}"
+            remark(f"{protocol}{drawn} fold {part.fold}  {name}: RMSE {measures['rmse']:.4f} in {seconds:.3g} s")
             epochs = [epoch.seconds for epoch in model.history]
             yield {
                 "protocol": protocol,
-                "seed": split.seed,
-                "fold": split.fold,
+                "seed": part.seed,
+                "fold": part.fold,
                 "solver": name,
-                "training_ratings": len(split.train),
+                "training_ratings": len(part.train),
                 "fit_seconds": seconds,
                 "epochs": len(epochs),
                 "epoch_seconds_median": statistics.median(epochs) if epochs else None,

@@ -14,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 import fastmf
-from fastmf import Ratings, datasets, files, machine
+from fastmf import Ratings
+from fastmf.bench.machine import describe, versions
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
+from fastmf.data.atomic import check_output, write_json
+from fastmf.datasets import movielens as datasets
 from fastmf.solvers import SOLVERS, als, sgd
 
 # What is tried for each setting; the default is among them. "init" is the deviation of the starting factors.
@@ -82,7 +85,7 @@ def default_of(solver: str, setting: str) -> Any:
 def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
     """Try every value of every setting on every data set, and say by how much the RMSE differs from the defaults'."""
     if output:
-        files.check_output(output, overwrite)
+        check_output(output, overwrite)
     found: dict[str, dict[tuple[str, str, Any], float]] = {}
     for data, folds in splits():
         found[data] = {}
@@ -105,8 +108,8 @@ def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
             for data, of in found.items()
             for (solver, setting, value), error in of.items()
         ]
-        report = {"machine": machine.describe(), "versions": machine.versions(), "folds": FOLDS, "results": results}
-        files.write_json(report, output, overwrite)
+        report = {"machine": describe(), "versions": versions(), "folds": FOLDS, "results": results}
+        write_json(report, output, overwrite)
 
 
 if __name__ == "__main__":

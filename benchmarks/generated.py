@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from fastmf import writing
+from fastmf.data.write import write_parquet
 
 SEED = 0
 USERS, ITEMS, RATINGS, ONCE = 2000, 600, 40_000, 20_000
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     """Write the four files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in SCALES:
-        writing.write_parquet(draw(name), folder / f"{name}.parquet")
+        write_parquet(draw(name), folder / f"{name}.parquet")
         click.echo(folder / f"{name}.parquet")
 
 

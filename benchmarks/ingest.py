@@ -19,9 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastmf import Ratings, files, machine
+from fastmf import Ratings
+from fastmf.bench.machine import describe, peak_memory, versions
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
+from fastmf.data.atomic import check_output, write_json
 
 LAYOUTS = [f"{kind} {order}" for kind in ("int32", "int64", "wide", "text") for order in ("sorted", "shuffled")]
 MB = 2**20
@@ -60,11 +62,11 @@ def ingest(path: str) -> tuple[float, float, float]:
 def measure(path: str, small: str, runs: int) -> dict[str, float]:
     """Ingest a file several times, after a small one to compile. Returns seconds, and the peak above that of before."""
     ingest(small)
-    before = machine.peak_memory() or 0
+    before = peak_memory() or 0
     found = np.array([ingest(path) for _ in range(runs)])
     totals = found.sum(axis=1)
     parts = dict(zip(("read", "by_user", "by_item"), np.median(found, axis=0).tolist(), strict=True))
-    peak = ((machine.peak_memory() or 0) - before) / MB
+    peak = ((peak_memory() or 0) - before) / MB
     return {"total": float(np.median(totals)), "best": float(totals.min()), **parts, "MiB": peak}
 
 
@@ -83,7 +85,7 @@ def main(
         print(json.dumps(measure(ratings, small, runs)))
         return
     if output:
-        files.check_output(output, overwrite, inputs=[ratings])
+        check_output(output, overwrite, inputs=[ratings])
     data = Ratings.from_parquet(ratings)
     some = data.take(np.arange(len(data)) < 1000)
     remark(f"{len(data):,} ratings; CSR + CSC hold {16 * len(data) / MB:,.0f} MiB; seconds, medians of {runs}")
@@ -98,8 +100,8 @@ def main(
     header = ["layout", *next(iter(found.values()))]
     show_table(header, [(layout, *(f"{value:.3g}" for value in of.values())) for layout, of in found.items()])
     if output:
-        report = {"machine": machine.describe(), "versions": machine.versions(), "ratings": len(data), "results": found}
-        files.write_json(report, output, overwrite)
+        report = {"machine": describe(), "versions": versions(), "ratings": len(data), "results": found}
+        write_json(report, output, overwrite)
 
 
 if __name__ == "__main__":

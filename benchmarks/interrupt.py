@@ -4,7 +4,7 @@
     fastmf warmup
     python benchmarks/interrupt.py ml-20m.parquet
 
-Linux and macOS. What must hold is in tests/test_runtime.py: how much a thread takes at a time.
+Linux and macOS. What must hold is in tests/runtime/test_launch.py: how much a thread takes at a time.
 """
 
 import signal

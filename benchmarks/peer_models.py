@@ -407,7 +407,7 @@ def held_out_rmse(peer: Peer, model: Any, folder: Path) -> float | None:
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes of memory this process has held, where the system says; see fastmf.machine.peak_memory."""
+    """Return the most bytes of memory this process has held, where the system says; see fastmf's own."""
     status = Path("/proc/self/status")
     for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):

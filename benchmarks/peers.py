@@ -25,9 +25,14 @@ import click
 import numpy as np
 from peer_models import FASTMF, PEERS, Peer
 
-from fastmf import Ratings, bench, datasets, files, machine, writing
+from fastmf import Ratings
+from fastmf.bench import run as bench
+from fastmf.bench.machine import command_line, describe, versions
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
+from fastmf.data.atomic import check_output, write_json
+from fastmf.data.write import write_parquet
+from fastmf.datasets import movielens as datasets
 from fastmf.errors import FastMFError
 from fastmf.solvers import SOLVERS
 
@@ -82,10 +87,10 @@ def main(names: tuple[str, ...], dataset: str, output: str | None, overwrite: bo
     chosen = [name for name in dict.fromkeys(names or PEERS) if name != "none"]
     try:
         if output:
-            files.check_output(output, overwrite, inputs=[dataset])
+            check_output(output, overwrite, inputs=[dataset])
         report = compare(chosen, dataset, **options)
         if output:
-            files.write_json(report, output, overwrite)
+            write_json(report, output, overwrite)
     except (FastMFError, OSError) as error:
         raise click.ClickException(str(error)) from error
     show_table(HEADER, [row for line in report["summary"] for row in rows_of(line)])
@@ -97,7 +102,7 @@ def compare(
     epochs: Iterable[str], venvs: Path, timeout: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Run every peer and fastmf in turn. Returns a report of plain data; README.md says what its fields mean."""
-    wanted, threads = asked_epochs(epochs), threads or machine.describe()["cores"]
+    wanted, threads = asked_epochs(epochs), threads or describe()["cores"]
     pairs, busy = pairs_of(names), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory(prefix="fastmf-peers-") as scratch:
         facts = prepare(dataset, data_dir, Path(scratch))
@@ -118,9 +123,9 @@ def compare(
                 failures[failure.name] = f"round {number}: {failure.reason}"
                 remark(f"{failure.name} is left out from here, {failures[failure.name]}")
     return {
-        "command": machine.command_line("benchmarks/peers.py"),
-        "machine": {**machine.describe(), "load_average_before": busy},
-        "versions": machine.versions(),
+        "command": command_line("benchmarks/peers.py"),
+        "machine": {**describe(), "load_average_before": busy},
+        "versions": versions(),
         "data": facts,
         "settings": {"k": k, "threads": threads, "rounds": rounds, "held_out": HELD_OUT, "seed": SEED},
         "peers": {name: described(name, settings[name], threads, failures.get(name)) for name in everyone},
@@ -182,9 +187,7 @@ def write_split(ratings: Ratings, folder: Path) -> dict[str, int]:
     for name, part in (("test", test.take(known)), ("train", train)):
         columns = {"users": users[part.users], "items": items[part.items], "ratings": part.values}
         np.savez(folder / f"{name}.npz", **columns)
-    writing.write_parquet(
-        dict(zip(("user", "item", "rating"), columns.values(), strict=True)), folder / "train.parquet"
-    )
+    write_parquet(dict(zip(("user", "item", "rating"), columns.values(), strict=True)), folder / "train.parquet")
     return {
         "users": ratings.n_users,
         "items": ratings.n_items,

@@ -1,7 +1,7 @@
 """Measure lists: implicit feedback by fastmf and by implicit (Frederickson), on the same split, in turn.
 
     python benchmarks/ranking.py                                            # ml-latest-small, by time and at random
-    python benchmarks/ranking.py --dataset ml-20m --split random --grid none -o ranking.json
+    python benchmarks/ranking.py --dataset ml-20m --split random --grid none -o topn.json
 
 Pairs rated --positive-from or more are observed. Of each library the nine settings of GRIDS are tried on a tenth of the
 training ratings, which is held out as the test is, and the best by nDCG@10 is measured on the test: fastmf's alpha0 of
@@ -27,12 +27,18 @@ from accuracy import Data, find, parted, read
 from peers import Failure, environment, last_lines, variables
 
 import fastmf
-from fastmf import ImplicitALS, Ratings, datasets, files, machine, metrics, ranking, splitting
+from fastmf import ImplicitALS, Ratings
+from fastmf.bench.machine import command_line, describe, versions
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
-from fastmf.device import resolve
+from fastmf.data import split
+from fastmf.data.atomic import check_output, write_json
+from fastmf.datasets import movielens as datasets
 from fastmf.errors import FastMFError
+from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Compressed
+from fastmf.model import topn
+from fastmf.runtime.device import resolve
 
 N = 10
 MODELS = Path(__file__).with_name("ranking_models.py")
@@ -60,7 +66,7 @@ def jobs(data: Data, how: str, positive_from: float) -> Iterator[Job]:
     """Part ratings into a job to measure on, and likewise its training pairs into one to choose settings by."""
     ratings, times = data.ratings, data.times
     for share in (HELD_OUT, INNER):
-        mask = splitting.held_out(ratings.users, how, share, SEED, times)
+        mask = split.held_out(ratings.users, how, share, SEED, times)
         ratings, test = parted(ratings, mask)
         times = None if times is None else times[~mask]
         yield Job(ratings.observed(positive_from), ratings.by_user, test.observed(positive_from))
@@ -69,18 +75,18 @@ def jobs(data: Data, how: str, positive_from: float) -> Iterator[Job]:
 def measured(job: Job, lists: np.ndarray, users: np.ndarray) -> dict[str, float]:
     """Measure lists for users who have something to find."""
     own = np.arange(job.test.n_users), np.arange(job.test.n_items)
-    wanted = ranking.wanted((job.test.users, job.test.items), users, *own)
-    hits = ranking.hits(lists, wanted, job.test.n_items, N)
+    wanted = topn.wanted((job.test.users, job.test.items), users, *own)
+    hits = topn.hits(lists, wanted, job.test.n_items, N)
     counts = job.train.item_counts
-    found = {name: float(metric(hits, wanted.counts).mean()) for name, metric in metrics.RANKING.items()}
+    found = {name: float(metric(hits, wanted.counts).mean()) for name, metric in RANKING.items()}
     n_users = int(np.count_nonzero(job.train.user_counts))
-    return found | {"reach": metrics.reach(lists, counts), "novelty": metrics.novelty(lists, counts, n_users)}
+    return found | {"reach": reach(lists, counts), "novelty": novelty(lists, counts, n_users)}
 
 
 def by_fastmf(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, settings: dict[str, Any]) -> Any:
     """Fit and recommend by fastmf. Returns the lists and the seconds."""
     model = fastmf.fit(job.train, solver=ImplicitALS(k=k, epochs=epochs, **settings), threads=threads, keep_seen=False)
-    excluded = ranking.left_out(users, [job.seen])
+    excluded = topn.left_out(users, [job.seen])
     began = time.perf_counter()
     lists, _ = model.best_items(users, N, excluded)
     seconds = [epoch.seconds for epoch in model.history]
@@ -123,7 +129,7 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
     }
     users, few = (np.flatnonzero((job.test.user_counts > 0) & (job.train.user_counts > 0)) for job in (whole, part))
     settings = {library: chosen(library, part, few, fit, options["grid"]) for library, fit in fits.items()}
-    popular, _ = ranking.most_rated(whole.train.item_counts, N, ranking.left_out(users, [whole.seen]))
+    popular, _ = topn.most_rated(whole.train.item_counts, N, topn.left_out(users, [whole.seen]))
     found = [{"split": name, "library": "popularity", "settings": {}, **measured(whole, popular, users)}]
     runs: dict[str, list[Any]] = {library: [] for library in fits}
     for _ in range(options["rounds"]):
@@ -170,17 +176,17 @@ def main(
     """Compare lists of implicit feedback with those of implicit."""
     try:
         if output:
-            files.check_output(output, overwrite)
+            check_output(output, overwrite)
         python = environment(PEER, venvs)
         with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
             path, facts = find(dataset, Path(folder))
             names = names or SPLITS
             data, _ = read(path, {}, required="temporal" in names)
             found = [line for name in names for line in compare(name, data, python, Path(folder), options)]
-        report = {"command": machine.command_line("benchmarks/ranking.py"), "machine": machine.describe(),
-                  "versions": machine.versions(), "data": facts, "options": options, "results": found}  # fmt: skip
+        report = {"command": command_line("benchmarks/ranking.py"), "machine": describe(),
+                  "versions": versions(), "data": facts, "options": options, "results": found}  # fmt: skip
         if output:
-            files.write_json(report, output, overwrite)
+            write_json(report, output, overwrite)
     except FastMFError as error:
         raise click.ClickException(str(error)) from None
     show_table(HEADER, [row(line) for line in found])

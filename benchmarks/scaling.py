@@ -24,9 +24,14 @@ import click
 import numpy as np
 
 import fastmf
-from fastmf import Ratings, bench, datasets, files, machine, writing
+from fastmf import Ratings
+from fastmf.bench import run as bench
+from fastmf.bench.machine import command_line, describe, peak_memory, versions
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
+from fastmf.data.atomic import check_output, replacing, write_json
+from fastmf.data.write import write_parquet
+from fastmf.datasets import movielens as datasets
 from fastmf.errors import FastMFError
 
 SWEEPS = ("ratings", "k", "threads")
@@ -88,13 +93,13 @@ def main(
         raise click.BadParameter(f"no --ratings is at most --max-ratings, {max_ratings:,}")
     try:
         for path in filter(None, (plot, output)):
-            files.check_output(path, overwrite)
+            check_output(path, overwrite)
         pyplot = plot and import_pyplot()
         report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values)), Effort(**options))
         if output:
-            files.write_json(report, output, overwrite)
+            write_json(report, output, overwrite)
         if plot:
-            with files.replacing(plot, overwrite) as temporary:
+            with replacing(plot, overwrite) as temporary:
                 draw(report["points"], pyplot).savefig(temporary, format=Path(plot).suffix[1:] or "png", dpi=150)
     except (FastMFError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -103,7 +108,7 @@ def main(
 
 def usual_threads() -> list[int]:
     """Double the threads from one up to all cores."""
-    cores = machine.describe()["cores"]
+    cores = describe()["cores"]
     return [*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores]
 
 
@@ -124,16 +129,16 @@ def measure_all(points: Sequence[tuple[str, Point]], effort: Effort) -> dict[str
         folder = Path(scratch)
         twin = datasets.draw(WARM_UP, np.uint64(SEED), name="warm-up")
         rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
-        writing.write_parquet(rows, folder / "warm-up.parquet")
+        write_parquet(rows, folder / "warm-up.parquet")
         for _, point in sorted(points, key=lambda each: each[1].ratings):  # one twin after the other
             if point not in results:
                 results[point] = in_process(point, twin_of(point.ratings, folder), folder / "warm-up.parquet", effort)
                 failed = results[point]["failed"]
                 remark(f"{point}: {'FAILED, ' + failed if failed else 'measured'}")
     return {
-        "command": machine.command_line("benchmarks/scaling.py"),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
+        "command": command_line("benchmarks/scaling.py"),
+        "machine": describe(),
+        "versions": versions(),
         "settings": {**effort._asdict(), "top": TOP, "seed": SEED},
         "points": [{"sweep": sweep, **point._asdict(), **results[point]} for sweep, point in points],
     }
@@ -169,7 +174,7 @@ def measure(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[str
     run(point, warm_up, Effort(1, 1, 1))
     raw = run(point, file, effort)
     figures = {figure: statistics.median(raw[figure]) for figure in FIGURES.values() if figure in raw}
-    peak = machine.peak_memory()
+    peak = peak_memory()
     return {**figures, "peak_memory_mib": peak and peak / 2**20, "raw": raw}
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import click
 
-from fastmf import files, machine
+from fastmf.bench.machine import describe, versions
 from fastmf.cli.console import show_table
 from fastmf.cli.options import overwrite_option
+from fastmf.data.atomic import check_output, write_json
 
 # Each command runs right after the one before it, and finds in the cache what that one compiled.
 COMMANDS: dict[str, Sequence[str]] = {
@@ -51,7 +52,7 @@ def seconds_of(command: Sequence[str], cache: Path) -> float:
 def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
     """Time the first run of each command, one command after another from an empty cache, and its runs after that."""
     if output:
-        files.check_output(output, overwrite)
+        check_output(output, overwrite)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, words in COMMANDS.items():
@@ -66,8 +67,8 @@ def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
     ]
     show_table(("command", "first s", "later s (median)"), rows)
     if output:
-        about = {"machine": machine.describe(), "versions": machine.versions(), "ratings": Path(ratings).name}
-        files.write_json({**about, "results": found}, output, overwrite)
+        about = {"machine": describe(), "versions": versions(), "ratings": Path(ratings).name}
+        write_json({**about, "results": found}, output, overwrite)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ from typing import Any
 import click
 import numpy as np
 
-from fastmf import files, machine, ranking
+from fastmf.bench.machine import describe, limits, versions
 from fastmf.cli.console import show_table
 from fastmf.cli.options import overwrite_option
-from fastmf.device import Device, resolve
+from fastmf.data.atomic import check_output, write_json
 from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned
+from fastmf.model import topn
+from fastmf.runtime.device import Device, resolve
 
 SEEN, SEED, FEW = 144, 0, 300
 
@@ -39,12 +41,12 @@ def main(
 ) -> None:  # fmt: skip
     """Time top-n lists of random factors."""
     if output:
-        files.check_output(output, overwrite)
+        check_output(output, overwrite)
     results = [measured(resolve(name), k, users, items, n, runs) for name in devices for k in factors]
-    report = {"machine": machine.describe(), "versions": machine.versions(), "results": results}
+    report = {"machine": describe(), "versions": versions(), "results": results}
     report["devices"] = [resolve(name).describe() for name in devices]
     if output:
-        files.write_json(report, output, overwrite)
+        write_json(report, output, overwrite)
     header = ("device", "k", "users/s", "of peak")
     rows = [
         (r["device"], str(r["k"]), f"{r['users_per_second']:,.0f}", f"{100 * r['share_of_peak']:.2g} %")
@@ -57,13 +59,13 @@ def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: i
     """Rank for all users, several times."""
     users, items, seen = problem(n_users, n_items, k)
     few = Compressed(seen.indptr[: FEW + 1], seen.indices, seen.values)
-    ranking.best(Side(users.factors[:FEW], users.bias[:FEW]), items, few, n, device)
+    topn.best(Side(users.factors[:FEW], users.bias[:FEW]), items, few, n, device)
     seconds = []
     for _ in range(runs):
         began = time.perf_counter()
-        ranking.best(users, items, seen, n, device)
+        topn.best(users, items, seen, n, device)
         seconds.append(time.perf_counter() - began)
-    median, limits = statistics.median(seconds), machine.limits(device)
+    median, most = statistics.median(seconds), limits(device)
     flops = 2.0 * n_users * n_items * k
     return {
         "device": device.label,
@@ -73,8 +75,8 @@ def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: i
         "items": n_items,
         "seconds": seconds,
         "users_per_second": n_users / median,
-        "limits": limits,
-        "share_of_peak": flops / median / limits["flops_per_second"],
+        "limits": most,
+        "share_of_peak": flops / median / most["flops_per_second"],
     }
 
 

@@ -22,15 +22,15 @@ _HOMES = {
         "ResourceError",
         "UnknownIdError",
     ),
-    "fastmf.ratings": ("Ratings",),
-    "fastmf.epoch": ("Epoch",),
-    "fastmf.model": ("Model",),
-    "fastmf.evaluation": ("evaluate",),
-    "fastmf.precompile": ("warmup",),
-    "fastmf.splitting": ("split",),
+    "fastmf.data.ratings": ("Ratings",),
+    "fastmf.model.history": ("Epoch",),
+    "fastmf.model.model": ("Model",),
+    "fastmf.evaluation.evaluate": ("evaluate",),
+    "fastmf.training.warmup": ("warmup",),
+    "fastmf.data.split": ("split",),
     "fastmf.solvers": ("ALS", "Gibbs", "ImplicitALS", "LinkedALS", "SGD"),
-    "fastmf.training": ("fit",),
-    "fastmf.tuning": ("Trial", "Tuning", "tune"),
+    "fastmf.training.fit": ("fit",),
+    "fastmf.training.tune": ("Trial", "Tuning", "tune"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -62,7 +62,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from fastmf.epoch import Epoch
+    from fastmf.data.ratings import Ratings
+    from fastmf.data.split import split
     from fastmf.errors import (
         DataError,
         DeviceUnavailableError,
@@ -73,19 +74,18 @@ if TYPE_CHECKING:
         ResourceError,
         UnknownIdError,
     )
-    from fastmf.evaluation import evaluate
-    from fastmf.model import Model
-    from fastmf.precompile import warmup
-    from fastmf.ratings import Ratings
+    from fastmf.evaluation.evaluate import evaluate
+    from fastmf.model.history import Epoch
+    from fastmf.model.model import Model
     from fastmf.solvers import ALS, SGD, Gibbs, ImplicitALS, LinkedALS
-    from fastmf.splitting import split
-    from fastmf.training import fit
-    from fastmf.tuning import Trial, Tuning, tune
+    from fastmf.training.fit import fit
+    from fastmf.training.tune import Trial, Tuning, tune
+    from fastmf.training.warmup import warmup
 
 
 def load(path: Any) -> "Model":
     """Read a model that :meth:`Model.save` wrote; see :meth:`Model.load`."""
-    from fastmf.model import Model
+    from fastmf.model.model import Model
 
     return Model.load(path)
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 import fastmf
-from fastmf import Ratings, writing
+from fastmf import Ratings
+from fastmf.data.write import write_parquet
 from fastmf.errors import DataError, ParameterError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -37,7 +38,7 @@ def run(script, *arguments, code=0):
 def file(tmp_path):
     users, items = np.divmod(np.random.default_rng(3).permutation(20 * 30)[:300], 30)
     rows = {"user": users, "item": items, "rating": np.float32(1 + (users * items) % 9 / 2)}
-    writing.write_parquet(rows, tmp_path / "some.parquet")
+    write_parquet(rows, tmp_path / "some.parquet")
     return tmp_path / "some.parquet"
 
 
@@ -179,7 +180,7 @@ def timed(tmp_path):
         "rating": np.float32(rng.integers(1, 6, len(users))),
         "timestamp": rng.integers(0, 6, len(users)),
     }
-    writing.write_parquet(rows, tmp_path / "timed.parquet")
+    write_parquet(rows, tmp_path / "timed.parquet")
     return tmp_path / "timed.parquet", rows
 
 
@@ -211,7 +212,7 @@ def test_rows_are_counted_through_all_files_of_a_folder(accuracy, timed, tmp_pat
     _, rows = timed
     (tmp_path / "parts").mkdir()
     for name, part in (("a", slice(0, 31)), ("b", slice(31, None))):
-        writing.write_parquet({key: column[part] for key, column in rows.items()}, tmp_path / f"parts/{name}.parquet")
+        write_parquet({key: column[part] for key, column in rows.items()}, tmp_path / f"parts/{name}.parquet")
     for split in splits_of(accuracy, "modulo", tmp_path / "parts", 3):
         assert pairs_of(split.test) == pairs_in(rows, range(split.fold, len(rows["user"]), 3))
 
@@ -222,7 +223,7 @@ def test_the_latest_of_each_user_are_held_out(accuracy, timed, hold_out, kind):
     path, rows = timed
     times = {"int64": rows["timestamp"], "text": [f"at {n}" for n in rows["timestamp"]]}
     times["date"] = pa.array(rows["timestamp"].astype(np.int32)).cast(pa.date32())
-    writing.write_parquet({**rows, "timestamp": times[kind]}, path, overwrite=True)
+    write_parquet({**rows, "timestamp": times[kind]}, path, overwrite=True)
     latest = []
     for user in set(rows["user"]):
         own = sorted((time, n) for n, time in enumerate(rows["timestamp"].tolist()) if rows["user"][n] == user)
@@ -316,7 +317,7 @@ def test_without_timestamps_the_temporal_split_is_left_out_or_refused(accuracy, 
     assert "has no column for the timestamps" in refused
     assert "--timestamp COLUMN" in refused
     path, rows = timed
-    writing.write_parquet({**rows, "timestamp": [None, *rows["timestamp"][1:].tolist()]}, path, overwrite=True)
+    write_parquet({**rows, "timestamp": [None, *rows["timestamp"][1:].tolist()]}, path, overwrite=True)
     with pytest.raises(DataError, match="1 of 78 timestamps are null"):
         accuracy.read(str(path), {}, required=True)
 

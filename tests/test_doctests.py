@@ -8,7 +8,7 @@ import pytest
 
 import fastmf
 
-BIG = {"fastmf.datasets.synthesize"}  # draws thousands of ratings
+BIG = {"fastmf.datasets.movielens.synthesize"}  # draws thousands of ratings
 
 
 def examples():
@@ -32,4 +32,6 @@ def test_docstring_example(example, tmp_path, monkeypatch):
 
 
 def test_there_are_examples():
-    assert {"fastmf.training.fit", "fastmf.ratings.Ratings", "fastmf.metrics.rmse"} <= {p.id for p in examples()}
+    assert {"fastmf.training.fit.fit", "fastmf.data.ratings.Ratings", "fastmf.evaluation.metrics.rmse"} <= {
+        p.id for p in examples()
+    }

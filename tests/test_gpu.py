@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fastmf
-from fastmf.device import CudaDevice, resolve, unavailable
 from fastmf.errors import DeviceUnavailableError, DivergenceError, ParameterError, ResourceError
+from fastmf.runtime.device import CudaDevice, resolve, unavailable
 
 pytestmark = [
     pytest.mark.gpu,

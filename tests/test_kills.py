@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import fastmf
-from fastmf import model_file
+from fastmf.data.write import write_parquet
 from fastmf.kernels.compile import ENABLED
-from fastmf.writing import write_parquet
+from fastmf.model import file as model_file
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and limits as Linux has them")
 
@@ -43,7 +43,7 @@ SAVES = """
     from pathlib import Path
     import numpy as np
     import fastmf
-    from fastmf import model_file
+    from fastmf.model import file as model_file
 
     path, kills = Path(sys.argv[1]), int(sys.argv[2])
     n = 20_000

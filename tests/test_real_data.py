@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import fastmf
-from fastmf import Ratings, datasets, grouping
-from fastmf.device import resolve
+from fastmf import Ratings
+from fastmf.data.csr import compress
+from fastmf.datasets import movielens as datasets
+from fastmf.runtime.device import resolve
 from fastmf.solvers import SOLVERS, links
 
 pytestmark = pytest.mark.big
@@ -89,8 +91,8 @@ class Permuted(links.Linked):
         columns = np.concatenate([indices[indptr[row] : indptr[row + 1]] for row in order])
         rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts[order])
         shape = len(counts), len(table)
-        theirs = grouping.compress(rows, columns, values, shape, resolve("cpu"))
-        back = grouping.compress(columns, rows, values, shape[::-1], resolve("cpu"))
+        theirs = compress(rows, columns, values, shape, resolve("cpu"))
+        back = compress(columns, rows, values, shape[::-1], resolve("cpu"))
         super().__init__(k, ridge, (theirs, theirs), (back, back), table, *more)
 
 

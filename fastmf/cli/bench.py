@@ -43,12 +43,12 @@ def bench(
       fastmf bench --dataset ml-latest-small
       fastmf bench --dataset ratings.parquet --k 64 --solver als -o results.json
     """
-    from fastmf import bench as benchmark
-    from fastmf import files
+    from fastmf.bench import run as benchmark
     from fastmf.cli import console
+    from fastmf.data.atomic import check_output, write_json
 
     if output:
-        files.check_output(output, overwrite, inputs=names)
+        check_output(output, overwrite, inputs=names)
     report = benchmark.run(
         names or benchmark.DATASETS,
         solvers=solvers or benchmark.SOLVERS,
@@ -57,7 +57,7 @@ def bench(
         **given,
     )
     if output:
-        files.write_json(report, output, overwrite)
+        write_json(report, output, overwrite)
         console.remark(f"the results are in {output}")
     if as_json:
         console.show_json(report)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from fastmf.text import printable
+from fastmf.data.escape import printable
 
 # Where nothing is a terminal, lines are as long as they have to be.
 _UNLIMITED = 100_000
@@ -96,7 +96,7 @@ def trials_shown(total: int, done: list[Any], quiet: bool) -> Iterator[Callable[
 
     It shows a bar with the best so far on a terminal, else one line a trial on stderr.
     """
-    from fastmf.tuning import ranked
+    from fastmf.training.tune import ranked
 
     if quiet:
         yield done.append

@@ -17,10 +17,10 @@ def doctor(as_json: bool) -> None:
     Example:
       fastmf doctor --json
     """
-    from fastmf import machine, runtime
+    from fastmf.bench.machine import describe, runtime, versions
     from fastmf.cli import console
 
-    report = {"fastmf": fastmf.__version__, **machine.describe(), **machine.versions(), **runtime.describe()}
+    report = {"fastmf": fastmf.__version__, **describe(), **versions(), **runtime()}
     if as_json:
         console.show_json({**report, "advice": advice(report)})
         return

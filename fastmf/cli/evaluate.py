@@ -40,8 +40,8 @@ def evaluate(
     """
     from fastmf.cli import console
     from fastmf.cli.fit import say_dropped
-    from fastmf.evaluation import reading_for
-    from fastmf.ratings import Ratings
+    from fastmf.data.ratings import Ratings
+    from fastmf.evaluation.evaluate import reading_for
 
     loaded = fastmf.load(model)
     columns: dict[str, Any] = {"user": user_column, "item": item_column, "rating": rating_column}

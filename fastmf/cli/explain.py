@@ -24,8 +24,8 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
       fastmf explain clicks.fastmf 42 318 --titles movies.parquet
       fastmf explain ratings.fastmf 42 318 --ratings ratings.parquet
     """
-    from fastmf import ids
     from fastmf.cli import console
+    from fastmf.data import ids
 
     if n < 1:
         raise click.BadParameter(f"{n} is less than 1", param_hint="-n")

@@ -80,11 +80,12 @@ def fit(
       fastmf fit plays.parquet --solver implicit --weight plays
       fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
     """
-    from fastmf import files, training
-    from fastmf.checkpoint import NAME as CHECKPOINT
     from fastmf.cli import console
-    from fastmf.resources import parse_size
+    from fastmf.data.atomic import check_output
+    from fastmf.runtime.memory import parse_size
     from fastmf.solvers import SOLVERS, make
+    from fastmf.training import fit as training
+    from fastmf.training.checkpoint import NAME as CHECKPOINT
 
     how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
@@ -98,7 +99,7 @@ def fit(
     training.require_weight(chosen, weight)
     kept = run["checkpoint"] and Path(run["checkpoint"]) / CHECKPOINT
     training.require_memory_for(chosen, where, parse_size(how.get("memory_limit")))
-    target = files.check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation, kept])
+    target = check_output(output or default_output(ratings), overwrite, inputs=[ratings, validation, kept])
     how = training.reading_for(chosen) | {name: value for name, value in how.items() if value is not None}
     data = read(ratings, {**how, "weight": weight})
     watched = read(watched, how) if isinstance(watched, str) else watched
@@ -128,7 +129,7 @@ def tell(model: Any, target: Path, as_json: bool) -> None:
 def read(ratings: str, how: dict[str, Any]) -> Any:
     """Read ratings, and say what they are and what was left out."""
     from fastmf.cli import console
-    from fastmf.ratings import Ratings
+    from fastmf.data.ratings import Ratings
 
     data = Ratings.read(ratings, **how)
     size = f"{len(data):,} ratings of {data.n_items:,} items by {data.n_users:,} users"

@@ -35,14 +35,16 @@ def predict(
     Example:
       fastmf predict ratings.fastmf pairs.parquet -o predictions.parquet
     """
-    from fastmf import files, tables, writing
     from fastmf.cli import console
+    from fastmf.data.atomic import check_output
+    from fastmf.data.read import read_columns
+    from fastmf.data.write import write_frame
 
-    files.check_output(output, overwrite, inputs=[model, pairs])
+    check_output(output, overwrite, inputs=[model, pairs])
     loaded = fastmf.load(model)
-    table = tables.read(pairs, {"user": user_column, "item": item_column})
+    table = read_columns(pairs, {"user": user_column, "item": item_column})
     frame = loaded.predict(table.column(0), table.column(1), on_unknown=on_unknown, std=std)
-    writing.write(frame, output, overwrite)
+    write_frame(frame, output, overwrite)
     report = {"output": output, "pairs": len(frame), **frame.attrs}
     if as_json:
         console.show_json(report)

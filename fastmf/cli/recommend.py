@@ -55,9 +55,9 @@ def recommend(
       fastmf recommend ratings.fastmf --all -o lists.parquet
       fastmf recommend ratings.fastmf --new-users new.parquet --json
     """
-    from fastmf import files
     from fastmf.cli import console
-    from fastmf.device import resolve
+    from fastmf.data.atomic import check_output
+    from fastmf.runtime.device import resolve
 
     ways = {"--user": user_texts, "--users": users, "--all": everyone, "--new-users": new_users}
     if sum(bool(way) for way in ways.values()) != 1:
@@ -65,7 +65,7 @@ def recommend(
     if n_column and not users:
         raise click.UsageError("--n-column is a column of the --users file: give that")
     if output:
-        files.check_output(output, overwrite, inputs=[model, users, new_users, items, exclude, titles])
+        check_output(output, overwrite, inputs=[model, users, new_users, items, exclude, titles])
     where = console.say_device(resolve(device))
     loaded = fastmf.load(model)
     if new_users:
@@ -102,14 +102,15 @@ def _counted(frames: Iterable[Any], n_users: int) -> Iterator[Any]:
 
 def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: str | None, n: int) -> tuple[Any, Any]:
     """Find the users to recommend for, by dense index, and the length of the list of each, or of all."""
-    from fastmf import ids, tables
+    from fastmf.data import ids
+    from fastmf.data.read import read_columns
 
     if texts:
         return loaded.users_of(ids.parse(loaded.user_ids, texts, "user")), n
     if not users:
         return loaded.users_of(None), n
     roles = {"user": None} | ({"n": n_column} if n_column else {})
-    table = tables.read(users, roles)
+    table = read_columns(users, roles)
     return loaded.users_of(table.column(0)), _lengths(table.column(1), users) if n_column else n
 
 
@@ -136,10 +137,10 @@ def _candidates(loaded: Any, items: str | None) -> Any:
     """Read the items to choose from; say how many of them the model does not know."""
     if items is None:
         return None
-    from fastmf import tables
     from fastmf.cli import console
+    from fastmf.data.read import read_columns
 
-    column = tables.read(items, {"item": None}).column(0)
+    column = read_columns(items, {"item": None}).column(0)
     unknown = int((loaded.known_items(column) < 0).sum())
     if unknown:
         console.remark(f"note: {unknown:,} of {len(column):,} items in {items} have no training ratings")
@@ -151,10 +152,10 @@ def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[A
     if titles is None:
         yield from frames
         return
-    from fastmf import tables
     from fastmf.cli import console
+    from fastmf.data.read import read_titles
 
-    names, rows, missing = tables.read_titles(titles), 0, 0
+    names, rows, missing = read_titles(titles), 0, 0
     for frame in frames:
         named = frame[column].map(names)
         rows, missing = rows + len(named), missing + int(named.isna().sum())
@@ -165,11 +166,11 @@ def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[A
 
 def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:
     """Write frames to a file one after another, or print them together."""
-    from fastmf import writing
     from fastmf.cli import console
+    from fastmf.data.write import joined, write_frames
 
     if not output:
-        publish(writing.joined(frames), as_json)
+        publish(joined(frames), as_json)
         return
     rows = 0
 
@@ -179,7 +180,7 @@ def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_j
             rows += len(frame)
             yield frame
 
-    writing.write_all(counted(), output, overwrite)
+    write_frames(counted(), output, overwrite)
     if as_json:
         console.show_json({"output": output, "rows": rows})
     else:

@@ -22,7 +22,7 @@ def similar(model: str, item: str, n: int, titles: str | None, as_json: bool) ->
     Example:
       fastmf similar ratings.fastmf 318 --titles movies.parquet
     """
-    from fastmf import ids
+    from fastmf.data import ids
 
     loaded = fastmf.load(model)
     lists = loaded.similar_items(ids.parse(loaded.item_ids, [item], "item"), n)

@@ -40,13 +40,14 @@ def split(
       fastmf split ratings.parquet train.parquet test.parquet
       fastmf split ratings.parquet train.parquet test.parquet --how temporal --fraction 0.1
     """
-    from fastmf import files, writing
     from fastmf.cli import console
+    from fastmf.data.atomic import check_outputs
+    from fastmf.data.write import write_parquet
 
-    outputs = files.check_outputs([train, test], overwrite, inputs=[ratings])
+    outputs = check_outputs([train, test], overwrite, inputs=[ratings])
     parts = fastmf.split(ratings, how, fraction=fraction, seed=seed, user=user_column, timestamp=timestamp)
     for part, path in zip(parts, outputs, strict=True):
-        writing.write_parquet(part, path, overwrite)
+        write_parquet(part, path, overwrite)
     if as_json:
         console.show_json({"train": train, "train_rows": len(parts[0]), "test": test, "test_rows": len(parts[1])})
     else:

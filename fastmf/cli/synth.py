@@ -23,9 +23,9 @@ def synth(out: str, like: str, scale: float, seed: int, titles: str | None, over
       fastmf synth ratings.parquet --titles titles.parquet
       fastmf synth big.parquet --like ml-20m --scale 2
     """
-    from fastmf import datasets
     from fastmf.cli import console
+    from fastmf.datasets.movielens import write_twin
 
-    made = datasets.write_twin(out, like, scale=scale, seed=seed, titles=titles, overwrite=overwrite)
+    made = write_twin(out, like, scale=scale, seed=seed, titles=titles, overwrite=overwrite)
     console.remark(f"{made.note}; the ratings are in:")
     click.echo(out)

@@ -58,23 +58,25 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
     \b
     Examples:
       fastmf tune ratings.parquet
-      fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tuning.json
+      fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tune.json
       fastmf tune ratings.parquet --solver implicit --positive-from 4
     """
-    from fastmf import files, training, tuning
     from fastmf.cli import console
-    from fastmf.device import resolve
-    from fastmf.resources import parse_size
+    from fastmf.data.atomic import check_output, write_json
+    from fastmf.runtime.device import resolve
+    from fastmf.runtime.memory import parse_size
+    from fastmf.training import fit as training
+    from fastmf.training import tune
 
     options = {**given}
     how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
     how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
     where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
     search, watched = {**given, "solver": given["solver"] or None}, as_fraction(validation)
-    spaces = tuning.spaces(ratings, watched, where, parse_size(how.get("memory_limit")), **search)
+    spaces = tune.spaces(ratings, watched, where, parse_size(how.get("memory_limit")), **search)
     how = training.reading_for(spaces[0].start) | {name: value for name, value in how.items() if value is not None}
     if output:
-        files.check_output(output, overwrite, inputs=[ratings, validation])
+        check_output(output, overwrite, inputs=[ratings, validation])
     data = read(ratings, {**how, "weight": given["weight"]})
     if isinstance(watched, str):
         watched = read(watched, how)
@@ -84,7 +86,7 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
         found = fastmf.tune(data, callback=show, **search)
     report = {"command": fit_command(ratings, found.settings, options), **found.as_dict()}
     if output:
-        files.write_json(report, output, overwrite)
+        write_json(report, output, overwrite)
         console.remark(f"the results are in {output}")
     if as_json:
         console.show_json(report)
@@ -98,12 +100,12 @@ def best_kept(done: list[Any], ratings: str, options: dict[str, Any]) -> Iterato
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        from fastmf import tuning
         from fastmf.cli import console
+        from fastmf.training import tune
 
-        complete = [trial for trial in tuning.ranked(done) if trial.state == "complete"]
+        complete = [trial for trial in tune.ranked(done) if trial.state == "complete"]
         if complete:
-            command = fit_command(ratings, tuning.settings_for(complete[0]), options)
+            command = fit_command(ratings, tune.settings_for(complete[0]), options)
             best = console.figure(complete[0])
             console.remark(f"the best of {len(done)} trials so far, {best}: {command}")
         raise
@@ -125,7 +127,7 @@ def fit_command(ratings: str, settings: dict[str, Any], options: dict[str, Any])
 def publish(found: Any, asked: int, command: str) -> None:
     """Print the best trials and the defaults', and the command; say beside them what they mean."""
     from fastmf.cli.console import figure, remark, short, show_table
-    from fastmf.tuning import ranked
+    from fastmf.training.tune import ranked
 
     in_order, best, defaults = ranked(found.trials), found.best, list(found.defaults.values())
     measure = best.measure

@@ -17,7 +17,7 @@ def warmup(k: int) -> None:
     """
     from fastmf.cli import console
     from fastmf.kernels.compile import ENABLED, cache_folder
-    from fastmf.precompile import warmup as compile_all
+    from fastmf.training.warmup import warmup as compile_all
 
     seconds = compile_all(k)
     folder = cache_folder() if ENABLED else None

@@ -1,16 +1,16 @@
 """The loops over ratings: arrays in, arrays out; numba, numpy and our own errors only.
 
-Every algorithm is written once per device under one signature and listed in a table, ``NAME = {"numpy": the definition,
-"cpu": compiled by Numba, "cuda": compiled for a GPU}``, which only :func:`fastmf.runtime.launch` indexes. Where it
-pays, the cpu version has two bodies, ``<name>_plain.py`` and ``<name>_simd.py``: the second works in vectors
-(:mod:`fastmf.kernels.simd`) and is taken where the machine's are known and the JIT is on. The cuda version is in
-``<name>_cuda.py``, which is imported when it is first launched.
+Every algorithm is one file with one function per device, all of one signature, in a table at its end:
+``NAME = {"numpy": the definition, "cpu": compiled by Numba, "cuda": compiled for a GPU}``. Only
+:func:`fastmf.runtime.launch.launch` reads these tables. If it pays, the CPU version has two bodies: ``<name>_plain.py``
+and ``<name>_simd.py``. The second is written in vectors (:mod:`fastmf.kernels.simd`) and needs the JIT and a machine
+whose vectors are known. The CUDA version is in ``<name>_cuda.py``, which is imported at its first launch.
 
-A kernel's first argument ``tasks`` is a (n_tasks + 1,) int64 array of bounds: task t covers rows (or ratings, or users)
-``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent of one another, a kernel returns one line of results per task
-(on a GPU, which takes all tasks at once, as many lines as it likes with the same sum), and the bounds never depend on
-the number of threads: so the runtime may hand runs of tasks to any number of threads, and the sums it makes of the
-results keep their bits. Kernels run without the interpreter's lock and start no threads.
+A kernel's first argument ``tasks`` is a (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
+users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent, and a kernel returns one line of results per task. (A
+GPU takes all tasks at once and may return any number of lines that have the same sum.) Bounds never depend on the
+number of threads. So any number of threads may share the tasks, and the sums of their results keep their bits. Kernels
+run without the interpreter's lock and start no threads.
 
-Kernels assume valid input and never raise: what fails inside comes back as a count.
+Kernels assume valid input and never raise: failures come back as counts.
 """

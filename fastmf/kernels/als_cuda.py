@@ -9,10 +9,10 @@ Rows of more than SPLIT entries are cut into pieces, which blocks of their own s
 waiting. As on the CPU, rows of more than LONG entries are summed and solved in float64, those with a pivot too small to
 trust are solved again in float64, and singular ones once more with a jitter.
 
-The floor for an H200 (about 60 TFLOP/s of float32 multiply-adds and 4.3 TB/s; :func:`fastmf.machine.useful_flops`) on
-the 18 M training ratings of the ml-20m twin: 40 GFLOP an epoch for k = 32, .7 ms, and 5 GB gathered, 1.2 ms from memory
-and less from the cache; 715 GFLOP for k = 128, 12 ms. What this kernel issues for a rating are whole squares, so 1.9
-times that for k = 32 and 1.5 times for k = 128, and reads from shared memory that take as long again at k = 32.
+The floor for an H200 (about 60 TFLOP/s of float32 multiply-adds and 4.3 TB/s) on the 18 M training ratings of the
+ml-20m twin: 40 GFLOP an epoch for k = 32, .7 ms, and 5 GB gathered, 1.2 ms from memory and less from the cache; 715
+GFLOP for k = 128, 12 ms. This kernel issues whole squares for each rating: 1.9 times that for k = 32, 1.5 times for
+k = 128. Its reads from shared memory take as long again at k = 32.
 """
 
 import functools

@@ -4,7 +4,7 @@ A rating matrix is kept twice, as CSR (``by_user``) and CSC (``by_item``). Both 
 value) triples by row, which a counting sort does in two passes over the data: count the rows' entries, then move each
 entry to its place (Cormen et al., Introduction to Algorithms, section 8.2). Moving to many places at once misses the
 cache, so entries are dealt to buckets of neighbouring rows first, and then one bucket after another is sorted;
-:mod:`fastmf.grouping` puts the three steps together.
+:mod:`fastmf.data.csr` puts the three steps together.
 """
 
 from itertools import pairwise

@@ -6,15 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastmf.device import Device
+from fastmf.data.ratings import Ratings
 from fastmf.errors import ParameterError
 from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, half_sweep_tasks
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_tasks
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side, nothing_known
 from fastmf.kernels.vectors import aligned, padded, whole
-from fastmf.ratings import Ratings
-from fastmf.runtime import Kernel, launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import Kernel, launch
 from fastmf.solvers.base import Factors, Regularised, Settings, draw, require_integer, require_number
 
 INIT_SIGMA = 0.1

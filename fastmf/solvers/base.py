@@ -7,11 +7,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from fastmf.device import Device
+from fastmf.data.ratings import Ratings
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Penalty, Side
 from fastmf.kernels.vectors import aligned
-from fastmf.ratings import Ratings
+from fastmf.runtime.device import Device
 
 MAX_SEED = 2**63 - 1  # kernels take it as int64
 MAX_WEIGHT = 1e30  # and weights as float32, with room to multiply

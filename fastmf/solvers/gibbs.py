@@ -28,9 +28,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastmf.device import Device
+from fastmf.data.ratings import Ratings
 from fastmf.errors import DivergenceError, ParameterError
-from fastmf.extras import Links, Prior, Samples
 from fastmf.kernels import gibbs as kernels
 from fastmf.kernels.als import half_sweep_tasks
 from fastmf.kernels.gibbs import AVERAGE, DRAW, WEIGH, Chance, Weighted
@@ -39,8 +38,9 @@ from fastmf.kernels.links import ABSORB, CENTRE, TOTAL
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned, filled_up, whole
-from fastmf.ratings import Ratings
-from fastmf.runtime import launch
+from fastmf.model.learned import Links, Prior, Samples
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK
 from fastmf.solvers.base import MAX_WEIGHT, Factors, Settings, require_integer, require_number, require_truth
 from fastmf.solvers.links import Linked, LinkedALS

@@ -21,11 +21,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastmf.device import Device
-from fastmf.folding import equations
+from fastmf.data.ratings import Ratings
 from fastmf.kernels.types import Side
 from fastmf.kernels.vectors import aligned, padded
-from fastmf.ratings import Ratings
+from fastmf.model.fold_in import equations
+from fastmf.runtime.device import Device
 from fastmf.solvers.als import BySolving
 from fastmf.solvers.base import MAX_WEIGHT, Factors, draw, require_integer, require_number
 

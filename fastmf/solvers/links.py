@@ -27,8 +27,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastmf.device import Device
-from fastmf.extras import Links
+from fastmf.data.ratings import Ratings
 from fastmf.kernels.als import EXTRAPOLATE, HALF_SWEEP, half_sweep_tasks
 from fastmf.kernels.links import (
     ABSORB,
@@ -46,8 +45,9 @@ from fastmf.kernels.links import (
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side, nothing_known
 from fastmf.kernels.vectors import aligned, filled_up, padded, whole
-from fastmf.ratings import Ratings
-from fastmf.runtime import launch
+from fastmf.model.learned import Links
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 from fastmf.solvers.als import INIT_SIGMA, ROWS_PER_TASK
 from fastmf.solvers.base import MAX_WEIGHT, Factors, Regularised, draw, require_integer, require_number
 

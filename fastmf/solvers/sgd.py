@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastmf.device import Device
+from fastmf.data.ratings import Ratings
 from fastmf.errors import ParameterError
 from fastmf.kernels.blocks import COLLECT, COUNT_BLOCKS, DEAL, SHUFFLE_BLOCKS, Grid
 from fastmf.kernels.sgd import BLOCK_EPOCH, HOGWILD_EPOCH, RUN, Step, new_learner, positions
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
 from fastmf.kernels.tasks import even, packed
 from fastmf.kernels.types import Triples
-from fastmf.ratings import Ratings
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 from fastmf.solvers.base import Factors, Regularised, draw, require_integer, require_number
 
 INIT_SIGMA = 0.01

@@ -3,13 +3,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels.blocks import COLLECT, COUNT_BLOCKS, DEAL, SHUFFLE_BLOCKS, Grid, count_blocks_numpy, deal_numpy
 from fastmf.kernels.sgd import new_learner
 from fastmf.kernels.sgd_plain import BIAS, SQUARES
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Triples
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 N, SIZE, BINS, N_USERS, N_ITEMS = 700, 90, 3, 20, 13
 TASKS = even(N, SIZE)

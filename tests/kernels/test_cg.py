@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels.cg import HALF_SWEEP_CG, half_sweep_cg_numpy, half_sweep_cg_tasks
 from fastmf.kernels.types import Compressed, Penalty, Side, nothing_known
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 KS = [1, 2, 5, 16, 33]
 PENALTIES = [Penalty(0.03, 1.0, 3.0), Penalty(0.2, 0.5, 0.5), Penalty(0.0, 2.0, np.inf)]

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from fastmf import grouping
-from fastmf.device import Device
+from fastmf.data import csr as grouping
+from fastmf.data.csr import compress, count
 from fastmf.kernels.csr import COUNT, ROW_BOUNDS
 from fastmf.kernels.tasks import balanced, even
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 DEVICES = [Device(name=name, threads=threads) for name, threads in (("numpy", 1), ("cpu", 1), ("cpu", 2))]
 
@@ -33,7 +34,7 @@ def test_compress_is_a_stable_sort_by_row(monkeypatch, device, bits, shape, by_c
     rows, columns = drawn_rows(n, n_rows), drawn_rows(n, n_columns, seed=1)
     columns[n // 2 :] = columns[: n - n // 2]  # pairs that come twice keep their order
     values = np.arange(n, dtype=np.float32)
-    found = grouping.compress(rows, columns, values, (n_rows, n_columns), device, by_column=by_column)
+    found = compress(rows, columns, values, (n_rows, n_columns), device, by_column=by_column)
     order = np.lexsort((columns, rows) if by_column else (rows,))
     np.testing.assert_array_equal(found.indptr, np.searchsorted(rows[order], np.arange(n_rows + 1)))
     np.testing.assert_array_equal(found.indices, columns[order])
@@ -46,10 +47,10 @@ def test_compress_is_a_stable_sort_by_row(monkeypatch, device, bits, shape, by_c
 def test_compress_groups_by_row(device):
     rows, columns = np.array([2, 0, 2, 4, 0, 2], np.int32), np.array([3, 1, 0, 2, 0, 3], np.int32)
     args = rows, columns, np.arange(6, dtype=np.float32), (5, 4), device
-    indptr, indices, moved, _ = grouping.compress(*args)
+    indptr, indices, moved, _ = compress(*args)
     assert indptr.tolist() == [0, 2, 2, 5, 5, 6]
     assert (indices.tolist(), moved.tolist()) == ([1, 0, 3, 0, 3, 2], [1, 4, 0, 2, 5, 3])
-    _, indices, moved, _ = grouping.compress(*args, by_column=True)
+    _, indices, moved, _ = compress(*args, by_column=True)
     assert (indices.tolist(), moved.tolist()) == ([0, 1, 0, 3, 3, 2], [4, 1, 2, 0, 5, 3])
 
 
@@ -58,7 +59,7 @@ def test_compress_groups_by_row(device):
 def test_count_equals_numpys(monkeypatch, device, size):
     monkeypatch.setattr(grouping, "FEWEST", 40)
     rows = drawn_rows(*size)
-    counts = grouping.count(rows, size[1], device)
+    counts = count(rows, size[1], device)
     np.testing.assert_array_equal(counts, np.bincount(rows, minlength=size[1]))
     assert counts.dtype == np.int64
 

@@ -8,13 +8,13 @@ import contextlib
 import numpy as np
 import pytest
 
-from fastmf.device import resolve, unavailable
 from fastmf.kernels import als, blocks, cg, peak, residual, sgd, topn
 from fastmf.kernels.gram import GRAM
 from fastmf.kernels.sgd import Step
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Pairs, Penalty, Scale, Side, Triples, nothing_known
-from fastmf.runtime import launch
+from fastmf.runtime.device import resolve, unavailable
+from fastmf.runtime.launch import launch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")]
 

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from fastmf.device import unavailable
+from fastmf.runtime.device import unavailable
 
 
 def compiler_missing():

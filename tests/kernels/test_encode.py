@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from fastmf import grouping
-from fastmf.device import Device
+from fastmf.data import csr as grouping
+from fastmf.data.csr import keep
 from fastmf.kernels.encode import KEEP, LOOK_UP, MARK_KEYS, TO_FLOAT32
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 TASKS = np.array([0, 3, 3, 8])
 TWO = {device: Device(name=device, threads=2) for device in ("numpy", "cpu")}
@@ -46,6 +47,6 @@ def test_rows_of_a_mask_are_kept_in_order(monkeypatch, device, n, share):
     monkeypatch.setattr(grouping, "FEWEST", 50)
     chosen = np.random.default_rng(0).random(n) < share
     rows = np.arange(n, dtype=np.int32), np.arange(n, dtype=np.int32)[::-1].copy(), np.arange(n, dtype=np.float32)
-    for kept, array in zip(grouping.keep(chosen, rows, TWO[device]), rows, strict=True):
+    for kept, array in zip(keep(chosen, rows, TWO[device]), rows, strict=True):
         np.testing.assert_array_equal(kept, array[chosen])
         assert kept.dtype == array.dtype

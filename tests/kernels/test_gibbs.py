@@ -5,13 +5,13 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels import gibbs, random
 from fastmf.kernels.gibbs import AVERAGE, DRAW, WEIGH, Chance, Prior, Weighted
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned, whole
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 CPU, NUMPY = Device(name="cpu", threads=2), Device(name="numpy", threads=1)
 COUNTS = [0, 1, 4, 17, 0, 9, 30, 2, 3, 11, 5, 8, 2, 2, 6, 7, 1, 25, 3]  # more than the rows that are solved at once

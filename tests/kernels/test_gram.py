@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels.gram import GRAM
 from fastmf.kernels.tasks import even
 from fastmf.kernels.vectors import aligned, whole
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 NUMPY, CPU = (Device(name=name, threads=2) for name in ("numpy", "cpu"))
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from fastmf.device import Device, resolve, unavailable
 from fastmf.kernels import links
 from fastmf.kernels.links import gather_tasks, link_weights
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned, whole
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device, resolve, unavailable
+from fastmf.runtime.launch import launch
 
 DEVICES = [
     Device(name="numpy", threads=1),

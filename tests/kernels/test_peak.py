@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels.peak import MULTIPLY_ADD, READ
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 
 @pytest.mark.big

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels.residual import ERRORS, ESTIMATE, errors_numpy, estimate_numpy
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Pairs, Scale, Side
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 KS = [1, 2, 5, 16, 33]
 SCALES = [Scale(3.5, 2.5, 4.5), Scale(0.0, -np.inf, np.inf)]

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels.sgd import (
     BLOCK_EPOCH,
     HOGWILD_EPOCH,
@@ -17,7 +16,8 @@ from fastmf.kernels.sgd_plain import BIAS, SQUARES
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Triples
 from fastmf.kernels.vectors import LINE
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 KS = [1, 2, 5, 16, 33]
 TERMS = slice(BIAS, SQUARES + 1)

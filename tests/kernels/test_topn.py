@@ -3,10 +3,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fastmf.device import Device
 from fastmf.kernels.topn import FEW, TOPN, catalogue, topn_numpy
 from fastmf.kernels.types import Compressed, Side
-from fastmf.runtime import launch
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 KS = [1, 2, 5, 16, 33]
 N_USERS, N_ITEMS = 12, 25

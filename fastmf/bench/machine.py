@@ -1,0 +1,130 @@
+"""The machine: what it is, what it can do at most, what an epoch asks of it, how much memory a process held."""
+
+import os
+import platform
+import shlex
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import binding
+
+import fastmf
+from fastmf.kernels.compile import ENABLED, cache_folder
+from fastmf.kernels.peak import MULTIPLY_ADD, READ
+from fastmf.kernels.tasks import even
+from fastmf.kernels.vectors import WIDTH
+from fastmf.runtime.device import Device, resolve, unavailable
+from fastmf.runtime.launch import launch
+from fastmf.runtime.memory import available_memory, total_memory
+from fastmf.runtime.threads import cpu_quota, max_threads
+
+TRIES = 5  # of which the fastest counts
+ITERATIONS = 400  # of multiply-adds a try, some ten milliseconds a core
+ARRAY = 1 << 26  # floats to read: more than a cache holds
+
+
+def limits(device: Device) -> dict[str, float]:
+    """Measure the most float32 operations a second and bytes read a second, on a GPU or the threads of the host."""
+    array = device.put(np.ones(ARRAY, np.float32))
+    work, pieces = even(ITERATIONS * device.threads, 8), even(ARRAY, 1 << 20)
+    operations = max(_rate(lambda: launch(MULTIPLY_ADD, device, work)) for _ in range(TRIES))
+    read = max(_rate(lambda: launch(READ, device, pieces, array)[0]) for _ in range(TRIES))
+    return {"flops_per_second": operations, "bytes_per_second": read}
+
+
+def _rate(run: Any) -> float:
+    began = time.perf_counter()
+    done = float(run())
+    return done / (time.perf_counter() - began)
+
+
+def useful_flops(solver: str, k: int, n_ratings: int, n_rows: int) -> float:
+    """Count the multiplications and additions that an epoch cannot do without, which are fewer than a kernel issues.
+
+    ALS and Gibbs, for both sides: k (k + 1) a rating for one half of y y', k^3 / 3 + 2 k^2 a row for Cholesky and two
+    triangular solves; with links 4 k a rating more. ALS by two steps of conjugate gradients, for both sides: three
+    passes of 4 k a rating. SGD, a rating: 2 k for the prediction, 3 k for either row's step.
+    """
+    if solver == "als-cg":
+        return 2.0 * n_ratings * 3 * 4 * k
+    if solver in ("als", "als-links", "gibbs"):
+        links = 4.0 * n_ratings * k if solver == "als-links" else 0
+        return 2.0 * n_ratings * k * (k + 1) + n_rows * (k**3 / 3 + 2 * k**2) + links
+    return 8.0 * n_ratings * k
+
+
+def moved_bytes(solver: str, k: int, n_ratings: int) -> float:
+    """Count the bytes that the ratings of an epoch move between memory, or a cache, and the arithmetic.
+
+    ALS and Gibbs, for both sides, a rating: the other side's factors, 4 k, with its bias, the index and the value. ALS
+    by conjugate gradients: three times that; with links: four sums of links and indices more. SGD, a rating: two rows
+    of k factors and four terms read, k and one written, two indices and the value.
+    """
+    if solver == "als-links":
+        return 2.0 * n_ratings * (4 * k + 12) + 4.0 * n_ratings * (4 * k + 4)
+    if solver in ("als", "als-cg", "gibbs"):
+        return 2.0 * n_ratings * (4 * k + 12) * (3 if solver == "als-cg" else 1)
+    return float(n_ratings) * (2 * 4 * (k + 4) + 2 * 4 * (k + 1) + 12)
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes of memory this process has held, None where the system does not say (Windows).
+
+    Linux counts into ``ru_maxrss`` what the parent held when it started the process, hence /proc first.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe() -> dict[str, Any]:
+    """Describe the machine: its processor, the cores this process may use, memory in bytes, operating system."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": total_memory(),
+        "os": platform.platform(),
+    }
+
+
+def runtime() -> dict[str, Any]:
+    """Describe what kernels run on here: threads, vectors, kernel cache, and each device or why it is missing."""
+    features = binding.get_host_cpu_features()
+    return {
+        "threads": max_threads(),
+        "threading": "Python threads, kernels without the interpreter's lock",
+        "cpu_quota": cpu_quota(),
+        "memory_available_bytes": available_memory(),
+        "cpu_name": binding.get_host_cpu_name(),
+        "vectors": [name for name in ("avx512f", "avx2", "fma", "sse4.2", "neon") if features.get(name)],
+        "vector_width": WIDTH,
+        "jit": ENABLED,
+        "kernel_cache": cache_folder() if ENABLED else None,
+        "devices": {name: unavailable(name) or resolve(name).describe() for name in ("cpu", "numpy", "cuda")},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Name the versions that decide about speed."""
+    libraries = {name: metadata.version(name) for name in ("numba", "llvmlite", "numpy", "pyarrow")}
+    return {"python": platform.python_version(), **libraries, "fastmf": fastmf.__version__}
+
+
+def command_line(script: str) -> str:
+    """Tell how this process was started, for a report: whole paths, which say nothing elsewhere, by their last part."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", script, *words])

@@ -1,0 +1,383 @@
+"""Raw ids and dense indices: any type of key in, the sorted distinct keys as an Arrow array, an index for each row.
+
+Keys are integers, strings, binaries, UUIDs, booleans, dates, times and timestamps. Strings are kept as large_string and
+binaries as large_binary, whatever layout they came in; every other key keeps its Arrow type and so comes back as given.
+"""
+
+import datetime
+import json
+import uuid
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from fastmf.data.read import as_array, is_text, to_arrow
+from fastmf.errors import DataError, UnknownIdError
+from fastmf.kernels.encode import LOOK_UP, MARK_KEYS
+from fastmf.kernels.tasks import even
+from fastmf.runtime.device import resolve
+from fastmf.runtime.launch import launch, spread
+
+# Integers are encoded by a table, not by hashing, if their range is less than this many times the rows, or than this.
+CLOSE, CLOSE_AT_LEAST = 2, 1 << 16
+
+# Enough rows for a task to outweigh what starting it costs.
+ROWS_PER_TASK = 1 << 16
+
+# A hash table of the ids takes as long as searching for one key in this many of them.
+FEW = 16
+
+
+def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
+    """Replace keys by their place among the sorted distinct keys.
+
+    Parameters
+    ----------
+    column : the keys of the rows; no nulls.
+    name : what to call the column in an error.
+
+    Returns
+    -------
+    indices : (n,) int32 array.
+    ids : the distinct keys, sorted.
+
+    Raises
+    ------
+    DataError
+        If there are nulls, or the keys are of a type that does not name things (floats, decimals, nested).
+    """
+    encoded = _coded_text(_hashed(column) if is_text(column.type) and len(column) else column)
+    column = keys(column, name) if encoded is None else encoded
+    if len(column) == 0:
+        return np.empty(0, np.int32), pa.array([], column.type)
+    if types.is_integer(column.type):
+        limits = pc.min_max(column)
+        low, high = limits["min"].as_py(), limits["max"].as_py()
+        if high - low < max(CLOSE * len(column), CLOSE_AT_LEAST):
+            return _encode_close(column, low, high)
+    kind = column.type
+    if encoded is None:
+        encoded = _hashed(_storage(column)).unify_dictionaries()
+    del column  # its memory is wanted for the indices
+    indices, found = _encode_dictionary(encoded)
+    found = _restored(large(found), kind)
+    if types.is_temporal(kind):
+        _require_python(found, name)
+    return indices, found
+
+
+def _require_python(ids: pa.Array, name: str) -> None:
+    """Refuse dates and times that Arrow holds and nobody else: before the year 1, or after midnight."""
+    try:
+        to_pandas(ids.take(pa.array([0, len(ids) - 1])))
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise DataError(
+            f"column {name!r} has ids out of the range of {ids.type} ({error}): correct them, or cast them to int64"
+        ) from None
+
+
+def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndarray, pa.Array]:
+    """Encode integers from low to high by a table with a place for each."""
+    dtype = column.type.to_pandas_dtype()
+    numbers = as_array(column if column.type == pa.int32() else column.cast(pa.int64(), safe=False))
+    start = np.array([low], dtype).astype(np.int64)[0]  # large unsigned ones turn negative, as they do in the cast
+    present = _marked(numbers, start, high - low + 1)
+    indices = _looked_up(numbers, start, np.cumsum(present, dtype=np.int32) - np.int32(1))
+    return indices, pa.array((np.flatnonzero(present) + start).astype(dtype), column.type)
+
+
+def _encode_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Encode a column with one dictionary for all chunks, which may hold keys that no row has, or a key twice."""
+    codes = as_array(pa.chunked_array([chunk.indices for chunk in column.chunks]).cast(pa.int32()))
+    dictionary = column.chunk(0).dictionary
+    start = np.int64(0)
+    used = np.flatnonzero(_marked(codes, start, len(dictionary)))
+    once = dictionary.take(pa.array(used)).dictionary_encode()
+    order = pc.array_sort_indices(once.dictionary)
+    rank = np.empty(len(order), np.int32)
+    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    table = np.zeros(len(dictionary), np.int32)
+    table[used] = rank[once.indices.to_numpy()]
+    return _looked_up(codes, start, table), once.dictionary.take(order)
+
+
+def _marked(numbers: np.ndarray, start: np.int64, size: int) -> np.ndarray:
+    present = np.zeros(size, np.uint8)
+    launch(MARK_KEYS, resolve("cpu"), even(len(numbers), ROWS_PER_TASK), numbers, start, present)
+    return present
+
+
+def _looked_up(numbers: np.ndarray, start: np.int64, table: np.ndarray) -> np.ndarray:
+    indices = np.empty(len(numbers), np.int32)
+    launch(LOOK_UP, resolve("cpu"), even(len(numbers), ROWS_PER_TASK), numbers, start, table, indices)
+    return indices
+
+
+def _hashed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Encode keys by Arrow's hash table, a run of rows on each core; each has a dictionary of its own."""
+    n, n_parts = len(column), max(1, min(resolve("cpu").threads, len(column) // ROWS_PER_TASK))
+    bounds = [n * part // n_parts for part in range(n_parts + 1)]
+    slices = [column.slice(start, stop - start) for start, stop in pairwise(bounds)]
+    parts = spread(lambda part: part.dictionary_encode().chunks, slices, n_parts)
+    return pa.chunked_array([chunk for part in parts for chunk in part])
+
+
+def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Make the dictionaries of a column one, if they hold text or bytes with nothing to refuse; else return None."""
+    if not types.is_dictionary(column.type) or not is_text(column.type.value_type):
+        return None
+    if len(column) == 0 or column.null_count:
+        return None
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    unified = column.unify_dictionaries()
+    return None if unified.chunk(0).dictionary.null_count else unified
+
+
+def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Bring a column of keys into the one layout its type has here; see :func:`encode` for what is refused."""
+    if types.is_dictionary(column.type):
+        column = _plain(column)
+    column = large(column)
+    if types.is_null(column.type) and len(column) == 0:
+        column = column.cast(pa.int64())
+    if column.null_count:
+        first = pc.index(column.is_null(), True).as_py()
+        raise DataError(
+            f"column {name!r} has {column.null_count:,} ids that are null, the first in row {first:,} (from 0):"
+            " fill them in or drop those rows"
+        )
+    if not is_key(column.type):
+        number = types.is_floating(column.type) or types.is_decimal(column.type)
+        first = f", the first {column[0]}" if len(column) else ""
+        raise DataError(
+            f"column {name!r} holds {column.type}, which cannot be an id ({len(column):,} rows{first}):"
+            f" cast it to {'int64 or ' if number else ''}string first"
+        )
+    if types.is_large_string(column.type):
+        _require_utf8(column, name)
+    return column
+
+
+def nulls(column: pa.ChunkedArray) -> np.ndarray:
+    """Say which keys are null, in themselves or in their dictionary. Returns (n,) bool."""
+    if types.is_dictionary(column.type):
+        found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in column.chunks]
+    else:
+        found = [chunk.is_null() for chunk in column.chunks]
+    return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
+
+
+def large(column: Any) -> Any:
+    """Bring text and bytes, of an array or of chunks, into the layout they have here."""
+    if types.is_string(column.type) or types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    if types.is_binary(column.type) or types.is_binary_view(column.type):
+        return column.cast(pa.large_binary())
+    return column
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Write out a dictionary-encoded column."""
+    kind = column.type.value_type
+    if types.is_string_view(kind) or types.is_binary_view(kind):  # Arrow cannot write these out, Polars makes them
+        kind = pa.large_string() if types.is_string_view(kind) else pa.large_binary()
+        column = column.cast(pa.dictionary(column.type.index_type, kind))
+    return column.cast(kind)
+
+
+def _require_utf8(column: pa.ChunkedArray, name: str) -> None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"column {name!r} holds text that is not UTF-8 ({error}): cast it to binary first") from None
+
+
+def is_key(kind: pa.DataType) -> bool:
+    """Say whether keys can be of this type, in the one layout that :func:`keys` brings them into."""
+    temporal = types.is_temporal(kind) and not types.is_interval(kind) and kind != pa.time64("ns")  # no Python value
+    plain = types.is_integer(kind) or types.is_boolean(kind) or temporal
+    text = types.is_large_string(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return plain or text or is_uuid(kind)
+
+
+def is_uuid(kind: pa.DataType) -> bool:
+    """Say whether an Arrow type is the UUID extension type."""
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid"
+
+
+def _storage(column: Any) -> Any:
+    if not is_uuid(column.type):
+        return column
+    if isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    return column.storage
+
+
+def _restored(array: pa.Array, key_type: pa.DataType) -> pa.Array:
+    return pa.ExtensionArray.from_storage(key_type, array) if is_uuid(key_type) else array
+
+
+def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
+    """Find the index of each key among the ids.
+
+    Parameters
+    ----------
+    ids : distinct keys, as :func:`encode` returns them.
+    wanted : keys of the same kind in any container; they match by value, whatever their width, sign or unit.
+    name : what to call them in an error.
+
+    Returns
+    -------
+    (n,) int32 array, -1 where there is no such id.
+
+    Raises
+    ------
+    DataError
+        If there are nulls, or the keys are of another kind than the ids.
+    """
+    column = as_column(ids, wanted, name)
+    if len(column) == 0:
+        return np.empty(0, np.int32)
+    given = keys(column, name)
+    different = f"{name} ids are {given.type}, but the model's are {ids.type}: cast them first"
+    if _kind(given.type) != _kind(ids.type):
+        raise DataError(different)
+    if types.is_integer(ids.type):
+        given = _as_integers(given, ids.type)
+    elif _kind(ids.type) == "binary":
+        given, ids = given.cast(pa.large_binary()), ids.cast(pa.large_binary())
+    elif given.type != ids.type:
+        try:
+            given = given.cast(ids.type)
+        except pa.ArrowException:
+            raise DataError(different) from None
+    found = _found(_storage(ids), _storage(given).combine_chunks())
+    return np.ascontiguousarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int32)
+
+
+def _found(ids: pa.Array, wanted: pa.Array) -> pa.Array:
+    """Find where keys are among sorted ids, null if nowhere: few by searching, and many by a hash table of the ids."""
+    if len(wanted) * FEW > len(ids) or types.is_fixed_size_binary(ids.type):  # Arrow does not search these
+        return pc.index_in(wanted, value_set=ids)
+    places = pc.search_sorted(ids, wanted).cast(pa.int64())
+    places = pc.min_element_wise(places, pa.scalar(len(ids) - 1), skip_nulls=False)
+    return pc.if_else(pc.equal(ids.take(places), wanted), places, None)
+
+
+def as_column(ids: pa.Array, wanted: Any, name: str) -> pa.ChunkedArray:
+    """Make a column of keys. Python objects alone do not always say which type of key they are; the ids do."""
+    if not isinstance(wanted, list | tuple):
+        return to_arrow(wanted, name)
+    if is_uuid(ids.type) or not wanted:
+        return to_arrow(wanted, name, ids.type)
+    column = to_arrow(wanted, name)
+    nanoseconds = column.type.id == ids.type.id and getattr(ids.type, "unit", None) == "ns"  # lost by Arrow's guess
+    return to_arrow(wanted, name, ids.type) if nanoseconds and _kind(column.type) == _kind(ids.type) else column
+
+
+def _kind(kind: pa.DataType) -> str:
+    """Name what a type's keys are, whatever their width, layout or unit: keys can be equal within one kind only."""
+    if types.is_integer(kind):
+        return "integer"
+    if types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return "binary"
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return "instant" if getattr(kind, "tz", None) else "date"
+    return "time" if types.is_time(kind) else "duration" if types.is_duration(kind) else str(kind)
+
+
+def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Cast to the ids' integer type; what does not fit becomes null, which no id equals."""
+    values = column.to_numpy()
+    limits = np.iinfo(kind.to_pandas_dtype())
+    fits = (values >= limits.min) & (values <= limits.max)
+    return pa.chunked_array([pa.array(values.astype(kind.to_pandas_dtype()), mask=~fits)])
+
+
+def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
+    """Find the index of each key, all of which must be there; see :func:`lookup`.
+
+    Raises
+    ------
+    UnknownIdError
+        If some are not among the ids.
+    """
+    wanted = as_column(ids, wanted, name)
+    found = lookup(ids, wanted, name)
+    unknown = np.flatnonzero(found < 0)
+    if len(unknown):
+        first = wanted[int(unknown[0])].as_py()
+        remedy = "; new users are folded in from their ratings" if name == "user" else ""
+        raise UnknownIdError(
+            f"{len(unknown):,} of {len(found):,} {name} ids are not in the model, the first {first!r}:"
+            f" only ids from training are known{remedy}"
+        )
+    return found
+
+
+def parse(ids: pa.Array, texts: Iterable[str], name: str) -> pa.Array:
+    """Read ids typed as text into the type the ids have.
+
+    Raises
+    ------
+    UnknownIdError
+        If a text is not a key of that type.
+    """
+    typed = []
+    for text in texts:
+        try:
+            typed.append(_parsed(text, ids.type))
+        except (pa.ArrowException, ValueError, OverflowError):
+            raise UnknownIdError(f"{text!r} names no {name}: the model's {name} ids are of type {ids.type}") from None
+    return _restored(pa.array([t.as_py() for t in typed], _storage(ids).type), ids.type)
+
+
+def _parsed(text: str, kind: pa.DataType) -> pa.Scalar:
+    if is_uuid(kind):
+        return pa.scalar(uuid.UUID(text).bytes, kind.storage_type)
+    if types.is_time(kind):
+        return pa.scalar(datetime.time.fromisoformat(text)).cast(kind)
+    if types.is_duration(kind):
+        return pa.scalar(pd.Timedelta(text), pa.duration("ns")).cast(kind)
+    if types.is_timestamp(kind):  # pandas prints more digits than a coarse unit reads
+        return pa.scalar(text).cast(pa.timestamp("ns" if kind.unit == "ns" else "us", kind.tz)).cast(kind)
+    return pa.scalar(text).cast(kind)
+
+
+def content(ids: pa.Array) -> bytes:
+    """Write ids out for hashing: what they are and their values, whatever the width of integers."""
+    kind = ids.type
+    if types.is_large_binary(kind) or types.is_fixed_size_binary(kind) or is_uuid(kind):
+        texts = [key.hex() for key in _storage(ids).to_pylist()]
+    else:
+        texts = ids.cast(pa.large_string()).to_pylist()
+    return json.dumps([_kind(kind), *texts]).encode()
+
+
+def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
+    """Give raw ids as a pandas column that holds each exactly."""
+    if is_uuid(column.type):
+        return pd.Series(column.to_pylist(), dtype=object)
+    try:
+        return column.to_pandas()
+    except ValueError:
+        if not types.is_dictionary(column.type):
+            raise
+        return _plain(column).to_pandas()  # the dictionary holds a key twice, which pandas' categories cannot
+
+
+def many(keys: Any) -> Any:
+    """Make a list of one id, and leave several as they are."""
+    one = isinstance(keys, str | bytes) or not (hasattr(keys, "__len__") or hasattr(keys, "__iter__"))
+    if not one:
+        return keys
+    return np.asarray([keys]) if isinstance(keys, np.datetime64 | np.timedelta64) else [keys]

@@ -1,0 +1,398 @@
+"""Ratings: raw ids turned into dense indices, rows in (user, item) order, and the two compressed views of them."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from fastmf.data import ids
+from fastmf.data.csr import compress, count, keep
+from fastmf.data.numbers import as_values, as_weights, drop_bad
+from fastmf.data.read import read_columns
+from fastmf.errors import DataError, ParameterError
+from fastmf.kernels.csr import ROW_BOUNDS
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed
+from fastmf.runtime.device import resolve
+from fastmf.runtime.launch import launch
+from fastmf.runtime.memory import parse_size
+
+DUPLICATES = ("error", "last", "mean", "sum")
+BAD_ROWS = ("error", "drop")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Ratings:
+    """Rated (user, item) pairs, each once, sorted by user and then item.
+
+    Attributes
+    ----------
+    users, items : (n,) int32 dense indices.
+    values : (n,) float32 ratings.
+    user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split they hold ids without rows.
+    weights : (n,) float32, how much each pair counts, or None where all count the same.
+    columns : the names of the columns taken, for user, item and rating ("" where there were no ratings); and if there
+        are weights, for these ("" where they are the numbers of rows).
+    duplicates : what was done with rows of the same pair.
+    dropped : rows that were read and are not here, by reason: "duplicates" were merged or left out because their pair
+        came more than once; the others, with ``bad_rows="drop"``, had a null id, no finite rating or no weight.
+
+    Examples
+    --------
+    >>> ratings = Ratings.from_arrays(["ann", "bob", "ann"], [7, 7, 3], [4.0, 2.5, 5.0])
+    >>> len(ratings), ratings.items.tolist(), ratings.values.tolist()
+    (3, [0, 1, 1], [5.0, 4.0, 2.5])
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+    user_ids: pa.Array
+    item_ids: pa.Array
+    weights: np.ndarray | None = None
+    columns: tuple[str, ...] = ("user", "item", "rating")
+    duplicates: str = "error"
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        source: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        weight: str | None = None,
+        duplicates: str = "error",
+        bad_rows: str = "error",
+        memory_limit: float | str | None = None,
+        unrated: bool = False,
+    ) -> Self:
+        """Read ratings from a path, a URI, a frame, an Arrow stream or a tuple of arrays.
+
+        Parameters
+        ----------
+        source : what to read; see :func:`fastmf.data.read.read`. Ratings are returned as they are.
+        user, item, rating : names of the columns; the usual names are looked for when left out. A rating of "" reads
+            none: every row is a 1.
+        weight : name of a column of weights, finite numbers above 0, for implicit feedback; it may be that of the
+            ratings. In a tuple of arrays these are "rating", the third, or "weight", a fourth.
+        duplicates : what to do with rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
+            ratings and weights.
+        bad_rows : what to do with rows of a null id, of a rating that is null, NaN, infinite or beyond float32, or of
+            what is no weight: "error", or "drop" and count them; see ``rows``.
+        memory_limit : bytes, or text such as "4GiB", that reading may take; what is available when left out.
+        unrated : whether the rows are implicit feedback: there may be no ratings, unless their column is named, and
+            with ``duplicates="sum"`` and no weight a pair weighs as many rows as it has.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, an id is null or of a type that cannot be one, a rating is not a finite number that
+            float32 holds, a pair comes twice, or there are no rows.
+        OSError
+            If a file is missing, is not Parquet, or is damaged.
+        ResourceError
+            If a file has more rows than there is memory for; nothing has been read then.
+        """
+        for name, value, known in (("duplicates", duplicates, DUPLICATES), ("bad_rows", bad_rows, BAD_ROWS)):
+            if value not in known:
+                raise ParameterError(f"{name} is {value!r}: choose one of {', '.join(known)}")
+        limit = parse_size(memory_limit)
+        if isinstance(source, cls):
+            return source._weighed_by(weight)
+        roles = {"user": user, "item": item}
+        if rating != "" or isinstance(source, tuple):  # in which the third is there by its place
+            roles["rating"] = rating or None
+        if weight is not None:
+            roles["weight"] = weight
+        optional = ("rating",) if unrated or rating == "" else ()
+        table = read_columns(source, roles, coded=("user", "item"), memory_limit=limit, optional=optional)
+        names, columns = list(table.column_names), table.columns
+        if len(columns) < 3 + ("weight" in roles):
+            names.insert(2, "")
+            columns.insert(2, pa.chunked_array([np.ones(len(table), np.float32)]))
+        if unrated and duplicates == "sum" and weight is None:
+            names.append("")
+            columns.append(columns[2] if names[2] == "" else pa.chunked_array([np.ones(len(table), np.float32)]))
+        where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
+        del table, source
+        try:
+            return cls._from_columns(tuple(names), columns, duplicates, bad_rows)
+        except DataError as error:
+            raise DataError(f"{where}{error}") from None
+
+    def _weighed_by(self, weight: str | None) -> Self:
+        """Return the ratings, which have been read before, if nothing else is wanted than they have."""
+        if weight is not None and self.columns[3:] != (weight,):
+            own = "no weights" if self.weights is None else f"weights of column {self.columns[3]!r}"
+            raise ParameterError(f"weight is {weight!r}, but these Ratings have {own}: read them with weight=")
+        return self
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Read a Parquet file, a directory of them, or a URI of either; options as for :meth:`read`."""
+        return cls.read(path, user=user, item=item, rating=rating, **options)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Take a pandas frame, or anything with the Arrow PyCapsule stream interface; options as for :meth:`read`."""
+        return cls.read(frame, user=user, item=item, rating=rating, **options)
+
+    @classmethod
+    def from_arrays(cls, user_ids: Any, item_ids: Any, ratings: Any, **options: Any) -> Self:
+        """Take columns of equal length; options as for :meth:`read`."""
+        return cls.read((user_ids, item_ids, ratings), **options)
+
+    @classmethod
+    def _from_columns(
+        cls, names: tuple[str, ...], columns: list[pa.ChunkedArray], duplicates: str, bad_rows: str
+    ) -> Self:
+        """Encode, sort and check the columns; the list is emptied, so that each is free once it has been used."""
+        n_read, dropped = len(columns[0]), {}
+        if n_read == 0:
+            raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
+        if bad_rows == "drop":
+            dropped = drop_bad(columns, names[2:])
+            if sum(dropped.values()) == n_read:
+                listed = ", ".join(f"{name} {n:,}" for name, n in dropped.items())
+                raise DataError(f"there are no ratings left: all {n_read:,} rows are bad ({listed})")
+        _release()
+        weights = as_weights(columns.pop(), names[3]) if len(names) > 3 else None
+        values = as_values(columns.pop(), names[2])
+        users, user_ids = ids.encode(columns.pop(0), names[0])
+        items, item_ids = ids.encode(columns.pop(0), names[1])
+        _release()
+        numbers: tuple[np.ndarray, ...] = (values,) if weights is None else (values, weights)
+        users, items, numbers, n_again = _sorted(users, items, numbers, (len(user_ids), len(item_ids)))
+        if n_again:
+            again = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
+            if duplicates == "error":
+                first = int(np.flatnonzero(again)[0])
+                raise _repeated(n_again, len(users), user_ids[users[first]].as_py(), item_ids[items[first]].as_py())
+            users, items, numbers = _merged(users, items, numbers, again, duplicates)
+            dropped["duplicates"] = n_again
+        return cls(
+            users=users,
+            items=items,
+            values=numbers[0] if names[2] else np.ones(len(users), np.float32),
+            weights=None if len(numbers) == 1 else numbers[1],
+            user_ids=user_ids,
+            item_ids=item_ids,
+            columns=names,
+            duplicates=duplicates,
+            dropped=dropped,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Ratings: {len(self):,} of {self.n_items:,} items by {self.n_users:,} users>"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Account for the rows: how many were read, which is the sum of those used and those dropped by reason."""
+        return {"read": len(self) + sum(self.dropped.values()), "used": len(self), "duplicates": 0, **self.dropped}
+
+    @property
+    def rated(self) -> bool:
+        """Whether the rows came with ratings; if not, each has a 1."""
+        return self.columns[2] != ""
+
+    @property
+    def n_users(self) -> int:
+        """Count the users, cold ones included."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Count the items, cold ones included."""
+        return len(self.item_ids)
+
+    @cached_property
+    def user_counts(self) -> np.ndarray:
+        """How many ratings each user has: (n_users,) int64, 0 for cold ones."""
+        return np.diff(self.by_user.indptr)
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """How many ratings each item has: (n_items,) int64, 0 for cold ones."""
+        return count(self.items, self.n_items, resolve("cpu"))
+
+    @cached_property
+    def by_user(self) -> Compressed:
+        """The ratings as CSR: row u holds user u's items, sorted."""
+        indptr, *_ = _bounds(self.users, self.items, self.n_users)
+        return Compressed(indptr, self.items, self.values, self.weights)
+
+    @cached_property
+    def by_item(self) -> Compressed:
+        """The ratings as CSC: row i holds item i's users, sorted."""
+        pairs, shape = (self.items, self.users), (self.n_items, self.n_users)
+        found = compress(*pairs, self.values, shape, resolve("cpu"))
+        if self.weights is None:
+            return found
+        return found._replace(weights=compress(*pairs, self.weights, shape, resolve("cpu")).values)
+
+    def observed(self, positive_from: float | None) -> Self:
+        """Take the rows rated at least that, with a value of 1 each; all for None, or if there are no ratings.
+
+        All ids are kept.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        unchosen = positive_from is None or not self.rated
+        chosen = np.full(len(self), True) if unchosen else self.values >= positive_from
+        if not chosen.any():
+            highest = self.values.max(initial=-np.inf)
+            raise DataError(
+                f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), from which"
+                " they count: give others, or fit with a lower --positive-from (positive_from=)"
+            )
+        positives = self if chosen.all() else self.take(chosen)
+        return positives.with_values(np.ones(len(positives), np.float32))
+
+    def with_values(self, values: np.ndarray) -> Self:
+        """Give the same pairs other values (n,) float32."""
+        return replace(self, values=values)
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Keep the rows a boolean mask chooses, and all ids."""
+        users, items, values = keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
+        weights = None if self.weights is None else self.weights[chosen]
+        return replace(self, users=users, items=items, values=values, weights=weights, dropped={})
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
+        """Hold out a random fraction of the rows. Returns (rest, held out); both keep all ids.
+
+        Raises
+        ------
+        ParameterError
+            If the fraction leaves one of the two without rows.
+        """
+        held_out = round(len(self) * fraction) if 0 < fraction < 1 else 0
+        if not 0 < held_out < len(self):
+            raise ParameterError(
+                f"a fraction of {fraction} splits {len(self):,} ratings into nothing and all: give one in (0, 1) that"
+                " leaves rows on both sides"
+            )
+        chosen = np.zeros(len(self), bool)
+        chosen[np.random.default_rng(seed).permutation(len(self))[:held_out]] = True
+        return self.take(~chosen), self.take(chosen)
+
+    def folds(self, n: int = 5, seed: int = 0) -> Iterator[tuple[Self, Self]]:
+        """Yield n pairs (rest, held out) in which every row is held out once; all keep all ids.
+
+        Raises
+        ------
+        ParameterError
+            If n is less than 2 or more than the rows.
+        """
+        if not 2 <= n <= len(self):
+            raise ParameterError(f"{n} folds of {len(self):,} ratings: give 2 to {len(self):,}")
+        fold = np.empty(len(self), np.int64)
+        fold[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % n
+        return ((self.take(fold != f), self.take(fold == f)) for f in range(n))
+
+
+def reading(implicit: bool, rated: bool) -> dict[str, Any]:
+    """Say how :meth:`Ratings.read` is to read for implicit feedback, whose ratings are read only if ``rated``."""
+    if not implicit:
+        return {}
+    return {"unrated": True} if rated else {"unrated": True, "rating": ""}
+
+
+def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
+    """Turn ratings (n,) into what solvers work on, (rating - mean) / scale; rounded to float32 once, at the end."""
+    out = np.empty(len(values), np.float32)
+    for start, stop in pairwise(even(len(values), ids.ROWS_PER_TASK)):  # what is float64 stays in the cache
+        out[start:stop] = np.subtract(values[start:stop], mean, dtype=np.float64) / scale
+    return out
+
+
+def _release() -> None:
+    """Give back the memory Arrow keeps for later: it has read into more than it needed, and the sort needs as much."""
+    pa.default_memory_pool().release_unused()
+
+
+def _sorted(
+    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], int]:
+    """Sort rows by user, then item, then the order they came in, and count those that repeat the pair before them."""
+    _, unordered, repeats = _bounds(users, items, shape[0])
+    if unordered:
+        pairs, sort = (users, items), partial(compress, shape=shape, device=resolve("cpu"), by_column=True)
+        *others, (indptr, items, first, _) = (sort(*pairs, column) for column in reversed(numbers))
+        numbers = first, *(each.values for each in others)
+        users = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
+        _, _, repeats = _bounds(users, items, shape[0])
+    return users, items, numbers, repeats
+
+
+def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray, int, int]:
+    """Find where each user's rows start. Returns these, how much is out of order, and how many rows repeat a pair."""
+    indptr = np.zeros(n_users + 1, np.int64)
+    if len(users) == 0:
+        return indptr, 0, 0
+    unordered, repeats = launch(ROW_BOUNDS, resolve("cpu"), even(len(users), ids.ROWS_PER_TASK), users, items, indptr)
+    return indptr, int(unordered), int(repeats)
+
+
+def _repeated(n: int, n_rows: int, user: Any, item: Any) -> DataError:
+    return DataError(
+        f"{n:,} of {n_rows:,} rows repeat a (user, item) pair, the first user {user!r} and item {item!r}: make pairs"
+        " unique (or in a fit: --duplicates last|mean|sum, duplicates=)"
+    )
+
+
+def _merged(
+    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], again: np.ndarray, duplicates: str
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Make one row of each run of rows with the same pair.
+
+    Raises
+    ------
+    DataError
+        If a sum is beyond float32.
+    """
+    runs = np.cumsum(np.append(True, ~again))
+    starts = np.flatnonzero(np.append(True, ~again))
+    lengths = np.diff(np.append(starts, len(users)))
+
+    def merged(column: np.ndarray) -> np.ndarray:
+        if duplicates == "last":
+            return column[starts + lengths - 1]
+        by_value = np.lexsort((column, runs))  # so that it ignores the order of rows
+        sums = np.add.reduceat(column[by_value].astype(np.float64), starts)
+        with np.errstate(over="ignore"):
+            found = (sums if duplicates == "sum" else sums / lengths).astype(np.float32)
+        if not np.isfinite(found).all():
+            raise DataError("the sums of repeated pairs' ratings or weights are beyond float32: rescale them")
+        return found
+
+    return users[starts], items[starts], tuple(map(merged, numbers))

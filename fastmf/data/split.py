@@ -1,0 +1,106 @@
+"""split: set rows of a table apart to measure on, whole rows with all their columns."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from fastmf.data import ids
+from fastmf.data.read import choose, read_table
+from fastmf.errors import DataError, ParameterError
+
+WAYS = ("random", "leave-one-out", "temporal")
+
+
+def split(
+    source: Any,
+    how: str = "random",
+    *,
+    fraction: float | None = None,
+    seed: int = 0,
+    user: str | None = None,
+    timestamp: str | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """Part the rows of a table, or of Parquet, into those to train on and those to measure on; order and columns stay.
+
+    Parameters
+    ----------
+    source : a path or URI of Parquet, a frame, or an Arrow table.
+    how : "random" holds out a fraction of all rows; "leave-one-out" one of each user who has two at least, the latest
+        if there is a timestamp and a random one else; "temporal" the latest fraction of each user's rows, rounded, but
+        never all. Of two at the same time that of the later row is the later.
+    fraction : .2 unless given; not for "leave-one-out".
+    seed : of what is random.
+    user, timestamp : names of the columns; for the user the usual names are looked for when left out, for "temporal"
+        the time is in "timestamp".
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or a timestamp is null.
+    ParameterError
+        If how or fraction is out of range, or nothing would be held out, or nothing left.
+    """
+    if how not in WAYS:
+        raise ParameterError(f"how is {how!r}: choose one of {', '.join(WAYS)}")
+    if how == "leave-one-out" and fraction is not None:
+        raise ParameterError(f"fraction is {fraction}, but leave-one-out takes one row of each user: leave it out")
+    share = 0.2 if fraction is None else fraction
+    if isinstance(share, str) or not 0 < share < 1:
+        raise ParameterError(f"fraction is {share!r}: give one above 0 and below 1")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(f"seed is {seed!r}: give an integer of at least 0")
+    table = read_table(source)
+    timed = how == "temporal" or timestamp is not None
+    roles = {"user": user, **({"timestamp": timestamp} if timed else {})}
+    where = str(source) if isinstance(source, str | os.PathLike) else "the table"
+    name, *times = choose(table.column_names, roles, where)
+    if not len(table):
+        raise DataError(f"{where} has no rows to split")
+    users, _ = ids.encode(table.column(name), name)
+    when = order_of(table.column(times[0])) if timed else None
+    mask = held_out(users, how, share, seed, when)
+    if mask.all() or not mask.any():
+        raise ParameterError(
+            f"of {len(mask):,} rows {int(mask.sum()):,} would be held out, which leaves nothing on one side: give"
+            " another fraction, or more rows"
+        )
+    return table.filter(pa.array(~mask)), table.filter(pa.array(mask))
+
+
+def order_of(column: pa.ChunkedArray) -> np.ndarray:
+    """Number the rows in the order of a column of times: numbers, dates, or text that sorts as they do; (n,) int64.
+
+    Raises
+    ------
+    DataError
+        If it has nulls, or is of a type without an order.
+    """
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    nulls = int(np.count_nonzero(pc.is_null(column, nan_is_null=True)))
+    if nulls:
+        raise DataError(f"{nulls:,} of {len(column):,} timestamps are null: fill them in or drop those rows")
+    try:
+        return pc.rank(column, tiebreaker="first").to_numpy().astype(np.int64)
+    except pa.ArrowNotImplementedError:
+        raise DataError(f"timestamps of type {column.type} have no order: give numbers, dates or text") from None
+
+
+def held_out(users: np.ndarray, how: str, fraction: float, seed: int, when: np.ndarray | None) -> np.ndarray:
+    """Choose rows, (n,) bool; ``users`` (n,) are dense indices, ``when`` (n,) numbers the rows, the latest highest."""
+    n, rng = len(users), np.random.default_rng(seed)
+    chosen = np.zeros(n, bool)
+    if how == "random":
+        chosen[rng.permutation(n)[: round(n * fraction)]] = True
+        return chosen
+    order = np.lexsort((rng.permutation(n) if when is None else when, users))
+    counts = np.bincount(users)
+    kept = counts - np.rint(counts * fraction).astype(np.int64) if how == "temporal" else counts - 1
+    kept = np.maximum(kept, np.minimum(counts, 1))
+    place = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen[order] = place >= np.repeat(kept, counts)
+    return chosen

@@ -1,0 +1,79 @@
+"""Tables out: Parquet and CSV, written whole or not at all; long ones frame by frame, while the next is made."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from fastmf.data.atomic import replacing
+from fastmf.data.escape import printable
+
+
+def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write columns (name to array or list) as one Parquet file with page checksums, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        As :func:`fastmf.data.atomic.replacing`.
+    """
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    with replacing(path, overwrite) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True, compression="zstd")
+
+
+def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a frame as CSV, if the path ends in .csv, else as Parquet; see :func:`write_frames`."""
+    write_frames([frame], path, overwrite)
+
+
+def write_frames(frames: Iterable[pd.DataFrame], path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write frames of the same columns, one after another, as CSV or as the row groups of one Parquet file.
+
+    In CSV, control characters are escaped: such files end up on terminals and in spreadsheets. Parquet holds all as is.
+
+    Raises
+    ------
+    OSError
+        As :func:`fastmf.data.atomic.replacing`.
+    """
+    with replacing(path, overwrite) as temporary:
+        if Path(path).suffix.lower() == ".csv":
+            for place, frame in enumerate(frames):
+                texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
+                frame.assign(**texts).to_csv(temporary, index=False, header=not place, mode="a" if place else "w")
+            return
+        with contextlib.ExitStack() as stack:
+            writer: pq.ParquetWriter | None = None
+            under_way: Future[None] | None = None
+            thread = ThreadPoolExecutor(1)  # it writes while the next frame is made
+            for frame in frames:
+                schema = writer.schema if writer else None
+                table = pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata()
+                if writer is None:
+                    coded = [field.name for field in table.schema if not types.is_floating(field.type)]
+                    how: dict[str, Any] = {"use_dictionary": coded, "compression": "zstd", "write_page_checksum": True}
+                    writer = pq.ParquetWriter(temporary, table.schema, **how)
+                    stack.enter_context(writer)
+                    stack.callback(thread.shutdown)  # before the writer is closed
+                if under_way is not None:
+                    under_way.result()
+                under_way = thread.submit(writer.write_table, table)
+            if under_way is not None:
+                under_way.result()
+
+
+def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Make one frame of frames of the same columns."""
+    return pd.concat(frames, ignore_index=True)
+
+
+def _escaped(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""MovieLens sets by name, and synthetic twins of them whose true model is known."""

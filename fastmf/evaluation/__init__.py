@@ -1,0 +1,1 @@
+"""How good predictions and lists are, beside biases and popularity alone."""

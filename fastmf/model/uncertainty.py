@@ -1,0 +1,75 @@
+"""How sure a Bayesian model is of a prediction: the spread over its samples, and the noise of ratings themselves."""
+
+import numpy as np
+
+from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Pairs, Scale, Side
+from fastmf.model.learned import Prior, Samples
+from fastmf.runtime.device import resolve
+from fastmf.runtime.launch import launch
+
+
+def deviations(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Find the standard deviation of a rating around its prediction, for standardised ratings.
+
+    Its square is the variance of the sampled predictions plus the mean variance of the noise. An unknown user (-1) is
+    one of those that users are drawn around; an unknown item is like any of the model's, which its prediction leaves
+    out; of both unknown nothing is known, and the deviation is that of all ratings.
+
+    Parameters
+    ----------
+    warm : which users and which items have ratings, (n_users,) and (n_items,) bool.
+
+    Returns
+    -------
+    (n,) float32.
+    """
+    n, size = len(samples.user_bias), len(pairs.users)
+    total, squares, noise = (np.zeros(size) for _ in range(3))
+    (user_rows, user_places), (item_rows, item_places) = (np.unique(rows, return_inverse=True) for rows in pairs)
+    where = Pairs(user_places.astype(np.int32), item_places.astype(np.int32))
+    estimates, scale = np.empty(size, np.float32), Scale(0.0, -np.inf, np.inf)
+    for sample in zip(*samples, strict=True):
+        users, user_noise = _asked_for(user_rows, Side(*sample[:2]), sample[2], warm[0], prior.origin)
+        items, item_noise = _asked_for(item_rows, Side(*sample[3:5]), sample[5], warm[1], np.float32(0))
+        launch(ESTIMATE, resolve("cpu"), even(size, PAIRS_PER_TASK), where, users, items, scale, estimates)
+        total += estimates
+        squares += np.square(estimates, dtype=np.float64)
+        noise += user_noise[where.users] * item_noise[where.items]
+    variance = np.maximum(squares / n - np.square(total / n), 0) + noise / n
+    variance += _of_unknown(samples, prior, pairs, warm)
+    variance[(pairs.users < 0) & (pairs.items < 0)] = 1
+    return np.sqrt(variance).astype(np.float32)
+
+
+def _asked_for(
+    rows: np.ndarray, side: Side, precisions: np.ndarray, warm: np.ndarray, factors: np.ndarray | np.float32
+) -> tuple[Side, np.ndarray]:
+    """Take rows of a side and their noise, (n_rows,) float64.
+
+    Whoever is unknown (-1) has these factors and no bias, and is as noisy as the others are on average.
+    """
+    taken, unknown = Side(side.factors[rows], side.bias[rows]), rows < 0
+    noise = 1 / precisions[rows].astype(np.float64)
+    if unknown.any():
+        taken.factors[unknown], taken.bias[unknown] = factors, 0
+        noise[unknown] = np.mean(1 / precisions[warm].astype(np.float64)) if warm.any() else 1.0
+    return taken, noise
+
+
+def _of_unknown(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Find how much the factors and bias of an unknown user or item spread a prediction: (n,) float64."""
+    found = np.zeros(len(pairs.users))
+    user, item = (pairs.users < 0) & (pairs.items >= 0), (pairs.items < 0) & (pairs.users >= 0)
+    if user.any():
+        y = samples.item_factors[-1][pairs.items[user]].astype(np.float64)
+        _, p, pull = map(float, prior.numbers)
+        mean, variance = (pull / p, 1 / p) if p else (0.0, 0.0)  # of the bias
+        covariance, aside = np.linalg.inv(prior.precision.astype(np.float64)), prior.mean - prior.origin
+        found[user] = np.sum(y @ covariance * y, axis=1) + variance + (y @ aside + mean) ** 2
+    if item.any():
+        known = np.column_stack([samples.item_factors[-1], samples.item_bias[-1]])[warm[1]].astype(np.float64)
+        x = np.column_stack([samples.user_factors[-1], np.ones(len(warm[0]))])[pairs.users[item]].astype(np.float64)
+        found[item] = np.sum(x @ (known.T @ known / len(known)) * x, axis=1)
+    return found

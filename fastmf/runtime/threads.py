@@ -1,0 +1,22 @@
+"""How many threads a launch may use."""
+
+import functools
+import math
+import os
+
+from fastmf.runtime.cgroups import core_limits
+
+
+def cpu_quota() -> float | None:
+    """Return how many cores' time the container grants, or None without a limit."""
+    return min(core_limits(), default=None)
+
+
+@functools.cache
+def max_threads() -> int:
+    """Count the threads a launch can use: NUMBA_NUM_THREADS, or the cores this process may run on and has time of."""
+    from numba import config
+
+    cores = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set at import
+    quota = None if "NUMBA_NUM_THREADS" in os.environ else cpu_quota()
+    return cores if quota is None else min(cores, math.ceil(quota))

@@ -1,0 +1,179 @@
+"""Checkpoints: all that training needs to go on after an epoch as if it had never stopped.
+
+One safetensors file in the folder, replaced whole after every epoch: the arrays the solver works on, the best factors
+so far where validation chooses them, and as JSON the history and a fingerprint of data and settings. Training goes on
+only from a checkpoint whose fingerprint is its own.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmf.data import ids
+from fastmf.data.atomic import check_output, replacing
+from fastmf.data.ratings import Ratings
+from fastmf.errors import ModelFormatError, ParameterError
+from fastmf.model.file import load_arrays, save_arrays
+from fastmf.model.history import Epoch
+from fastmf.solvers.base import Factors
+
+NAME = "checkpoint.safetensors"
+FORMAT = 2
+
+
+class Checkpoint:
+    """A place to keep the state of one training run.
+
+    Parameters
+    ----------
+    folder : made if it is not there.
+    fingerprint : what the run is, name to plain value; see :func:`fingerprint`.
+    every : epochs from one save to the next.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made; :func:`check_folder` finds what else is wrong with it, before there is data.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], every: int) -> None:
+        self._path = Path(folder) / NAME
+        self._fingerprint = json.loads(json.dumps(fingerprint))
+        self.every = every
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+    def save(self, arrays: Mapping[str, np.ndarray], history: Iterable[Epoch], best_epoch: int | None) -> None:
+        """Replace the checkpoint by the state after the last epoch of the history."""
+        described = {
+            "format": FORMAT,
+            "fingerprint": self._fingerprint,
+            "history": [asdict(epoch) for epoch in history],
+            "best_epoch": best_epoch,
+        }
+        with replacing(self._path, overwrite=True) as temporary:
+            whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_arrays(whole, temporary, json.dumps(described, allow_nan=False))
+
+    def _check(self, history: list[Epoch], best_epoch: Any, asked: int) -> None:
+        """Raise a ValueError unless the history is one, of no more epochs than asked for, and the best one of it."""
+        if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
+            raise ValueError("its epochs are not numbered from 1")
+        if len(history) > asked:
+            raise ValueError(f"it holds {len(history)} epochs, more than the settings ask for")
+        measures = [value for epoch in history for value in asdict(epoch).values()]
+        if not all(value is None or (isinstance(value, int | float) and math.isfinite(value)) for value in measures):
+            raise ValueError("its history holds what is not a number")
+        if best_epoch is not None and not (isinstance(best_epoch, int) and 1 <= best_epoch <= len(history)):
+            raise ValueError(f"its best epoch is {best_epoch!r}")
+
+    def load(self) -> tuple[dict[str, np.ndarray], list[Epoch], int | None] | None:
+        """Read the state to go on from. Returns (arrays, history, best_epoch), or None to begin at the beginning.
+
+        Raises
+        ------
+        ParameterError
+            If the checkpoint is of other data or settings; it names the first difference.
+        ModelFormatError
+            If the file is damaged.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            arrays, text, sound = load_arrays(self._path)
+            described = json.loads(text or "")
+            if described["format"] != FORMAT:
+                raise ModelFormatError(
+                    f"{self._path} has format {described['format']!r}, this version reads {FORMAT}: resume with the"
+                    " fastmf it was made with, or delete it to start over"
+                )
+            history = [Epoch(**epoch) for epoch in described["history"]]
+            then, best_epoch = dict(described["fingerprint"]), described["best_epoch"]
+            self._check(history, best_epoch, then["epochs"])
+            if not sound:
+                raise ValueError("its digest is another, so something in it has changed")
+        except (ModelFormatError, MemoryError):
+            raise
+        except Exception as error:  # what damage makes of a file fails in more ways than can be listed
+            raise ModelFormatError(f"{self._path} is damaged: {error!r}; delete it to start over") from None
+        for name, value in self._fingerprint.items():
+            if then.get(name) != value:
+                was, now = _brief(then.get(name)), _brief(value)
+                raise ParameterError(
+                    f"{self._path} is of a run with other {name} ({was}, now {now}): resume with what it began with,"
+                    " or give another folder"
+                )
+        return arrays, history, best_epoch
+
+
+def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[Any] = ()) -> None:
+    """Make sure that a run may keep its state in a folder, which need not be there yet, before anything is read.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written to, is an input or lies in one, or holds a checkpoint and resume is False.
+    """
+    if not os.fspath(folder):
+        raise FileNotFoundError("the folder for checkpoints has no name: give one")
+    there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file: give a folder for checkpoints")
+    check_output(there / NAME, overwrite=True, inputs=inputs)
+    if (Path(folder) / NAME).exists() and not resume:
+        raise FileExistsError(
+            f"{folder} holds the checkpoint of an earlier run: go on with it by --resume (resume=True), or give"
+            " another folder"
+        )
+
+
+def fingerprint(solver: str, settings: Mapping[str, Any], device: str, **data: Ratings | None) -> dict[str, Any]:
+    """Say what a run is: its solver, settings and device, and a hash of each set of ratings."""
+    hashes = {name: ratings and hash_of(ratings) for name, ratings in data.items()}
+    return {"solver": solver, **settings, "device": device, **hashes}
+
+
+def hash_of(ratings: Ratings) -> str:
+    """Hash the pairs, values and ids of ratings (BLAKE2b)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (ratings.users, ratings.items, ratings.values, ratings.weights):
+        digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+    for column in (ratings.user_ids, ratings.item_ids):
+        digest.update(ids.content(column))
+    return digest.hexdigest()
+
+
+def named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
+    """Give every array of the factors a name."""
+    sides = {"users": factors.users, "items": factors.items}
+    arrays = {
+        f"{prefix}.{name}.{field}": array for name, side in sides.items() for field, array in side._asdict().items()
+    }
+    kept = {f"{prefix}.kept{place}": array for place, array in enumerate(factors.kept)}
+    return arrays | kept | {f"{prefix}.memory{place}": array for place, array in enumerate(factors.memory)}
+
+
+def fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
+    """Write the kept arrays over those of the same names.
+
+    Raises
+    ------
+    ModelFormatError
+        If one is missing, has another shape, or is not finite.
+    """
+    for name, array in arrays.items():
+        found = kept.get(name)
+        if found is None or found.shape != array.shape or found.dtype != array.dtype or not np.isfinite(found).all():
+            raise ModelFormatError(f"the checkpoint is damaged in {name}: delete it to start over")
+        array[:] = found
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 20 else text[:17] + "…'"

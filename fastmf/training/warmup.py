@@ -1,0 +1,88 @@
+"""Compile all kernels ahead of time, by doing on a few ratings everything that users do on many.
+
+What is compiled depends on the types of the arrays, and those on the columns of the file: so small files of the usual
+types are written, fitted and served. It all ends up in the kernel cache (:mod:`fastmf.kernels.compile`), which later
+processes load in milliseconds.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmf.data.ratings import Ratings
+from fastmf.data.write import write_parquet
+from fastmf.datasets.movielens import Shape, draw
+from fastmf.evaluation.evaluate import evaluate
+from fastmf.kernels.compile import ENABLED
+from fastmf.solvers.base import require_integer
+from fastmf.training.fit import fit
+
+SHAPE = Shape(users=60, items=40, ratings=1200, cap=40)
+
+# The types that user and item ids and ratings come in: fastmf's own twins, pandas, Spark.
+TYPES = (("int32", "float32"), ("int64", "float64"), ("str", "float64"))
+
+FITS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("als", {}),
+    ("als", {"method": "cg"}),
+    ("als-links", {}),
+    ("gibbs", {"burn": 0, "samples": 1, "kept": 1}),
+    ("implicit", {}),
+    ("sgd", {}),
+    ("sgd", {"schedule": "hogwild"}),
+)
+
+
+def warmup(k: int = 32) -> float:
+    """Compile what fitting and serving models of k factors runs, unless the kernel cache has it.
+
+    SGD, links and ALS by conjugate gradients are compiled for each k (to the next multiple of the vectors' width),
+    everything else once.
+
+    Returns
+    -------
+    The seconds it took.
+
+    Raises
+    ------
+    ParameterError
+        If k is less than 1.
+
+    Examples
+    --------
+    >>> import fastmf
+    >>> fastmf.warmup(k=8) > 0
+    True
+    """
+    require_integer("k", k, 1)
+    began = time.perf_counter()
+    if ENABLED:
+        _compile(k)
+    return time.perf_counter() - began
+
+
+def _compile(k: int) -> None:
+    twin = draw(SHAPE, np.uint64(0), name="warm-up")
+    rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
+    with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
+        for keys, numbers in TYPES:
+            path = Path(folder) / f"{keys}.parquet"
+            columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
+            write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
+            _use(Ratings.read(path), k)
+
+
+def _use(ratings: Ratings, k: int) -> None:
+    """Fit models of all kinds and ask them everything."""
+    training, test = ratings.split(0.2)
+    for solver, settings in FITS:
+        once: dict[str, Any] = {} if solver == "gibbs" else {"epochs": 1}
+        model = fit(training, k, solver, validation=0.1, **once, **settings)
+    evaluate(model, test, n=5)
+    model.recommend(n=5)
+    model.similar_items(model.item_ids[0].as_py(), n=5)
+    model.predict(ratings.user_ids[:2].to_pylist(), ratings.item_ids[:2].to_pylist())
+    model.fold_in((["new", "new"], ratings.item_ids[:2].to_pylist(), [1.0, 5.0]))
