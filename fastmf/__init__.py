@@ -11,28 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "fastmf.errors": (
-        "DataError",
-        "DeviceUnavailableError",
-        "DivergenceError",
-        "FastMFError",
-        "ModelFormatError",
-        "ParameterError",
-        "ResourceError",
-        "UnknownIdError",
-    ),
-    "fastmf.data.ratings": ("Ratings",),
-    "fastmf.model.history": ("Epoch",),
-    "fastmf.model.model": ("Model",),
-    "fastmf.evaluation.evaluate": ("evaluate",),
-    "fastmf.training.warmup": ("warmup",),
-    "fastmf.data.split": ("split",),
-    "fastmf.solvers": ("ALS", "Gibbs", "ImplicitALS", "LinkedALS", "SGD"),
-    "fastmf.training.fit": ("fit",),
-    "fastmf.training.tune": ("Trial", "Tuning", "tune"),
+_HOME = {
+    "ALS": "fastmf.solvers.als",
+    "SGD": "fastmf.solvers.sgd",
+    "DataError": "fastmf.errors",
+    "DeviceUnavailableError": "fastmf.errors",
+    "DivergenceError": "fastmf.errors",
+    "Epoch": "fastmf.model.history",
+    "FastMFError": "fastmf.errors",
+    "Gibbs": "fastmf.solvers.gibbs",
+    "ImplicitALS": "fastmf.solvers.implicit",
+    "LinkedALS": "fastmf.solvers.links",
+    "Model": "fastmf.model.model",
+    "ModelFormatError": "fastmf.errors",
+    "ParameterError": "fastmf.errors",
+    "Ratings": "fastmf.data.ratings",
+    "ResourceError": "fastmf.errors",
+    "Trial": "fastmf.training.tune",
+    "Tuning": "fastmf.training.tune",
+    "UnknownIdError": "fastmf.errors",
+    "evaluate": "fastmf.evaluation.evaluate",
+    "fit": "fastmf.training.fit",
+    "split": "fastmf.data.split",
+    "tune": "fastmf.training.tune",
+    "warmup": "fastmf.training.warmup",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ALS",
@@ -77,7 +80,11 @@ if TYPE_CHECKING:
     from fastmf.evaluation.evaluate import evaluate
     from fastmf.model.history import Epoch
     from fastmf.model.model import Model
-    from fastmf.solvers import ALS, SGD, Gibbs, ImplicitALS, LinkedALS
+    from fastmf.solvers.als import ALS
+    from fastmf.solvers.gibbs import Gibbs
+    from fastmf.solvers.implicit import ImplicitALS
+    from fastmf.solvers.links import LinkedALS
+    from fastmf.solvers.sgd import SGD
     from fastmf.training.fit import fit
     from fastmf.training.tune import Trial, Tuning, tune
     from fastmf.training.warmup import warmup

@@ -1,10 +1,13 @@
-"""The exceptions fastmf raises on purpose, each with the exit code the command line gives it.
+"""The exceptions fastmf raises on purpose, each with its exit code, and the checks of arguments that raise them.
 
 Anything else that reaches the command line is either a file or network error (an ``OSError``, exit 4) or a bug
 (exit 1).
 """
 
-from typing import ClassVar
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 
 class FastMFError(Exception):
@@ -53,3 +56,34 @@ class ResourceError(FastMFError):
     """The work asked for needs more memory than there is."""
 
     exit_code = 6
+
+
+def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Raise a ParameterError unless the value is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ParameterError(f"{name} is {value!r}: choose {' or '.join(choices)}")
+
+
+def require_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise a ParameterError unless the value is an integer in [low, high]."""
+    integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not integer or value < low or (high is not None and value > high):
+        raise ParameterError(
+            f"{name} is {value!r}: give an integer of at least {low}" + (f" and at most {high}" if high else "")
+        )
+
+
+def require_truth(name: str, value: Any) -> None:
+    """Raise a ParameterError unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise ParameterError(f"{name} is {value!r}: give True or False")
+
+
+def require_number(name: str, value: Any, *, low: float, above: bool = False, high: float = math.inf) -> None:
+    """Raise a ParameterError unless the value is a finite number in [low, high], or in (low, high] if above."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < low or value > high or (above and value == low):
+        limits = f"{'above' if above else 'of at least'} {low:g}" + (
+            f" and at most {high:g}" if high < math.inf else ""
+        )
+        raise ParameterError(f"{name} is {value!r}: give a number {limits}")

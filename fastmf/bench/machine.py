@@ -42,35 +42,6 @@ def _rate(run: Any) -> float:
     return done / (time.perf_counter() - began)
 
 
-def useful_flops(solver: str, k: int, n_ratings: int, n_rows: int) -> float:
-    """Count the multiplications and additions that an epoch cannot do without, which are fewer than a kernel issues.
-
-    ALS and Gibbs, for both sides: k (k + 1) a rating for one half of y y', k^3 / 3 + 2 k^2 a row for Cholesky and two
-    triangular solves; with links 4 k a rating more. ALS by two steps of conjugate gradients, for both sides: three
-    passes of 4 k a rating. SGD, a rating: 2 k for the prediction, 3 k for either row's step.
-    """
-    if solver == "als-cg":
-        return 2.0 * n_ratings * 3 * 4 * k
-    if solver in ("als", "als-links", "gibbs"):
-        links = 4.0 * n_ratings * k if solver == "als-links" else 0
-        return 2.0 * n_ratings * k * (k + 1) + n_rows * (k**3 / 3 + 2 * k**2) + links
-    return 8.0 * n_ratings * k
-
-
-def moved_bytes(solver: str, k: int, n_ratings: int) -> float:
-    """Count the bytes that the ratings of an epoch move between memory, or a cache, and the arithmetic.
-
-    ALS and Gibbs, for both sides, a rating: the other side's factors, 4 k, with its bias, the index and the value. ALS
-    by conjugate gradients: three times that; with links: four sums of links and indices more. SGD, a rating: two rows
-    of k factors and four terms read, k and one written, two indices and the value.
-    """
-    if solver == "als-links":
-        return 2.0 * n_ratings * (4 * k + 12) + 4.0 * n_ratings * (4 * k + 4)
-    if solver in ("als", "als-cg", "gibbs"):
-        return 2.0 * n_ratings * (4 * k + 12) * (3 if solver == "als-cg" else 1)
-    return float(n_ratings) * (2 * 4 * (k + 4) + 2 * 4 * (k + 1) + 12)
-
-
 def peak_memory() -> int | None:
     """Return the most bytes of memory this process has held, None where the system does not say (Windows).
 

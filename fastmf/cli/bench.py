@@ -5,17 +5,15 @@ from typing import Any
 import click
 
 from fastmf.cli.options import json_option, overwrite_option
+from fastmf.cli.solver_options import bench_options, lazy_command
 
 
-@click.command()
+@click.command(cls=lazy_command(bench_options))
 @click.option("--dataset", "names", multiple=True, metavar="NAME|FILE",
               help="MovieLens set or ratings file, once or more.  [default: ml-latest-small, ml-20m]")  # fmt: skip
 @click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
 @click.option("--download", is_flag=True, help="Download sets that are not found, instead of making their twins.")
 @click.option("--k", type=int, default=32, show_default=True, help="Number of factors.")
-@click.option("--solver", "solvers", multiple=True,
-              type=click.Choice(["als", "als-cg", "als-links", "gibbs", "sgd", "sgd-adaptive", "sgd-hogwild"]),
-              help="[default: als and sgd]")  # fmt: skip
 @click.option("--device", "devices", multiple=True, metavar="DEVICE",
               help="numpy, cpu, cuda, cuda:1 …  [default: numpy and cpu]")  # fmt: skip
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
@@ -44,6 +42,7 @@ def bench(
       fastmf bench --dataset ratings.parquet --k 64 --solver als -o results.json
     """
     from fastmf.bench import run as benchmark
+    from fastmf.bench.report import table
     from fastmf.cli import console
     from fastmf.data.atomic import check_output, write_json
 
@@ -51,7 +50,7 @@ def bench(
         check_output(output, overwrite, inputs=names)
     report = benchmark.run(
         names or benchmark.DATASETS,
-        solvers=solvers or benchmark.SOLVERS,
+        solvers=solvers or benchmark.DEFAULT_SOLVERS,
         devices=devices or benchmark.DEVICES,
         progress=console.remark,
         **given,
@@ -62,6 +61,6 @@ def bench(
     if as_json:
         console.show_json(report)
     else:
-        console.show_table(*benchmark.table(report))
+        console.show_table(*table(report))
         for note in report["notes"]:
             console.remark(note)

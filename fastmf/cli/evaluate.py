@@ -22,9 +22,9 @@ def evaluate(
     n: int,
     relevant_from: float | None,
     rank_by: str,
-    user_column: str | None,
-    item_column: str | None,
-    rating_column: str | None,
+    user: str | None,
+    item: str | None,
+    rating: str | None,
     as_json: bool,
 ) -> None:
     """Measure a model on held-out ratings.
@@ -39,15 +39,16 @@ def evaluate(
       fastmf evaluate ratings.fastmf heldout.parquet --relevant-from 4
     """
     from fastmf.cli import console
-    from fastmf.cli.fit import say_dropped
     from fastmf.data.ratings import Ratings
     from fastmf.evaluation.evaluate import reading_for
+    from fastmf.training.plan import notes_on
 
     loaded = fastmf.load(model)
-    columns: dict[str, Any] = {"user": user_column, "item": item_column, "rating": rating_column}
+    columns: dict[str, Any] = {"user": user, "item": item, "rating": rating}
     how = reading_for(loaded, relevant_from) | {role: name for role, name in columns.items() if name is not None}
     data = Ratings.read(ratings, **how)
-    say_dropped(data)
+    for line in notes_on(data):
+        console.remark(line)
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)
     if result["trained_pairs"]:
         console.remark(f"note: {result['trained_pairs']:,} of {len(data):,} pairs were trained on: the figures mislead")

@@ -55,7 +55,7 @@ def summary(model: Any) -> dict[str, Any]:
         "best_epoch": model.best_epoch,
         "weight": model.weight,
         "blend": model.blend,
-        "has": [name for name, group in model.extras.items() if group is not None],
+        "has": [name for name, group in model.learned.items() if group is not None],
         "samples": 0 if model.samples is None else len(model.samples.user_bias),
         "history": [asdict(epoch) for epoch in model.history],
         "content_hash": model.content_hash,

@@ -10,8 +10,8 @@ n_option = click.option("-n", default=10, show_default=True, help="Length of eac
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 titles_option = click.option("--titles", metavar="FILE", help="Parquet with the items' ids and a column 'title'.")
 
-weight_option = click.option("--weight", metavar="COLUMN", help="implicit: how much rows count; the ratings' column or"
-                             " another.")  # fmt: skip
+weight_option = click.option("--weight", metavar="COLUMN",
+                             help="implicit: how much rows count; the ratings' column or another.")  # fmt: skip
 rank_by_option = click.option("--rank-by", type=click.Choice(["rating", "blend"]), default="rating", show_default=True,
                               help="By predictions, or with what popularity is worth (fit --blend).")  # fmt: skip
 
@@ -21,18 +21,18 @@ def column_options(*roles: str) -> Callable[[Any], Any]:
 
     def decorate(command: Any) -> Any:
         for role in reversed(roles):
-            text = f"Column of the {role}s, where it has none of the usual names."
-            command = click.option(f"--{role}", f"{role}_column", metavar="COLUMN", help=text)(command)
+            text = f"Column of the {role}s, if it has none of the usual names."
+            command = click.option(f"--{role}", metavar="COLUMN", help=text)(command)
         return command
 
     return decorate
 
 
 def reading_options(command: Any) -> Any:
-    """Add what says how ratings are read: the columns, duplicates, bad rows, and how much memory it may take."""
+    """Add the options on how ratings are read: columns, duplicates, bad rows, and the memory it may take."""
     for option in (
-        click.option("--memory-limit", metavar="SIZE", help="Refuse what takes more, such as 4GiB."
-                     "  [default: what is free]"),
+        click.option("--memory-limit", metavar="SIZE",
+                     help="Refuse what takes more, such as 4GiB.  [default: what is free]"),
         click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
                      help="What to do with rows of null ids, of ratings that are not finite, or of no weight."),
         click.option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
@@ -48,3 +48,11 @@ def machine_options(command: Any) -> Any:
     text = "cpu, cuda (cuda:1 …), numpy (slow), or auto."
     threads = click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
     return click.option("--device", default="cpu", show_default=True, help=text)(threads(command))
+
+
+def as_fraction(text: str | None) -> Any:
+    """Read a validation fraction; text that is no number is a path."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text

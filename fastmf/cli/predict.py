@@ -22,8 +22,8 @@ def predict(
     output: str,
     on_unknown: str,
     std: bool,
-    user_column: str | None,
-    item_column: str | None,
+    user: str | None,
+    item: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -42,7 +42,7 @@ def predict(
 
     check_output(output, overwrite, inputs=[model, pairs])
     loaded = fastmf.load(model)
-    table = read_columns(pairs, {"user": user_column, "item": item_column})
+    table = read_columns(pairs, {"user": user, "item": item})
     frame = loaded.predict(table.column(0), table.column(1), on_unknown=on_unknown, std=std)
     write_frame(frame, output, overwrite)
     report = {"output": output, "pairs": len(frame), **frame.attrs}

@@ -7,6 +7,7 @@ import click
 
 import fastmf
 from fastmf.cli.options import json_option, n_option, overwrite_option, rank_by_option, titles_option
+from fastmf.cli.publish import publish_all, titled
 
 
 @click.command()
@@ -20,7 +21,7 @@ from fastmf.cli.options import json_option, n_option, overwrite_option, rank_by_
 @rank_by_option
 @click.option("--items", metavar="FILE", help="Parquet with a column of item ids: recommend only these.")
 @click.option("--exclude", metavar="RATINGS", help="Parquet of further (user, item) pairs to leave out.")
-@click.option("--include-seen", is_flag=True, help="Recommend what users have rated in training too.")
+@click.option("--include-seen", is_flag=True, help="Recommend what users have rated in training, too.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
 @titles_option
 @click.option("-o", "--output", metavar="OUT", help="Parquet or CSV file to write instead of printing.")
@@ -71,10 +72,10 @@ def recommend(
     if new_users:
         loaded = _folded(loaded, new_users, where)
     wanted, lengths = _wanted(loaded, user_texts, users, n_column, n)
-    how = {"rank_by": rank_by, "items": _candidates(loaded, items), "exclude": exclude, "include_seen": include_seen}
-    lists = _counted(loaded.lists_of(wanted, lengths, device=where, **how), len(wanted))
-    named = titled(console.rows_shown(lists, len(wanted), not output), "item_id", titles)
-    publish_all(named, output, overwrite, as_json)
+    total = len(loaded.user_ids) if wanted is None else len(wanted)
+    how = {"rank_by": rank_by, "items": _items(items), "exclude": exclude, "include_seen": include_seen}
+    lists = _noted(loaded.recommend_batches(wanted, lengths, device=where, **how), total, items)
+    publish_all(titled(console.rows_shown(lists, total, not output), "item_id", titles), output, overwrite, as_json)
 
 
 def _folded(loaded: Any, new_users: str, where: Any) -> Any:
@@ -88,12 +89,15 @@ def _folded(loaded: Any, new_users: str, where: Any) -> Any:
     return found
 
 
-def _counted(frames: Iterable[Any], n_users: int) -> Iterator[Any]:
-    """Pass frames on; say at the end how many users have no list, as there was nothing left for them."""
+def _noted(frames: Iterable[Any], n_users: int, items: str | None) -> Iterator[Any]:
+    """Pass frames on; say how many items are unknown, and at the end how many users have no list."""
     from fastmf.cli import console
 
     n_lists = 0
-    for frame in frames:
+    for place, frame in enumerate(frames):
+        unknown = frame.attrs["unknown_items"]
+        if unknown and not place:
+            console.remark(f"note: {unknown:,} of the items in {items} have no training ratings")
         n_lists += int((frame["rank"] == 1).sum())
         yield frame
     if n_lists < n_users:
@@ -101,17 +105,17 @@ def _counted(frames: Iterable[Any], n_users: int) -> Iterator[Any]:
 
 
 def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: str | None, n: int) -> tuple[Any, Any]:
-    """Find the users to recommend for, by dense index, and the length of the list of each, or of all."""
+    """Return the ids of the users to recommend for (None for all), and the length of all lists or of each."""
     from fastmf.data import ids
     from fastmf.data.read import read_columns
 
     if texts:
-        return loaded.users_of(ids.parse(loaded.user_ids, texts, "user")), n
+        return ids.parse(loaded.user_ids, texts, "user"), n
     if not users:
-        return loaded.users_of(None), n
+        return None, n
     roles = {"user": None} | ({"n": n_column} if n_column else {})
     table = read_columns(users, roles)
-    return loaded.users_of(table.column(0)), _lengths(table.column(1), users) if n_column else n
+    return table.column(0), _lengths(table.column(1), users) if n_column else n
 
 
 def _lengths(column: Any, users: str) -> Any:
@@ -133,66 +137,8 @@ def _lengths(column: Any, users: str) -> Any:
     return found
 
 
-def _candidates(loaded: Any, items: str | None) -> Any:
-    """Read the items to choose from; say how many of them the model does not know."""
-    if items is None:
-        return None
-    from fastmf.cli import console
+def _items(items: str | None) -> Any:
+    """Read the items to choose from."""
     from fastmf.data.read import read_columns
 
-    column = read_columns(items, {"item": None}).column(0)
-    unknown = int((loaded.known_items(column) < 0).sum())
-    if unknown:
-        console.remark(f"note: {unknown:,} of {len(column):,} items in {items} have no training ratings")
-    return column
-
-
-def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[Any]:
-    """Add the title of each item to frames, empty where there is none; say at the end how many have none."""
-    if titles is None:
-        yield from frames
-        return
-    from fastmf.cli import console
-    from fastmf.data.read import read_titles
-
-    names, rows, missing = read_titles(titles), 0, 0
-    for frame in frames:
-        named = frame[column].map(names)
-        rows, missing = rows + len(named), missing + int(named.isna().sum())
-        yield frame.assign(title=named.fillna(""))
-    if missing:
-        console.remark(f"note: {missing:,} of {rows:,} items have no title in {titles}")
-
-
-def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:
-    """Write frames to a file one after another, or print them together."""
-    from fastmf.cli import console
-    from fastmf.data.write import joined, write_frames
-
-    if not output:
-        publish(joined(frames), as_json)
-        return
-    rows = 0
-
-    def counted() -> Iterator[Any]:
-        nonlocal rows
-        for frame in frames:
-            rows += len(frame)
-            yield frame
-
-    write_frames(counted(), output, overwrite)
-    if as_json:
-        console.show_json({"output": output, "rows": rows})
-    else:
-        console.remark(f"{rows:,} rows are in:")
-        click.echo(output)
-
-
-def publish(frame: Any, as_json: bool) -> None:
-    """Print a frame as JSON records or a table."""
-    from fastmf.cli import console
-
-    if as_json:
-        console.show_json(frame.to_dict("records"))
-    else:
-        console.show_table(list(frame.columns), frame.to_dict("split")["data"])
+    return None if items is None else read_columns(items, {"item": None}).column(0)

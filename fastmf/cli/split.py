@@ -26,7 +26,7 @@ def split(
     fraction: float | None,
     timestamp: str | None,
     seed: int,
-    user_column: str | None,
+    user: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -45,7 +45,7 @@ def split(
     from fastmf.data.write import write_parquet
 
     outputs = check_outputs([train, test], overwrite, inputs=[ratings])
-    parts = fastmf.split(ratings, how, fraction=fraction, seed=seed, user=user_column, timestamp=timestamp)
+    parts = fastmf.split(ratings, how, fraction=fraction, seed=seed, user=user, timestamp=timestamp)
     for part, path in zip(parts, outputs, strict=True):
         write_parquet(part, path, overwrite)
     if as_json:

@@ -24,7 +24,7 @@ def synth(out: str, like: str, scale: float, seed: int, titles: str | None, over
       fastmf synth big.parquet --like ml-20m --scale 2
     """
     from fastmf.cli import console
-    from fastmf.datasets.movielens import write_twin
+    from fastmf.datasets.twins import write_twin
 
     made = write_twin(out, like, scale=scale, seed=seed, titles=titles, overwrite=overwrite)
     console.remark(f"{made.note}; the ratings are in:")

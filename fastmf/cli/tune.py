@@ -7,9 +7,15 @@ from typing import Any
 
 import click
 
-import fastmf
-from fastmf.cli.fit import as_fraction, read
-from fastmf.cli.options import json_option, machine_options, overwrite_option, reading_options, weight_option
+from fastmf.cli.options import (
+    as_fraction,
+    json_option,
+    machine_options,
+    overwrite_option,
+    reading_options,
+    weight_option,
+)
+from fastmf.cli.solver_options import lazy_command, tune_options
 
 SHOWN = 10  # trials in the table, and the defaults'
 
@@ -17,9 +23,9 @@ LEFT_OUT = ("epochs", "seed", "positive_from")  # in the table: it has a column 
 
 # Options that go on to the command that fits, where they are not what they are without.
 FIT_DEFAULTS: dict[str, Any] = {
-    "user_column": None,
-    "item_column": None,
-    "rating_column": None,
+    "user": None,
+    "item": None,
+    "rating": None,
     "weight": None,
     "duplicates": "error",
     "bad_rows": "error",
@@ -29,17 +35,15 @@ FIT_DEFAULTS: dict[str, Any] = {
 }
 
 
-@click.command()
+@click.command(cls=lazy_command(tune_options))
 @click.argument("ratings")
-@click.option("--solver", multiple=True, metavar="NAME",
+@click.option("--solver", "solvers", multiple=True, metavar="NAME",
               help="Solver to try; may be given several times.  [default: als and its variants]")  # fmt: skip
 @click.option("--trials", type=int, default=40, show_default=True, help="Settings to try, of all solvers together.")
 @click.option("--validation", metavar="FILE|FRACTION", default="0.1", show_default=True,
               help="Ratings to measure on, or a fraction to hold out for it.")  # fmt: skip
 @click.option("--k", type=int, help="Take this number of factors, instead of looking for one.")
 @click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
-@click.option("--epochs", type=int, help="Passes over the ratings at most.  [default: the solver's]")
-@click.option("--positive-from", type=float, help="implicit: take ratings from here on only.  [default: all]")
 @weight_option
 @click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after this time.")
 @machine_options
@@ -48,7 +52,15 @@ FIT_DEFAULTS: dict[str, Any] = {
 @click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
 @overwrite_option
 @json_option
-def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
+def tune(
+    ratings: str,
+    solvers: tuple[str, ...],
+    validation: str,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Look for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best.
 
     Every trial is measured on the same held-out ratings, by RMSE or for implicit by nDCG@10. The first has the
@@ -62,28 +74,17 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
       fastmf tune ratings.parquet --solver implicit --positive-from 4
     """
     from fastmf.cli import console
-    from fastmf.data.atomic import check_output, write_json
-    from fastmf.runtime.device import resolve
-    from fastmf.runtime.memory import parse_size
-    from fastmf.training import fit as training
-    from fastmf.training import tune
+    from fastmf.data.atomic import write_json
+    from fastmf.training.tune import plan_tuning, run_trials
 
     options = {**given}
-    how = {role: given.pop(f"{role}_column") for role in ("user", "item", "rating")}
-    how |= {name: given.pop(name) for name in ("duplicates", "bad_rows", "memory_limit")}
-    where = console.say_device(resolve(given.pop("device"), given.pop("threads")))
-    search, watched = {**given, "solver": given["solver"] or None}, as_fraction(validation)
-    spaces = tune.spaces(ratings, watched, where, parse_size(how.get("memory_limit")), **search)
-    how = training.reading_for(spaces[0].start) | {name: value for name, value in how.items() if value is not None}
-    if output:
-        check_output(output, overwrite, inputs=[ratings, validation])
-    data = read(ratings, {**how, "weight": given["weight"]})
-    if isinstance(watched, str):
-        watched = read(watched, how)
-    search |= {"validation": watched, "device": where, "memory_limit": how.get("memory_limit")}
-    done: list[Any] = []
-    with best_kept(done, ratings, options), console.trials_shown(given["trials"], done, as_json) as show:
-        found = fastmf.tune(data, callback=show, **search)
+    fixed = {name: given.pop(name) for name in ("k", "epochs", "positive_from")}
+    given |= {"validation": as_fraction(validation), "outputs": [output] if output else [], "overwrite": overwrite}
+    plan = plan_tuning(ratings, solvers or None, fixed, **given)
+    console.say_device(plan.fit.device)
+    data, done = plan.fit.read(console.remark), list[Any]()
+    with best_kept(done, ratings, options), console.trials_shown(plan.trials, done, as_json) as callback:
+        found = run_trials(plan, data, callback)
     report = {"command": fit_command(ratings, found.settings, options), **found.as_dict()}
     if output:
         write_json(report, output, overwrite)
@@ -91,7 +92,7 @@ def tune(ratings: str, validation: str, output: str | None, overwrite: bool, as_
     if as_json:
         console.show_json(report)
     else:
-        publish(found, given["trials"], report["command"])
+        publish(found, plan.trials, report["command"])
 
 
 @contextlib.contextmanager
@@ -119,7 +120,7 @@ def fit_command(ratings: str, settings: dict[str, Any], options: dict[str, Any])
     usual = {"solver": "als", **FIT_DEFAULTS}
     for name, value in {**settings, **{name: options[name] for name in FIT_DEFAULTS}}.items():
         if value != usual.get(name):
-            option, text = f"--{name.removesuffix('_column').replace('_', '-')}", short(value)
+            option, text = f"--{name.replace('_', '-')}", short(value)
             words += [f"{option}={text}"] if text.startswith("-") else [option, text]
     return shlex.join(words)
 

@@ -1,22 +1,17 @@
-"""Group entries by row, count them, keep some: triples in any order to compressed rows, in parallel, no comparing."""
+"""Compressed rows: entries in any order grouped by row, in parallel and without comparisons; counted; some kept."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels.csr import COUNT, DEAL, SORT_BUCKETS, Words
-from fastmf.kernels.encode import KEEP
-from fastmf.kernels.tasks import balanced, even, packed
+from fastmf import kernels
+from fastmf.kernels.tasks import even, packed
 from fastmf.kernels.types import Compressed
-from fastmf.runtime.device import Device
+from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
-# A bucket of about 2^15 entries, and a copy of it, stay in a core's second cache.
-BUCKET_BITS = 15
-# At most 2^12 rows a bucket: as many counters fit into a core's first cache.
-ROW_BITS = 12
-
-CHUNKS = 32  # parts of the entries, each of which is counted on its own
+CHUNKS = 8  # parts of the entries, each of which is counted on its own: more take longer to add up than to move
 FEWEST = 1 << 16  # entries of a chunk that outweigh what starting it costs
 
 
@@ -27,57 +22,65 @@ def compress(
     shape: tuple[int, int],
     device: Device,
     *,
+    weights: np.ndarray | None = None,
     by_column: bool = False,
 ) -> Compressed:
     """Group entries by row; within a row by column if ``by_column``, and else in the order they came in.
 
-    rows and columns (n,) int32 within ``shape`` (n_rows, n_columns), values (n,) float32. Entries of the same row and
-    column keep their order. Beside the result it takes 8 bytes an entry.
+    rows and columns (n,) int32 within ``shape`` (n_rows, n_columns), values and weights (n,) float32. Entries of the
+    same row and column keep their order. ``by_column`` takes as much again as the result, and 4 bytes an entry.
     """
-    n, n_rows = len(rows), shape[0]
-    width, shift = _layout(n, *shape)
-    counts, tasks, size = _counted(rows, shift, (n_rows >> shift) + 1, device)
+    numbers: Sequence[np.ndarray] = (values,) if weights is None else (values, weights)
+    if by_column:
+        bounds, (rows, *numbers) = group(columns, shape[1], (rows, *numbers), device)
+        columns = np.repeat(np.arange(shape[1], dtype=np.int32), np.diff(bounds))
+    indptr, moved = group(rows, shape[0], (columns, *numbers), device)
+    return Compressed(indptr, *moved)
+
+
+def group(
+    keys: np.ndarray, n_keys: int, arrays: Sequence[np.ndarray], device: Device
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Sort entries of two or three arrays (n,) by their keys (n,) int32, those of a key in the order they came in.
+
+    Returns where keys start, (n_keys + 1,) int64, and the arrays.
+    """
+    counts, tasks, size = _counted(keys, n_keys, device)
     bounds, places = packed(counts)
-    dealt = Words(np.empty(n, np.uint32), np.empty(n, np.float32))
-    launch(DEAL, device, tasks, size, rows, columns, values, (width, shift), places, dealt)
-
-    found = Compressed(np.zeros(n_rows + 1, np.int64), np.empty(n, np.int32), np.empty(n, np.float32))
-    launch(
-        SORT_BUCKETS, device, balanced(bounds, 1, 1 << shift), bounds, _digits(width, shift, by_column), dealt, found
-    )
-    return found
+    moved = tuple(np.empty_like(array) for array in arrays)
+    launch(kernels.csr.SCATTER, device, tasks, size, keys, places, arrays, moved)
+    return bounds, moved
 
 
-def count(rows: np.ndarray, n_rows: int, device: Device) -> np.ndarray:
-    """Count the entries of each row, (n,) int32. Returns (n_rows,) int64."""
-    return np.asarray(_counted(rows, 0, n_rows, device)[0].sum(axis=0))
+def count(keys: np.ndarray, n_keys: int, device: Device) -> np.ndarray:
+    """Count the entries of each key, (n,) int32. Returns (n_keys,) int64."""
+    return np.asarray(_counted(keys, n_keys, device)[0].sum(axis=0))
 
 
-def _counted(rows: np.ndarray, shift: int, n_buckets: int, device: Device) -> tuple[np.ndarray, np.ndarray, int]:
-    """Count the entries of each bucket chunk by chunk. Returns the counts, the chunks, and the entries of a chunk."""
-    size = max(-(-len(rows) // CHUNKS), n_buckets, FEWEST)  # counts take less memory than the entries
-    tasks = even(len(rows), size)
-    counts = np.empty((len(tasks) - 1, n_buckets), np.int64)
-    launch(COUNT, device, tasks, size, rows, shift, counts)
+def group_columns(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compressed:
+    """Group columns (n,) by row, keeping their order within a row; there are no values to speak of."""
+    rows, columns = rows.astype(np.int32, copy=False), columns.astype(np.int32, copy=False)
+    shape = n_rows, int(columns.max(initial=0)) + 1
+    return compress(rows, columns, np.zeros(len(rows), np.float32), shape, resolve("cpu"))
+
+
+def count_common(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: np.ndarray, n_items: int) -> int:
+    """Count the pairs (dense, -1: unknown) that are in ``seen``: (indptr, indices), sorted within rows."""
+    indptr, indices = seen
+    known = (users >= 0) & (items >= 0)
+    wanted = users[known] * np.int64(n_items) + items[known]
+    there = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64) * n_items, np.diff(indptr)) + indices
+    place = np.minimum(np.searchsorted(there, wanted), max(len(there) - 1, 0))
+    return int(np.count_nonzero(there[place] == wanted)) if len(there) else 0
+
+
+def _counted(keys: np.ndarray, n_keys: int, device: Device) -> tuple[np.ndarray, np.ndarray, int]:
+    """Count the entries of each key chunk by chunk. Returns the counts, the chunks, and the entries of a chunk."""
+    size = max(-(-len(keys) // CHUNKS), n_keys, FEWEST)  # counts take no more memory than two columns
+    tasks = even(len(keys), size)
+    counts = np.empty((len(tasks) - 1, n_keys), np.int64)
+    launch(kernels.csr.COUNT, device, tasks, size, keys, counts)
     return counts, tasks, size
-
-
-def _layout(n: int, n_rows: int, n_columns: int) -> tuple[int, int]:
-    """Choose how many bits of a word hold the column, and how many the row within its bucket: 32 at most together."""
-    width = (n_columns - 1).bit_length()
-    shift = (n_rows - 1).bit_length() - max(0, n.bit_length() - BUCKET_BITS)
-    return width, max(0, min(shift, ROW_BITS, 32 - width))
-
-
-def _digits(width: int, shift: int, by_column: bool) -> np.ndarray:
-    """List what to sort words by: the column's lower and upper bits, if at all, then the row. (n, 3) uint32.
-
-    Columns take two turns whatever they are, so that with the row's there is an odd number.
-    """
-    half = (width + 1) // 2
-    column = [(0, half, 32), (half, width - half, 32)] if by_column else []
-    digits = [*column, (width, shift, width)]
-    return np.array([(first, (1 << bits) - 1, (1 << kept) - 1) for first, bits, kept in digits], np.uint32)
 
 
 def keep(chosen: np.ndarray, rows: tuple[np.ndarray, ...], device: Device) -> tuple[np.ndarray, ...]:
@@ -85,5 +88,5 @@ def keep(chosen: np.ndarray, rows: tuple[np.ndarray, ...], device: Device) -> tu
     tasks = even(len(chosen), FEWEST)
     counts = [np.count_nonzero(chosen[start:stop]) for start, stop in pairwise(tasks)]
     kept = tuple(np.empty(sum(counts), array.dtype) for array in rows)
-    launch(KEEP, device, tasks, FEWEST, np.cumsum([0, *counts]), chosen, rows, kept)
+    launch(kernels.encode.KEEP, device, tasks, FEWEST, np.cumsum([0, *counts]), chosen, rows, kept)
     return kept

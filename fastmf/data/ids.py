@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from fastmf.data.read import as_array, is_text, to_arrow
+from fastmf.data.arrow import as_array, decoded, is_text, large, to_arrow
+from fastmf.data.bad_rows import require_no_nulls
 from fastmf.errors import DataError, UnknownIdError
 from fastmf.kernels.encode import LOOK_UP, MARK_KEYS
 from fastmf.kernels.tasks import even
@@ -145,16 +146,11 @@ def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Bring a column of keys into the one layout its type has here; see :func:`encode` for what is refused."""
     if types.is_dictionary(column.type):
-        column = _plain(column)
+        column = decoded(column)
     column = large(column)
     if types.is_null(column.type) and len(column) == 0:
         column = column.cast(pa.int64())
-    if column.null_count:
-        first = pc.index(column.is_null(), True).as_py()
-        raise DataError(
-            f"column {name!r} has {column.null_count:,} ids that are null, the first in row {first:,} (from 0):"
-            " fill them in or drop those rows"
-        )
+    require_no_nulls(column, name)
     if not is_key(column.type):
         number = types.is_floating(column.type) or types.is_decimal(column.type)
         first = f", the first {column[0]}" if len(column) else ""
@@ -165,33 +161,6 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     if types.is_large_string(column.type):
         _require_utf8(column, name)
     return column
-
-
-def nulls(column: pa.ChunkedArray) -> np.ndarray:
-    """Say which keys are null, in themselves or in their dictionary. Returns (n,) bool."""
-    if types.is_dictionary(column.type):
-        found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in column.chunks]
-    else:
-        found = [chunk.is_null() for chunk in column.chunks]
-    return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
-
-
-def large(column: Any) -> Any:
-    """Bring text and bytes, of an array or of chunks, into the layout they have here."""
-    if types.is_string(column.type) or types.is_string_view(column.type):
-        return column.cast(pa.large_string())
-    if types.is_binary(column.type) or types.is_binary_view(column.type):
-        return column.cast(pa.large_binary())
-    return column
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Write out a dictionary-encoded column."""
-    kind = column.type.value_type
-    if types.is_string_view(kind) or types.is_binary_view(kind):  # Arrow cannot write these out, Polars makes them
-        kind = pa.large_string() if types.is_string_view(kind) else pa.large_binary()
-        column = column.cast(pa.dictionary(column.type.index_type, kind))
-    return column.cast(kind)
 
 
 def _require_utf8(column: pa.ChunkedArray, name: str) -> None:
@@ -372,7 +341,7 @@ def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
     except ValueError:
         if not types.is_dictionary(column.type):
             raise
-        return _plain(column).to_pandas()  # the dictionary holds a key twice, which pandas' categories cannot
+        return decoded(column).to_pandas()  # the dictionary holds a key twice, which pandas' categories cannot
 
 
 def many(keys: Any) -> Any:

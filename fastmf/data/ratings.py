@@ -1,20 +1,20 @@
-"""Ratings: raw ids turned into dense indices, rows in (user, item) order, and the two compressed views of them."""
+"""Ratings: raw ids as dense indices, rows in (user, item) order, and the two compressed views of them."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import pairwise
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
-from fastmf.data import ids
-from fastmf.data.csr import compress, count, keep
-from fastmf.data.numbers import as_values, as_weights, drop_bad
+from fastmf.data import csr, ids
+from fastmf.data.bad_rows import as_values, as_weights, drop_bad_rows
+from fastmf.data.duplicates import WAYS as DUPLICATES
+from fastmf.data.duplicates import merged, refusal, repeated
 from fastmf.data.read import read_columns
-from fastmf.errors import DataError, ParameterError
+from fastmf.errors import DataError, ParameterError, require_choice
 from fastmf.kernels.csr import ROW_BOUNDS
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed
@@ -22,8 +22,8 @@ from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 from fastmf.runtime.memory import parse_size
 
-DUPLICATES = ("error", "last", "mean", "sum")
 BAD_ROWS = ("error", "drop")
+ROWS_PER_TASK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -34,13 +34,12 @@ class Ratings:
     ----------
     users, items : (n,) int32 dense indices.
     values : (n,) float32 ratings.
-    user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split they hold ids without rows.
-    weights : (n,) float32, how much each pair counts, or None where all count the same.
-    columns : the names of the columns taken, for user, item and rating ("" where there were no ratings); and if there
-        are weights, for these ("" where they are the numbers of rows).
+    user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split some ids have no rows.
+    weights : (n,) float32, how much each pair counts, or None if all count the same.
+    columns : the names of the columns of users, items and ratings ("" if there were no ratings), and of weights if
+        there are any ("" if weights are numbers of rows).
     duplicates : what was done with rows of the same pair.
-    dropped : rows that were read and are not here, by reason: "duplicates" were merged or left out because their pair
-        came more than once; the others, with ``bad_rows="drop"``, had a null id, no finite rating or no weight.
+    dropped : rows that were read and are not here, by reason: "duplicates" for merged rows; the others were bad.
 
     Examples
     --------
@@ -77,18 +76,18 @@ class Ratings:
 
         Parameters
         ----------
-        source : what to read; see :func:`fastmf.data.read.read`. Ratings are returned as they are.
-        user, item, rating : names of the columns; the usual names are looked for when left out. A rating of "" reads
-            none: every row is a 1.
+        source : what to read; see :func:`fastmf.data.read.read_columns`. Ratings are returned as they are.
+        user, item, rating : names of the columns; the usual names are tried if left out. A rating of "" reads none:
+            every row is a 1.
         weight : name of a column of weights, finite numbers above 0, for implicit feedback; it may be that of the
-            ratings. In a tuple of arrays these are "rating", the third, or "weight", a fourth.
+            ratings. In a tuple of arrays it is "rating", the third, or "weight", a fourth.
         duplicates : what to do with rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
             ratings and weights.
-        bad_rows : what to do with rows of a null id, of a rating that is null, NaN, infinite or beyond float32, or of
-            what is no weight: "error", or "drop" and count them; see ``rows``.
-        memory_limit : bytes, or text such as "4GiB", that reading may take; what is available when left out.
-        unrated : whether the rows are implicit feedback: there may be no ratings, unless their column is named, and
-            with ``duplicates="sum"`` and no weight a pair weighs as many rows as it has.
+        bad_rows : what to do with rows of a null id, of a rating that is null, NaN, infinite or beyond float32, or of a
+            weight that is not above 0: "error", or "drop" and count them; see ``rows``.
+        memory_limit : bytes, or text such as "4GiB", that reading may take; what is available if left out.
+        unrated : read implicit feedback. There may be no ratings, unless their column is named; with
+            ``duplicates="sum"`` and no weight, a pair weighs as many rows as it has.
 
         Raises
         ------
@@ -100,35 +99,35 @@ class Ratings:
         ResourceError
             If a file has more rows than there is memory for; nothing has been read then.
         """
-        for name, value, known in (("duplicates", duplicates, DUPLICATES), ("bad_rows", bad_rows, BAD_ROWS)):
-            if value not in known:
-                raise ParameterError(f"{name} is {value!r}: choose one of {', '.join(known)}")
+        require_choice("duplicates", duplicates, DUPLICATES)
+        require_choice("bad_rows", bad_rows, BAD_ROWS)
         limit = parse_size(memory_limit)
         if isinstance(source, cls):
             return source._weighed_by(weight)
         roles = {"user": user, "item": item}
-        if rating != "" or isinstance(source, tuple):  # in which the third is there by its place
+        if rating != "" or isinstance(source, tuple):  # in a tuple the third array is the ratings
             roles["rating"] = rating or None
         if weight is not None:
             roles["weight"] = weight
         optional = ("rating",) if unrated or rating == "" else ()
-        table = read_columns(source, roles, coded=("user", "item"), memory_limit=limit, optional=optional)
+        table = read_columns(source, roles, codes=True, memory_limit=limit, optional=optional)
         names, columns = list(table.column_names), table.columns
+        ones = pa.chunked_array([np.ones(len(table), np.float32)])
         if len(columns) < 3 + ("weight" in roles):
             names.insert(2, "")
-            columns.insert(2, pa.chunked_array([np.ones(len(table), np.float32)]))
+            columns.insert(2, ones)
         if unrated and duplicates == "sum" and weight is None:
             names.append("")
-            columns.append(columns[2] if names[2] == "" else pa.chunked_array([np.ones(len(table), np.float32)]))
+            columns.append(ones)
         where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
-        del table, source
+        del table, source, ones
         try:
             return cls._from_columns(tuple(names), columns, duplicates, bad_rows)
         except DataError as error:
             raise DataError(f"{where}{error}") from None
 
     def _weighed_by(self, weight: str | None) -> Self:
-        """Return the ratings, which have been read before, if nothing else is wanted than they have."""
+        """Return these Ratings; raise a ParameterError if they are to be weighed by another column than they were."""
         if weight is not None and self.columns[3:] != (weight,):
             own = "no weights" if self.weights is None else f"weights of column {self.columns[3]!r}"
             raise ParameterError(f"weight is {weight!r}, but these Ratings have {own}: read them with weight=")
@@ -169,12 +168,12 @@ class Ratings:
     def _from_columns(
         cls, names: tuple[str, ...], columns: list[pa.ChunkedArray], duplicates: str, bad_rows: str
     ) -> Self:
-        """Encode, sort and check the columns; the list is emptied, so that each is free once it has been used."""
+        """Check, encode and sort the columns. The list is emptied: each is free once it is used."""
         n_read, dropped = len(columns[0]), {}
         if n_read == 0:
             raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
         if bad_rows == "drop":
-            dropped = drop_bad(columns, names[2:])
+            dropped = drop_bad_rows(columns, names)
             if sum(dropped.values()) == n_read:
                 listed = ", ".join(f"{name} {n:,}" for name, n in dropped.items())
                 raise DataError(f"there are no ratings left: all {n_read:,} rows are bad ({listed})")
@@ -187,11 +186,11 @@ class Ratings:
         numbers: tuple[np.ndarray, ...] = (values,) if weights is None else (values, weights)
         users, items, numbers, n_again = _sorted(users, items, numbers, (len(user_ids), len(item_ids)))
         if n_again:
-            again = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
+            again = repeated(users, items)
             if duplicates == "error":
                 first = int(np.flatnonzero(again)[0])
-                raise _repeated(n_again, len(users), user_ids[users[first]].as_py(), item_ids[items[first]].as_py())
-            users, items, numbers = _merged(users, items, numbers, again, duplicates)
+                raise refusal(n_again, len(users), user_ids[users[first]].as_py(), item_ids[items[first]].as_py())
+            users, items, numbers = merged(users, items, numbers, again, duplicates)
             dropped["duplicates"] = n_again
         return cls(
             users=users,
@@ -213,33 +212,33 @@ class Ratings:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Account for the rows: how many were read, which is the sum of those used and those dropped by reason."""
+        """How many rows were read: the sum of those used and those dropped, by reason."""
         return {"read": len(self) + sum(self.dropped.values()), "used": len(self), "duplicates": 0, **self.dropped}
 
     @property
     def rated(self) -> bool:
-        """Whether the rows came with ratings; if not, each has a 1."""
+        """Whether the rows came with ratings; if not, each is a 1."""
         return self.columns[2] != ""
 
     @property
     def n_users(self) -> int:
-        """Count the users, cold ones included."""
+        """The number of users, cold ones included."""
         return len(self.user_ids)
 
     @property
     def n_items(self) -> int:
-        """Count the items, cold ones included."""
+        """The number of items, cold ones included."""
         return len(self.item_ids)
 
     @cached_property
     def user_counts(self) -> np.ndarray:
-        """How many ratings each user has: (n_users,) int64, 0 for cold ones."""
+        """The number of ratings of each user: (n_users,) int64, 0 for cold ones."""
         return np.diff(self.by_user.indptr)
 
     @cached_property
     def item_counts(self) -> np.ndarray:
-        """How many ratings each item has: (n_items,) int64, 0 for cold ones."""
-        return count(self.items, self.n_items, resolve("cpu"))
+        """The number of ratings of each item: (n_items,) int64, 0 for cold ones."""
+        return csr.count(self.items, self.n_items, resolve("cpu"))
 
     @cached_property
     def by_user(self) -> Compressed:
@@ -250,21 +249,18 @@ class Ratings:
     @cached_property
     def by_item(self) -> Compressed:
         """The ratings as CSC: row i holds item i's users, sorted."""
-        pairs, shape = (self.items, self.users), (self.n_items, self.n_users)
-        found = compress(*pairs, self.values, shape, resolve("cpu"))
-        if self.weights is None:
-            return found
-        return found._replace(weights=compress(*pairs, self.weights, shape, resolve("cpu")).values)
+        shape = self.n_items, self.n_users
+        return csr.compress(self.items, self.users, self.values, shape, resolve("cpu"), weights=self.weights)
 
     def observed(self, positive_from: float | None) -> Self:
-        """Take the rows rated at least that, with a value of 1 each; all for None, or if there are no ratings.
+        """Return the rows rated at least ``positive_from``, with a value of 1 each, and all ids.
 
-        All ids are kept.
+        All rows count for None, or if there are no ratings.
 
         Raises
         ------
         DataError
-            If there are none.
+            If no row counts.
         """
         unchosen = positive_from is None or not self.rated
         chosen = np.full(len(self), True) if unchosen else self.values >= positive_from
@@ -278,17 +274,17 @@ class Ratings:
         return positives.with_values(np.ones(len(positives), np.float32))
 
     def with_values(self, values: np.ndarray) -> Self:
-        """Give the same pairs other values (n,) float32."""
+        """Return the same pairs with other values (n,) float32."""
         return replace(self, values=values)
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Keep the rows a boolean mask chooses, and all ids."""
-        users, items, values = keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
+        """Return the rows that a boolean mask chooses, with all ids."""
+        users, items, values = csr.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
         weights = None if self.weights is None else self.weights[chosen]
         return replace(self, users=users, items=items, values=values, weights=weights, dropped={})
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
-        """Hold out a random fraction of the rows. Returns (rest, held out); both keep all ids.
+        """Hold out a random fraction of the rows. Returns (rest, held out), both with all ids.
 
         Raises
         ------
@@ -306,7 +302,7 @@ class Ratings:
         return self.take(~chosen), self.take(chosen)
 
     def folds(self, n: int = 5, seed: int = 0) -> Iterator[tuple[Self, Self]]:
-        """Yield n pairs (rest, held out) in which every row is held out once; all keep all ids.
+        """Yield n pairs (rest, held out), all with all ids, in which every row is held out once.
 
         Raises
         ------
@@ -321,78 +317,35 @@ class Ratings:
 
 
 def reading(implicit: bool, rated: bool) -> dict[str, Any]:
-    """Say how :meth:`Ratings.read` is to read for implicit feedback, whose ratings are read only if ``rated``."""
+    """Return the arguments of :meth:`Ratings.read` for implicit feedback, whose ratings are read only if ``rated``."""
     if not implicit:
         return {}
     return {"unrated": True} if rated else {"unrated": True, "rating": ""}
 
 
-def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
-    """Turn ratings (n,) into what solvers work on, (rating - mean) / scale; rounded to float32 once, at the end."""
-    out = np.empty(len(values), np.float32)
-    for start, stop in pairwise(even(len(values), ids.ROWS_PER_TASK)):  # what is float64 stays in the cache
-        out[start:stop] = np.subtract(values[start:stop], mean, dtype=np.float64) / scale
-    return out
-
-
 def _release() -> None:
-    """Give back the memory Arrow keeps for later: it has read into more than it needed, and the sort needs as much."""
+    """Give back the memory that Arrow keeps for later: the sort needs as much."""
     pa.default_memory_pool().release_unused()
 
 
 def _sorted(
     users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], int]:
-    """Sort rows by user, then item, then the order they came in, and count those that repeat the pair before them."""
+    """Sort rows by user, item and the order they came in; count those that repeat the pair before them."""
     _, unordered, repeats = _bounds(users, items, shape[0])
     if unordered:
-        pairs, sort = (users, items), partial(compress, shape=shape, device=resolve("cpu"), by_column=True)
-        *others, (indptr, items, first, _) = (sort(*pairs, column) for column in reversed(numbers))
-        numbers = first, *(each.values for each in others)
-        users = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
+        weights = numbers[1] if len(numbers) > 1 else None
+        found = csr.compress(users, items, numbers[0], shape, resolve("cpu"), weights=weights, by_column=True)
+        users, items = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(found.indptr)), found.indices
+        numbers = (found.values,) if found.weights is None else (found.values, found.weights)
         _, _, repeats = _bounds(users, items, shape[0])
     return users, items, numbers, repeats
 
 
 def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray, int, int]:
-    """Find where each user's rows start. Returns these, how much is out of order, and how many rows repeat a pair."""
+    """Find where each user's rows start. Returns that, how much is out of order, and how many rows repeat a pair."""
     indptr = np.zeros(n_users + 1, np.int64)
     if len(users) == 0:
         return indptr, 0, 0
-    unordered, repeats = launch(ROW_BOUNDS, resolve("cpu"), even(len(users), ids.ROWS_PER_TASK), users, items, indptr)
+    unordered, repeats = launch(ROW_BOUNDS, resolve("cpu"), even(len(users), ROWS_PER_TASK), users, items, indptr)
     return indptr, int(unordered), int(repeats)
-
-
-def _repeated(n: int, n_rows: int, user: Any, item: Any) -> DataError:
-    return DataError(
-        f"{n:,} of {n_rows:,} rows repeat a (user, item) pair, the first user {user!r} and item {item!r}: make pairs"
-        " unique (or in a fit: --duplicates last|mean|sum, duplicates=)"
-    )
-
-
-def _merged(
-    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], again: np.ndarray, duplicates: str
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Make one row of each run of rows with the same pair.
-
-    Raises
-    ------
-    DataError
-        If a sum is beyond float32.
-    """
-    runs = np.cumsum(np.append(True, ~again))
-    starts = np.flatnonzero(np.append(True, ~again))
-    lengths = np.diff(np.append(starts, len(users)))
-
-    def merged(column: np.ndarray) -> np.ndarray:
-        if duplicates == "last":
-            return column[starts + lengths - 1]
-        by_value = np.lexsort((column, runs))  # so that it ignores the order of rows
-        sums = np.add.reduceat(column[by_value].astype(np.float64), starts)
-        with np.errstate(over="ignore"):
-            found = (sums if duplicates == "sum" else sums / lengths).astype(np.float32)
-        if not np.isfinite(found).all():
-            raise DataError("the sums of repeated pairs' ratings or weights are beyond float32: rescale them")
-        return found
-
-    return users[starts], items[starts], tuple(map(merged, numbers))

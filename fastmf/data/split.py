@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from fastmf.data import ids
-from fastmf.data.read import choose, read_table
-from fastmf.errors import DataError, ParameterError
+from fastmf.data.columns import choose
+from fastmf.data.read import read_table
+from fastmf.errors import DataError, ParameterError, require_choice, require_integer
 
 WAYS = ("random", "leave-one-out", "temporal")
 
@@ -44,15 +45,13 @@ def split(
     ParameterError
         If how or fraction is out of range, or nothing would be held out, or nothing left.
     """
-    if how not in WAYS:
-        raise ParameterError(f"how is {how!r}: choose one of {', '.join(WAYS)}")
+    require_choice("how", how, WAYS)
     if how == "leave-one-out" and fraction is not None:
         raise ParameterError(f"fraction is {fraction}, but leave-one-out takes one row of each user: leave it out")
     share = 0.2 if fraction is None else fraction
     if isinstance(share, str) or not 0 < share < 1:
         raise ParameterError(f"fraction is {share!r}: give one above 0 and below 1")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ParameterError(f"seed is {seed!r}: give an integer of at least 0")
+    require_integer("seed", seed, 0)
     table = read_table(source)
     timed = how == "temporal" or timestamp is not None
     roles = {"user": user, **({"timestamp": timestamp} if timed else {})}

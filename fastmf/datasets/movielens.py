@@ -1,9 +1,6 @@
-"""MovieLens by name, and its synthetic twins of known truth.
+"""MovieLens sets by name: found in a folder or in the cache, or downloaded from GroupLens when asked for.
 
-The real sets are found in a folder or in the cache, or fetched from GroupLens when asked for (Harper and Konstan, "The
-MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015). A twin has a real set's numbers of users, items and
-ratings and the same skewed activity and popularity; its ratings come from a model of rank 8 that it keeps, so the best
-RMSE anyone can reach on it is known. Users are drawn in :mod:`fastmf.kernels.twins`.
+Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
 """
 
 import os
@@ -14,20 +11,11 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from fastmf.data.atomic import check_outputs
-from fastmf.data.read import read_csv
+from fastmf.data.csv import read_csv
 from fastmf.data.write import write_parquet
 from fastmf.errors import DataError, ParameterError
-from fastmf.kernels import random, twins
-from fastmf.kernels.tasks import balanced
-from fastmf.runtime.device import resolve
-from fastmf.runtime.launch import launch
-from fastmf.runtime.memory import require_memory
 
 MOVIELENS = {
     "ml-100k": 100_000,
@@ -45,34 +33,6 @@ LICENCE = (
 )
 TIMEOUT = 30  # seconds without a byte before a download is given up
 
-MEAN, NOISE = 3.53, 0.75
-USER_BIAS, ITEM_BIAS, POPULARITY_BIAS = 0.40, 0.38, 0.25
-FACTORS = 0.62 * np.sqrt([0.26, 0.22, 0.19, 0.17, 0.15, 0.13, 0.11, 0.10])
-ACTIVITY_SIGMA, ACTIVITY_FLOOR = 1.25, 20
-POPULARITY_SHIFT, POPULARITY_SLOPE = 60.0, -1.55
-BYTES_PER_RATING = 32  # users, items and ratings; their ids and the encoded pages while they are written
-MAX_SCALE = 10_000  # of ml-20m: the indices still fit in 31 bits
-
-ACTIVITY, RANKS, USER_BIASES, ITEM_BIASES, USER_FACTORS, ITEM_FACTORS = (np.uint64(16 + n) for n in range(6))
-
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """How big a twin is: users, items, ratings, and the most ratings of one user."""
-
-    users: int
-    items: int
-    ratings: int
-    cap: int
-
-
-TWINS = {
-    "ml-20m": Shape(users=138_493, items=26_744, ratings=20_000_263, cap=9_254),
-    "ml-latest-small": Shape(users=610, items=9_724, ratings=100_836, cap=2_698),
-}
-
 
 class DownloadError(OSError):
     """A data set could not be fetched, or what came is not what GroupLens published."""
@@ -86,131 +46,6 @@ class Dataset:
     path: Path
     real: bool
     note: str
-
-
-class Twin(NamedTuple):
-    """A synthetic rating matrix and the model it was drawn from.
-
-    users and items (n,) int32 are indices from 0, ratings (n,) float32 are half stars; rows come in (user, item) order.
-    In a written file the ids are the indices plus 1. ranks (n_items,) int64 is each item's popularity rank from 1.
-    truth holds the mean, biases and factors; :meth:`predict` reads it.
-    """
-
-    name: str
-    users: npt.NDArray[np.int32]
-    items: npt.NDArray[np.int32]
-    ratings: Floats
-    n_users: int
-    n_items: int
-    ranks: npt.NDArray[np.int64]
-    truth: twins.Truth
-
-    def predict(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Floats:
-        """Predict the pairs as one who knows the truth: without noise, clipped to .5 to 5, not rounded."""
-        truth, result = self.truth, np.empty(len(users), np.float32)
-        for first in range(0, len(users), 1 << 18):  # the gathered factors of 20 M pairs would take 1.3 GB
-            part = slice(first, first + (1 << 18))
-            user, item = users[part], items[part]
-            exact = truth.mean + truth.user_bias[user] + truth.item_bias[item]
-            exact += np.einsum("nf,nf->n", truth.user_factors[user], truth.item_factors[item])
-            result[part] = np.clip(exact, 0.5, 5.0)
-        return result
-
-
-def synthesize(like: str = "ml-20m", *, scale: float = 1.0, seed: int = 0) -> Twin:
-    """Draw the synthetic twin of a MovieLens set.
-
-    Parameters
-    ----------
-    like : "ml-20m" or "ml-latest-small".
-    scale : factor on the users, the items and the ratings. The number of ratings per user stays, so the matrix gets
-        denser as it gets smaller, down to the scale where every user has rated every item.
-    seed : same seed, same bytes, for any number of threads (on one machine type and version of the libraries).
-
-    Returns
-    -------
-    A Twin of exactly the shape asked for: pairs are unique, and every user and item has at least one rating. User
-    activity is log-normal, cut to a floor of 20 and the real set's maximum; items are drawn without replacement with
-    probability proportional to (rank + 60)^-1.55; ``r = 3.53 + b_u + c_i + p_u·q_i + noise`` in half stars. The
-    popularity in c_i is the log of an item's number of ratings, from its mean over the ratings (so that 3.53 is the
-    mean rating), in units of its standard deviation over the items.
-
-    Raises
-    ------
-    ParameterError
-        For a twin that is not there, a scale that is not positive or too small for the ratings, or a bad seed.
-    ResourceError
-        When the machine has not the memory.
-
-    Examples
-    --------
-    >>> twin = synthesize("ml-latest-small", scale=0.05)
-    >>> twin.n_users, twin.n_items, len(twin.ratings)
-    (30, 486, 5042)
-    """
-    shape, entropy = scaled(like, scale), _entropy(seed)
-    _require_memory(shape.ratings)
-    name = f"{like} twin, scale {scale:g}, seed {seed}"
-    return draw(shape, entropy, name=name)
-
-
-def draw(shape: Shape, seed: np.uint64, *, name: str) -> Twin:
-    """Draw a twin of any shape by the recipe of :func:`synthesize`."""
-    counts = _activity(twins.normals_numpy(seed, ACTIVITY, shape.users), shape)
-    indptr = np.zeros(shape.users + 1, np.int64)
-    np.cumsum(counts, out=indptr[1:])
-    order = np.argsort(random.bits_numpy(seed, RANKS, 0, np.arange(shape.items, dtype=np.uint64)))
-    ranks = np.empty(shape.items, np.int64)
-    ranks[order] = np.arange(1, shape.items + 1)
-    popularity = twins.popularity((ranks + POPULARITY_SHIFT) ** POPULARITY_SLOPE)
-    items = np.empty(shape.ratings, np.int32)
-    device, tasks = resolve("cpu"), balanced(indptr, 1, 0)
-    launch(twins.DRAW_ITEMS, device, tasks, indptr, popularity, seed, items)
-    twins.cover_items(indptr, items, shape.items, seed)
-    truth = _truth(shape, np.bincount(items, minlength=shape.items), seed)
-    ratings = np.empty(shape.ratings, np.float32)
-    launch(twins.RATE_ITEMS, device, tasks, indptr, items, truth, seed, ratings)
-    users = np.repeat(np.arange(shape.users, dtype=np.int32), counts)
-    return Twin(name, users, items, ratings, shape.users, shape.items, ranks, truth)
-
-
-def write_twin(
-    path: str | os.PathLike[str],
-    like: str = "ml-20m",
-    *,
-    scale: float = 1.0,
-    seed: int = 0,
-    titles: str | os.PathLike[str] | None = None,
-    overwrite: bool = False,
-) -> Dataset:
-    """Write a twin as Parquet: userId and movieId (int32, from 1) and rating (float32), by user, then by item.
-
-    Parameters
-    ----------
-    path : the file to write; its folder must be there.
-    like, scale, seed : as in :func:`synthesize`.
-    titles : also write here a Parquet file of movieId and title, such as ``Item 17 (popularity rank 3)``.
-    overwrite : replace what is there.
-
-    Returns
-    -------
-    A Dataset that is not real; its note names the twin, its seed and its size.
-
-    Raises
-    ------
-    ParameterError, ResourceError, OSError
-        As :func:`synthesize` and :func:`fastmf.data.atomic.check_outputs` do, before anything is drawn.
-    """
-    outputs = check_outputs([output for output in (path, titles) if output is not None], overwrite)
-    twin = synthesize(like, scale=scale, seed=seed)
-    if titles is not None:
-        ids = np.arange(1, twin.n_items + 1, dtype=np.int32)
-        names = [f"Item {item} (popularity rank {rank})" for item, rank in enumerate(twin.ranks.tolist(), start=1)]
-        write_parquet({"movieId": ids, "title": names}, outputs[1], overwrite=overwrite)
-    rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
-    write_parquet(rows, outputs[0], overwrite=overwrite)
-    note = f"synthetic {twin.name}: {len(twin.ratings):,} ratings of {twin.n_items:,} items by {twin.n_users:,} users"
-    return Dataset(name=f"{like}-twin", path=outputs[0], real=False, note=note)
 
 
 def find(
@@ -303,73 +138,6 @@ def cache_directory() -> Path:
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "fastmf"
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "fastmf"
-
-
-def scaled(like: str, scale: float) -> Shape:
-    """Return the shape of a twin at a scale, or raise ParameterError when there is none."""
-    if like not in TWINS:
-        raise ParameterError(f"there is no twin of {like!r}; there are {', '.join(sorted(TWINS))}")
-    full = TWINS[like]
-    if not 0 < scale <= MAX_SCALE:
-        raise ParameterError(f"scale is {scale}; it must be above 0 and at most {MAX_SCALE:,}")
-    users, items, ratings = (round(scale * n) for n in (full.users, full.items, full.ratings))
-    if ratings > users * items or ratings == 0:
-        least = full.ratings / full.users / full.items
-        raise ParameterError(
-            f"scale {scale:g} of {like} asks for {ratings:,} ratings of only {users * items:,} pairs "
-            f"({users:,} users, {items:,} items); take a scale above {least:.2g}"
-        )
-    return Shape(users=users, items=items, ratings=ratings, cap=min(full.cap, items))
-
-
-def _entropy(seed: int) -> np.uint64:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise ParameterError(f"seed is {seed!r}; it must be a whole number from 0 to 2^64 - 1")
-    return np.uint64(seed)
-
-
-def _require_memory(n_ratings: int) -> None:
-    what = f"a twin of {n_ratings:,} ratings"
-    require_memory(n_ratings * BYTES_PER_RATING, what, None, "take a smaller scale")
-
-
-def _activity(normals: npt.NDArray[np.float64], shape: Shape) -> npt.NDArray[np.int64]:
-    """Return each user's number of ratings: log-normal, cut to floor and cap, and ``shape.ratings`` in all."""
-    floor = min(ACTIVITY_FLOOR, shape.ratings // shape.users)
-
-    def counts_at(log_median: float) -> npt.NDArray[np.int64]:
-        return np.clip(np.rint(np.exp(log_median + ACTIVITY_SIGMA * normals)), floor, shape.cap).astype(np.int64)
-
-    low, high = -20.0, 40.0
-    while (middle := (low + high) / 2) not in (low, high):
-        if counts_at(middle).sum() > shape.ratings:
-            high = middle
-        else:
-            low = middle
-    counts = counts_at(low)
-    while (short := shape.ratings - int(counts.sum())) > 0:  # counts of several users may step at the same median
-        counts[np.flatnonzero(counts < shape.cap)[:short]] += 1
-    return counts
-
-
-def _truth(shape: Shape, n_ratings_of: npt.NDArray[np.int64], seed: np.uint64) -> twins.Truth:
-    logs = np.log(n_ratings_of)
-    popularity = (logs - np.average(logs, weights=n_ratings_of)) / (logs.std() or 1.0)
-    item_bias = POPULARITY_BIAS * popularity + ITEM_BIAS * twins.normals_numpy(seed, ITEM_BIASES, shape.items)
-    user_bias = USER_BIAS * twins.normals_numpy(seed, USER_BIASES, shape.users)
-
-    def factors(stream: np.uint64, n_rows: int) -> Floats:
-        normals: npt.NDArray[np.float64] = twins.normals_numpy(seed, stream, n_rows * len(FACTORS))
-        return (normals.reshape(n_rows, len(FACTORS)) * FACTORS).astype(np.float32)
-
-    return twins.Truth(
-        mean=MEAN,
-        noise=NOISE,
-        user_bias=user_bias.astype(np.float32),
-        item_bias=item_bias.astype(np.float32),
-        user_factors=factors(USER_FACTORS, shape.users),
-        item_factors=factors(ITEM_FACTORS, shape.items),
-    )
 
 
 def _require_known(name: str) -> None:

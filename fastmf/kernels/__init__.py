@@ -14,3 +14,16 @@ run without the interpreter's lock and start no threads.
 
 Kernels assume valid input and never raise: failures come back as counts.
 """
+
+import importlib
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """Import a kernel file when it is first named, as in ``kernels.als.HALF_SWEEP``: numba takes a second to load."""
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

@@ -1,164 +1,93 @@
 """Compressed sparse rows by counting sort.
 
 A rating matrix is kept twice, as CSR (``by_user``) and CSC (``by_item``). Both are one stable sort of the (row, column,
-value) triples by row, which a counting sort does in two passes over the data: count the rows' entries, then move each
-entry to its place (Cormen et al., Introduction to Algorithms, section 8.2). Moving to many places at once misses the
-cache, so entries are dealt to buckets of neighbouring rows first, and then one bucket after another is sorted;
-:mod:`fastmf.data.csr` puts the three steps together.
+value) triples by row, which a counting sort does in two passes over the data: count the keys' entries, then move each
+entry to its place (Cormen et al., Introduction to Algorithms, section 8.2). Each task counts a run of entries of its
+own, which says where its entries of each key go; :mod:`fastmf.data.csr` puts the two steps together.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.compile import jit
+from fastmf.kernels.vectors import WIDTH
+
+AHEAD = np.uint64(16)  # entries between the prefetch of an entry's place and its move
 
 
-class Words(NamedTuple):
-    """Entries of buckets, a bucket being the rows that differ in their lowest ``shift`` bits alone.
+def count_numpy(tasks, size, keys, counts):
+    """Count the entries of each key in each task, into ``counts`` (all tasks, n_keys) int64.
 
-    words (n,) uint32: the column, and above its ``width`` bits the row within the bucket; values (n,) float32.
-    """
-
-    words: np.ndarray
-    values: np.ndarray
-
-
-def count_numpy(tasks, size, rows, shift, counts):
-    """Count the entries of each bucket in each task, into ``counts`` (all tasks, n_buckets) int64.
-
-    rows (n,) int32; a bucket is the rows alike but for their lowest ``shift`` bits, which may be none. Tasks are of
-    ``size`` entries, so that a task knows its line of counts. Returns (n_tasks,) int64, their entries.
+    keys (n,) int32; tasks are of ``size`` entries, so that a task knows its line of counts. Returns (n_tasks,) int64,
+    their entries.
     """
     for start, stop in pairwise(tasks):
-        counts[start // size] = np.bincount(rows[start:stop] >> shift, minlength=counts.shape[1])
+        counts[start // size] = np.bincount(keys[start:stop], minlength=counts.shape[1])
     return np.diff(tasks)
 
 
-def deal_numpy(tasks, size, rows, columns, values, layout, places, dealt):
-    """Move each entry to its bucket in ``dealt``: Words; layout is (width, shift).
+def scatter_numpy(tasks, size, keys, places, arrays, moved):
+    """Move each entry of two or three arrays (n,), of 4 bytes each, to its place in the arrays ``moved``.
 
-    places (all tasks, n_buckets) int64: where the task's first entry of each bucket goes; the others follow in their
-    order. Returns (n_tasks,) int64, the entries moved.
+    places (all tasks, n_keys) int64: where the task's first entry of each key goes; the others follow in their order.
+    They are used up. Returns (n_tasks,) int64, the entries moved.
     """
-    width, shift = layout
     for start, stop in pairwise(tasks):
-        own = rows[start:stop] >> shift
-        order = np.argsort(own, kind="stable")
-        place = places[start // size][own[order]] + np.arange(stop - start) - np.searchsorted(own[order], own[order])
-        words = (rows[start:stop] & ((1 << shift) - 1)) << width | columns[start:stop]
-        dealt.words[place], dealt.values[place] = words[order], values[start:stop][order]
+        order = np.argsort(keys[start:stop], kind="stable")
+        own = keys[start:stop][order]
+        place = places[start // size][own] + np.arange(stop - start) - np.searchsorted(own, own)
+        for array, to in zip(arrays, moved, strict=True):
+            to[place] = array[start:stop][order]
     return np.diff(tasks)
-
-
-def sort_buckets_numpy(tasks, bounds, digits, dealt, found):
-    """Sort each bucket by its words' digits into ``found``, Compressed: the row, after the column or as they came.
-
-    bounds (n_buckets + 1,) int64, where buckets start; digits (1 or 3, 3) uint32, (shift, mask, mask of the word to
-    keep) of each digit, the last one in significance first; tasks are runs of buckets. ``dealt`` is used up. Returns
-    (n_tasks,) int64, the entries of each task.
-    """
-    row_shift, row_mask, column_mask = digits[-1]
-    rows_each = int(row_mask) + 1
-    for bucket in range(tasks[0], tasks[-1]):
-        own = slice(bounds[bucket], bounds[bucket + 1])
-        words = dealt.words[own]
-        rows = words >> row_shift & row_mask
-        order = np.argsort(words if len(digits) > 1 else rows, kind="stable")
-        found.indices[own] = words[order] & column_mask
-        found.values[own] = dealt.values[own][order]
-        ends = bounds[bucket] + np.cumsum(np.bincount(rows, minlength=rows_each))
-        here = found.indptr[1 + bucket * rows_each :][:rows_each]
-        here[:] = ends[: len(here)]
-    return np.diff(bounds[tasks])
 
 
 @jit
-def _count(tasks, size, rows, shift, counts):
+def _count(tasks, size, keys, counts):
     for task in range(tasks.shape[0] - 1):
         own = counts[tasks[task] // size]
         own[:] = 0
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):  # a signed index is tested for its sign
-            own[np.uint32(rows[n]) >> shift] += 1
+            own[np.uint32(keys[n])] += 1
 
 
 @jit
-def _deal(tasks, size, rows, columns, values, width, shift, places, dealt):
-    within = (np.uint32(1) << shift) - np.uint32(1)
-    words, moved = dealt.words, dealt.values
+def _scatter(tasks, size, keys, places, first, second, third, to_first, to_second, to_third):
+    end = np.uint64(keys.shape[0] - 1)
+    if WIDTH:
+        firsts, seconds = simd.pointer(to_first, 0), simd.pointer(to_second, 0)
     for task in range(tasks.shape[0] - 1):
-        own = places[tasks[task] // size].copy()
+        own = places[tasks[task] // size]
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
-            row = np.uint32(rows[n])
-            place = np.uint64(own[row >> shift])
-            own[row >> shift] += 1
-            words[place] = ((row & within) << width) | np.uint32(columns[n])
-            moved[place] = values[n]
+            if WIDTH:
+                ahead = np.int64(own[np.uint32(keys[min(n + AHEAD, end)])])
+                simd.prefetch(1, firsts, ahead)
+                simd.prefetch(1, seconds, ahead)
+            key = np.uint32(keys[n])
+            place = np.uint64(own[key])
+            own[key] += 1
+            to_first[place] = first[n]
+            to_second[place] = second[n]
+            if third is not None:
+                to_third[place] = third[n]
 
 
-@jit
-def _sort(first, last, digit, words, values, to_words, to_values, places):
-    """Move entries first to last into the order of one digit of their words.
-
-    Leaves in ``places`` where the entries of each value of the digit end.
-    """
-    shift, mask, kept = digit
-    n_values = np.int64(mask) + 1
-    for value in range(n_values):
-        places[value] = 0
-    for j in range(np.uint64(first), np.uint64(last)):
-        places[(words[j] >> shift) & mask] += 1
-    end = first
-    for value in range(n_values):
-        count = places[value]
-        places[value] = end
-        end += count
-    for j in range(np.uint64(first), np.uint64(last)):
-        own = (words[j] >> shift) & mask
-        place = np.uint64(places[own])
-        places[own] += 1
-        to_words[place] = words[j] & kept
-        to_values[place] = values[j]
-
-
-@jit
-def _sort_buckets(tasks, bounds, digits, words, values, indptr, indices, sorted_values):
-    """Sort buckets by their digits; an odd number of these ends in the results."""
-    rows_each = np.int64(digits[-1, 1]) + 1
-    places = np.empty(np.int64(digits[:, 1].max()) + 1, np.int64)
-    for bucket in range(tasks[0], tasks[-1]):
-        here, there = (words, values), (indices, sorted_values)
-        for digit in digits:
-            _sort(bounds[bucket], bounds[bucket + 1], digit, here[0], here[1], there[0], there[1], places)
-            here, there = there, here
-        start = bucket * rows_each
-        for r in range(min(rows_each, indptr.shape[0] - 1 - start)):
-            indptr[start + r + 1] = places[r]
-
-
-def count_cpu(tasks, size, rows, shift, counts):
+def count_cpu(tasks, size, keys, counts):
     """Count entries; see :func:`count_numpy`."""
-    _count(tasks, size, rows, np.uint32(shift), counts)
+    _count(tasks, size, keys, counts)
     return np.diff(tasks)
 
 
-def deal_cpu(tasks, size, rows, columns, values, layout, places, dealt):
-    """Move each entry to its bucket; see :func:`deal_numpy`."""
-    width, shift = map(np.uint32, layout)
-    _deal(tasks, size, rows, columns, values, width, shift, places, dealt)
+def scatter_cpu(tasks, size, keys, places, arrays, moved):
+    """Move each entry to its place; see :func:`scatter_numpy`."""
+    nothing = (None,) * (3 - len(arrays))
+    _scatter(tasks, size, keys, places, *arrays, *nothing, *moved, *nothing)
     return np.diff(tasks)
-
-
-def sort_buckets_cpu(tasks, bounds, digits, dealt, found):
-    """Sort each bucket; see :func:`sort_buckets_numpy`."""
-    _sort_buckets(tasks, bounds, digits, *dealt, found.indptr, found.indices.view(np.uint32), found.values)
-    return np.diff(bounds[tasks])
 
 
 COUNT = {"numpy": count_numpy, "cpu": count_cpu}
-DEAL = {"numpy": deal_numpy, "cpu": deal_cpu}
-SORT_BUCKETS = {"numpy": sort_buckets_numpy, "cpu": sort_buckets_cpu}
+SCATTER = {"numpy": scatter_numpy, "cpu": scatter_cpu}
 
 
 def row_bounds_numpy(tasks, rows, columns, indptr):

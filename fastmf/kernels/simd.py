@@ -216,10 +216,10 @@ def at(typingctx, pointer, offset):
 
 @intrinsic(prefer_literal=True)
 def prefetch(typingctx, columns, pointer, offset):
-    """Ask for the cache lines of a row of some vectors; it need not be there."""
+    """Prefetch the cache lines of a row of some vectors, of any type of 4 bytes; it may be out of bounds."""
     lines = -(-tile_type(types.literal(1), columns).columns * WIDTH // LINE)
 
-    @operation(types.void, (columns, POINTER, types.int64))
+    @operation(types.void, (columns, pointer, types.int64))
     def answer(e, columns, pointer, offset):
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])

@@ -26,6 +26,20 @@ class Triples(NamedTuple):
     values: np.ndarray
 
 
+class Grid(NamedTuple):
+    """Users and items dealt to bins, ``bins`` a side; the rows of a bin lie together.
+
+    user_bins (n_users,) and item_bins (n_items,) int32: the bin of each. user_rows and item_rows: its row in the
+    arrays that are learned, likewise.
+    """
+
+    user_bins: np.ndarray
+    item_bins: np.ndarray
+    user_rows: np.ndarray
+    item_rows: np.ndarray
+    bins: int
+
+
 class Pairs(NamedTuple):
     """Pairs to predict: users (n,) int32 and items (n,) int32; -1 stands for an unknown user or item."""
 

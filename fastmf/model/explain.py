@@ -1,20 +1,52 @@
-"""explain: what each of a user's items contributes to a score, where the user's factors solve a linear system.
+"""Explanations: what each of a user's items contributes to a score, if the user's factors solve a linear system.
 
-With w_j = (y_j, 1) for an item and its bias, a user's z = (x, b) solves A z = sum g_j t_j w_j + what is known
-beforehand (:mod:`fastmf.kernels.als`), so that for any item i (Hu, Koren and Volinsky 2008, section 5)
+With w_j = (y_j, 1) for an item and its bias, a user's z = (x, b) solves A z = sum_j g_j t_j w_j + rho (p, 0), where p
+is what the user is pulled to (:mod:`fastmf.kernels.als`). So for any item i (Hu, Koren and Volinsky 2008, section 5)
 
-    x . y_i + b = sum over the user's items of g_j t_j w_j' A^-1 w_i  +  what is known beforehand, likewise
+    x . y_i + b = sum over the user's items of g_j t_j w_j' A^-1 w_i  +  rho (p, 0)' A^-1 w_i
 """
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from fastmf.data import ids
+from fastmf.errors import ParameterError, UnknownIdError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
+from fastmf.kernels.vectors import filled_up
+from fastmf.model.fold_in import known_entries, read_like_training, row_terms
+from fastmf.model.state import State
+from fastmf.model.topn import rows_of
+from fastmf.runtime.device import resolve
+
+
+def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> pd.DataFrame:
+    """Split a score into what the user's items contribute; see :meth:`fastmf.Model.explain`."""
+    if state.prior is not None:
+        name = state.solver.get("name")
+        raise ParameterError(f"a model of solver {name!r} cannot explain its scores: fit one with als or implicit")
+    items_found = ids.require(state.item_ids, ids.many(item_id), "item")
+    if len(items_found) != 1:
+        raise ParameterError(f"{len(items_found):,} items are given: explain one at a time")
+    item = int(items_found[0])
+    entries, items = _entries_of(state, user_id, ratings), state.standard_items
+    terms = row_terms(state, entries, filled_up(state.item_factors), resolve("cpu"))
+    rated = Side(items.factors[entries.indices], items.bias[entries.indices])
+    found, beforehand = contributions(rated, entries, items.factors[item], *terms)
+    order = np.argsort(-found, kind="stable")
+    item_ids = state.item_ids.take(pa.array(entries.indices[order]))
+    frame = pd.DataFrame({"item_id": ids.to_pandas(item_ids), "contribution": found[order] * state.scale})
+    rest = state.mean + float(state.item_bias[item]) + beforehand * state.scale
+    frame.attrs = {"score": rest + float(frame["contribution"].sum()), "rest": rest}
+    return frame
 
 
 def contributions(
     rated: Side, entries: Compressed, wanted: np.ndarray, penalty: Penalty, known: Known
 ) -> tuple[np.ndarray, float]:
-    """Say what each rated item adds to x . y + b, for standardised ratings.
+    """Return what each rated item adds to x . y + b, for standardised ratings.
 
     Parameters
     ----------
@@ -25,7 +57,7 @@ def contributions(
 
     Returns
     -------
-    The contributions (n,) float64, and that of what is known beforehand.
+    The contributions (n,) float64, and that of what the user is pulled to.
     """
     n, k = rated.factors.shape
     biased = np.isfinite(penalty.bias_reg)
@@ -39,3 +71,27 @@ def contributions(
     beforehand = rho * towards[:k] @ known.pull[0, :k] if len(known.pull) else 0.0
     left = entries.values.astype(np.float64) - rated.bias
     return weights * left * (w @ towards), float(beforehand)
+
+
+def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
+    """Return what a user has rated, or what was observed of it, as one row."""
+    wanted = ids.as_column(state.user_ids, ids.many(user_id), "user")
+    if len(wanted) != 1:
+        raise ParameterError(f"{len(wanted):,} users are given: explain one at a time")
+    if ratings is None:
+        known = state.implicit and state.positive_from is None and state.weight is None
+        if not known or state.seen is None:
+            raise ParameterError("the model does not hold what the user has rated: give --ratings (ratings=)")
+        user = int(ids.require(state.user_ids, wanted, "user")[0])
+        own = rows_of(np.array([user]), [Compressed(*state.seen, np.empty(0, np.float32))])
+        return Compressed(own.indptr, own.indices, np.ones(len(own.indices), np.float32))
+    data = read_like_training(state, ratings)
+    if state.implicit:
+        data = data.observed(state.positive_from)
+    user = int(ids.lookup(data.user_ids, wanted, "user")[0])
+    if user < 0:
+        raise UnknownIdError(f"user {wanted[0].as_py()!r} is not in these ratings: give ratings of this user")
+    entries = known_entries(state, data)
+    part = slice(entries.indptr[user], entries.indptr[user + 1])
+    weights = None if entries.weights is None else entries.weights[part]
+    return Compressed(np.array([0, part.stop - part.start]), entries.indices[part], entries.values[part], weights)

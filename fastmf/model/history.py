@@ -1,4 +1,4 @@
-"""What an epoch of training came to: what a callback gets, and a model's history holds; and how two are compared."""
+"""What an epoch of training came to, and how two epochs are compared."""
 
 import math
 from dataclasses import dataclass
@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What an epoch of training came to.
+    """The figures of one epoch: callbacks get it, and a model's history holds it.
 
     Attributes
     ----------
     number : 1 for the first.
     seconds : time of the solver alone.
-    train_rmse : of the ratings trained on, with the factors of the end of the epoch, not clipped.
-        Of implicit feedback, of scores that should be 1.
-    validation_rmse, validation_mae : of the validation ratings, clipped to the rating range; None without validation.
-    validation_ndcg : of implicit feedback, of lists of 10 for users of the validation; None without validation.
+    train_rmse : RMSE of the training ratings after the epoch, not clipped. For implicit feedback, of the scores of
+        observed pairs from 1.
+    validation_rmse, validation_mae : errors of the validation ratings, clipped to the rating range; None without
+        validation.
+    validation_ndcg : for implicit feedback, nDCG@10 of lists for validation users; None without validation.
     """
 
     number: int
@@ -28,9 +29,9 @@ class Epoch:
 
 
 class Measure(NamedTuple):
-    """A figure of the validation that says which of two epochs, or trials, is the better one.
+    """A validation figure that says which of two epochs, or of two trials, is better.
 
-    key : of its attribute, see below. name : what it is called beside the figure. higher : whether higher is better.
+    key names its attribute, see below; name is its name for people; higher says whether higher is better.
     """
 
     key: str
@@ -39,16 +40,16 @@ class Measure(NamedTuple):
 
     @property
     def attribute(self) -> str:
-        """What an :class:`Epoch` calls it."""
+        """The attribute of an :class:`Epoch` that holds the figure."""
         return f"validation_{self.key}"
 
     def of(self, found: Any) -> float | None:
-        """Take the figure of an epoch, or of anything with its attributes."""
+        """Return the figure of an epoch, or of anything with its attributes."""
         value: float | None = getattr(found, self.attribute)
         return value
 
     def cost(self, found: Any) -> float:
-        """Say the same as what is to be as low as can be; infinite where there is none."""
+        """Return the figure as a cost: lower is better, and infinite without a figure."""
         value = self.of(found)
         return math.inf if value is None else -value if self.higher else value
 

@@ -1,4 +1,4 @@
-"""What only some models have beside factors and biases: groups of arrays (float32) that their solvers have learned."""
+"""Arrays that only some solvers learn beside factors and biases: groups of float32 arrays that belong together."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,17 +7,17 @@ import numpy as np
 
 
 class Baseline(NamedTuple):
-    """Biases fitted without factors, on the rating scale: user_bias (n_users,), item_bias (n_items,)."""
+    """Biases fitted without factors, on the rating scale: user_bias (n_users,) and item_bias (n_items,)."""
 
     user_bias: np.ndarray
     item_bias: np.ndarray
 
 
 class Links(NamedTuple):
-    """What a user's rated items say of the user's factors beforehand; see :mod:`fastmf.solvers.links`.
+    """What a user's rated items say of the user's factors; see :mod:`fastmf.solvers.links`.
 
-    items (n_items, k), a vector for each item; origin (k,), the mean user, which the model's user factors are counted
-    from if it has biases. Both are for standardised ratings.
+    items (n_items, k) holds one vector per item. origin (k,) is the mean user; if the model has biases, it is zero in
+    the model's user factors. Both are for standardised ratings.
     """
 
     items: np.ndarray
@@ -25,10 +25,10 @@ class Links(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """What users are drawn around by a model of :mod:`fastmf.solvers.gibbs`, mean values over its sweeps.
+    """The distribution that a Bayesian model draws users from: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
 
-    precision (k, k) and mean (k,) of the factors; items (n_items,), their precisions; numbers (3,): alpha, and of the
-    biases p and p m, both 0 without biases; origin (k,), the mean user, which the model's users are counted from.
+    precision (k, k) and mean (k,) of the factors; items (n_items,), the items' precisions; numbers (3,): alpha, and p
+    and p m of the biases, both 0 without biases; origin (k,), the mean user, which is zero in the model's user factors.
     """
 
     precision: np.ndarray
@@ -39,10 +39,10 @@ class Prior(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Whole draws of all that predictions are made of, for standardised ratings, one line a sample.
+    """Whole draws of everything that predictions are made of, for standardised ratings, one per line.
 
-    user_factors (n, n_users, k), user_bias and user_precisions (n, n_users), and the items' likewise. A rating has the
-    precision of its user times that of its item.
+    user_factors (n, n_users, k), user_bias and user_precisions (n, n_users), and the same for the items. A rating's
+    precision is that of its user times that of its item.
     """
 
     user_factors: np.ndarray
@@ -53,7 +53,7 @@ class Samples(NamedTuple):
     item_precisions: np.ndarray
 
 
-# The attributes of a model, and the shapes of their parts in the order of these.
+# The groups by the model's attribute, and the shape of each array, in the order of its fields.
 KINDS: dict[str, Any] = {"baseline": Baseline, "links": Links, "prior": Prior, "samples": Samples}
 SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "baseline": (("users",), ("items",)),
@@ -64,13 +64,13 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def flat(groups: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Name each array of the groups that are there by its group and its part."""
+    """Name each array of the groups that are there: "<group>_<field>"."""
     there = {name: group for name, group in groups.items() if group is not None}
     return {f"{name}_{part}": array for name, group in there.items() for part, array in group._asdict().items()}
 
 
 def grouped(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Take the arrays of whole groups out of ``arrays``, and make the groups of them."""
+    """Take the arrays of whole groups out of ``arrays``, and return the groups by name."""
     return {
         name: kind(*(arrays.pop(f"{name}_{part}") for part in kind._fields))
         for name, kind in KINDS.items()

@@ -3,37 +3,36 @@
 prediction(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i]
 """
 
-import warnings
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from fastmf.data import ids
-from fastmf.data.ratings import Ratings, reading, standardised
-from fastmf.errors import DataError, DivergenceError, ParameterError, UnknownIdError
-from fastmf.kernels.bias import BIAS, bias_tasks
-from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK
-from fastmf.kernels.tasks import even
-from fastmf.kernels.types import Compressed, Pairs, Scale, Side
-from fastmf.kernels.vectors import filled_up
-from fastmf.model import topn
-from fastmf.model.explain import contributions
-from fastmf.model.fold_in import fold, lost_rows, rules
-from fastmf.model.learned import Baseline, Prior, Samples
-from fastmf.model.recommend import Listing
-from fastmf.model.uncertainty import deviations
-from fastmf.runtime.device import Device, resolve
-from fastmf.runtime.launch import launch
-
-BASELINE_REG = 3.0  # weight of the squared biases of the baseline, the default of all solvers
+from fastmf.data.write import joined
+from fastmf.model.explain import explain_score
+from fastmf.model.file import read_model, write_model
+from fastmf.model.fold_in import fold_users
+from fastmf.model.predict import predict_pairs
+from fastmf.model.recommend import Ranker, batches, list_frame
+from fastmf.model.similar import nearest
+from fastmf.model.state import State
+from fastmf.runtime.device import Device
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Model(Listing):
-    """A fitted matrix factorization. Raw ids go in and come out; the attributes are those of :class:`Fitted`."""
+class Model(State):
+    """A fitted matrix factorization. Raw ids go in and come out.
+
+    Its attributes are those of :class:`fastmf.model.state.State`.
+    """
+
+    def __repr__(self) -> str:
+        size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
+        return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
 
     def predict(self, user_ids: Any, item_ids: Any, *, on_unknown: str = "mean", std: bool = False) -> pd.DataFrame:
         """Predict the ratings of pairs, clipped to the rating range.
@@ -41,142 +40,136 @@ class Model(Listing):
         Parameters
         ----------
         user_ids, item_ids : raw ids, one of each for a pair, in any container.
-        on_unknown : for a pair with an id the model has no ratings of: "mean" predicts the mean plus the bias of the
+        on_unknown : for a pair with an id that has no training ratings: "mean" predicts the mean plus the bias of the
             known id, "nan" gives NaN, "raise" raises.
-        std : whether to say how far ratings are from their predictions, which a model with samples can (solver gibbs).
+        std : add the standard deviation of ratings around their predictions. The model must hold samples (solver
+            gibbs).
 
         Returns
         -------
-        Frame of user_id, item_id, prediction (float32), in the order given, and with ``std`` the standard deviation of
-        the rating around it; ``.attrs`` counts the pairs with an ``unknown_users`` and ``unknown_items``.
+        Frame of user_id, item_id, prediction (float32) and, with ``std``, std (float32), in the order given.
+        ``.attrs`` counts the pairs with an unknown id: ``unknown_users`` and ``unknown_items``.
 
         Raises
         ------
         UnknownIdError
             If on_unknown is "raise" and there are such pairs.
         DataError
-            If ids are null or of another type than the model's.
+            If ids are null, or of another type than the model's.
+        ParameterError
+            If ``std`` is asked of a model without samples.
         """
-        if on_unknown not in ("mean", "nan", "raise"):
-            raise ParameterError(f"on_unknown is {on_unknown!r}: choose mean, nan or raise")
-        if std:
-            self._require_samples()
-        users = ids.as_column(self.user_ids, ids.many(user_ids), "user")
-        items = ids.as_column(self.item_ids, ids.many(item_ids), "item")
-        if len(users) != len(items):
-            raise ParameterError(f"{len(users):,} user ids and {len(items):,} item ids: give one of each for a pair")
-        pairs = Pairs(self.known_users(users), self.known_items(items))
-        unknown = (pairs.users < 0) | (pairs.items < 0)
-        if on_unknown == "raise" and unknown.any():
-            first = int(np.flatnonzero(unknown)[0])
-            pair = f"user {users[first].as_py()!r}, item {items[first].as_py()!r}"
-            raise UnknownIdError(
-                f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings, the first"
-                f" {pair}: leave them out, or let on_unknown be mean or nan"
-            )
-        out = self.estimates(pairs)
-        if on_unknown == "nan":
-            out[unknown] = np.nan
-        frame = pd.DataFrame({"user_id": ids.to_pandas(users), "item_id": ids.to_pandas(items), "prediction": out})
-        if std:
-            frame["std"] = np.where(np.isnan(out), np.float32(np.nan), self.deviations(pairs))
-        frame.attrs = {"unknown_users": int(np.sum(pairs.users < 0)), "unknown_items": int(np.sum(pairs.items < 0))}
-        return frame
+        return predict_pairs(self, user_ids, item_ids, on_unknown, std)
 
-    def estimates(self, pairs: Pairs) -> np.ndarray:
-        """Predict ratings (n,) float32 by dense index (-1: unknown), clipped to the rating range."""
-        out, scale = np.empty(len(pairs.users), np.float32), Scale(self.mean, *self.rating_range)
-        tasks = even(len(out), PAIRS_PER_TASK)
-        launch(ESTIMATE, resolve("cpu"), tasks, pairs, self.user_side, self.item_side, scale, out)
-        return out
+    def recommend(
+        self,
+        user_ids: Any = None,
+        n: Any = 10,
+        *,
+        rank_by: str = "rating",
+        items: Any = None,
+        exclude: Any = None,
+        include_seen: bool = False,
+        device: str | Device = "cpu",
+    ) -> pd.DataFrame:
+        """Recommend to each user the n items of the highest score that the user has not rated in training.
 
-    def deviations(self, pairs: Pairs) -> np.ndarray:
-        """Find the standard deviations (n,) float32 of ratings around their predictions, by dense index (-1: unknown).
+        Parameters
+        ----------
+        user_ids : one raw id, several, or None for all users.
+        n : length of each list, or one for each user; lists are shorter if a user has fewer items left.
+        rank_by : "rating" ranks by prediction, for implicit feedback by score. "blend" adds what popularity is worth
+            (``blend`` of :func:`fastmf.fit`), since people seldom choose what they would rate highest.
+        items : raw ids to choose from; all if left out. Ids without training ratings are never chosen.
+        exclude : further (user, item) pairs to leave out, in any form that :func:`fastmf.fit` takes; unknown ids in it
+            change nothing.
+        include_seen : recommend items rated in training, too.
+        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
+
+        Returns
+        -------
+        Frame of user_id, item_id, score (float32, not clipped), rank (from 1). Cold items are never in it.
+        ``.attrs["unknown_items"]`` counts the ``items`` without training ratings.
 
         Raises
         ------
+        UnknownIdError
+            If a user is not in the model, or no item of ``items`` is; new users come through :meth:`fold_in`.
         ParameterError
-            If the model has no samples.
+            If n is less than 1, the model was saved without what users have seen, or has learned no blend.
         """
-        samples, prior = self._require_samples()
-        warm = self.user_counts > 0, self.item_counts > 0
-        return deviations(samples, prior, pairs, warm) * np.float32(self.scale)
+        how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
+        return joined(self.recommend_batches(user_ids, n, device=device, **how))
 
-    def _require_samples(self) -> tuple[Samples, Prior]:
-        if self.samples is None or self.prior is None:
-            raise ParameterError(
-                f"a model of solver {self.solver.get('name')!r} without samples cannot say how sure it is: fit one with"
-                " solver gibbs, and kept of at least 1"
-            )
-        return self.samples, self.prior
+    def recommend_batches(self, user_ids: Any = None, n: Any = 10, **how: Any) -> Iterator[pd.DataFrame]:
+        """Yield the frame of :meth:`recommend` in parts of some thousand users, so that no memory holds it whole.
+
+        Arguments are those of :meth:`recommend`, and are checked before the first part.
+        """
+        wanted = ids.many(user_ids)
+        users = np.arange(len(self.user_ids)) if user_ids is None else ids.require(self.user_ids, wanted, "user")
+        return batches(Ranker(self, **how), users, n)
+
+    def similar_items(self, item_ids: Any, n: int = 10) -> pd.DataFrame:
+        """Find the n items nearest to each of the given ones by cosine of their factors.
+
+        Returns
+        -------
+        Frame of item_id, similar_item_id, score (the cosine), rank. Cold items are left out; items whose factors are
+        all zero have cosine 0 and come last.
+
+        Raises
+        ------
+        UnknownIdError
+            If an item is not in the model.
+        """
+        wanted = ids.require(self.item_ids, ids.many(item_ids), "item")
+        found, scores = nearest(self.item_factors, self.item_counts, wanted, n)
+        return list_frame(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
+
+    def similar_users(self, user_ids: Any, n: int = 10) -> pd.DataFrame:
+        """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
+        wanted = ids.require(self.user_ids, ids.many(user_ids), "user")
+        found, scores = nearest(self.user_factors, self.user_counts, wanted, n)
+        return list_frame(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
 
     def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
-        """Make a model of the same items for the users of new ratings: one exact solve for each user.
+        """Return a model of the same items for the users of new ratings, each solved for exactly.
 
-        With links, users are pulled to what their items say of them; by a Bayesian model they get their means given
-        the model's items, and samples of their own.
+        With links, users are pulled to what their items say of them. A Bayesian model gives them their posterior means
+        given its items, and samples of their own.
 
         Parameters
         ----------
         ratings : anything :meth:`Ratings.read` takes. Ratings of items the model does not know are left out, and
             counted in ``rows["unknown_items"]`` of the result.
-        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto"; what Bayesian models need runs on the CPU only.
+        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto"; Bayesian models use the CPU.
 
         Raises
         ------
         ParameterError
-            If the solver's hyper-parameters do not say how.
+            If the solver does not say how.
         DataError
             As :meth:`Ratings.read`.
+        DivergenceError
+            If ratings lead beyond float32.
         """
-        where, ratings = resolve(device), self._read(ratings)
-        rated = entries = self._known_entries(ratings)
-        if self.implicit:
-            entries = self._known_entries(ratings.observed(self.positive_from))
-        items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
-        users, samples, singular = fold(entries, items, self.item_counts, self.solver, self.extras, where)
-        if singular:
-            warnings.warn(
-                f"the equations of {singular:,} users were singular and were solved with a jitter: fit the model with"
-                " reg0 > 0",
-                stacklevel=2,
-            )
-        scale = np.float32(self.scale)
-        with np.errstate(over="ignore"):  # what runs over is found next
-            users = Side(users.factors * scale, users.bias * scale)
-        lost = lost_rows(users)
-        if len(lost):
-            first = ratings.user_ids[int(lost[0])].as_py()
-            raise DivergenceError(
-                f"{len(lost):,} users have ratings that lead beyond float32, the first {first!r}: rescale the ratings"
-            )
-        used = len(rated.values)
-        return replace(
-            self,
-            user_ids=ratings.user_ids,
-            user_factors=users.factors,
-            user_bias=users.bias,
-            user_counts=np.diff(entries.indptr).astype(np.int32),
-            seen=(rated.indptr, rated.indices),
-            rows={**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
-            baseline=self._baseline_of(entries),
-            samples=samples,
-        )
+        return replace(self, **fold_users(self, ratings, device))
 
     def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> pd.DataFrame:
-        """Say what each of a user's items contributes to the score of an item, known or not, largest first.
+        """Return what each of a user's items contributes to the score of an item, largest first.
 
         Parameters
         ----------
         user_id, item_id : raw ids.
         ratings : the user's ratings, in anything :meth:`Ratings.read` takes; those of others are left out. A model of
-            implicit feedback without ``positive_from`` knows them, and needs none.
+            implicit feedback without ``positive_from`` and weights knows them, and needs none.
 
         Returns
         -------
-        Frame of item_id and contribution (float64). Its ``.attrs`` have the ``score``, that of the user folded in from
-        these ratings and not clipped, and the ``rest`` of it, which no item of the user contributes: mean, the item's
-        bias and what is known beforehand. For implicit feedback that is the model's own score.
+        Frame of item_id and contribution (float64). ``.attrs["score"]`` is the score of the user folded in from these
+        ratings, not clipped. ``.attrs["rest"]`` is the part of it that no item of the user contributes: the mean, the
+        item's bias and what the user is pulled to. For implicit feedback this is the model's own score.
 
         Raises
         ------
@@ -185,81 +178,27 @@ class Model(Listing):
         UnknownIdError
             If the user or the item is not known.
         """
-        if self.prior is not None:
-            raise ParameterError("a model of solver 'gibbs' cannot explain its scores: fit one with als or implicit")
-        items_found = ids.require(self.item_ids, ids.many(item_id), "item")
-        if len(items_found) != 1:
-            raise ParameterError(f"{len(items_found):,} items are given: explain one at a time")
-        item = int(items_found[0])
-        entries = self._entries_of(user_id, ratings)
-        items = Side(self.item_factors, self.item_bias / np.float32(self.scale))
-        table, given = filled_up(self.item_factors), (self.item_counts, self.solver, self.links, resolve("cpu"))
-        own = rules(entries, table, self.k, *given)
-        rated = Side(items.factors[entries.indices], items.bias[entries.indices])
-        found, beforehand = contributions(rated, entries, items.factors[item], *own)
-        order = np.argsort(-found, kind="stable")
-        frame = pd.DataFrame(
-            {
-                "item_id": ids.to_pandas(self.item_ids.take(pa.array(entries.indices[order]))),
-                "contribution": found[order] * self.scale,
-            }
-        )
-        rest = self.mean + float(self.item_bias[item]) + beforehand * self.scale
-        frame.attrs = {"score": rest + float(frame["contribution"].sum()), "rest": rest}
-        return frame
+        return explain_score(self, user_id, item_id, ratings)
 
-    def _entries_of(self, user_id: Any, ratings: Any) -> Compressed:
-        """Find what a user has rated, or what was observed of it: one row."""
-        wanted = ids.as_column(self.user_ids, ids.many(user_id), "user")
-        if len(wanted) != 1:
-            raise ParameterError(f"{len(wanted):,} users are given: explain one at a time")
-        if ratings is None:
-            known = self.implicit and self.positive_from is None and self.weight is None
-            if not known or self.seen is None:
-                raise ParameterError("the model does not hold what the user has rated: give --ratings (ratings=)")
-            user = int(ids.require(self.user_ids, wanted, "user")[0])
-            own = topn.left_out(np.array([user]), [Compressed(*self.seen, np.empty(0, np.float32))])
-            return Compressed(own.indptr, own.indices, np.ones(len(own.indices), np.float32))
-        data = self._read(ratings)
-        if self.implicit:
-            data = data.observed(self.positive_from)
-        user = int(ids.lookup(data.user_ids, wanted, "user")[0])
-        if user < 0:
-            raise UnknownIdError(f"user {wanted[0].as_py()!r} is not in these ratings: give ratings of this user")
-        entries = self._known_entries(data)
-        part = slice(entries.indptr[user], entries.indptr[user + 1])
-        weights = None if entries.weights is None else entries.weights[part]
-        return Compressed(np.array([0, part.stop - part.start]), entries.indices[part], entries.values[part], weights)
-
-    def _read(self, ratings: Any) -> Ratings:
-        """Read ratings as those were read that the model was fitted to.
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the model to one file, whole or not at all; see :mod:`fastmf.model.file`.
 
         Raises
         ------
-        DataError
-            If Ratings are given that have weights and the others had none, or the other way round.
+        OSError
+            If the path exists and overwrite is False, or writing fails; what was there before is then still there.
         """
-        how = reading(self.implicit, self.positive_from is not None)
-        found = Ratings.read(ratings, weight=self.weight or None, duplicates=self.duplicates, **how)
-        if (found.weights is None) != (self.weight is None):
-            less, more = "the model was fitted to ratings with", "these ratings have"
-            what = f"{less} weights, and {more} none" if self.weight else f"{less}out weights, and {more} some"
-            raise DataError(f"{what}: read them as the others were (weight=)")
-        return found
+        write_model(self, path, overwrite)
 
-    def _baseline_of(self, entries: Compressed) -> Baseline | None:
-        """Fit new users' biases to those of the items."""
-        if self.baseline is None:
-            return None
-        bias = np.empty(len(entries.indptr) - 1, np.float32)
-        items, scale = self.baseline.item_bias, np.float32(self.scale)
-        launch(BIAS, resolve("cpu"), bias_tasks(entries.indptr), entries, items / scale, BASELINE_REG, bias)
-        return Baseline(bias * scale, items)
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model that :meth:`save` wrote.
 
-    def _known_entries(self, ratings: Ratings) -> Compressed:
-        """Group standardised ratings by user, by the model's item indices, leaving out items it knows nothing of."""
-        items = self.known_items(ratings.item_ids)[ratings.items]
-        known = items >= 0
-        indptr = np.append(0, np.cumsum(np.bincount(ratings.users[known], minlength=ratings.n_users)))
-        values = standardised(ratings.values[known], self.mean, self.scale)
-        return Compressed(indptr, items[known], values, None if ratings.weights is None else ratings.weights[known])
+        Raises
+        ------
+        ModelFormatError
+            If the file is not a model file, is damaged, or was written in another format.
+        OSError
+            If there is no such file.
+        """
+        return cls(**read_model(path))

@@ -1,233 +1,106 @@
-"""Lists: what a fitted model recommends, and what is like what.
+"""Recommendations: from raw ids to top-n lists, some users at a time."""
 
-An item's score for a user is its prediction; for implicit feedback it is what the factors of both multiply to.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fastmf.data import ids
+from fastmf.data import csr, ids
+from fastmf.data.ratings import Ratings
 from fastmf.data.read import read_columns
 from fastmf.data.write import joined
-from fastmf.errors import ParameterError, UnknownIdError
+from fastmf.errors import ParameterError, UnknownIdError, require_choice
 from fastmf.kernels.types import Compressed, Side
-from fastmf.model import topn
-from fastmf.model.state import Fitted
+from fastmf.model.state import State
+from fastmf.model.topn import most_rated, rows_of, top_n
 from fastmf.runtime.device import Device, resolve
 
-USERS_OF_FRAME, ROWS_OF_FRAME = 1 << 14, 1 << 21  # at most, unless one list alone is longer
+USERS_PER_BATCH, ROWS_PER_BATCH = 1 << 14, 1 << 21  # at most, unless one list alone is longer
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Listing(Fitted):
-    """The lists of a fitted model. Raw ids go in and come out; the attributes are those of :class:`Fitted`."""
+class Ranker:
+    """Ranks a model's items for its users: what may come and what is left out is looked up once.
 
-    def known_users(self, user_ids: Any) -> np.ndarray:
-        """Find the index of each user: -1 where the model knows nothing of it, because the id is unknown or cold."""
-        return _warm(ids.lookup(self.user_ids, user_ids, "user"), self.user_counts)
+    A score is a prediction, for implicit feedback the product of both factors. ``rank_by``, ``items``, ``exclude`` and
+    ``include_seen`` are those of :meth:`fastmf.Model.recommend`; ``bonus`` (n_items,) is added to the items' scores.
 
-    def known_items(self, item_ids: Any) -> np.ndarray:
-        """Find the index of each item; see :meth:`known_users`."""
-        return _warm(ids.lookup(self.item_ids, item_ids, "item"), self.item_counts)
+    Attributes
+    ----------
+    unknown_items : how many of ``items`` have no training ratings.
+    """
 
-    def recommend(
+    def __init__(
         self,
-        user_ids: Any = None,
-        n: Any = 10,
+        state: State,
         *,
         rank_by: str = "rating",
         items: Any = None,
         exclude: Any = None,
         include_seen: bool = False,
         device: str | Device = "cpu",
-    ) -> pd.DataFrame:
-        """Find the n items with the highest score that a user has not rated in training.
-
-        Parameters
-        ----------
-        user_ids : one raw id, several, or None for all users.
-        n : length of each list, or one for each user; lists are shorter where a user has fewer items left.
-        rank_by : "rating" ranks by prediction, for implicit feedback by score; "blend" adds to predictions what
-            popularity is worth (``blend`` of :func:`fastmf.fit`), as what people would rate highly is seldom what they
-            choose.
-        items : raw ids to choose from; all when left out. Ids the model does not know are none to choose.
-        exclude : further (user, item) pairs to leave out, in any form that holds a table; unknown ids
-            in it change nothing.
-        include_seen : whether items rated in training may come too.
-        device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
-
-        Returns
-        -------
-        Frame of user_id, item_id, score (float32, not clipped), rank (from 1). Cold items are never in it.
-
-        Raises
-        ------
-        UnknownIdError
-            If a user is not in the model; new users come through :meth:`fold_in`.
-        ParameterError
-            If n is less than 1, the model was saved without what users have seen, or has learned no blend.
-        """
-        ways: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
-        users = self.users_of(user_ids)
-        return joined(self.lists_of(users, n, device=device, **ways))
-
-    def lists_of(
-        self,
-        users: np.ndarray,
-        n: Any,
-        *,
-        rank_by: str = "rating",
-        items: Any = None,
-        exclude: Any = None,
-        include_seen: bool = False,
-        device: str | Device = "cpu",
-    ) -> Iterator[pd.DataFrame]:
-        """Yield the frames of :meth:`recommend` for users by dense index, some users at a time."""
-        where, lengths, bonus = resolve(device), topn.lengths(n, len(users)), self.bonus(rank_by)
-        chosen, leave = self._candidates(items), self._left_out(exclude, include_seen)
-        lengths = np.minimum(lengths, max(len(self.item_ids), 1))
-        part = np.cumsum(lengths) // ROWS_OF_FRAME + np.arange(len(users)) // USERS_OF_FRAME
-        for own in np.split(np.arange(len(users)), 1 + np.flatnonzero(np.diff(part))):
-            frames, places = [], []
-            for rows in _alike(own, lengths):
-                longest = int(lengths[rows].max(initial=1))
-                found, scores = self.best_items(users[rows], longest, leave(users[rows]), where, bonus, chosen)
-                found[np.arange(longest) >= lengths[rows, None]] = -1
-                query = "user_id", self.user_ids, users[rows]
-                frames.append(_lists(query, ("item_id", self.item_ids, found), scores))
-                places.append(np.repeat(rows, np.count_nonzero(found >= 0, axis=1)))
-            order = np.argsort(np.concatenate(places), kind="stable")
-            yield frames[0] if len(frames) == 1 else joined(frames).iloc[order].reset_index(drop=True)
-
-    def users_of(self, user_ids: Any) -> np.ndarray:
-        """Find the dense indices of users, all for None."""
-        if user_ids is None:
-            return np.arange(len(self.user_ids))
-        return ids.require(self.user_ids, ids.many(user_ids), "user")
-
-    def _candidates(self, items: Any) -> np.ndarray | None:
-        """Say which items may be recommended, (n_items,) bool; None for all."""
-        if items is None:
-            return None
-        known = self.known_items(ids.as_column(self.item_ids, ids.many(items), "item"))
-        if not (known >= 0).any():
-            raise UnknownIdError(f"the model knows none of {len(known):,} items to choose from: give others")
-        chosen = np.zeros(len(self.item_ids), bool)
-        chosen[known[known >= 0]] = True
-        return chosen
-
-    def bonus(self, rank_by: str) -> np.ndarray | None:
-        """Say what items get on top of their predictions: (n_items,) float32; None for nothing.
-
-        Raises
-        ------
-        ParameterError
-            If the model has not learned it.
-        """
-        if rank_by not in ("rating", "blend"):
-            raise ParameterError(f"rank_by is {rank_by!r}: choose rating or blend")
-        if rank_by == "rating":
-            return None
-        if self.blend is None:
-            remedy = "its scores are made to rank" if self.implicit else "fit it with --blend (blend=True)"
-            raise ParameterError(f"the model has not learned what popularity is worth: {remedy}")
-        return (self.blend * np.log1p(self.item_counts)).astype(np.float32)
-
-    def best_items(
-        self,
-        users: np.ndarray,
-        n: int,
-        excluded: Compressed,
-        device: Device | None = None,
         bonus: np.ndarray | None = None,
-        chosen: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rank items for users by dense index (-1: unknown, ranked by item bias). Returns items, scores: (n_users, n).
+    ) -> None:
+        self.state, self.device = state, resolve(device)
+        bonus = popularity_bonus(state, rank_by) if bonus is None else bonus
+        self.candidates, self.unknown_items = _candidates(state, items)
+        bias = state.item_bias if bonus is None else state.item_bias + bonus
+        self._items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
+        self._left_out = _left_out(state, exclude, include_seen)
 
-        Row j of ``excluded`` belongs to users[j]. ``bonus`` (n_items,) is added to the items' scores; only ``chosen``
-        (n_items,) bool come. Lists that run out of items end in -1 and -inf. Of implicit feedback, users of whom
-        nothing is known get what has most ratings, with scores of 0.
+    def top(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rank the n best items for each of ``users`` (dense, -1: unknown, ranked by item bias).
+
+        For implicit feedback, users without factors get what is most popular, with scores of 0. Returns as
+        :func:`fastmf.model.topn.top_n`.
         """
-        known = users >= 0
+        state, known, zero = self.state, users >= 0, np.float32(0)
         side = Side(
-            np.where(known[:, None], self.user_factors[users], np.float32(0)),
-            np.where(known, self.user_bias[users], np.float32(0)) + np.float32(self.mean),
+            np.where(known[:, None], state.user_factors[users], zero),
+            np.where(known, state.user_bias[users], zero) + np.float32(state.mean),
         )
-        there = self.item_counts > 0 if chosen is None else chosen & (self.item_counts > 0)
-        warm = np.where(there, self.item_bias if bonus is None else self.item_bias + bonus, np.float32(-np.inf))
-        found, scores = topn.best(side, Side(self.item_factors, warm), excluded, n, device)
-        blank = np.flatnonzero(~side.factors.any(axis=1)) if self.implicit else np.empty(0, np.int64)
+        excluded = rows_of(users, self._left_out)
+        found, scores = top_n(side, self._items, excluded, n, self.device)
+        blank = np.flatnonzero(~side.factors.any(axis=1)) if state.implicit else np.empty(0, np.int64)
         if len(blank):
-            popular, _ = topn.most_rated(np.where(there, self.item_counts, 0), n, topn.left_out(blank, [excluded]))
-            found[blank], scores[blank] = popular, np.where(popular >= 0, np.float32(0), np.float32(-np.inf))
+            popular, _ = most_rated(np.where(self.candidates, state.item_counts, 0), n, rows_of(blank, [excluded]))
+            found[blank], scores[blank] = popular, np.where(popular >= 0, zero, np.float32(-np.inf))
         return found, scores
 
-    def excluded(self, users: np.ndarray, exclude: Any = None, include_seen: bool = False) -> Compressed:
-        """Collect the items to leave out for each of ``users`` (dense, -1: unknown): seen ones and excluded pairs."""
-        return self._left_out(exclude, include_seen)(users)
-
-    def _left_out(self, exclude: Any, include_seen: bool) -> Callable[[np.ndarray], Compressed]:
-        """Read what is to be left out, and make a function of it that collects it for some users."""
-        if self.seen is None and not include_seen:
-            raise ParameterError(
-                "the model does not hold what users have rated (keep_seen=False): pass include_seen=True, and the pairs"
-                " to leave out as exclude"
-            )
-        lists = []
-        if self.seen is not None and not include_seen:
-            lists.append(Compressed(*self.seen, np.empty(0, np.float32)))
-        if exclude is not None:
-            table = read_columns(exclude, {"user": None, "item": None})
-            of = ids.lookup(self.user_ids, table.column(0), "user")
-            what = ids.lookup(self.item_ids, table.column(1), "item")
-            known = (of >= 0) & (what >= 0)
-            lists.append(topn.compress(of[known], what[known], len(self.user_ids)))
-        return lambda users: topn.left_out(users, lists)
-
-    def similar_items(self, item_ids: Any, n: int = 10) -> pd.DataFrame:
-        """Find the n items nearest to each of the given ones by cosine of their factors.
-
-        Returns
-        -------
-        Frame of item_id, similar_item_id, score (the cosine), rank. Cold items are left out; items whose factors are
-        all zero have cosine 0 and come last.
-
-        Raises
-        ------
-        UnknownIdError
-            If an item is not in the model.
-        """
-        wanted = ids.require(self.item_ids, ids.many(item_ids), "item")
-        found, scores = topn.nearest(self.item_factors, self.item_counts, wanted, n)
-        return _lists(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
-
-    def similar_users(self, user_ids: Any, n: int = 10) -> pd.DataFrame:
-        """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
-        wanted = ids.require(self.user_ids, ids.many(user_ids), "user")
-        found, scores = topn.nearest(self.user_factors, self.user_counts, wanted, n)
-        return _lists(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
+    def most_popular(self, users: np.ndarray, n: int) -> np.ndarray:
+        """Rank for each of ``users`` the n items of most training ratings, leaving out the same items."""
+        return most_rated(self.state.item_counts, n, rows_of(users, self._left_out))[0]
 
 
-def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Make cold indices unknown (-1). Index -1 reads the 0 appended, and so stays what it is."""
-    return np.where(np.append(counts, 0)[indices] > 0, indices, -1).astype(np.int32)
+def batches(ranker: Ranker, users: np.ndarray, n: Any) -> Iterator[pd.DataFrame]:
+    """Yield the frames of :meth:`fastmf.Model.recommend` for users by dense index, some users at a time.
+
+    Raises
+    ------
+    ParameterError
+        If the lengths n are less than 1, or not one for all or one for each.
+    """
+    state = ranker.state
+    lengths = np.minimum(_lengths(n, len(users)), max(len(state.item_ids), 1))
+    batch = np.cumsum(lengths) // ROWS_PER_BATCH + np.arange(len(users)) // USERS_PER_BATCH
+    for own in np.split(np.arange(len(users)), 1 + np.flatnonzero(np.diff(batch))):
+        frames, places = [], []
+        for rows in _of_like_length(own, lengths):
+            longest = int(lengths[rows].max(initial=1))
+            found, scores = ranker.top(users[rows], longest)
+            found[np.arange(longest) >= lengths[rows, None]] = -1
+            query = "user_id", state.user_ids, users[rows]
+            frames.append(list_frame(query, ("item_id", state.item_ids, found), scores))
+            places.append(np.repeat(rows, np.count_nonzero(found >= 0, axis=1)))
+        order = np.argsort(np.concatenate(places), kind="stable")
+        frame = frames[0] if len(frames) == 1 else joined(frames).iloc[order].reset_index(drop=True)
+        frame.attrs = {"unknown_items": ranker.unknown_items}
+        yield frame
 
 
-def _alike(users: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Group users by the next power of two of their lists' lengths: one long list does not make the others long."""
-    powers = np.ceil(np.log2(lengths[users]))
-    return [users[powers == power] for power in np.unique(powers)] or [users]
-
-
-def _lists(
-    query: tuple[str, pa.Array, np.ndarray],
-    found: tuple[str, pa.Array, np.ndarray],
-    scores: np.ndarray,
+def list_frame(
+    query: tuple[str, pa.Array, np.ndarray], found: tuple[str, pa.Array, np.ndarray], scores: np.ndarray
 ) -> pd.DataFrame:
     """Write top-n lists as a frame of query id, found id, score and rank; places without an item are left out."""
     (query_name, query_ids, wanted), (found_name, found_ids, rows) = query, found
@@ -241,3 +114,79 @@ def _lists(
             "rank": (place + 1).astype(np.int32),
         }
     )
+
+
+def popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
+    """Return what popularity adds to the items' predictions, (n_items,) float32; None for "rating".
+
+    Raises
+    ------
+    ParameterError
+        If the model has not learned it.
+    """
+    require_choice("rank_by", rank_by, ("rating", "blend"))
+    if rank_by == "rating":
+        return None
+    if state.blend is None:
+        remedy = "its scores are made to rank" if state.implicit else "fit it with --blend (blend=True)"
+        raise ParameterError(f"the model has not learned what popularity is worth: {remedy}")
+    return (state.blend * np.log1p(state.item_counts)).astype(np.float32)
+
+
+def _candidates(state: State, items: Any) -> tuple[np.ndarray, int]:
+    """Mark the items that may be recommended, (n_items,) bool; count those given that have no training ratings."""
+    warm = state.item_counts > 0
+    if items is None:
+        return warm, 0
+    known = state.known_items(ids.as_column(state.item_ids, ids.many(items), "item"))
+    if not (known >= 0).any():
+        raise UnknownIdError(f"the model knows none of {len(known):,} items to choose from: give others")
+    chosen = np.zeros(len(warm), bool)
+    chosen[known[known >= 0]] = True
+    return chosen & warm, int(np.count_nonzero(known < 0))
+
+
+def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed]:
+    """Collect, by user, the items to leave out: those seen in training, and the pairs to exclude."""
+    if state.seen is None and not include_seen:
+        raise ParameterError(
+            "the model does not hold what users have rated (keep_seen=False): pass include_seen=True, and the pairs"
+            " to leave out as exclude"
+        )
+    lists = []
+    if state.seen is not None and not include_seen:
+        lists.append(Compressed(*state.seen, np.empty(0, np.float32)))
+    if exclude is not None:
+        users, items = _pairs(state, exclude)
+        known = (users >= 0) & (items >= 0)
+        lists.append(csr.group_columns(users[known], items[known], len(state.user_ids)))
+    return lists
+
+
+def _pairs(state: State, source: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Read (user, item) pairs, as the model's dense indices; -1 for an unknown id."""
+    if isinstance(source, Ratings):
+        users, items = source.user_ids, source.item_ids
+        rows: tuple[Any, Any] = source.users, source.items
+    else:
+        users, items = read_columns(source, {"user": None, "item": None}).columns
+        rows = slice(None), slice(None)
+    found = ids.lookup(state.user_ids, users, "user"), ids.lookup(state.item_ids, items, "item")
+    return found[0][rows[0]], found[1][rows[1]]
+
+
+def _lengths(n: Any, n_users: int) -> np.ndarray:
+    """Return the length of each list, (n_users,) int64."""
+    given = np.asarray(n)
+    whole = given.dtype.kind in "iu" and given.ndim < 2 and not isinstance(n, bool)
+    if not whole or given.min(initial=1) < 1:
+        raise ParameterError(f"n is {n!r}: give an integer of at least 1, or one for each user")
+    if given.ndim and len(given) != n_users:
+        raise ParameterError(f"{len(given):,} lengths for {n_users:,} users: give one for each, or one for all")
+    return np.broadcast_to(given, n_users).astype(np.int64)
+
+
+def _of_like_length(users: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Group users by the next power of two of their lists' lengths, so that one long list costs only itself."""
+    powers = np.ceil(np.log2(lengths[users]))
+    return [users[powers == power] for power in np.unique(powers)] or [users]

@@ -1,25 +1,22 @@
-"""What a fit computes: factors, biases, ids, facts and history; hashed, written to a file, and read back."""
+"""What a fit computes: factors, biases, ids, facts and history."""
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-import fastmf
 from fastmf.data import ids
-from fastmf.errors import ModelFormatError
 from fastmf.kernels.types import Side
-from fastmf.model.file import read, write
+from fastmf.model.equations import RowEquations
 from fastmf.model.history import Epoch
-from fastmf.model.learned import KINDS, Baseline, Links, Prior, Samples, flat, grouped
+from fastmf.model.learned import KINDS, Baseline, Links, Prior, Samples, flat
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Fitted:
+class State:
     """The data of a fitted model.
 
     Attributes
@@ -29,17 +26,18 @@ class Fitted:
         on the rating scale. Cold rows (no training ratings) are zero.
     user_counts, item_counts : int32, the training ratings of each row.
     mean, scale : mean and standard deviation of the training ratings.
-    rating_range : smallest and largest training rating; predictions are clipped to it.
+    rating_range : lowest and highest training rating; predictions are clipped to it.
     seen : (indptr, indices), the items each user has rated in training, or None if they were not kept.
-    solver : name and hyper-parameters of the solver, as data.
-    history : one Epoch for every epoch run. best_epoch : the one whose factors these are, where validation chose it.
+    solver : name and hyper-parameters of the solver, for people to read.
+    implicit : whether pairs were signs of interest; predictions are then scores, about 1 for what was observed.
+    positive_from : the lowest rating that counted as a sign of interest, if only some did.
+    equations : what a user's row solves; None if the solver cannot fold in.
+    history : one Epoch per epoch run. best_epoch : the one whose factors these are, if validation chose it.
     rows : how many rating rows were read and used, and what became of the others.
-    weight : the column whose numbers weigh observed pairs, "" if their number of rows does, None if all count the same.
-    duplicates : what was done with rows of the same pair; those of new users are treated alike.
+    weight : the column that weighs observed pairs, "" if their number of rows does, None if all count the same.
+    duplicates : what was done with rows of the same pair; new ratings are read alike.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend", if that was learned.
-    baseline : biases fitted without factors, which the factors have to beat.
-    links, prior, samples : what is known of a user from the items it has rated, what users are drawn around, and whole
-        draws of all that predictions are made of, where the solver has learned that; see :mod:`fastmf.model.learned`.
+    baseline, links, prior, samples : what only some solvers learn; see :mod:`fastmf.model.learned`.
     """
 
     user_ids: pa.Array
@@ -55,6 +53,9 @@ class Fitted:
     rating_range: tuple[float, float]
     seen: tuple[np.ndarray, np.ndarray] | None
     solver: dict[str, Any]
+    implicit: bool = False
+    positive_from: float | None = None
+    equations: RowEquations | None = None
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
@@ -66,47 +67,42 @@ class Fitted:
     prior: Prior | None = None
     samples: Samples | None = None
 
-    def __repr__(self) -> str:
-        size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
-        return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
-
-    @property
-    def implicit(self) -> bool:
-        """Whether it was fitted to implicit feedback: predictions are scores then, around 1 for what is observed."""
-        return "alpha0" in self.solver
-
-    @property
-    def positive_from(self) -> float | None:
-        """The lowest rating that counts as observed, if there is one."""
-        found: float | None = self.solver.get("positive_from")
-        return found
-
     @property
     def k(self) -> int:
         """The number of factors."""
         return int(self.user_factors.shape[1])
 
     @property
-    def extras(self) -> dict[str, Any]:
-        """What only some models have, by name; None where this one does not."""
+    def learned(self) -> dict[str, Any]:
+        """What only some solvers learn, by name; None if this one did not."""
         return {name: getattr(self, name) for name in KINDS}
 
     @property
     def user_side(self) -> Side:
-        """The users' factors and biases, as the kernels take them."""
+        """The users' factors and biases, as kernels take them."""
         return Side(self.user_factors, self.user_bias)
 
     @property
     def item_side(self) -> Side:
-        """The items' factors and biases, as the kernels take them."""
+        """The items' factors and biases, as kernels take them."""
         return Side(self.item_factors, self.item_bias)
 
     @property
-    def content_hash(self) -> str:
-        """SHA-256 of what the fit computed: factors, biases, ids, mean, scale, history without seconds, and the rest.
+    def standard_items(self) -> Side:
+        """The items' side for standardised ratings, which folded-in users are solved against."""
+        return Side(self.item_factors, self.item_bias / np.float32(self.scale))
 
-        The rest is what only some models have: the baseline, links, the prior and samples.
-        """
+    def known_users(self, user_ids: Any) -> np.ndarray:
+        """Find the index of each user; -1 for ids that are unknown or have no training ratings."""
+        return _warm(ids.lookup(self.user_ids, user_ids, "user"), self.user_counts)
+
+    def known_items(self, item_ids: Any) -> np.ndarray:
+        """Find the index of each item; -1 for ids that are unknown or have no training ratings."""
+        return _warm(ids.lookup(self.item_ids, item_ids, "item"), self.item_counts)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of what the fit computed: factors, biases, ids, mean, scale, history without seconds, ``learned``."""
         digest = hashlib.sha256()
         for array in (self.user_factors, self.item_factors, self.user_bias, self.item_bias):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -114,69 +110,11 @@ class Fitted:
             digest.update(ids.content(column))
         history = [{**asdict(epoch), "seconds": 0} for epoch in self.history]
         digest.update(json.dumps([self.mean, self.scale, history]).encode())
-        for name, array in flat(self.extras).items():
+        for name, array in flat(self.learned).items():
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the model to one file, whole or not at all; see :mod:`fastmf.model.file`.
 
-        Raises
-        ------
-        OSError
-            If the path exists and overwrite is False, or writing fails; what was there before is then still there.
-        """
-        names = ("user_factors", "item_factors", "user_bias", "item_bias", "user_counts", "item_counts")
-        arrays = {name: getattr(self, name) for name in names}
-        if self.seen is not None:
-            arrays |= {"seen_indptr": self.seen[0], "seen_indices": self.seen[1]}
-        arrays |= flat(self.extras)
-        metadata = {
-            "version": fastmf.__version__,
-            "mean": self.mean,
-            "scale": self.scale,
-            "rating_range": list(self.rating_range),
-            "solver": self.solver,
-            "history": [asdict(epoch) for epoch in self.history],
-            "best_epoch": self.best_epoch,
-            "rows": self.rows,
-            "weight": self.weight,
-            "duplicates": self.duplicates,
-            "blend": self.blend,
-        }
-        write(path, arrays, {"user_ids": self.user_ids, "item_ids": self.item_ids}, metadata, overwrite)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a model that :meth:`save` wrote.
-
-        Raises
-        ------
-        ModelFormatError
-            If the file is not a model file, is damaged, or was written in a newer format.
-        OSError
-            If there is no such file.
-        """
-        arrays, id_arrays, metadata = read(path)
-        seen = (arrays.pop("seen_indptr"), arrays.pop("seen_indices")) if "seen_indptr" in arrays else None
-        kept = grouped(arrays)
-        try:
-            low, high = metadata["rating_range"]
-            return cls(
-                **dict[str, Any](arrays),
-                **id_arrays,
-                seen=seen,
-                **kept,
-                mean=float(metadata["mean"]),
-                scale=float(metadata["scale"]),
-                rating_range=(float(low), float(high)),
-                solver=dict(metadata["solver"]),
-                history=[Epoch(**epoch) for epoch in metadata["history"]],
-                best_epoch=metadata["best_epoch"],
-                rows=dict(metadata["rows"]),
-                weight=metadata.get("weight"),
-                duplicates=metadata.get("duplicates", "error"),
-                blend=metadata.get("blend"),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFormatError(f"{path} has damaged metadata: {error!r}; fit and save it again") from None
+def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Set cold indices to -1. Index -1 reads the appended 0, and so stays -1."""
+    return np.where(np.append(counts, 0)[indices] > 0, indices, -1).astype(np.int32)

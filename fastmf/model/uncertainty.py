@@ -1,54 +1,71 @@
-"""How sure a Bayesian model is of a prediction: the spread over its samples, and the noise of ratings themselves."""
+"""How sure a Bayesian model is of a prediction: the spread over its samples, and the noise of the ratings."""
 
 import numpy as np
 
+from fastmf.errors import ParameterError
 from fastmf.kernels.residual import ESTIMATE, PAIRS_PER_TASK
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Pairs, Scale, Side
 from fastmf.model.learned import Prior, Samples
+from fastmf.model.state import State
 from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 
 
-def deviations(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Find the standard deviation of a rating around its prediction, for standardised ratings.
+def require_samples(state: State) -> tuple[Samples, Prior]:
+    """Return a model's samples and prior.
 
-    Its square is the variance of the sampled predictions plus the mean variance of the noise. An unknown user (-1) is
-    one of those that users are drawn around; an unknown item is like any of the model's, which its prediction leaves
-    out; of both unknown nothing is known, and the deviation is that of all ratings.
-
-    Parameters
-    ----------
-    warm : which users and which items have ratings, (n_users,) and (n_items,) bool.
-
-    Returns
-    -------
-    (n,) float32.
+    Raises
+    ------
+    ParameterError
+        If it has none.
     """
+    if state.samples is None or state.prior is None:
+        raise ParameterError(
+            f"a model of solver {state.solver.get('name')!r} without samples cannot say how sure it is: fit one with"
+            " solver gibbs, and kept of at least 1"
+        )
+    return state.samples, state.prior
+
+
+def deviations(state: State, pairs: Pairs) -> np.ndarray:
+    """Return the standard deviation (n,) float32 of ratings around their predictions, by dense index (-1: unknown).
+
+    Its square is the variance of the sampled predictions plus the mean variance of the noise. An unknown user is drawn
+    from the prior. An unknown item is like any of the model's items, which its prediction leaves out. If both are
+    unknown, the deviation is that of all ratings.
+
+    Raises
+    ------
+    ParameterError
+        If the model has no samples.
+    """
+    samples, prior = require_samples(state)
+    warm = state.user_counts > 0, state.item_counts > 0
     n, size = len(samples.user_bias), len(pairs.users)
     total, squares, noise = (np.zeros(size) for _ in range(3))
     (user_rows, user_places), (item_rows, item_places) = (np.unique(rows, return_inverse=True) for rows in pairs)
     where = Pairs(user_places.astype(np.int32), item_places.astype(np.int32))
     estimates, scale = np.empty(size, np.float32), Scale(0.0, -np.inf, np.inf)
     for sample in zip(*samples, strict=True):
-        users, user_noise = _asked_for(user_rows, Side(*sample[:2]), sample[2], warm[0], prior.origin)
-        items, item_noise = _asked_for(item_rows, Side(*sample[3:5]), sample[5], warm[1], np.float32(0))
+        users, user_noise = _rows_of(user_rows, Side(*sample[:2]), sample[2], warm[0], prior.origin)
+        items, item_noise = _rows_of(item_rows, Side(*sample[3:5]), sample[5], warm[1], np.float32(0))
         launch(ESTIMATE, resolve("cpu"), even(size, PAIRS_PER_TASK), where, users, items, scale, estimates)
         total += estimates
         squares += np.square(estimates, dtype=np.float64)
         noise += user_noise[where.users] * item_noise[where.items]
     variance = np.maximum(squares / n - np.square(total / n), 0) + noise / n
-    variance += _of_unknown(samples, prior, pairs, warm)
+    variance += _spread_of_unknown(samples, prior, pairs, warm)
     variance[(pairs.users < 0) & (pairs.items < 0)] = 1
-    return np.sqrt(variance).astype(np.float32)
+    return np.sqrt(variance).astype(np.float32) * np.float32(state.scale)
 
 
-def _asked_for(
+def _rows_of(
     rows: np.ndarray, side: Side, precisions: np.ndarray, warm: np.ndarray, factors: np.ndarray | np.float32
 ) -> tuple[Side, np.ndarray]:
-    """Take rows of a side and their noise, (n_rows,) float64.
+    """Return some rows of a side, and their noise (n_rows,) float64.
 
-    Whoever is unknown (-1) has these factors and no bias, and is as noisy as the others are on average.
+    Unknown rows (-1) get the given factors, no bias, and the mean noise of the warm rows.
     """
     taken, unknown = Side(side.factors[rows], side.bias[rows]), rows < 0
     noise = 1 / precisions[rows].astype(np.float64)
@@ -58,8 +75,8 @@ def _asked_for(
     return taken, noise
 
 
-def _of_unknown(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Find how much the factors and bias of an unknown user or item spread a prediction: (n,) float64."""
+def _spread_of_unknown(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return the variance (n,) float64 that an unknown user's or item's factors and bias add to a prediction."""
     found = np.zeros(len(pairs.users))
     user, item = (pairs.users < 0) & (pairs.items >= 0), (pairs.items < 0) & (pairs.users >= 0)
     if user.any():

@@ -1,7 +1,8 @@
 """The solvers: plain Python that reads like the paper; the loops over ratings are in :mod:`fastmf.kernels`.
 
-ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so that the same settings
-serve every rating scale:
+A solver is one file: the dataclass of its settings, and what an epoch is. A new one is a file here, a file in kernels/
+and its class in SOLVERS. ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so
+that the same settings serve every rating scale:
 
     sum over rated (u, i) of loss(r_ui - b_u - c_i - x_u . y_i)
       + sum_u (reg n_u + reg0) |x_u|^2 + sum_i (reg n_i + reg0) |y_i|^2 + bias_reg (sum_u b_u^2 + sum_i c_i^2)
@@ -15,13 +16,39 @@ its own (:mod:`fastmf.solvers.implicit`).
 
 from typing import Any
 
+from fastmf.errors import ParameterError
 from fastmf.solvers.als import ALS
-from fastmf.solvers.base import Factors, Solver, make
+from fastmf.solvers.base import Solver
 from fastmf.solvers.gibbs import Gibbs
 from fastmf.solvers.implicit import ImplicitALS
 from fastmf.solvers.links import LinkedALS
+from fastmf.solvers.settings import settings_of
 from fastmf.solvers.sgd import SGD
 
-SOLVERS: dict[str, Any] = {"als": ALS, "als-links": LinkedALS, "sgd": SGD, "gibbs": Gibbs, "implicit": ImplicitALS}
+SOLVERS: dict[str, type[Solver]] = {each.name: each for each in (ALS, LinkedALS, SGD, Gibbs, ImplicitALS)}
 
-__all__ = ["ALS", "SGD", "SOLVERS", "Factors", "Gibbs", "ImplicitALS", "LinkedALS", "Solver", "make"]
+
+def make(solver: Any, **given: Any) -> Solver:
+    """Make a solver of its name and the hyper-parameters given, or return a solver as it is.
+
+    Hyper-parameters of None are left out.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name or hyper-parameter, or hyper-parameters beside a solver object.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(solver, str):
+        if given:
+            raise ParameterError(f"{', '.join(given)} given beside a solver object: set them on the object")
+        if not isinstance(solver, Solver):
+            raise ParameterError(f"{solver!r} is no solver: give one of {', '.join(SOLVERS)}, or an object like them")
+        return solver
+    if solver not in SOLVERS:
+        raise ParameterError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")
+    known = settings_of(SOLVERS[solver])
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ParameterError(f"solver {solver!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}")
+    return SOLVERS[solver](**given)

@@ -1,27 +1,34 @@
-"""What every solver is: frozen hyper-parameters, starting factors, and a generator of epochs."""
+"""What a solver is: hyper-parameters, starting factors, a generator of epochs, and all that others need to know of it.
 
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, fields
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+Solver modules import no numba, because ``fastmf fit --help`` reads their settings. They name kernels through the
+package, as in ``kernels.als.HALF_SWEEP``, which imports a kernel file at its first use.
+"""
+
+import abc
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from fastmf.data.ratings import Ratings
+from fastmf import kernels
 from fastmf.errors import ParameterError
-from fastmf.kernels.types import Penalty, Side
-from fastmf.kernels.vectors import aligned
+from fastmf.kernels.types import Compressed, Known, Penalty, Side
+from fastmf.model.equations import RowEquations
+from fastmf.model.history import RMSE, Measure
 from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
+from fastmf.solvers.settings import MAX_SEED, MAX_WEIGHT, setting, settings_of, with_settings
 
-MAX_SEED = 2**63 - 1  # kernels take it as int64
-MAX_WEIGHT = 1e30  # and weights as float32, with room to multiply
+if TYPE_CHECKING:
+    from fastmf.data.ratings import Ratings
 
 
 class Factors(NamedTuple):
     """What a solver works on, in place: both sides' factors and biases, for standardised ratings.
 
-    memory holds whatever else a solver needs to know of the epochs before, so that factors alone let it go on; kept is
-    what of it the model keeps, see :meth:`Solver.extras`.
+    memory holds what else the next epoch depends on, so that training can go on from Factors alone. kept holds what
+    the model keeps beside factors and biases; see :meth:`Solver.learned`.
     """
 
     users: Side
@@ -30,161 +37,206 @@ class Factors(NamedTuple):
     kept: tuple[np.ndarray, ...] = ()
 
 
-@runtime_checkable
-class Solver(Protocol):
-    """Anything :func:`fastmf.fit` can train with. Ours are frozen dataclasses of their hyper-parameters."""
+@with_settings
+class Solver(abc.ABC):
+    """A way to factorize ratings; :func:`fastmf.fit` trains with any subclass.
+
+    A subclass defines its settings, ``name``, ``epochs``, ``remedy``, ``start`` and ``run``, and overrides the answers
+    below that are not true of it. Nobody asks for its name, or for a setting, to find out what it is.
+    """
 
     name: ClassVar[str]
+    on_gpu: ClassVar[bool] = True  # whether it runs on a GPU
+    implicit: ClassVar[bool] = False  # whether a pair is a sign of interest, and no rating
+    per_rating: ClassVar[bool] = False  # whether an epoch visits rating by rating: a sample of them tells its speed
+    tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, beside k
+    tuned_by_default: ClassVar[bool] = False  # whether fastmf.tune tries it if no solver is named
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what to compile ahead and to measure: label to settings
 
-    @property
-    def epochs(self) -> int:
-        """How often :meth:`run` yields, at most."""
-
-    @property
-    def burn(self) -> int:
-        """How many of these come before anything to keep: none of them is the best, nor counts for patience."""
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether it runs on a GPU."""
-
-    @property
-    def implicit(self) -> bool:
-        """Whether it takes pairs for a sign of interest, whatever their rating: see :mod:`fastmf.solvers.implicit`."""
-
-    @property
-    def tables(self) -> int:
-        """How many vectors of k float32 training holds of each user and item at least, with the model made of it."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The hyper-parameters, as plain data."""
-
-    @property
-    def remedy(self) -> str:
-        """What to change when training diverges."""
-
-    def start(self, ratings: Ratings) -> Factors:
-        """Draw the factors to start from; cold rows are zero."""
-
-    def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Train on standardised ratings, in place; after each epoch, yield how many rows were singular.
-
-        ``done`` epochs have made the factors what they are: go on from there.
-        """
-
-    def extras(self, factors: Factors) -> dict[str, Any]:
-        """Say what else the model keeps: arguments of :class:`fastmf.Model`."""
-
-
-class Settings:
-    """The settings that every solver has; a base for their dataclasses."""
-
-    on_gpu: ClassVar[bool] = True
-    implicit: ClassVar[bool] = False
-    tuned: ClassVar[tuple[str, ...]] = ()  # settings that :func:`fastmf.tune` looks for, beside k
-
-    k: int
-    seed: int
+    k: int = setting(32, "Number of factors.", low=1)
+    seed: int = setting(0, "Seed of everything random.", low=0, high=MAX_SEED)
 
     def __post_init__(self) -> None:
-        require_integer("k", self.k, 1)
-        require_integer("seed", self.seed, 0, MAX_SEED)
+        for each in settings_of(type(self)).values():
+            each.check(getattr(self, each.name))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The hyper-parameters, as plain data."""
-        given = asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
+        """The hyper-parameters as plain data."""
+        given = asdict(self)
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
 
     @property
-    def tables(self) -> int:
-        """How many vectors training holds of each user and item at least: the factors, and those of the model."""
-        return 2
+    @abc.abstractmethod
+    def epochs(self) -> int:
+        """The number of times :meth:`run` yields, at most."""
 
-    def extras(self, factors: Factors) -> dict[str, Any]:
-        """Keep nothing but the factors."""
+    @property
+    def burn(self) -> int:
+        """The number of first epochs that are never the best one and do not count for patience."""
+        return 0
+
+    @property
+    def positive_from(self) -> float | None:
+        """The lowest rating that is a sign of interest; None if all are."""
+        return None
+
+    @property
+    def measure(self) -> Measure:
+        """The validation figure that epochs and trials are compared by."""
+        return RMSE
+
+    @property
+    @abc.abstractmethod
+    def remedy(self) -> str:
+        """What to change if training diverges."""
+
+    @property
+    def bytes_per_row(self) -> int:
+        """The bytes that training and the model made of it hold for each user and item, at least."""
+        return 2 * 4 * self.k
+
+    @property
+    def bytes_per_thread(self) -> int:
+        """The bytes of scratch memory of each thread on the CPU."""
+        return 0
+
+    def operations(self, n_ratings: int, n_rows: int) -> float:
+        """Count the multiplications and additions that an epoch needs, which are fewer than a kernel issues."""
+        return 2.0 * n_ratings * self.k
+
+    def traffic(self, n_ratings: int) -> float:
+        """Count the bytes that an epoch moves between memory, or a cache, and the arithmetic."""
+        return n_ratings * (2 * 4.0 * self.k + 12)
+
+    def with_epochs(self, epochs: int) -> Self:
+        """Return the same solver with another number of epochs."""
+        return replace(self, epochs=epochs)  # type: ignore[call-arg]  # a field of each subclass
+
+    @abc.abstractmethod
+    def start(self, ratings: "Ratings") -> Factors:
+        """Draw the factors to start from; cold rows are zero."""
+
+    @abc.abstractmethod
+    def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
+        """Train on standardised ratings, in place; after each epoch, yield how many rows' equations were singular.
+
+        The factors are those after ``done`` epochs: go on from there.
+        """
+
+    def learned(self, factors: Factors) -> dict[str, Any]:
+        """Return what the model keeps beside factors and biases: groups of :mod:`fastmf.model.learned`, by name."""
         return {}
 
+    def row_equations(self, ratings: "Ratings") -> RowEquations | None:
+        """Return the equations that new users of the model are folded in by; None if it cannot fold in."""
+        return None
 
-class Regularised(Settings):
-    """The settings that mean the same in every solver with an objective, see :mod:`fastmf.solvers`."""
 
-    burn: ClassVar[int] = 0
+@with_settings
+class Biased(Solver):
+    """The setting of solvers that may do without biases."""
+
+    biases: bool = setting(True, "Give users and items a bias.")
+
+
+@with_settings
+class Regularised(Biased):
+    """The settings that mean the same in every solver with the objective of :mod:`fastmf.solvers`."""
+
     tuned: ClassVar[tuple[str, ...]] = ("reg", "reg0")
 
-    biases: bool
-    epochs: int
-    reg: float
-    reg0: float
-    bias_reg: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_integer("epochs", self.epochs, 1)
-        require_truth("biases", self.biases)
-        for name in ("reg", "reg0", "bias_reg"):
-            require_number(name, getattr(self, name), low=0, high=MAX_WEIGHT)
+    epochs: int = setting(12, "Passes over all ratings.", low=1)
+    reg: float = setting(0.03, "Weight of a row's squared factors, per rating of the row.", low=0, high=MAX_WEIGHT)
+    reg0: float = setting(8.0, "Weight of a row's squared factors, per row.", low=0, high=MAX_WEIGHT)
+    bias_reg: float = setting(3.0, "Weight of the squared biases.", low=0, high=MAX_WEIGHT)
 
     @property
     def penalty(self) -> Penalty:
-        """The weights of the objective; without biases their weight is infinite."""
+        """The weights of the objective as kernels take them; without biases their weight is infinite."""
         return Penalty(self.reg, self.reg0, self.bias_reg if self.biases else np.inf)
+
+    def row_equations(self, ratings: "Ratings") -> RowEquations:
+        """Return the penalties of the objective."""
+        return RowEquations(reg=self.reg, reg0=self.reg0, bias_reg=self.bias_reg if self.biases else None)
+
+
+@with_settings
+class SolvesRows(Solver):
+    """Settings and costs of solvers that solve each row's equations while the other side is fixed."""
+
+    method: str = setting(
+        "exact",
+        "How rows are solved: exactly, or by some steps of conjugate gradients, faster from k = 64 on.",
+        choices=("exact", "cg"),
+    )
+    steps: int = setting(2, "Steps of conjugate gradients in each half-sweep.", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method == "exact" and self.steps != type(self).steps:
+            raise ParameterError(f"steps is {self.steps}, but method='exact' takes none: leave it out, or choose cg")
+
+    @property
+    def bytes_per_thread(self) -> int:
+        """The equations of some rows."""
+        return 0 if self.method == "cg" else equation_bytes(self.k)
+
+    def operations(self, n_ratings: int, n_rows: int) -> float:
+        """Count for both sides; conjugate gradients pass over the ratings once, and once more a step: 4 k a rating."""
+        if self.method == "cg":
+            return 2.0 * n_ratings * (1 + self.steps) * 4 * self.k
+        return solve_operations(self.k, n_ratings, n_rows)
+
+    def traffic(self, n_ratings: int) -> float:
+        """Count as many passes over the ratings as there are."""
+        return solve_traffic(self.k, n_ratings) * (1 + self.steps if self.method == "cg" else 1)
+
+    def tasks(self, indptr: np.ndarray) -> np.ndarray:
+        """Cut rows into tasks of equal work."""
+        if self.method == "cg":
+            return np.asarray(kernels.cg.half_sweep_cg_tasks(indptr, self.k, self.steps))
+        return np.asarray(kernels.als.half_sweep_tasks(indptr, self.k))
+
+    def solve(
+        self,
+        device: Device,
+        tasks: np.ndarray,
+        entries: Compressed,
+        own: Side,
+        other: Side,
+        penalty: Penalty,
+        known: Known,
+    ) -> int:
+        """Solve the rows of ``own``, or take steps towards their solutions; return how many were singular."""
+        given = tasks, entries, own, other, penalty
+        if self.method == "cg":
+            return int(launch(kernels.cg.HALF_SWEEP_CG, device, *given, self.steps, known.base))
+        return int(launch(kernels.als.HALF_SWEEP, device, *given, known))
+
+
+def equation_bytes(k: int) -> int:
+    """Return the bytes of the equations that a thread works on: those of some rows in float32, of one in float64."""
+    return int(k**2 * (2 * max(kernels.vectors.WIDTH, 1) * 4 + 8))
+
+
+def solve_operations(k: int, n_ratings: int, n_rows: int) -> float:
+    """Count the operations of solving both sides.
+
+    k (k + 1) for each rating's half of y y'; k^3 / 3 + 2 k^2 for each row's Cholesky and two triangular solves.
+    """
+    return 2.0 * n_ratings * k * (k + 1) + n_rows * (k**3 / 3 + 2 * k**2)
+
+
+def solve_traffic(k: int, n_ratings: int) -> float:
+    """Count the bytes of solving both sides: a rating's k factors and bias of the other side, index, value."""
+    return 2.0 * n_ratings * (4 * k + 12)
 
 
 def draw(counts: np.ndarray, k: int, sigma: float, rng: np.random.Generator) -> Side:
     """Draw factors from N(0, sigma^2), with zero biases; rows with a count of zero are cold and all zero."""
-    factors = aligned(len(counts), k)
+    factors = kernels.vectors.aligned(len(counts), k)
     rng.standard_normal(out=factors, dtype=np.float32)
     factors *= np.float32(sigma)
     factors[counts == 0] = 0
     return Side(factors, np.zeros(len(counts), np.float32))
-
-
-def make(solvers: dict[str, Any], solver: Any, **given: Any) -> Solver:
-    """Make a solver from its name and the hyper-parameters given, or take a solver as it is.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown name or hyper-parameter, or hyper-parameters beside a solver object.
-    """
-    given = {name: value for name, value in given.items() if value is not None}
-    if not isinstance(solver, str):
-        if given:
-            raise ParameterError(f"{', '.join(given)} given beside a solver object: set them on the object")
-        if isinstance(solver, type) or not isinstance(solver, Solver):
-            raise ParameterError(f"{solver!r} is no solver: give one of {', '.join(solvers)}, or an object like them")
-        return solver
-    if solver not in solvers:
-        raise ParameterError(f"unknown solver {solver!r}: choose one of {', '.join(solvers)}")
-    known = [f.name for f in fields(solvers[solver])]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise ParameterError(f"solver {solver!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}")
-    return solvers[solver](**given)
-
-
-def require_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
-    """Raise a ParameterError unless the value is an integer in [low, high]."""
-    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not integer or value < low or (high is not None and value > high):
-        raise ParameterError(
-            f"{name} is {value!r}: give an integer of at least {low}" + (f" and at most {high}" if high else "")
-        )
-
-
-def require_truth(name: str, value: Any) -> None:
-    """Raise a ParameterError unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise ParameterError(f"{name} is {value!r}: give True or False")
-
-
-def require_number(name: str, value: Any, *, low: float, above: bool = False, high: float = math.inf) -> None:
-    """Raise a ParameterError unless the value is a finite number in [low, high], or in (low, high] if above."""
-    number = isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < low or value > high or (above and value == low):
-        limits = f"{'above' if above else 'of at least'} {low:g}" + (
-            f" and at most {high:g}" if high < math.inf else ""
-        )
-        raise ParameterError(f"{name} is {value!r}: give a number {limits}")

@@ -22,28 +22,27 @@ are means over the sweeps after the first ``burn``. Random numbers are a functio
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from fastmf.data.ratings import Ratings
+from fastmf import kernels
 from fastmf.errors import DivergenceError, ParameterError
-from fastmf.kernels import gibbs as kernels
-from fastmf.kernels.als import half_sweep_tasks
-from fastmf.kernels.gibbs import AVERAGE, DRAW, WEIGH, Chance, Weighted
-from fastmf.kernels.gram import GRAM
-from fastmf.kernels.links import ABSORB, CENTRE, TOTAL
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side
-from fastmf.kernels.vectors import aligned, filled_up, whole
+from fastmf.model.equations import RowEquations
 from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK
-from fastmf.solvers.base import MAX_WEIGHT, Factors, Settings, require_integer, require_number, require_truth
-from fastmf.solvers.links import Linked, LinkedALS
+from fastmf.solvers.base import Biased, Factors, equation_bytes, solve_operations, solve_traffic
+from fastmf.solvers.links import Fading, Linked, LinkedALS
+from fastmf.solvers.settings import setting, with_settings
+
+if TYPE_CHECKING:
+    from fastmf.data.ratings import Ratings
 
 WARM_UP = 6  # epochs of ALS that the first sweep begins with
 STEADY = 3  # sweeps before precisions are drawn
@@ -51,30 +50,14 @@ LINK_STEPS = 4  # of conjugate gradients towards a draw of the links
 BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # of the priors above
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gibbs(Settings):
+@with_settings
+class Gibbs(Fading, Biased):
     """Bayesian matrix factorization by Gibbs sampling; the model is in :mod:`fastmf.solvers.gibbs`.
 
-    It has no weights to tune: it learns them, and how sure it is. An epoch is a sweep. The same data, settings and
-    seed give the same bits for any number of threads. It does not run on a GPU.
-
-    Parameters
-    ----------
-    k : number of factors.
-    burn : sweeps that are thrown away.
-    samples : sweeps after these, of which the model's factors are the mean.
-    kept : of these, how many the model keeps whole (all if they are fewer), for ``predict(…, std=True)`` and the
-        intervals of ``evaluate``; less than four make them too narrow. Each takes as much memory, and room in the model
-        file and in checkpoints, as the model has without them; 0 keeps none.
-    links : whether what is rated pulls the factors, too.
-    fade : with links, ratings of a user at which they pull with half their force.
-    biases : whether users and items have a bias.
-    seed : of everything random.
-
-    Raises
-    ------
-    ParameterError
-        If a setting is out of range.
+    It has no weights to tune: it learns them, and how sure it is. An epoch is a sweep. The samples that are kept serve
+    ``predict(..., std=True)`` and the intervals of ``evaluate``. Each takes as much memory, and room in the model file
+    and in checkpoints, as the model has without them; less than four make the intervals too narrow. The same data,
+    settings and seed give the same bits for any number of threads. It does not run on a GPU.
 
     Examples
     --------
@@ -84,24 +67,15 @@ class Gibbs(Settings):
 
     name: ClassVar[str] = "gibbs"
     on_gpu: ClassVar[bool] = False
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gibbs": {"kept": 0}}
 
-    k: int = 32
-    burn: int = 16
-    samples: int = 84
-    kept: int = 16
-    links: bool = False
-    fade: float = 20.0
-    biases: bool = True
-    seed: int = 0
+    burn: int = setting(16, "Sweeps that are thrown away.", low=0)
+    samples: int = setting(84, "Sweeps after these, of which the factors are the mean.", low=1)
+    kept: int = setting(16, "Samples that the model keeps whole, to know how sure it is.", low=0)
+    links: bool = setting(False, "Let what is rated pull the factors, too.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("burn", self.burn, 0)
-        require_integer("samples", self.samples, 1)
-        require_integer("kept", self.kept, 0)
-        require_number("fade", self.fade, low=0, high=MAX_WEIGHT)
-        require_truth("biases", self.biases)
-        require_truth("links", self.links)
         if not self.links and self.fade != Gibbs.fade:
             raise ParameterError(f"fade is {self.fade:g}, but without links nothing fades: leave it out, or give links")
 
@@ -111,24 +85,41 @@ class Gibbs(Settings):
         return int(self.burn) + int(self.samples)
 
     @property
-    def tables(self) -> int:
-        """Add to the factors these as they are drawn, weighted and averaged, the samples, and all that links take."""
-        return 5 + min(int(self.kept), int(self.samples)) + (8 if self.links else 0)
+    def bytes_per_row(self) -> int:
+        """The factors; the same as drawn, weighted and averaged; the samples; and all that links take."""
+        return (5 + min(int(self.kept), int(self.samples)) + (8 if self.links else 0)) * 4 * self.k
+
+    @property
+    def bytes_per_thread(self) -> int:
+        """The equations of some rows."""
+        return equation_bytes(self.k)
+
+    def operations(self, n_ratings: int, n_rows: int) -> float:
+        """Count those of solving rows."""
+        return solve_operations(self.k, n_ratings, n_rows)
+
+    def traffic(self, n_ratings: int) -> float:
+        """Count the bytes of solving rows."""
+        return solve_traffic(self.k, n_ratings)
+
+    def with_epochs(self, epochs: int) -> Self:
+        """Return the same solver with so many sweeps, none of them thrown away."""
+        return replace(self, burn=0, samples=epochs)
 
     @property
     def remedy(self) -> str:
-        """What to change when training diverges."""
+        """What to change if training diverges."""
         return f"use fewer factors (k is {self.k})"
 
-    def start(self, ratings: Ratings) -> Factors:
+    def start(self, ratings: "Ratings") -> Factors:
         """Make room; the first sweep begins with some epochs of ALS."""
-        n_users, n_items, k, kp = ratings.n_users, ratings.n_items, self.k, whole(self.k)
-        users, items = (Side(aligned(n, k), np.zeros(n, np.float32)) for n in (n_users, n_items))
+        n_users, n_items, k, kp = ratings.n_users, ratings.n_items, self.k, kernels.vectors.whole(self.k)
+        users, items = (Side(kernels.vectors.aligned(n, k), np.zeros(n, np.float32)) for n in (n_users, n_items))
         state = _State(
             *(array.copy() for array in (*users, *items)),
             *(np.ones(n, np.float32) for n in (n_users, n_items)),
             np.ones(3),
-            *(aligned(n if self.links else 0, kp) for n in (n_items, n_users, n_users, n_items)),
+            *(kernels.vectors.aligned(n if self.links else 0, kp) for n in (n_items, n_users, n_users, n_items)),
             users.factors.copy(),
             items.bias.copy(),
             *(
@@ -141,7 +132,7 @@ class Gibbs(Settings):
         prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k), of_items
         return Factors(users, items, state, kept=tuple(array.astype(np.float32) for array in prior))
 
-    def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
+    def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Draw users, their precisions, items, theirs, and alpha, once a sweep; no row is singular."""
         sampler = _Sampler(self, ratings, _State(*factors.memory), device)
         if not done:
@@ -154,8 +145,12 @@ class Gibbs(Settings):
             sampler.publish(sweep, factors, drawn)
             yield 0
 
-    def extras(self, factors: Factors) -> dict[str, Any]:
-        """Keep what users are drawn around, for fold-in, and some of the samples."""
+    def row_equations(self, ratings: "Ratings") -> RowEquations:
+        """Return how links fade, and the seed: new users are drawn around the prior."""
+        return RowEquations(fade=self.fade, seed=int(self.seed))
+
+    def learned(self, factors: Factors) -> dict[str, Any]:
+        """Keep the users' prior, for fold-in, and some of the samples."""
         *prior_arrays, links = (array.copy() for array in factors.kept)
         prior: dict[str, Any] = {"prior": Prior(*prior_arrays)}
         if self.links:
@@ -195,7 +190,7 @@ SAMPLES = _State._fields.index("user_factor_samples")
 class _Sampler:
     """The draws of a sweep, over the arrays of a state."""
 
-    def __init__(self, solver: Gibbs, ratings: Ratings, state: _State, device: Device) -> None:
+    def __init__(self, solver: Gibbs, ratings: "Ratings", state: _State, device: Device) -> None:
         self.solver, self.state, self.device = solver, state, device
         self.users, self.items = Side(*state[:2]), Side(*state[2:4])
         self.n_ratings, both = len(ratings), (ratings.by_user, ratings.by_item)
@@ -210,7 +205,7 @@ class _Sampler:
             for rows, (own, other), found, (fade, kappa) in zip(self.sides, orders, tables, given, strict=True):
                 rows.links = Linked(solver.k, kappa, own, other, *found, device, fade)
 
-    def warm_up(self, ratings: Ratings) -> None:
+    def warm_up(self, ratings: "Ratings") -> None:
         """Begin with some epochs of ALS, with links where these are to be drawn."""
         same: dict[str, Any] = {
             "k": self.solver.k,
@@ -244,9 +239,9 @@ class _Sampler:
         hyper = _draw_hyper(own, solver.biases, rng, self.device)
         pull = self._draw_links(own, hyper, turn, rng) if own.links else None
         numbers = np.uint64(solver.seed), np.uint64(2 * sweep + turn)
-        chance = Chance(*numbers, float(self.state.numbers[0]), sweep >= STEADY, True)
+        chance = kernels.gibbs.Chance(*numbers, float(self.state.numbers[0]), sweep >= STEADY, True)
         given = own.entries, own.side, own.precisions, other.weighted(self.device), hyper.prior(pull)
-        return hyper, float(launch(DRAW, self.device, own.tasks, *given, chance))
+        return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
     def _draw_links(self, rows: "_Rows", hyper: "_Hyper", turn: int, rng: np.random.Generator) -> np.ndarray:
         """Draw kappa and the links of a side; return what these pull its rows to."""
@@ -272,16 +267,18 @@ class _Sampler:
         share = 1 / max(sweep - solver.burn + 1, 1)
         precision, mean, item_precisions, numbers, origin, mean_links = factors.kept
         means = state.mean_users, factors.users.bias
-        launch(AVERAGE, device, users.rows, share, (state.users, state.user_bias), means)
+        launch(kernels.gibbs.AVERAGE, device, users.rows, share, (state.users, state.user_bias), means)
         drawn, means = (state.items, state.item_bias), (factors.items.factors, state.mean_item_bias)
-        launch(AVERAGE, device, items.rows, share, (*drawn, state.item_precisions), (*means, item_precisions))
+        launch(
+            kernels.gibbs.AVERAGE, device, items.rows, share, (*drawn, state.item_precisions), (*means, item_precisions)
+        )
         if solver.links:
-            launch(AVERAGE, device, items.rows, share, (state.item_links,), (mean_links,))
-        user_mean = launch(TOTAL, device, users.rows, users.counts, state.mean_users) / self.n_ratings
+            launch(kernels.gibbs.AVERAGE, device, items.rows, share, (state.item_links,), (mean_links,))
+        user_mean = launch(kernels.links.TOTAL, device, users.rows, users.counts, state.mean_users) / self.n_ratings
         origin[:] = user_mean.astype(np.float32) * solver.biases
-        launch(CENTRE, device, users.rows, users.counts, state.mean_users, origin, factors.users.factors)
+        launch(kernels.links.CENTRE, device, users.rows, users.counts, state.mean_users, origin, factors.users.factors)
         solved = Side(factors.items.factors, state.mean_item_bias)
-        launch(ABSORB, device, items.rows, solved, origin, factors.items.bias)
+        launch(kernels.links.ABSORB, device, items.rows, solved, origin, factors.items.bias)
         facts = np.array([state.numbers[0], hyper.bias_precision if solver.biases else 0.0, hyper.bias_pull])
         for average, new in ((precision, hyper.precision), (mean, hyper.mean), (numbers, facts)):
             average += np.float32(share) * (new - average).astype(np.float32)
@@ -311,17 +308,19 @@ class _Rows:
         n, k = side.factors.shape
         counts = np.diff(entries.indptr)
         self.warm, self.counts = counts > 0, counts.astype(np.float32)
-        self.rows, self.tasks = even(n, ROWS_PER_TASK), half_sweep_tasks(entries.indptr, k)
-        self._weighted = Weighted(aligned(n, whole(k)), np.zeros(n, np.float32), np.ones(n, np.float32))
+        self.rows, self.tasks = even(n, ROWS_PER_TASK), kernels.als.half_sweep_tasks(entries.indptr, k)
+        self._weighted = kernels.gibbs.Weighted(
+            kernels.vectors.aligned(n, kernels.vectors.whole(k)), np.zeros(n, np.float32), np.ones(n, np.float32)
+        )
 
     def departed(self) -> np.ndarray:
         """Say how far factors are from what links say of them."""
         factors = self.side.factors
         return factors if self.links is None else factors - self.links.expected[:, : factors.shape[1]]
 
-    def weighted(self, device: Device) -> Weighted:
+    def weighted(self, device: Device) -> Any:
         """Say what the other side is drawn from."""
-        launch(WEIGH, device, self.rows, self.side, self.precisions, self._weighted)
+        launch(kernels.gibbs.WEIGH, device, self.rows, self.side, self.precisions, self._weighted)
         return self._weighted
 
 
@@ -333,18 +332,18 @@ class _Hyper(NamedTuple):
     bias_precision: float
     bias_pull: float
 
-    def prior(self, expected: np.ndarray | None) -> kernels.Prior:
+    def prior(self, expected: np.ndarray | None) -> Any:
         """Put it as the kernels take it, with what links say of each row, if there are any."""
         around = self.mean[None] if expected is None else self.mean + expected
         pull = np.ascontiguousarray((around @ self.precision).astype(np.float32))
-        return kernels.Prior(self.precision.astype(np.float32), pull, self.bias_precision, self.bias_pull)
+        return kernels.gibbs.Prior(self.precision.astype(np.float32), pull, self.bias_precision, self.bias_pull)
 
 
 def _draw_hyper(rows: _Rows, biases: bool, rng: np.random.Generator, device: Device) -> _Hyper:
     """Draw what a side's rows are drawn around."""
     n, k, departed = int(np.count_nonzero(rows.warm)), rows.side.factors.shape[1], rows.departed()
-    total = launch(TOTAL, device, rows.rows, np.ones(len(rows.warm), np.float32), departed)
-    squares = launch(GRAM, device, rows.rows, filled_up(departed), k)
+    total = launch(kernels.links.TOTAL, device, rows.rows, np.ones(len(rows.warm), np.float32), departed)
+    squares = launch(kernels.gram.GRAM, device, rows.rows, kernels.vectors.filled_up(departed), k)
     mean, precision = draw_normal_wishart(n, total, squares, rng)
     if not biases:
         return _Hyper(mean, precision, math.inf, 0.0)

@@ -1,22 +1,23 @@
 """Stochastic gradient descent: blocked (Gemulla et al. 2011; Chin et al. 2015) or Hogwild (Niu et al. 2011)."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastmf.data.ratings import Ratings
-from fastmf.errors import ParameterError
-from fastmf.kernels.blocks import COLLECT, COUNT_BLOCKS, DEAL, SHUFFLE_BLOCKS, Grid
-from fastmf.kernels.sgd import BLOCK_EPOCH, HOGWILD_EPOCH, RUN, Step, new_learner, positions
-from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
-from fastmf.kernels.tasks import even, packed
-from fastmf.kernels.types import Triples
+from fastmf import kernels
+from fastmf.data import csr
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Grid, Triples
+from fastmf.model.history import MAE, RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.base import Factors, Regularised, draw, require_integer, require_number
+from fastmf.solvers.base import Factors, Regularised, draw
+from fastmf.solvers.settings import setting, with_settings
+
+if TYPE_CHECKING:
+    from fastmf.data.ratings import Ratings
 
 INIT_SIGMA = 0.01
 HOGWILD_TASKS = 256
@@ -30,33 +31,14 @@ RATINGS_PER_BLOCK = 1 << 16
 RATINGS_PER_GPU_BLOCK = 1 << 6
 
 
-@dataclass(frozen=True, kw_only=True)
+@with_settings
 class SGD(Regularised):
-    """Stochastic gradient descent, one rating after another, in an order shuffled anew each epoch.
+    """Stochastic gradient descent, rating by rating, in an order shuffled anew each epoch.
 
-    The objective, and what reg, reg0 and bias_reg mean, is in :mod:`fastmf.solvers`; for the absolute loss the error
-    is not squared there.
-
-    Parameters
-    ----------
-    k : number of factors.
-    epochs : passes over all ratings.
-    reg, reg0 : weight of a row's squared factors, per rating of the row and per row.
-    bias_reg : weight of the squared biases.
-    lr : step of the first epoch, in standardised ratings; decay : what it is multiplied by after every epoch.
-    loss : "squared" or "absolute".
-    schedule : "blocked" works through blocks of users x items in strata whose blocks share no user and no item, so
-        that the same data, settings and seed give the same bits for any number of threads; "hogwild" lets threads race
-        over one shuffle of all ratings, and gives the same bits on one thread only.
-    bins : bins a side for the blocked schedule; when left out, see :func:`default_bins`.
-    biases : whether users and items have a bias.
-    adaptive : whether the step of a row falls with the squares of its gradients so far (which asks for a larger lr).
-    seed : of the starting factors and of the shuffles.
-
-    Raises
-    ------
-    ParameterError
-        If a setting is out of range.
+    The objective is in :mod:`fastmf.solvers`; for the absolute loss the error is not squared. The blocked schedule
+    works through blocks of users x items, in strata whose blocks share no user and no item, so that the same data,
+    settings and seed give the same bits for any number of threads. Hogwild lets threads race over one shuffle of all
+    ratings, and gives the same bits on one thread only. The adaptive step needs a larger lr.
 
     Examples
     --------
@@ -65,40 +47,45 @@ class SGD(Regularised):
     """
 
     name: ClassVar[str] = "sgd"
+    per_rating: ClassVar[bool] = True
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "sgd": {},
+        "sgd-adaptive": {"adaptive": True, "lr": 0.1, "decay": 0.9},
+        "sgd-hogwild": {"schedule": "hogwild"},
+    }
 
-    k: int = 32
     epochs: int = 40
-    reg: float = 0.03
     reg0: float = 6.0
-    bias_reg: float = 3.0
-    lr: float = 0.05
-    decay: float = 0.93
-    loss: str = "squared"
-    schedule: str = "blocked"
-    bins: int | None = None
-    biases: bool = True
-    adaptive: bool = False
-    seed: int = 0
+    lr: float = setting(0.05, "Step of the first epoch, in standardised ratings.", low=0, above=True)
+    decay: float = setting(0.93, "What the step is multiplied by after every epoch.", low=0, above=True, high=1)
+    loss: str = setting("squared", "The loss of an error.", choices=("squared", "absolute"))
+    schedule: str = setting(
+        "blocked", "Blocks that share no row, or threads that race.", choices=("blocked", "hogwild")
+    )
+    bins: int | None = setting(
+        None, "Bins a side of the blocked schedule; chosen by the number of ratings if left out.", low=1, high=MAX_BINS
+    )
+    adaptive: bool = setting(False, "Let each row's step fall with the squares of its gradients so far.")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_number("lr", self.lr, low=0, above=True)
-        require_number("decay", self.decay, low=0, above=True, high=1)
-        if self.loss not in ("squared", "absolute"):
-            raise ParameterError(f"loss is {self.loss!r}: choose squared or absolute")
-        if self.schedule not in ("blocked", "hogwild"):
-            raise ParameterError(f"schedule is {self.schedule!r}: choose blocked or hogwild")
-        if not isinstance(self.adaptive, bool):
-            raise ParameterError(f"adaptive is {self.adaptive!r}: give True or False")
-        if self.bins is not None:
-            require_integer("bins", self.bins, 1, MAX_BINS)
+    @property
+    def measure(self) -> Measure:
+        """The figure that belongs to the loss."""
+        return MAE if self.loss == "absolute" else RMSE
+
+    def operations(self, n_ratings: int, n_rows: int) -> float:
+        """Count for each rating 2 k for the prediction and 3 k for the step of either row."""
+        return 8.0 * n_ratings * self.k
+
+    def traffic(self, n_ratings: int) -> float:
+        """Count for each rating two rows read and written, with four terms of each, two indices and the value."""
+        return float(n_ratings) * (2 * 4 * (self.k + 4) + 2 * 4 * (self.k + 1) + 12)
 
     @property
     def remedy(self) -> str:
-        """What to change when training diverges."""
+        """What to change if training diverges."""
         return f"lower lr (it is {self.lr:g})"
 
-    def start(self, ratings: Ratings) -> Factors:
+    def start(self, ratings: "Ratings") -> Factors:
         """Draw both sides' factors. The memory of the adaptive step is one number a row."""
         rng = np.random.default_rng(self.seed)
         users = draw(ratings.user_counts, self.k, INIT_SIGMA, rng)
@@ -106,7 +93,7 @@ class SGD(Regularised):
         squares = (np.ones(len(side.bias), np.float32) for side in (users, items))
         return Factors(users, items, memory=tuple(squares) if self.adaptive else ())
 
-    def run(self, ratings: Ratings, factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
+    def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update by every rating once an epoch; there is nothing that could fail to solve, so yield 0."""
         blocked = self.schedule == "blocked"
         bins = (self.bins or default_bins(len(ratings), not device.on_host)) if blocked else 1
@@ -114,28 +101,29 @@ class SGD(Regularised):
         triples, strata = dealt(ratings, grid, self.seed, device.host)
         triples, to = device.put(triples), device.put((grid.user_rows, grid.item_rows))
         if not blocked:
-            places = positions(-(-len(ratings) // RUN))
+            places = kernels.sgd.positions(-(-len(ratings) // kernels.sgd.RUN))
             strata = [even(places, -(-places // HOGWILD_TASKS))]
+        kernel = kernels.sgd.BLOCK_EPOCH if blocked else kernels.sgd.HOGWILD_EPOCH
         sides = self._learners(ratings, factors, grid, device)
         for epoch in range(done, self.epochs):
             lr = float(self.lr * self.decay**epoch)
-            step = Step(lr, self.biases, self.adaptive, self.loss == "absolute", self.k, self.seed, epoch)
+            step = kernels.sgd.Step(lr, self.biases, self.adaptive, self.loss == "absolute", self.k, self.seed, epoch)
             for tasks in strata:
-                launch(BLOCK_EPOCH if blocked else HOGWILD_EPOCH, device, tasks, triples, *sides, step)
+                launch(kernel, device, tasks, triples, *sides, step)
             self._collect(sides, factors, to, device)
             yield 0
 
-    def _learners(self, ratings: Ratings, factors: Factors, grid: Grid, device: Device) -> list[Any]:
+    def _learners(self, ratings: "Ratings", factors: Factors, grid: Grid, device: Device) -> list[Any]:
         """Bring both sides into the rows of their bins, each with its penalty spread over its ratings."""
         learners = []
         for place, (side, rows) in enumerate(((factors.users, grid.user_rows), (factors.items, grid.item_rows))):
             n = np.maximum((ratings.user_counts, ratings.item_counts)[place], 1)
-            learner = new_learner(len(rows), self.k)
+            learner = kernels.sgd.new_learner(len(rows), self.k)
             learner[rows, : self.k] = device.get(side.factors)
-            learner[rows, BIAS] = device.get(side.bias)
-            learner[rows, RHO] = self.reg + self.reg0 / n
-            learner[rows, BIAS_RHO] = self.bias_reg / n
-            learner[rows, SQUARES] = device.get(factors.memory[place]) if self.adaptive else 1
+            learner[rows, kernels.sgd.BIAS] = device.get(side.bias)
+            learner[rows, kernels.sgd.RHO] = self.reg + self.reg0 / n
+            learner[rows, kernels.sgd.BIAS_RHO] = self.bias_reg / n
+            learner[rows, kernels.sgd.SQUARES] = device.get(factors.memory[place]) if self.adaptive else 1
             learners.append(device.put(learner))
         return learners
 
@@ -143,7 +131,7 @@ class SGD(Regularised):
         """Bring what was learned back to where it came from."""
         squares = factors.memory or (device.put(np.empty(0, np.float32)),) * 2
         for learner, side, row, square in zip(learners, (factors.users, factors.items), rows, squares, strict=True):
-            launch(COLLECT, device, even(len(side.bias), ROWS_PER_TASK), row, learner, *side, square)
+            launch(kernels.blocks.COLLECT, device, even(len(side.bias), ROWS_PER_TASK), row, learner, *side, square)
 
 
 def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
@@ -157,28 +145,26 @@ def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
     return min(max(2**doublings, 8), most)
 
 
-def cut(ratings: Ratings, bins: int) -> Grid:
+def cut(ratings: "Ratings", bins: int) -> Grid:
     """Deal users and items to bins by falling number of ratings, there and back: bins hold as many ratings."""
     users, items = _deal(ratings.user_counts, bins), _deal(ratings.item_counts, bins)
     return Grid(users[0], items[0], users[1], items[1], bins)
 
 
-def dealt(ratings: Ratings, grid: Grid, seed: int, device: Device) -> tuple[Triples, list[np.ndarray]]:
+def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Triples, list[np.ndarray]]:
     """Put ratings into the blocks of a grid, in random order.
 
     Returns
     -------
     The ratings, stratum by stratum and block by block, and for each stratum the bounds of its blocks.
     """
-    n, bins = len(ratings), grid.bins
-    size = max(RATINGS_PER_TASK, bins**2)  # the counts take no more memory than the ratings
-    tasks, source = even(n, size), Triples(ratings.users, ratings.items, ratings.values)
-    counts = np.empty((len(tasks) - 1, bins**2), np.int64)
-    launch(COUNT_BLOCKS, device, tasks, size, source, grid, counts)
-    bounds, places = packed(counts)
-    blocks, shuffled = (Triples(np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.float32)) for _ in "ab")
-    launch(DEAL, device, tasks, size, source, grid, places, blocks)
-    launch(SHUFFLE_BLOCKS, device, tasks, bounds, blocks, seed, shuffled)
+    bins, source = grid.bins, Triples(ratings.users, ratings.items, ratings.values)
+    tasks, blocks = even(len(ratings), RATINGS_PER_TASK), np.empty(len(ratings), np.int32)
+    launch(kernels.blocks.BLOCKS, device, tasks, source, grid, blocks)
+    bounds, moved = csr.group(blocks, bins**2, source, device)
+    del blocks  # its memory is wanted for the copy
+    shuffled = Triples(*map(np.empty_like, source))
+    launch(kernels.blocks.SHUFFLE_BLOCKS, device, tasks, bounds, Triples(*moved), grid, seed, shuffled)
     return shuffled, [bounds[s * bins : (s + 1) * bins + 1] for s in range(bins)]
 
 

@@ -11,27 +11,27 @@ the ratings, whose lists have the best nDCG for held-out ratings that are at lea
 import numpy as np
 
 from fastmf.data.ratings import Ratings
+from fastmf.evaluation.lists import fixed_sample, hits_of, wanted_of
 from fastmf.evaluation.metrics import ndcg
-from fastmf.model import topn
 from fastmf.model.model import Model
+from fastmf.model.recommend import Ranker
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0)
-LISTS_OF = 10
+LIST_LENGTH = 10
 
 
-def learned(model: Model, held_out: Ratings) -> float:
+def learn_blend(model: Model, held_out: Ratings) -> float:
     """Choose the weight, on the rating scale, by ratings that the model has not been trained on."""
     users, items = model.known_users(held_out.user_ids), model.known_items(held_out.item_ids)
     good = held_out.take(held_out.values >= model.mean)
-    chosen = topn.sampled(np.flatnonzero((users >= 0) & (good.user_counts > 0)))
+    chosen = fixed_sample(np.flatnonzero((users >= 0) & (good.user_counts > 0)))
     if not len(chosen):
         return 0.0
-    wanted = topn.wanted((good.users, good.items), chosen, users, items)
-    excluded, popularity = model.excluded(wanted.users), model.scale * np.log1p(model.item_counts)
+    wanted = wanted_of((good.users, good.items), chosen, users, items)
+    popularity = model.scale * np.log1p(model.item_counts)
 
     def quality(weight: float) -> float:
-        bonus = (weight * popularity).astype(np.float32)
-        lists, _ = model.best_items(wanted.users, LISTS_OF, excluded, bonus=bonus)
-        return float(ndcg(topn.hits(lists, wanted, len(model.item_ids), LISTS_OF), wanted.counts).mean())
+        lists, _ = Ranker(model, bonus=(weight * popularity).astype(np.float32)).top(wanted.users, LIST_LENGTH)
+        return float(ndcg(hits_of(lists, wanted, len(model.item_ids), LIST_LENGTH), wanted.counts).mean())
 
     return max(WEIGHTS, key=quality) * model.scale

@@ -1,8 +1,8 @@
-"""Checkpoints: all that training needs to go on after an epoch as if it had never stopped.
+"""Checkpoints: everything that training needs to go on after an epoch as if it had never stopped.
 
-One safetensors file in the folder, replaced whole after every epoch: the arrays the solver works on, the best factors
-so far where validation chooses them, and as JSON the history and a fingerprint of data and settings. Training goes on
-only from a checkpoint whose fingerprint is its own.
+A checkpoint is one safetensors file in a folder, replaced whole after every epoch: the arrays the solver works on, the
+best factors so far if validation chooses them, and as JSON the history and a fingerprint of data and settings. Training
+goes on only from a checkpoint with its own fingerprint.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from fastmf.data import ids
+from fastmf.data.arrays import load_arrays, save_arrays
 from fastmf.data.atomic import check_output, replacing
 from fastmf.data.ratings import Ratings
 from fastmf.errors import ModelFormatError, ParameterError
-from fastmf.model.file import load_arrays, save_arrays
 from fastmf.model.history import Epoch
 from fastmf.solvers.base import Factors
 
@@ -29,18 +29,18 @@ FORMAT = 2
 
 
 class Checkpoint:
-    """A place to keep the state of one training run.
+    """The file that keeps the state of one training run.
 
     Parameters
     ----------
-    folder : made if it is not there.
+    folder : created if it does not exist.
     fingerprint : what the run is, name to plain value; see :func:`fingerprint`.
     every : epochs from one save to the next.
 
     Raises
     ------
     OSError
-        If it cannot be made; :func:`check_folder` finds what else is wrong with it, before there is data.
+        If the folder cannot be created; :func:`check_folder` finds what else is wrong with it, before data are read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], every: int) -> None:
@@ -50,7 +50,7 @@ class Checkpoint:
         Path(folder).mkdir(parents=True, exist_ok=True)
 
     def save(self, arrays: Mapping[str, np.ndarray], history: Iterable[Epoch], best_epoch: int | None) -> None:
-        """Replace the checkpoint by the state after the last epoch of the history."""
+        """Write the state after the last epoch of the history."""
         described = {
             "format": FORMAT,
             "fingerprint": self._fingerprint,
@@ -58,11 +58,10 @@ class Checkpoint:
             "best_epoch": best_epoch,
         }
         with replacing(self._path, overwrite=True) as temporary:
-            whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_arrays(whole, temporary, json.dumps(described, allow_nan=False))
+            save_arrays(arrays, temporary, json.dumps(described, allow_nan=False))
 
     def _check(self, history: list[Epoch], best_epoch: Any, asked: int) -> None:
-        """Raise a ValueError unless the history is one, of no more epochs than asked for, and the best one of it."""
+        """Raise a ValueError unless the history is whole, has no more epochs than asked for, and holds the best one."""
         if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
             raise ValueError("its epochs are not numbered from 1")
         if len(history) > asked:
@@ -74,7 +73,7 @@ class Checkpoint:
             raise ValueError(f"its best epoch is {best_epoch!r}")
 
     def load(self) -> tuple[dict[str, np.ndarray], list[Epoch], int | None] | None:
-        """Read the state to go on from. Returns (arrays, history, best_epoch), or None to begin at the beginning.
+        """Read the state to go on from. Returns (arrays, history, best_epoch), or None if there is no checkpoint.
 
         Raises
         ------
@@ -113,7 +112,7 @@ class Checkpoint:
 
 
 def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[Any] = ()) -> None:
-    """Make sure that a run may keep its state in a folder, which need not be there yet, before anything is read.
+    """Check that a run can keep its state in a folder, which need not exist yet.
 
     Raises
     ------
@@ -134,13 +133,13 @@ def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[
 
 
 def fingerprint(solver: str, settings: Mapping[str, Any], device: str, **data: Ratings | None) -> dict[str, Any]:
-    """Say what a run is: its solver, settings and device, and a hash of each set of ratings."""
+    """Return what a run is: its solver, settings and device, and a hash of each set of ratings."""
     hashes = {name: ratings and hash_of(ratings) for name, ratings in data.items()}
     return {"solver": solver, **settings, "device": device, **hashes}
 
 
 def hash_of(ratings: Ratings) -> str:
-    """Hash the pairs, values and ids of ratings (BLAKE2b)."""
+    """Return a BLAKE2b hash of the pairs, values, weights and ids of ratings."""
     digest = hashlib.blake2b(digest_size=16)
     for array in (ratings.users, ratings.items, ratings.values, ratings.weights):
         digest.update(b"" if array is None else np.ascontiguousarray(array).data)
@@ -150,7 +149,7 @@ def hash_of(ratings: Ratings) -> str:
 
 
 def named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
-    """Give every array of the factors a name."""
+    """Name every array of the factors."""
     sides = {"users": factors.users, "items": factors.items}
     arrays = {
         f"{prefix}.{name}.{field}": array for name, side in sides.items() for field, array in side._asdict().items()
@@ -160,7 +159,7 @@ def named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
 
 
 def fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
-    """Write the kept arrays over those of the same names.
+    """Copy the kept arrays into those of the same names.
 
     Raises
     ------

@@ -1,62 +1,41 @@
-"""tune: look for k and the weights of a solver by successive halving over one validation split, with optuna.
+"""tune: look for k and the weights of a solver on one validation split.
 
-The ratings are read, encoded and split once. Each solver has its own trials, since an epoch of one says little about
-an epoch of another. They begin with its defaults; the others are proposed by optuna's tree-structured Parzen estimator
-(Bergstra et al. 2011), and after a quarter of their epochs, and again after three quarters, only the best third of
-those that got so far goes on (Li et al. 2020, as optuna has it: without waiting for the others).
+The ratings are read, encoded and split once; :mod:`fastmf.training.search` runs the trials.
 """
 
-import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from fastmf.data.ratings import Ratings
-from fastmf.errors import FastMFError, ParameterError
-from fastmf.model.history import MAE, NDCG, RMSE, Epoch, Measure
-from fastmf.runtime.device import Device, resolve
-from fastmf.runtime.memory import parse_size
-from fastmf.solvers import SOLVERS, Solver, make
-from fastmf.solvers.base import MAX_SEED, require_integer, require_number
-from fastmf.training.fit import BYTES_HELD, fit, reading_for, require_consistent, require_memory_for, require_weight
-from fastmf.training.objective import measure_of
+from fastmf.errors import ParameterError, require_integer, require_number
+from fastmf.model.history import MAE, NDCG, RMSE, Measure
+from fastmf.runtime.device import Device
+from fastmf.solvers import SOLVERS, make
+from fastmf.solvers.base import Solver
+from fastmf.solvers.settings import MAX_SEED
+from fastmf.training.plan import Data, Plan, make_plan
+from fastmf.training.search import Outcome, Space, Study, quiet_optuna, require_optuna, space_of
 
 TRIALS = 40
 VALIDATION = 0.1
 MAX_K = 128
 
-# Where a setting is looked for: a solver's weights from a sixth of the default to six times it, in 24 steps each way,
-# which leaves them two digits; and k among these and their doubles.
-SPAN, STEPS = 6.0, 24
-TUNABLE = [name for name, solver in SOLVERS.items() if solver.tuned]
-FEWEST_K = (8, 12)
-
-# At a quarter of the epochs, settings stand nearly in their final order: on ml-latest-small the ranks correlate by .96
-# for ALS, .9 for SGD and .97 for implicit; after the first epoch by .8 for ALS, and for implicit not at all.
-FIRST_RUNG, REDUCTION = 4, 3
-RANDOM_TRIALS = 5  # of each solver, before there is something to learn from
-
-PROPOSALS = 100  # in a row that have been tried already: then there is nothing left to try
-
-SAMPLER_SEEDS = 2**32  # NumPy's RandomState takes none beyond
-
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One setting of a solver, and what came of it.
+    """One setting of a solver, and its result.
 
     Attributes
     ----------
     number : from 1, in the order of the trials.
-    solver, settings : the solver's name, and what it was given beside its defaults.
-    state : "complete"; "pruned", stopped early as others had done better by then; or "failed".
+    solver, settings : the solver's name, and its settings that are not defaults.
+    state : "complete"; "pruned", stopped early because others had done better by then; or "failed".
     epochs : how many were run.
-    best_epoch, validation_rmse, validation_mae, validation_ndcg : the best epoch of these by the measure, and its
-        figures, as in an Epoch; None if it failed.
+    best_epoch, validation_rmse, validation_mae, validation_ndcg : the best of these epochs by the measure, and its
+        figures, as in an Epoch; None if the trial failed.
     seconds : of the whole trial.
     error : why it failed.
     """
@@ -75,18 +54,18 @@ class Trial:
 
     @property
     def measure(self) -> Measure:
-        """What it is compared by: nDCG for implicit feedback, MAE for the absolute loss, RMSE for the others."""
-        return measure_of(make(SOLVERS, self.solver, **self.settings))
+        """The figure it is compared by: nDCG for implicit feedback, MAE for the absolute loss, RMSE for the others."""
+        return make(self.solver, **self.settings).measure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What :func:`tune` has found.
+    """What :func:`tune` found.
 
     Attributes
     ----------
-    trials : all of them, in their order; the first of each solver is that of its defaults.
-    training, validation : how many ratings each trial was trained and measured on.
+    trials : all trials, in their order; the first of each solver has its defaults.
+    training, validation : the number of ratings each trial was trained and measured on.
     """
 
     trials: tuple[Trial, ...]
@@ -95,22 +74,22 @@ class Tuning:
 
     @property
     def defaults(self) -> dict[str, Trial]:
-        """The trial of the defaults of each solver, by its name."""
+        """The trial of each solver's defaults, by its name."""
         names = dict.fromkeys(trial.solver for trial in self.trials)
         return {name: next(trial for trial in self.trials if trial.solver == name) for name in names}
 
     @property
     def best(self) -> Trial:
-        """The complete trial with the best figure; the first solver's defaults' unless another's is better."""
+        """The best complete trial; of equals the earliest."""
         return ranked(self.trials)[0]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What to give :func:`fastmf.fit` for the model that was the best; see :func:`settings_for`."""
+        """The arguments of :func:`fastmf.fit` for the best model; see :func:`settings_for`."""
         return settings_for(self.best)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain data, for JSON."""
+        """Return everything as plain data, for JSON."""
         measure = self.best.measure
         return {
             "settings": self.settings,
@@ -120,15 +99,6 @@ class Tuning:
             "ratings": {"training": self.training, "validation": self.validation},
             "trials": [asdict(trial) for trial in self.trials],
         }
-
-
-class Space(NamedTuple):
-    """Where to look for settings of a solver: what every trial has, the values to choose from, and the first trial."""
-
-    solver: str
-    fixed: dict[str, Any]
-    values: dict[str, list[Any]]
-    start: Solver
 
 
 def tune(
@@ -152,22 +122,22 @@ def tune(
     """Look for settings that predict held-out ratings, or rank them, better than the defaults do.
 
     Trials are compared as :func:`fastmf.fit` compares epochs: by RMSE, by MAE for the absolute loss, by nDCG for
-    implicit feedback. That of the best of many trials flatters it a little, as it was chosen by it: for a figure to
-    quote, evaluate the model on ratings that took no part.
+    implicit feedback. The figure of the best of many trials is a little too good, because it was chosen by it: for a
+    figure to quote, evaluate the model on ratings that took no part.
 
     Parameters
     ----------
     ratings : in any form :func:`fastmf.fit` takes.
-    solver : a name, or several of one measure to share the trials; "als" and its variants when left out.
+    solver : a name, or several of one measure to share the trials; "als" and "als-links" if left out.
     trials : how many settings to try, each solver's defaults among them.
     validation : the fraction of the ratings to measure on, or ratings for it. Every trial has the same.
     max_k : the most factors to try.
-    timeout : seconds after which no trial is begun; what is found then depends on the machine's speed.
+    timeout : seconds after which no trial is begun; results then depend on the machine's speed.
     device, threads, weight, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
-    seed : of the split, the search and the solvers. The same data, settings and seed find the same.
+    seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
     callback : called with a :class:`Trial` after each.
-    fixed : settings of the solver that every trial has, such as epochs or positive_from; one given here of k and the
-        weights (reg, and reg0 or for implicit feedback alpha0) is not looked for.
+    fixed : settings of the solver that every trial has, such as epochs or positive_from. What is fixed of k and the
+        weights (reg, and reg0 or for implicit feedback alpha0) is not searched.
 
     Raises
     ------
@@ -182,47 +152,56 @@ def tune(
     >>> found = fastmf.tune(ratings, "sgd", trials=20, k=16)  # doctest: +SKIP
     >>> model = fastmf.fit(ratings, **found.settings)  # doctest: +SKIP
     """
-    limit, where = parse_size(memory_limit), resolve(device, threads)
-    search: dict[str, Any] = {"trials": trials, "max_k": max_k, "timeout": timeout, "seed": seed, **fixed}
-    found = spaces(ratings, validation, where, limit, solver=solver, weight=weight, **search)
-    how: dict[str, Any] = {"duplicates": duplicates, "bad_rows": bad_rows, "memory_limit": limit}
-    how |= reading_for(found[0].start)  # and so of the others, which share its measure
-    data = Ratings.read(ratings, weight=weight, **how)
-    if isinstance(validation, int | float | np.number):
-        data, held_out = data.split(float(validation), seed=seed)
-    else:
-        left = None if limit is None else max(limit - BYTES_HELD * len(data), 1)
-        held_out = Ratings.read(validation, **{**how, "memory_limit": left})
-    n_training, n_validation = (_counted(part, found[0].start) for part in (data, held_out))
-    with _quiet_optuna() as optuna:
-        studies = [_Study(space, optuna, seed + place) for place, space in enumerate(found)]
-        run: dict[str, Any] = {"validation": held_out, "device": where, "memory_limit": limit}
-        done = _trials(studies, data, run, trials, timeout, callback)
-    return Tuning(trials=tuple(done), training=n_training, validation=n_validation)
+    plan = plan_tuning(
+        ratings,
+        solver,
+        fixed,
+        trials=trials,
+        validation=validation,
+        max_k=max_k,
+        timeout=timeout,
+        seed=seed,
+        device=device,
+        threads=threads,
+        weight=weight,
+        memory_limit=memory_limit,
+        duplicates=duplicates,
+        bad_rows=bad_rows,
+    )
+    return run_trials(plan, plan.fit.read(), callback)
 
 
-def spaces(
+@dataclass(frozen=True, kw_only=True)
+class TuningPlan:
+    """A search whose arguments have been checked: where to look, and how the ratings are read and fitted."""
+
+    spaces: tuple[Space, ...]
+    fit: Plan  # that of the first solver; the others share its measure, and so how ratings are read
+    trials: int
+    timeout: float | None
+    seed: int
+
+
+def plan_tuning(
     ratings: Any,
-    validation: Any,
-    device: Device,
-    limit: int | None,
-    *,
     solver: str | Sequence[str] | None,
+    fixed: dict[str, Any],
+    *,
     trials: int,
+    validation: Any,
     max_k: int,
     timeout: float | None,
     seed: int,
-    weight: str | None,
-    **fixed: Any,
-) -> list[Space]:
-    """Check what can be checked of the arguments of :func:`tune` before anything is read; say where it will look.
+    **options: Any,
+) -> TuningPlan:
+    """Check everything that can be checked before anything is read; ``options`` are those of :func:`make_plan`.
 
     Raises
     ------
     ParameterError, ResourceError, OSError
         As :func:`tune`.
     """
-    _optuna()
+    require_optuna()
     for name, value in (("trials", trials), ("max_k", max_k)):
         require_integer(name, value, 1)
     require_integer("seed", seed, 0, MAX_SEED)
@@ -230,50 +209,57 @@ def spaces(
         require_number("timeout", timeout, low=0, above=True)
     if validation is None:
         raise ParameterError("tune needs validation: give a fraction to hold out, or ratings to watch")
-    require_consistent(ratings, validation, patience=None, checkpoint=None, every=1, resume=False)
     given = {name: value for name, value in fixed.items() if value is not None} | ({"seed": seed} if seed else {})
-    found = [_space(name, max_k, given) for name in _names(solver)]
-    for space in found:
-        require_weight(space.start, weight)
-        require_memory_for(space.start, device, limit)
-    return found
+    spaces = tuple(space_of(name, max_k, given) for name in _names(solver))
+    plans = [make_plan(ratings, space.start, validation=validation, keep_seen=False, **options) for space in spaces]
+    return TuningPlan(spaces=spaces, fit=plans[0], trials=trials, timeout=timeout, seed=seed)
 
 
-def _counted(ratings: Ratings, solver: Solver) -> int:
-    """Count the ratings that a solver takes; a DataError says if there are none."""
-    return len(ratings.observed(solver.settings["positive_from"]) if solver.implicit else ratings)
+def run_trials(plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None = None) -> Tuning:
+    """Run the trials of a plan on the ratings it has read; see :func:`tune`."""
+    assert data.validation is not None
+    sizes = [_count(part, plan.spaces[0].start) for part in (data.ratings, data.validation)]
+    with quiet_optuna() as optuna:
+        studies = [Study(space, optuna, plan.seed + place) for place, space in enumerate(plan.spaces)]
+        done = _trials(studies, plan, data, callback)
+    return Tuning(trials=tuple(done), training=sizes[0], validation=sizes[1])
+
+
+def _count(ratings: Ratings, solver: Solver) -> int:
+    """Count the ratings that a solver uses; raise a DataError if there are none."""
+    return len(ratings.observed(solver.positive_from) if solver.implicit else ratings)
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Put trials in order: complete, pruned, failed; the better first, and of equals the earlier."""
+    """Sort trials: complete, pruned, failed; the better first, and of equals the earlier."""
     states = ["complete", "pruned", "failed"]
     return sorted(trials, key=lambda trial: (states.index(trial.state), trial.measure.cost(trial)))
 
 
 def settings_for(trial: Trial) -> dict[str, Any]:
-    """Say what to give :func:`fastmf.fit` for the model a trial had when it was best.
+    """Return the arguments of :func:`fastmf.fit` for the model that a trial had at its best epoch.
 
-    That is the solver, what is not its default, and the best epoch for epochs: a run of so many is at that epoch what
-    the longer one was.
+    They are the solver, the settings that are not defaults, and the best epoch as epochs.
     """
-    given, usual = {**trial.settings, "epochs": trial.best_epoch}, make(SOLVERS, trial.solver).settings
+    given, usual = {**trial.settings, "epochs": trial.best_epoch}, make(trial.solver).settings
     return {"solver": trial.solver} | {name: value for name, value in given.items() if value != usual[name]}
 
 
 def _names(solver: str | Sequence[str] | None) -> list[str]:
-    """Name the solvers to try; without any, ALS and all that is built on it."""
+    """Return the names of the solvers to try."""
+    tunable = [name for name, each in SOLVERS.items() if each.tuned]
     if solver is None:
-        return [name for name in TUNABLE if name.split("-")[0] == "als"]
+        return [name for name, each in SOLVERS.items() if each.tuned_by_default]
     names = [solver] if isinstance(solver, str) else list(solver) if isinstance(solver, Sequence) else []
     if not names or not all(isinstance(name, str) for name in names):
-        raise ParameterError(f"solver is {solver!r}: give one or more of {', '.join(TUNABLE)}, by name")
+        raise ParameterError(f"solver is {solver!r}: give one or more of {', '.join(tunable)}, by name")
     unknown = [name for name in names if name not in SOLVERS]
     if unknown:
-        raise ParameterError(f"unknown solver {unknown[0]!r}: give one or more of {', '.join(TUNABLE)}")
-    learned = [name for name in names if name not in TUNABLE]
+        raise ParameterError(f"unknown solver {unknown[0]!r}: give one or more of {', '.join(tunable)}")
+    learned = [name for name in names if name not in tunable]
     if learned:
-        raise ParameterError(f"solver {learned[0]!r} has no weights to tune: choose of {', '.join(TUNABLE)}")
-    measures = {name: measure_of(make(SOLVERS, name)).name for name in names}
+        raise ParameterError(f"solver {learned[0]!r} has no weights to tune: choose of {', '.join(tunable)}")
+    measures = {name: make(name).measure.name for name in names}
     if len(set(measures.values())) > 1:
         each = ", ".join(f"{name} by {measure}" for name, measure in measures.items())
         raise ParameterError(
@@ -283,118 +269,23 @@ def _names(solver: str | Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _space(name: str, max_k: int, fixed: dict[str, Any]) -> Space:
-    usual, values = make(SOLVERS, name, **fixed).settings, {}
-    if "k" in usual and "k" not in fixed:
-        start = {"k": min(usual["k"], max_k)}
-        doubled = {fewest << times for fewest in FEWEST_K for times in range(max_k.bit_length())}
-        values["k"] = sorted({k for k in doubled if k <= max_k} | set(start.values()))
-    else:
-        start = {}
-    for weight in SOLVERS[name].tuned:
-        if weight not in fixed and usual[weight] > 0:
-            start[weight] = usual[weight]
-            around = (usual[weight] * SPAN ** (step / STEPS) for step in range(-STEPS, STEPS + 1))
-            values[weight] = sorted({float(f"{value:.2g}") for value in around} | {usual[weight]})
-    return Space(name, fixed, values, make(SOLVERS, name, **fixed, **start))
-
-
-class _Pruned(Exception):  # noqa: N818  nothing is wrong
-    """Ends a trial that has fallen behind."""
-
-
-class _Outcome(NamedTuple):
-    """How a trial has ended, the epochs it ran, and why it failed."""
-
-    state: str
-    history: list[Epoch]
-    failure: BaseException | None
-
-
-class _Study:
-    """The trials of one solver, as optuna keeps them: it proposes places in the lists of values, for the least cost."""
-
-    def __init__(self, space: Space, optuna: Any, seed: int) -> None:
-        self.space, self.measure, self.states = space, measure_of(space.start), optuna.trial.TrialState
-        self.proposed: set[tuple[int, ...]] = set()
-        start = space.start.settings
-        rung = max(space.start.epochs // FIRST_RUNG, 1)
-        self.study = optuna.create_study(
-            sampler=optuna.samplers.TPESampler(seed=seed % SAMPLER_SEEDS, n_startup_trials=RANDOM_TRIALS),
-            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=rung, reduction_factor=REDUCTION),
-        )
-        self.study.enqueue_trial({name: values.index(start[name]) for name, values in space.values.items()})
-
-    def proposal(self) -> tuple[Any, dict[str, Any]] | None:
-        """Take optuna's next trial, and its settings; None if all that it proposes has been tried."""
-        values = self.space.values
-        for _ in range(PROPOSALS):
-            asked = self.study.ask()
-            places = tuple(asked.suggest_int(name, 0, len(values[name]) - 1) for name in values)
-            if places not in self.proposed:
-                self.proposed.add(places)
-                chosen = {name: values[name][place] for name, place in zip(values, places, strict=True)}
-                return asked, {**self.space.fixed, **chosen}
-            self.study.tell(asked, state=self.states.FAIL)
-        return None
-
-    def run(self, asked: Any, settings: dict[str, Any], data: Ratings, options: dict[str, Any]) -> _Outcome:
-        """Train with the settings proposed, and tell optuna what came of it."""
-        history: list[Epoch] = []
-        state, failure = "complete", None
-        try:
-            solver = make(SOLVERS, self.space.solver, **settings)
-            watch = _watch(asked, history, solver.epochs, self.measure)
-            fit(data, solver=solver, callback=watch, keep_seen=False, **options)
-        except _Pruned:
-            state = "pruned"
-        except (FastMFError, MemoryError) as error:
-            state, failure = "failed", error.with_traceback(None)  # which holds on to all that was trained
-        value = _least(history, self.measure) if state == "complete" else None
-        told = {"complete": self.states.COMPLETE, "pruned": self.states.PRUNED, "failed": self.states.FAIL}
-        self.study.tell(asked, value, state=told[state])
-        return _Outcome(state, history, failure)
-
-
-def _watch(asked: Any, history: list[Epoch], epochs: int, measure: Measure) -> Callable[[Epoch], None]:
-    """Make a callback that keeps the epochs, and ends the trial where optuna says so; the last epoch is the end."""
-
-    def watch(epoch: Epoch) -> None:
-        history.append(epoch)
-        if epoch.number < epochs:
-            asked.report(_least(history, measure), epoch.number)
-            if asked.should_prune():
-                raise _Pruned
-
-    return watch
-
-
-def _least(history: list[Epoch], measure: Measure) -> float:
-    return min(map(measure.cost, history))
-
-
 def _trials(
-    studies: list[_Study],
-    data: Ratings,
-    options: dict[str, Any],
-    trials: int,
-    timeout: float | None,
-    callback: Callable[[Trial], object] | None,
+    studies: list[Study], plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None
 ) -> list[Trial]:
-    """Run the trials, the studies by turns, until they are enough or there is nothing left to try."""
+    """Run trials, the studies in turn, until there are enough or nothing is left to try."""
     began, waiting = time.perf_counter(), deque(studies)
     done: list[Trial] = []
     failures: list[BaseException] = []
-    while waiting and len(done) < trials:
+    while waiting and len(done) < plan.trials:
         now = time.perf_counter()
-        if done and timeout is not None and now - began >= timeout:
+        if done and plan.timeout is not None and now - began >= plan.timeout:
             break
         study = waiting.popleft()
         proposal = study.proposal()
         if proposal is None:
             continue
         waiting.append(study)
-        outcome = study.run(*proposal, data, options)
+        outcome = study.run(*proposal, data, plan.fit)
         failures += [outcome.failure] if outcome.failure else []
         done.append(_trial(len(done) + 1, study, proposal[1], outcome, time.perf_counter() - now))
         if callback is not None:
@@ -404,8 +295,8 @@ def _trials(
     return done
 
 
-def _trial(number: int, study: _Study, settings: dict[str, Any], outcome: _Outcome, seconds: float) -> Trial:
-    """Say as plain data what a trial was and has come to."""
+def _trial(number: int, study: Study, settings: dict[str, Any], outcome: Outcome, seconds: float) -> Trial:
+    """Return a trial and its result as plain data."""
     failure = outcome.failure
     found: dict[str, Any] = {}
     if not failure:
@@ -421,24 +312,3 @@ def _trial(number: int, study: _Study, settings: dict[str, Any], outcome: _Outco
         seconds=seconds,
         error=str(failure) or type(failure).__name__ if failure else None,
     )
-
-
-def _optuna() -> Any:
-    """Import optuna, which only tuning needs."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ParameterError("tuning needs optuna, which is not installed: pip install 'fastmf[tune]'") from error
-    return optuna
-
-
-@contextlib.contextmanager
-def _quiet_optuna() -> Iterator[Any]:
-    """Import optuna, and keep it from logging what is said here; a caller's own studies log as before."""
-    optuna = _optuna()
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield optuna
-    finally:
-        optuna.logging.set_verbosity(before)

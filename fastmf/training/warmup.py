@@ -1,43 +1,33 @@
-"""Compile all kernels ahead of time, by doing on a few ratings everything that users do on many.
+"""Compile all kernels ahead of time, by doing everything on a few ratings that users do on many.
 
-What is compiled depends on the types of the arrays, and those on the columns of the file: so small files of the usual
-types are written, fitted and served. It all ends up in the kernel cache (:mod:`fastmf.kernels.compile`), which later
-processes load in milliseconds.
+What is compiled depends on the types of the arrays, and those on the columns of the file. So small files of the usual
+types are written, fitted and served. The compiled kernels end up in the cache (:mod:`fastmf.kernels.compile`), from
+which later processes load them in milliseconds.
 """
 
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
-from fastmf.datasets.movielens import Shape, draw
+from fastmf.datasets.twins import Shape, draw
+from fastmf.errors import require_integer
 from fastmf.evaluation.evaluate import evaluate
 from fastmf.kernels.compile import ENABLED
-from fastmf.solvers.base import require_integer
+from fastmf.solvers import SOLVERS, make
 from fastmf.training.fit import fit
 
 SHAPE = Shape(users=60, items=40, ratings=1200, cap=40)
 
-# The types that user and item ids and ratings come in: fastmf's own twins, pandas, Spark.
+# The types that user and item ids and ratings come in: our own twins, pandas, Spark.
 TYPES = (("int32", "float32"), ("int64", "float64"), ("str", "float64"))
-
-FITS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("als", {}),
-    ("als", {"method": "cg"}),
-    ("als-links", {}),
-    ("gibbs", {"burn": 0, "samples": 1, "kept": 1}),
-    ("implicit", {}),
-    ("sgd", {}),
-    ("sgd", {"schedule": "hogwild"}),
-)
 
 
 def warmup(k: int = 32) -> float:
-    """Compile what fitting and serving models of k factors runs, unless the kernel cache has it.
+    """Compile what fitting and serving models of k factors needs, unless the kernel cache has it.
 
     SGD, links and ALS by conjugate gradients are compiled for each k (to the next multiple of the vectors' width),
     everything else once.
@@ -76,11 +66,12 @@ def _compile(k: int) -> None:
 
 
 def _use(ratings: Ratings, k: int) -> None:
-    """Fit models of all kinds and ask them everything."""
+    """Fit a model by each variant of each solver, and ask one of them everything."""
     training, test = ratings.split(0.2)
-    for solver, settings in FITS:
-        once: dict[str, Any] = {} if solver == "gibbs" else {"epochs": 1}
-        model = fit(training, k, solver, validation=0.1, **once, **settings)
+    for name, solver in SOLVERS.items():
+        for settings in solver.variants.values():
+            fit(training, solver=make(name, k=k, **settings).with_epochs(1), validation=0.1)
+    model = fit(training, k, epochs=1)
     evaluate(model, test, n=5)
     model.recommend(n=5)
     model.similar_items(model.item_ids[0].as_py(), n=5)

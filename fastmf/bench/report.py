@@ -1,0 +1,86 @@
+"""The report of a benchmark: speed-ups between its cases, notes that belong beside the figures, and the table."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from fastmf.bench.sources import Source
+from fastmf.kernels.compile import ENABLED
+
+
+def add_speedups(results: list[dict[str, Any]]) -> None:
+    """Add speedup_over_numpy and speedup_over_cpu, their median seconds an epoch over the case's own, or None."""
+    seconds = {(r["dataset"], r["solver"], r["device"]): r["epoch_seconds_median"] for r in results}
+    for result in results:
+        own = result["dataset"], result["solver"]
+        for other, of in (("numpy", ("cpu", "cuda")), ("cpu", ("cuda",))):
+            reference = seconds.get((*own, other)) if result["device"].partition(":")[0] in of else None
+            result[f"speedup_over_{other}"] = reference / result["epoch_seconds_median"] if reference else None
+
+
+def notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what the figures do not: what the data are, and where a case did less than a whole run."""
+    lines = []
+    for source in sources:
+        of = next((result for result in results if result["dataset"] == source.name), None)
+        size = of and (
+            f": {of['users']:,} users, {of['items']:,} items, {of['ratings']:,} ratings, {of['training_ratings']:,} of"
+            " them trained on"
+        )
+        lines.append(f"{source.name}: {source.data}{size or ''}" + (f". {source.note}" if source.note else ""))
+    for result in results:
+        case = f"{result['dataset']}, {result['solver']}, {result['device']}"
+        if result["sampled_ratings"]:
+            lines.append(
+                f"{case}: timed on a random sample of {result['sampled_ratings']:,} of {result['training_ratings']:,}"
+                " training ratings; the seconds are scaled up to a whole epoch, and there is no RMSE"
+            )
+        elif result["epochs"] != result["full_epochs"]:
+            lines.append(f"{case}: RMSE after {result['epochs']} of the solver's {result['full_epochs']} epochs")
+    if any(result["blas"] is None for result in results):
+        lines.append(
+            "BLAS threads could not be pinned: threadpoolctl is not installed (pip install threadpoolctl);"
+            " environment variables asked for as many as fastmf has"
+        )
+    if not ENABLED or os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        lines.append("NUMBA_DISABLE_JIT is set: nothing was compiled, and the figures say nothing about fastmf")
+    return lines
+
+
+HEADER = (
+    "data set", "solver", "device", "compile s", "load s", "epochs", "s/epoch", "min", "M ratings/s", "of peak",
+    "vs NumPy", "vs CPU", "RMSE", "s to RMSE", "peak MiB",
+)  # fmt: skip
+
+
+def table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Write a report's results as text. Returns the header and one row a case; "-" stands for what was not measured."""
+    return list(HEADER), [_row(result) for result in report["results"]]
+
+
+def _row(result: dict[str, Any]) -> list[str]:
+    sampled, rmse, peak = (result[name] for name in ("sampled_ratings", "rmse", "peak_memory_bytes"))
+    early = "" if result["epochs"] == result["full_epochs"] else f" (epoch {result['epochs']})"
+    return [
+        f"{result['dataset']} {result['data']}",
+        result["solver"],
+        result["device"],
+        _number(result["compile_seconds"]),
+        _number(result["load_seconds"]),
+        f"{sampled:,} ratings" if sampled else str(result["epochs"]),
+        _number(result["epoch_seconds_median"]),
+        _number(result["epoch_seconds_min"]),
+        _number(result["ratings_per_second"] / 1e6),
+        f"{100 * result['share_of_peak']:.2g} %",
+        *(
+            f"{_number(ratio)}x" if ratio else "-"
+            for ratio in (result["speedup_over_numpy"], result["speedup_over_cpu"])
+        ),
+        "-" if rmse is None else f"{rmse:.4f}{early}",
+        "-" if result["seconds_to_rmse"] is None else _number(result["seconds_to_rmse"]),
+        "-" if peak is None else f"{peak / 2**20:,.0f}",
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

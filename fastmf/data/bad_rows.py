@@ -1,0 +1,136 @@
+"""Rows that cannot be used: null ids, ratings that are not finite numbers, weights that are not above 0.
+
+They are refused with their count and the first of them, or dropped and counted by reason (``bad_rows="drop"``).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from fastmf.data.arrow import as_array, large
+from fastmf.errors import DataError
+from fastmf.kernels.encode import TO_FLOAT32
+from fastmf.kernels.tasks import even
+from fastmf.runtime.device import resolve
+from fastmf.runtime.launch import launch
+
+ROWS_PER_TASK = 1 << 16
+
+# What can be wrong with a rating: the reason it is counted under, and the words for it.
+FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "infinite or beyond float32"}
+
+
+def require_no_nulls(column: pa.ChunkedArray, name: str) -> None:
+    """Raise a DataError if some ids are null."""
+    if column.null_count:
+        first = pc.index(column.is_null(), True).as_py()
+        raise DataError(
+            f"column {name!r} has {column.null_count:,} ids that are null, the first in row {first:,} (from 0):"
+            " fill them in or drop those rows"
+        )
+
+
+def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return a column of ratings as float32.
+
+    Raises
+    ------
+    DataError
+        If it does not hold numbers, or some are null, NaN, infinite or beyond float32.
+    """
+    values, faults = _to_float32(column, name)
+    if faults:
+        bad = ~np.isfinite(values)
+        counts = ", ".join(f"{np.count_nonzero(rows):,} {FAULTS[fault]}" for fault, rows in faults.items())
+        raise _refusal(column, name, bad, f"ratings that are not finite numbers ({counts})")
+    return values
+
+
+def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return a column of weights as float32.
+
+    Raises
+    ------
+    DataError
+        If they are not finite numbers above 0.
+    """
+    weights, _ = _to_float32(column, name)
+    bad = _no_weight(weights)
+    if bad.any():
+        raise _refusal(column, name, bad, "weights that are no numbers above 0 in float32")
+    return weights
+
+
+def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[str, int]:
+    """Drop the bad rows of columns of users, items, ratings and perhaps weights, in place.
+
+    Returns how many were dropped for each reason; a row with several faults counts for the first.
+    """
+    columns[:2] = map(large, columns[:2])
+    good, dropped = np.ones(len(columns[0]), bool), {}
+    faults = {"null_users": _null_ids(columns[0]), "null_items": _null_ids(columns[1])}
+    faults |= _to_float32(columns[2], names[2])[1]
+    if len(columns) > 3:
+        faults["bad_weights"] = _no_weight(_to_float32(columns[3], names[3])[0])
+    for fault, rows in faults.items():
+        n = int(np.count_nonzero(rows & good))
+        if n:
+            dropped[fault] = n
+        good &= ~rows
+    try:
+        columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
+    except pa.ArrowNotImplementedError:  # what cannot be filtered cannot be a key either: that is found next
+        return {}
+    return dropped
+
+
+def _null_ids(column: pa.ChunkedArray) -> np.ndarray:
+    """Mark the rows whose id is null, in itself or in its dictionary: (n,) bool."""
+    if types.is_dictionary(column.type):
+        found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in column.chunks]
+    else:
+        found = [chunk.is_null() for chunk in column.chunks]
+    return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
+
+
+def _no_weight(weights: np.ndarray) -> np.ndarray:
+    return ~(np.isfinite(weights) & (weights > 0))
+
+
+def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return a column of numbers as float32, and the rows (n,) bool of each fault.
+
+    Raises
+    ------
+    DataError
+        If it does not hold numbers.
+    """
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    numeric = types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type)
+    if not numeric:
+        raise DataError(
+            f"column {name!r} holds {column.type}, not numbers ({len(column):,} rows, the first"
+            f" {column[0].as_py()!r}): cast it to float first"
+        )
+    floats = types.is_float32(column.type) or types.is_float64(column.type)
+    wide = as_array(column if floats else column.cast(pa.float64(), safe=False))  # nulls become NaN
+    values = np.empty(len(wide), np.float32)
+    if not launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ROWS_PER_TASK), wide, values):
+        if not values.any() and wide.any():
+            raise DataError(f"column {name!r} holds numbers too small for float32, which are all 0 there: rescale them")
+        return values, {}
+    nulls, nans = pc.is_null(column).to_numpy(), np.isnan(wide)
+    found = zip(FAULTS, (nulls, nans & ~nulls, ~np.isfinite(values) & ~nans), strict=True)
+    return values, {fault: rows for fault, rows in found if rows.any()}
+
+
+def _refusal(column: pa.ChunkedArray, name: str, bad: np.ndarray, what: str) -> DataError:
+    first = int(np.flatnonzero(bad)[0])
+    return DataError(
+        f"column {name!r} has {int(bad.sum()):,} of {len(bad):,} {what}, the first in row {first:,} (from 0):"
+        f" {column[first].as_py()}; correct or drop those rows (in a fit: --bad-rows drop, bad_rows=)"
+    )

@@ -1,0 +1,56 @@
+"""Rows of the same (user, item) pair: refused, or made one by keeping the last, or by a mean or a sum."""
+
+from typing import Any
+
+import numpy as np
+
+from fastmf.errors import DataError
+
+WAYS = ("error", "last", "mean", "sum")
+
+
+def repeated(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Mark the rows from the second on, (n - 1,) bool, that repeat the pair before; rows are sorted by pair."""
+    return np.asarray((users[1:] == users[:-1]) & (items[1:] == items[:-1]))
+
+
+def refusal(n: int, n_rows: int, user: Any, item: Any) -> DataError:
+    """Return the error for n rows that repeat a pair, the first of this user and item."""
+    return DataError(
+        f"{n:,} of {n_rows:,} rows repeat a (user, item) pair, the first user {user!r} and item {item!r}: make pairs"
+        " unique (or in a fit: --duplicates last|mean|sum, duplicates=)"
+    )
+
+
+def merged(
+    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], again: np.ndarray, way: str
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Make one row of each run of rows with the same pair.
+
+    Parameters
+    ----------
+    numbers : the ratings, and perhaps weights, of the rows.
+    again : the rows that repeat the pair before; see :func:`repeated`.
+    way : "last", "mean" or "sum".
+
+    Raises
+    ------
+    DataError
+        If a sum is beyond float32.
+    """
+    runs = np.cumsum(np.append(True, ~again))
+    starts = np.flatnonzero(np.append(True, ~again))
+    lengths = np.diff(np.append(starts, len(users)))
+
+    def of_runs(column: np.ndarray) -> np.ndarray:
+        if way == "last":
+            return column[starts + lengths - 1]
+        by_value = np.lexsort((column, runs))  # so that the sum does not depend on the order of rows
+        sums = np.add.reduceat(column[by_value].astype(np.float64), starts)
+        with np.errstate(over="ignore"):
+            found = (sums if way == "sum" else sums / lengths).astype(np.float32)
+        if not np.isfinite(found).all():
+            raise DataError("the sums of repeated pairs' ratings or weights are beyond float32: rescale them")
+        return found
+
+    return users[starts], items[starts], tuple(map(of_runs, numbers))

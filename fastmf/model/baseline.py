@@ -1,0 +1,38 @@
+"""The baseline: biases fitted without factors, which the factors have to beat."""
+
+import numpy as np
+
+from fastmf.kernels.bias import BIAS, bias_tasks
+from fastmf.kernels.types import Compressed, Side
+from fastmf.model.learned import Baseline
+from fastmf.runtime.device import resolve
+from fastmf.runtime.launch import launch
+
+REG = 3.0  # weight of the squared biases, the default of all solvers
+SWEEPS = 5  # over both sides: more change the baseline's RMSE by less than .0001
+
+
+def fit_baseline(by_user: Compressed, by_item: Compressed, scale: float) -> Baseline:
+    """Fit biases alone to standardised ratings; return them on the rating scale."""
+    users, items = (np.zeros(len(entries.indptr) - 1, np.float32) for entries in (by_user, by_item))
+    for _ in range(SWEEPS):
+        _solve(by_user, items, users)
+        _solve(by_item, users, items)
+    return Baseline(users * np.float32(scale), items * np.float32(scale))
+
+
+def fold_baseline(baseline: Baseline, entries: Compressed, scale: float) -> Baseline:
+    """Fit new users' biases to the baseline's items, from their standardised ratings."""
+    users = np.empty(len(entries.indptr) - 1, np.float32)
+    _solve(entries, baseline.item_bias / np.float32(scale), users)
+    return Baseline(users * np.float32(scale), baseline.item_bias)
+
+
+def baseline_sides(baseline: Baseline) -> tuple[Side, Side]:
+    """Return the baseline as the sides of a model whose factors are zero."""
+    users, items = (Side(np.zeros((len(bias), 1), np.float32), bias) for bias in baseline)
+    return users, items
+
+
+def _solve(entries: Compressed, other: np.ndarray, out: np.ndarray) -> None:
+    launch(BIAS, resolve("cpu"), bias_tasks(entries.indptr), entries, other, REG, out)

@@ -1,0 +1,58 @@
+"""The equations of one row, with the other side fixed: what a solver says and a model keeps, so that it can fold in.
+
+A row's factors x and bias b minimise, over its standardised ratings t_j of columns with factors y_j and biases c_j,
+
+    sum_j (t_j - c_j - b - x . y_j)^2 + (reg n + reg0) |x - z|^2 + bias_reg b^2 + all_pairs sum_i (x . y_i)^2
+
+z is what links say of the row (:mod:`fastmf.solvers.links`), or zero. The last sum is over all columns, rated or not
+(:mod:`fastmf.solvers.implicit`). A Bayesian model draws rows around its prior instead (:mod:`fastmf.solvers.gibbs`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastmf import kernels
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Known, Penalty, nothing_known
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
+
+ROWS_PER_TASK = 1 << 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowEquations:
+    """The weights in a row's equations, as plain data.
+
+    Attributes
+    ----------
+    reg, reg0 : weight of the squared factors, per rating and per row.
+    bias_reg : weight of the squared bias; None if rows have no bias.
+    all_pairs : weight of the squared scores of all pairs.
+    fade : ratings at which a row's links pull with half their force.
+    seed : of the draws around a prior.
+    """
+
+    reg: float = 0.0
+    reg0: float = 0.0
+    bias_reg: float | None = None
+    all_pairs: float = 0.0
+    fade: float = 0.0
+    seed: int = 0
+
+    @property
+    def penalty(self) -> Penalty:
+        """Return the weights as kernels take them."""
+        return Penalty(self.reg, self.reg0, np.inf if self.bias_reg is None else self.bias_reg)
+
+    def known(self, table: np.ndarray, k: int, device: Device) -> Known:
+        """Return what all rows' equations share: the sum over all pairs, if it has a weight.
+
+        ``table`` holds the other side's factors, padded to whole vectors, on the device.
+        """
+        if not self.all_pairs:
+            return Known(*device.put(tuple(nothing_known(k))))
+        gram = launch(kernels.gram.GRAM, device, even(table.shape[0], ROWS_PER_TASK), table, k)
+        base = (self.all_pairs * gram).astype(np.float32)
+        return Known(*device.put(tuple(nothing_known(k)._replace(base=base))))

@@ -1,0 +1,60 @@
+"""Predictions: mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i], clipped to the rating range."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastmf.data import ids
+from fastmf.errors import ParameterError, UnknownIdError, require_choice
+from fastmf.kernels.residual import ERRORS, ESTIMATE, PAIRS_PER_TASK
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Pairs, Scale, Side
+from fastmf.model.state import State
+from fastmf.model.uncertainty import deviations, require_samples
+from fastmf.runtime.device import resolve
+from fastmf.runtime.launch import launch
+
+
+def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, std: bool) -> pd.DataFrame:
+    """Predict the ratings of pairs of raw ids; see :meth:`fastmf.Model.predict`."""
+    require_choice("on_unknown", on_unknown, ("mean", "nan", "raise"))
+    if std:
+        require_samples(state)
+    users = ids.as_column(state.user_ids, ids.many(user_ids), "user")
+    items = ids.as_column(state.item_ids, ids.many(item_ids), "item")
+    if len(users) != len(items):
+        raise ParameterError(f"{len(users):,} user ids and {len(items):,} item ids: give one of each for a pair")
+    pairs = Pairs(state.known_users(users), state.known_items(items))
+    unknown = (pairs.users < 0) | (pairs.items < 0)
+    if on_unknown == "raise" and unknown.any():
+        first = int(np.flatnonzero(unknown)[0])
+        pair = f"user {users[first].as_py()!r}, item {items[first].as_py()!r}"
+        raise UnknownIdError(
+            f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings, the first"
+            f" {pair}: leave them out, or let on_unknown be mean or nan"
+        )
+    out = estimates(state, pairs)
+    if on_unknown == "nan":
+        out[unknown] = np.nan
+    frame = pd.DataFrame({"user_id": ids.to_pandas(users), "item_id": ids.to_pandas(items), "prediction": out})
+    if std:
+        frame["std"] = np.where(np.isnan(out), np.float32(np.nan), deviations(state, pairs))
+    frame.attrs = {"unknown_users": int(np.sum(pairs.users < 0)), "unknown_items": int(np.sum(pairs.items < 0))}
+    return frame
+
+
+def estimates(state: State, pairs: Pairs) -> np.ndarray:
+    """Predict the ratings (n,) float32 of pairs by dense index (-1: unknown), clipped to the rating range."""
+    out, scale = np.empty(len(pairs.users), np.float32), Scale(state.mean, *state.rating_range)
+    launch(
+        ESTIMATE, resolve("cpu"), even(len(out), PAIRS_PER_TASK), pairs, state.user_side, state.item_side, scale, out
+    )
+    return out
+
+
+def error_sums(state: State, pairs: Pairs, values: np.ndarray, sides: tuple[Side, Side]) -> tuple[float, float]:
+    """Sum the squared and the absolute errors of clipped predictions from the sides of users and items."""
+    tasks, scale = even(len(values), PAIRS_PER_TASK), Scale(state.mean, *state.rating_range)
+    squares, absolute = launch(ERRORS, resolve("cpu"), tasks, pairs, values, *sides, scale)
+    return float(squares), float(absolute)

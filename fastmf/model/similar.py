@@ -1,0 +1,25 @@
+"""Similar users or items: the nearest rows of a factor matrix by cosine."""
+
+import numpy as np
+
+from fastmf.kernels.types import Compressed, Side
+from fastmf.model.topn import top_n
+
+# Added to the cosine of rows without a direction, so that they rank after all others.
+_LAST = np.float32(-4)
+
+
+def nearest(factors: np.ndarray, counts: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the n rows nearest to each wanted row by cosine, without the row itself and without cold rows (count 0).
+
+    Rows whose factors are all zero have cosine 0 to everything and come last. Returns as
+    :func:`fastmf.model.topn.top_n`.
+    """
+    norms = np.linalg.norm(factors.astype(np.float64), axis=1)  # the squares of large factors overflow in float32
+    unit = (factors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
+    bias = np.where(counts == 0, np.float32(-np.inf), np.where(norms > 0, np.float32(0), _LAST))
+    queries = Side(unit[wanted], np.zeros(len(wanted), np.float32))
+    itself = Compressed(np.arange(len(wanted) + 1), wanted.astype(np.int32, copy=False), np.empty(0, np.float32))
+    rows, cosines = top_n(queries, Side(unit, bias), itself, n)
+    cosines[(rows >= 0) & (cosines < _LAST / 2)] = 0
+    return rows, np.where(rows >= 0, np.clip(cosines, -1, 1), cosines)

@@ -1,0 +1,103 @@
+"""The settings of a solver: each is a field of its dataclass, with one sentence of help and the values it may take.
+
+This is the only place where a setting is described. Validation, the docstrings of the solvers, the options of the
+command line and the search of :func:`fastmf.tune` are all made from it.
+"""
+
+import math
+from dataclasses import Field, dataclass, field, fields
+from types import NoneType
+from typing import Any, NamedTuple, TypeVar, dataclass_transform, get_args
+
+from fastmf.errors import require_choice, require_integer, require_number, require_truth
+
+T = TypeVar("T")
+
+MAX_SEED = 2**63 - 1  # kernels take it as int64
+MAX_WEIGHT = 1e30  # kernels take weights as float32, and multiply them
+
+
+class Setting(NamedTuple):
+    """One setting of a solver.
+
+    kind is int, float, bool or str; optional says whether None is allowed, too. Numbers lie in [low, high], or in
+    (low, high] if ``above``; text is one of ``choices``.
+    """
+
+    name: str
+    default: Any
+    kind: type
+    optional: bool
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any) -> None:
+        """Raise a ParameterError unless the setting may have this value."""
+        if value is None and self.optional:
+            return
+        if self.kind is bool:
+            require_truth(self.name, value)
+        elif self.kind is str:
+            require_choice(self.name, value, self.choices)
+        elif self.kind is int:
+            require_integer(self.name, value, int(self.low), None if math.isinf(self.high) else int(self.high))
+        else:
+            require_number(self.name, value, low=self.low, above=self.above, high=self.high)
+
+
+def setting(default: Any, text: str, **limits: Any) -> Any:
+    """Declare a setting as a field of a solver's dataclass; ``limits`` are those of :class:`Setting`.
+
+    A subclass that changes the default alone writes ``name: type = default``; help and limits stay as they are.
+    """
+    return field(default=default, metadata={"help": text, **limits})
+
+
+def settings_of(solver: type) -> dict[str, Setting]:
+    """Describe the settings of a solver class, by name."""
+    found = {}
+    for declared in fields(solver):
+        allowed = get_args(declared.type) or (declared.type,)
+        kind = next(kind for kind in allowed if kind is not NoneType)
+        described = _described(solver, declared)
+        found[declared.name] = Setting(declared.name, declared.default, kind, NoneType in allowed, **described)
+    return found
+
+
+def _described(solver: type, declared: "Field[Any]") -> dict[str, Any]:
+    """Find the help and the limits of a setting: where the class or the nearest of its bases declares them."""
+    if "help" in declared.metadata:
+        return dict(declared.metadata)
+    for base in solver.__mro__[1:]:
+        inherited = getattr(base, "__dataclass_fields__", {}).get(declared.name)
+        if inherited is not None and "help" in inherited.metadata:
+            return dict(inherited.metadata)
+    raise TypeError(f"setting {declared.name} of {solver.__name__} has no help: declare it with setting()")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting,))
+def with_settings(solver: type[T]) -> type[T]:
+    """Make a frozen dataclass of a solver class, and append its settings to its docstring."""
+    made = dataclass(frozen=True, kw_only=True)(solver)
+    made.__doc__ = _documented(made)
+    return made
+
+
+def _documented(solver: type) -> str:
+    lines = []
+    for each in settings_of(solver).values():
+        values = " or ".join(f'"{choice}"' for choice in each.choices) or each.kind.__name__
+        usual = f'"{each.default}"' if isinstance(each.default, str) else each.default
+        lines += [f"    {each.name} : {values}, default {usual}", f"        {each.help}"]
+    section = "\n".join(["    Parameters", "    ----------", *lines])
+    head, mark, examples = (solver.__doc__ or "").partition("\n\n    Examples\n")
+    return f"{head.rstrip()}\n\n{section}\n\n{RAISES}{mark}{examples}"
+
+
+RAISES = """    Raises
+    ------
+    ParameterError
+        If a setting has a value it cannot have."""
