@@ -7,8 +7,9 @@ and ``<name>_simd.py``. The second is written in vectors (:mod:`fastmf.kernels.s
 whose vectors are known. The CUDA version is in ``<name>_cuda.py``, which is imported at its first launch.
 
 A kernel's first argument ``tasks`` is a (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
-users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent, and a kernel returns one line of results per task. (A
-GPU takes all tasks at once and may return any number of lines that have the same sum.) Bounds never depend on the
+users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent, and a kernel returns one line of results per task, or
+None if it has nothing to report. (A GPU takes all tasks at once and may return any number of lines that have the same
+sum.) Bounds never depend on the
 number of threads. So any number of threads may share the tasks, and the sums of their results keep their bits. Kernels
 run without the interpreter's lock and start no threads.
 

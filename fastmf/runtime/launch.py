@@ -39,14 +39,16 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
     Returns
     -------
     The sum of the lines that the kernel returns, one per task, added in the order of the tasks: a scalar or an array.
+    0 if the kernel returns nothing.
     """
     run, threads = kernel[device.name], device.threads if device.name == "cpu" else 1
     if not device.on_host:  # a GPU schedules the tasks itself
         with device.active():
-            return run(tasks, *args).sum(axis=0)
+            found = run(tasks, *args)
+            return 0 if found is None else found.sum(axis=0)
     parts = [tasks[start : stop + 1] for start, stop in _parts(len(tasks) - 1, threads)]
     lines = spread(lambda part: run(part, *args), parts, threads)
-    return np.concatenate(lines).sum(axis=0) if lines else 0
+    return 0 if not lines or lines[0] is None else np.concatenate(lines).sum(axis=0)
 
 
 def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list[Any]:
