@@ -111,7 +111,7 @@ def check_arrays(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> Non
         _require(sizes["samples"] > 0, "it has 0 samples")
     if "prior_mean" in arrays:
         _check_prior(arrays)
-    if "seen_indptr" in arrays:
+    if "seen_indptr" in arrays or "seen_indices" in arrays:
         _check_seen(arrays["seen_indptr"], arrays["seen_indices"], sizes["users"], sizes["items"])
 
 

@@ -68,7 +68,7 @@ def read_like_training(state: State, ratings: Any) -> Ratings:
     how = reading(state.implicit, state.positive_from is not None)
     found = Ratings.read(ratings, weight=state.weight or None, duplicates=state.duplicates, **how)
     if (found.weights is None) != (state.weight is None):
-        fitted, given = ("with", "none") if state.weight else ("without", "some")
+        fitted, given = ("without", "some") if state.weight is None else ("with", "none")
         raise DataError(
             f"the model was fitted to ratings {fitted} weights, and these ratings have {given}:"
             " read them as the others were (weight=)"
@@ -147,7 +147,7 @@ def _posterior(state: State, prior: Prior, entries: Compressed) -> tuple[Side, S
         drawn, of_users = _drawn(entries, Side(factors, bias), precisions, prior, expected, random)
         draws.append((*drawn, of_users * prior.numbers[0]))
     own = [np.stack(arrays) for arrays in zip(*draws, strict=True)]
-    return users, Samples(*own, *samples[3:])
+    return users, samples._replace(**dict(zip(Samples._fields[:3], own, strict=True)))
 
 
 def _drawn(
