@@ -1,14 +1,14 @@
 """Half a sweep of alternating least squares by a few steps of conjugate gradients: cheaper than solving for large k.
 
-The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown: of z = (x, b) and
-w_j = (y_j, 1),
+The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown. For z = (x, b) and
+w_j = (y_j, 1):
 
     (sum g_j w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum g_j t_j w_j
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
-one pass over the row's entries. They start from the row's values, so that what a step leaves is caught up with in the
-next epoch. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that penalties of any size leave
-steps of a sensible length in both.
+one pass over the row's entries. They start from the row's values, so the next epoch continues what a step leaves
+undone. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that steps have a sensible length in
+both for penalties of any size.
 """
 
 import numpy as np
@@ -26,20 +26,19 @@ else:
     from fastmf.kernels.cg_plain import add_up
 
 Z, RESIDUAL, DIRECTION, IMAGE, WEIGHT, SCALE = range(6)  # rows of the scratch memory
-DONE = 1e-24  # of its first square, a residual is far below what float32 rounds: further steps would divide by nothing
-CHUNK = 1 << 10  # entries that are summed before they are added to what is there: long float32 sums lose digits
+DONE = 1e-24  # share of its first square at which a residual is below rounding: further steps would divide by zero
+CHUNK = 1 << 10  # entries that are summed before they are added to the total: long float32 sums lose digits
 
 
 def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps, base):
     """Move the rows of ``side`` some steps towards their solutions, in place, with ``other`` fixed.
 
-    Arguments as for :func:`fastmf.kernels.als.half_sweep_numpy`, ``base`` being that of its Known. Returns (n_tasks,)
-    int64 zeros: a row that has nowhere to go stays, singular or not.
+    Arguments are those of :func:`fastmf.kernels.als.half_sweep_numpy`, with ``base`` of its Known. Singular rows do no
+    harm: a row without a direction to move in stays.
     """
     for row in range(tasks[0], tasks[-1]):
         if entries.indptr[row] < entries.indptr[row + 1]:
             _solve_row_numpy(row, entries, side, other, penalty, steps, base)
-    return np.zeros(len(tasks) - 1, np.int64)
 
 
 def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
@@ -51,7 +50,7 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     mass = g.sum(dtype=np.float64)
     weights = np.array([penalty.reg * mass + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
     z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(mass))
-    wide = np.zeros((k + 1, k + 1), np.float32)  # B, of which the bias has no part
+    wide = np.zeros((k + 1, k + 1), np.float32)  # B, which leaves the bias out
     wide[: len(base), :k] = base
     residual = (g * (entries.values[rated] - other.bias[columns] - w @ z)) @ w - weights * z - wide @ z
     direction, square = scale * residual, residual @ (scale * residual)
@@ -68,11 +67,25 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     side.factors[row], side.bias[row] = z[:k], z[k]
 
 
+def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
+    """Move the rows of ``side``; see :func:`half_sweep_cg_numpy`."""
+    other, penalty = padded(other), Penalty(*map(float, penalty))
+    kp = other.factors.shape[1]
+    _half_sweep(tasks, entries, side, other, penalty, steps, base, aligned(6, kp + LINE), vectors(kp))
+
+
+@jit
+def _half_sweep(tasks, entries, side, other, penalty, steps, base, scratch, columns):
+    for row in range(tasks[0], tasks[-1]):
+        if entries.indptr[row] < entries.indptr[row + 1]:
+            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
+
+
 @jit
 def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns):
     """Do one row of :func:`half_sweep_cg_numpy`; the bias is element kp of the vectors in ``scratch``.
 
-    Squares are summed in float64: weights may be so large that the square of what they multiply is beyond float32.
+    Squares are summed in float64: weights may be so large that squares of their products are beyond float32.
     """
     n = mass_of(entries.indptr[row], entries.indptr[row + 1], entries.weights)
     k, kp = side.factors.shape[1], other.factors.shape[1]
@@ -115,7 +128,7 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
 
 @jit
 def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
-    """Write what a row's entries add up to, chunk by chunk."""
+    """Write the sum of :func:`add_up` over a row's entries, chunk by chunk, into row ``to`` of scratch."""
     last = entries.indptr[row + 1]
     for f in range(other.factors.shape[1] + 1):
         scratch[to, f] = 0
@@ -130,21 +143,6 @@ def _add_product(base, scratch, of, to, sign):
         share = sign * scratch[of, a]
         for f in range(base.shape[1]):
             scratch[to, f] += share * base[a, f]
-
-
-@jit
-def _half_sweep(tasks, entries, side, other, penalty, steps, base, scratch, columns):
-    for row in range(tasks[0], tasks[-1]):
-        if entries.indptr[row] < entries.indptr[row + 1]:
-            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
-
-
-def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
-    """Move the rows of ``side`` in parallel; see :func:`half_sweep_cg_numpy`."""
-    other, penalty = padded(other), Penalty(*map(float, penalty))
-    kp = other.factors.shape[1]
-    _half_sweep(tasks, entries, side, other, penalty, steps, base, aligned(6, kp + LINE), vectors(kp))
-    return np.zeros(len(tasks) - 1, np.int64)
 
 
 HALF_SWEEP_CG = {

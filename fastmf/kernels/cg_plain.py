@@ -8,7 +8,7 @@ from fastmf.kernels.compile import jit
 
 @jit
 def add_up(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Add sum g_j e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    """Add sum g_j e_j w_j to row ``to`` of scratch; z is row ``of``, e_j is w_j . z or (``residual``) t_j - w_j . z."""
     kp = other.factors.shape[1]
     sums = np.zeros(kp + 1, np.float32)
     for j in range(first, last):

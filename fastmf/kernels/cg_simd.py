@@ -1,7 +1,7 @@
 """A pass of conjugate gradients over a row's entries in vectors; see :mod:`fastmf.kernels.cg`.
 
-The vector that is multiplied and the sum stay in registers (up to k = 128 of AVX-512), so the compiler must know their
-length: each k is compiled for itself.
+The vector z and the sum stay in registers (up to k = 128 of AVX-512), so the compiler must know their length: each k is
+compiled for itself.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ AHEAD = 16  # ratings between the prefetch of a row and its use
 
 @jit
 def add_up(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Add sum g_j e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    """Add sum g_j e_j w_j to row ``to`` of scratch; z is row ``of``, e_j is w_j . z or (``residual``) t_j - w_j . z."""
     kp, step, end = len(columns) * WIDTH, scratch.shape[1], entries.indices.shape[0] - 1
     indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
     y, c, vectors = simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), simd.pointer(scratch, 0)

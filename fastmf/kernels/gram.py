@@ -14,7 +14,7 @@ else:
 
 
 def gram_numpy(tasks, table, k):
-    """Sum x x' over the rows of a table (n, k or more) float32, of its first k columns.
+    """Sum x x' over the rows of a table (n, k filled up with zeros to whole vectors) float32.
 
     Returns (n_tasks, k, k) float64.
     """
@@ -22,9 +22,4 @@ def gram_numpy(tasks, table, k):
     return np.array([part.T @ part for part in parts])
 
 
-def gram_cpu(tasks, table, k):
-    """Sum x x'; see :func:`gram_numpy`. The table is filled up with zeros to whole vectors."""
-    return gram(tasks, table, k)
-
-
-GRAM = {"numpy": gram_numpy, "cpu": gram_cpu, "cuda": lazy("gram_cuda", "gram_cuda")}
+GRAM = {"numpy": gram_numpy, "cpu": gram, "cuda": lazy("gram_cuda", "gram_cuda")}

@@ -1,4 +1,4 @@
-"""Gram matrices in plain Numba; what :mod:`fastmf.kernels.gram` defines, in float64."""
+"""Gram matrices in plain Numba; see :mod:`fastmf.kernels.gram`."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
-"""Gram matrices in vectors: what :mod:`fastmf.kernels.gram` defines, by the sums of a row of the ALS half-sweep.
+"""Gram matrices in vectors, by the sums of a row of :mod:`fastmf.kernels.als_simd`; see :mod:`fastmf.kernels.gram`.
 
-A task is to these a row that has an entry in every column. Sums of some rows are in float32, and theirs in float64.
+A task counts as a row with an entry in every column. Chunks of rows are summed in float32, and added up in float64.
 """
 
 import numpy as np
@@ -10,6 +10,14 @@ from fastmf.kernels.compile import jit
 from fastmf.kernels.types import Compressed
 
 CHUNK = 1 << 9  # rows that are summed in float32
+
+
+def gram(tasks, table, k):
+    """Sum x x', task by task."""
+    first, n = tasks[0], tasks[-1] - tasks[0]
+    zeros = np.zeros(n, np.float32)
+    entries = Compressed(np.array([0, n]), np.arange(n, dtype=np.int32), zeros)
+    return _gram(tasks - first, entries, table[first : tasks[-1]], zeros, k, new_batch(k, table.shape[1]))
 
 
 @jit
@@ -26,11 +34,3 @@ def _gram(tasks, entries, table, zeros, k, batch):
             for b in range(a):
                 found[task, a, b] = found[task, b, a]
     return found
-
-
-def gram(tasks, table, k):
-    """Sum x x', task by task."""
-    first, n = tasks[0], tasks[-1] - tasks[0]
-    zeros = np.zeros(n, np.float32)
-    entries = Compressed(np.array([0, n]), np.arange(n, dtype=np.int32), zeros)
-    return _gram(tasks - first, entries, table[first : tasks[-1]], zeros, k, new_batch(k, table.shape[1]))

@@ -9,7 +9,7 @@ from fastmf.kernels.compile import jit
 def add_row(first, last, bound, indices, weights, table, row, out, columns):
     """Add the table's rows at the entries from first on to ``out[row]``, each times its weight if there are weights.
 
-    It ends with the entry ``last``, or one whose column is not below the bound. Returns which one that is.
+    Returns the entry it stops at: ``last``, or the first whose column is not below the bound.
     """
     for j in range(first, last):
         i, weight = indices[j], np.float32(1)

@@ -16,7 +16,7 @@ AHEAD = 16  # entries between the prefetch of a row of the table and its use
 def add_row(first, last, bound, indices, weights, table, row, out, columns):
     """Add the table's rows at the entries from first on to ``out[row]``, each times its weight if there are weights.
 
-    It ends with the entry ``last``, or one whose column is not below the bound. Returns which one that is.
+    Returns the entry it stops at: ``last``, or the first whose column is not below the bound.
     """
     kp, end = len(columns) * WIDTH, indices.shape[0] - 1
     where, rows, here = simd.pointer(indices, 0), simd.pointer(table, 0), simd.pointer(out, row * kp)

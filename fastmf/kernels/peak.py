@@ -1,18 +1,16 @@
 """What the machine can do at most: multiply-adds a second, and bytes read from memory a second.
 
-Not algorithms but measuring rods: the numpy versions are a matrix product and a sum, whose speed is that of NumPy; the
-cpu versions keep all their sums in registers, and so run at the speed of the arithmetic units or of the memory.
+These are yardsticks, not algorithms. The numpy versions are a matrix product and a sum, at the speed of NumPy. The cpu
+versions keep all their sums in registers, and so run at the speed of the arithmetic units or of the memory.
 """
 
 from itertools import pairwise
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
 from fastmf.kernels.vectors import WIDTH, aligned
-
-if WIDTH:
-    from fastmf.kernels import simd
 
 ROWS, SIDE = 3 * WIDTH // 4, 128  # rows of the tile: as many sums as the ALS kernel keeps
 CHAINS = 64  # sums of the plain version, which LLVM keeps in vectors of its choice
@@ -22,12 +20,9 @@ PASSES = 10_000  # multiply-adds of every sum, an iteration
 def multiply_add_numpy(tasks):
     """Multiply matrices, once an iteration. Returns (n_tasks,) float64, the multiplications and additions."""
     left = np.full((SIDE, SIDE), 0.5, np.float32)
-    done = []
-    for start, stop in pairwise(tasks):
-        for _ in range(start, stop):
-            left @ left
-        done.append(2.0 * SIDE**3 * (stop - start))
-    return np.array(done)
+    for _ in range(tasks[0], tasks[-1]):
+        left @ left
+    return 2.0 * SIDE**3 * np.diff(tasks)
 
 
 @jit
@@ -63,12 +58,13 @@ def multiply_add_cpu(tasks):
 
 
 def read_numpy(tasks, array):
-    """Sum runs of an array (n,) float32, which the tasks are. Returns (n_tasks, 2) float64: bytes, and sums."""
+    """Sum runs of an array (n,) float32, one a task. Returns (n_tasks, 2) float64: bytes read, and sums."""
     return np.array([(4 * (stop - start), array[start:stop].sum()) for start, stop in pairwise(tasks)], np.float64)
 
 
 @jit
-def _read(tasks, array):
+def read_cpu(tasks, array):
+    """Sum runs of an array; see :func:`read_numpy`."""
     done = np.zeros((tasks.shape[0] - 1, 2))
     for task in range(done.shape[0]):
         total = np.float32(0)
@@ -76,11 +72,6 @@ def _read(tasks, array):
             total += array[n]
         done[task, 0], done[task, 1] = 4 * (tasks[task + 1] - tasks[task]), total
     return done
-
-
-def read_cpu(tasks, array):
-    """Sum runs of an array; see :func:`read_numpy`."""
-    return _read(tasks, array)
 
 
 MULTIPLY_ADD = {

@@ -1,6 +1,6 @@
 """Predictions of given pairs, and the sums of their errors: e_n = r_n - (mean + b_u + c_i + x_u . y_i).
 
-A user or item of index -1 is unknown: it has no factors and no bias, so the mean and the other side's bias remain.
+A user or item of index -1 is unknown. It has no factors and no bias, so the mean and the other side's bias remain.
 """
 
 from itertools import pairwise
@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.kernels.compile import jit, lazy
-from fastmf.kernels.types import Scale
 from fastmf.kernels.vectors import WIDTH
 
 if WIDTH:
@@ -21,10 +20,9 @@ AT_ONCE = 1 << 10  # pairs whose predictions are kept to sum their errors
 
 
 def estimate_numpy(tasks, pairs, user_side, item_side, scale, out):
-    """Write the predictions into ``out`` (n,) float32. Returns (n_tasks,) int64: the pairs of each task."""
-    for start, stop in pairwise(tasks):
-        out[start:stop] = _predict_numpy(slice(start, stop), pairs, user_side, item_side, scale)
-    return np.diff(tasks)
+    """Write the predictions into ``out`` (n,) float32."""
+    chunk = slice(tasks[0], tasks[-1])
+    out[chunk] = _predict_numpy(chunk, pairs, user_side, item_side, scale)
 
 
 def errors_numpy(tasks, pairs, values, user_side, item_side, scale):
@@ -49,7 +47,14 @@ def _predict_numpy(chunk, pairs, user_side, item_side, scale):
 
 
 @jit
-def _errors(tasks, pairs, values, user_side, item_side, scale):
+def estimate_cpu(tasks, pairs, user_side, item_side, scale, out):
+    """Write the predictions; see :func:`estimate_numpy`."""
+    predict(tasks[0], tasks[-1], pairs, user_side, item_side, scale, out[tasks[0] : tasks[-1]])
+
+
+@jit
+def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
+    """Sum the errors; see :func:`errors_numpy`."""
     sums, estimates = np.empty((tasks.shape[0] - 1, 2), np.float64), np.empty(AT_ONCE, np.float32)
     for task in range(tasks.shape[0] - 1):
         squared, absolute = np.float64(0), np.float64(0)
@@ -62,17 +67,6 @@ def _errors(tasks, pairs, values, user_side, item_side, scale):
                 absolute += abs(e)
         sums[task, 0], sums[task, 1] = squared, absolute
     return sums
-
-
-def estimate_cpu(tasks, pairs, user_side, item_side, scale, out):
-    """Write the predictions; see :func:`estimate_numpy`."""
-    predict(tasks[0], tasks[-1], pairs, user_side, item_side, Scale(*map(float, scale)), out[tasks[0] : tasks[-1]])
-    return np.diff(tasks)
-
-
-def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
-    """Sum the errors; see :func:`errors_numpy`."""
-    return _errors(tasks, pairs, values, user_side, item_side, Scale(*map(float, scale)))
 
 
 ESTIMATE = {"numpy": estimate_numpy, "cpu": estimate_cpu, "cuda": lazy("residual_cuda", "estimate_cuda")}

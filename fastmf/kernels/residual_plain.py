@@ -7,7 +7,7 @@ from fastmf.kernels.compile import jit
 
 @jit
 def predict(first, last, pairs, user_side, item_side, scale, out):
-    """Write the predictions of the pairs from first to last into ``out``, from its beginning on."""
+    """Write the predictions of the pairs from first to last, the first of them into ``out[0]``."""
     x, y, b, c = user_side.factors, item_side.factors, user_side.bias, item_side.bias
     low, high = np.float32(scale.low), np.float32(scale.high)
     for n in range(first, last):

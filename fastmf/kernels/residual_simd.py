@@ -11,13 +11,13 @@ AHEAD = np.uint64(16)  # pairs between the prefetch of an item's row and its use
 
 @jit
 def predict(first, last, pairs, user_side, item_side, scale, out):
-    """Write the predictions of the pairs from first to last into ``out``, from its beginning on."""
+    """Write the predictions of the pairs from first to last, the first of them into ``out[0]``."""
     x, y, b, c = user_side.factors, item_side.factors, user_side.bias, item_side.bias
     low, high, mean = np.float32(scale.low), np.float32(scale.high), np.float32(scale.mean)
     k, end = x.shape[1], np.uint64(pairs.items.shape[0] - 1)
     whole, x_rows, y_rows = k // WIDTH * WIDTH, simd.pointer(x, 0), simd.pointer(y, 0)
     for n in range(np.uint64(first), np.uint64(last)):
-        ahead = np.int64(pairs.items[min(n + AHEAD, end)]) * k  # of -1, too, a prefetch does no harm
+        ahead = np.int64(pairs.items[min(n + AHEAD, end)]) * k  # a prefetch does no harm, even of row -1
         simd.prefetch(2, y_rows, ahead)
         u, i, estimate = np.int64(pairs.users[n]), np.int64(pairs.items[n]), mean
         if u >= 0:
