@@ -2,9 +2,10 @@
 
 Each algorithm is a file with one function per device, all of one signature, in a table at its end:
 ``NAME = {"numpy": the definition, "cpu": compiled by Numba, "cuda": compiled for a GPU}``. Only
-:func:`fastmf.runtime.launch.launch` reads these tables. If it pays, the CPU version has two bodies, ``<name>_plain.py``
-and ``<name>_simd.py``. The second is written in vectors (:mod:`fastmf.kernels.simd`) and needs the JIT and a machine
-whose vectors are known. The CUDA version is in ``<name>_cuda.py``, which is imported at its first launch.
+:func:`fastmf.runtime.launch.launch` reads these tables. If it pays, the CPU version has two bodies, one plain and
+one written in vectors (:mod:`fastmf.kernels.simd`), for the JIT on a machine whose vectors are known. Long ones have
+files of their own, ``<name>_plain.py`` and ``<name>_simd.py``. The CUDA version is in ``<name>_cuda.py``, which is
+imported at its first launch.
 
 A kernel's first argument ``tasks`` is a (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
 users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent. A kernel returns one line of results per task, or None

@@ -179,12 +179,14 @@ def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
 
 
 @jit
-def sum_row(first, last, source, kp, gram, sums, weighted):
-    """Write the upper triangle of sum g y y', sum g y and sum g t y over one row's entries.
+def sum_row(first, last, source, kp, batch, slot):
+    """Write the upper triangle of sum g y y', sum g y and sum g t y over one row's entries into a slot.
 
     Returns sum g t, and sum g and sum g t^2 if columns have weights, else zeros.
     """
     n, total, weight, square = last - first, np.float32(0), np.float32(0), np.float32(0)
+    gram = simd.pointer(batch.grams, slot * batch.grams.shape[1])
+    sums, weighted = simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
     n_blocks = (n - 1) // max(CACHED // kp, FEWEST) + 1
     odd = kp % PANEL
     for block in range(n_blocks):
@@ -266,13 +268,6 @@ def source_of(entries, factors, bias, roots):
 
 
 @jit
-def sums_of(batch, slot, kp):
-    """Return pointers to the sums of a slot."""
-    gram = simd.pointer(batch.grams, slot * batch.grams.shape[1])
-    return gram, simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
-
-
-@jit
 def add_upper(share, table, gram, kp):
     """Add a share of a table (kp, kp) to the squares of WIDTH x WIDTH on and above the diagonal of a matrix."""
     there = simd.pointer(table, 0)
@@ -319,7 +314,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
             unsolved[n_unsolved] = row
             n_unsolved += 1
         elif n > 0:
-            total, _, _ = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
+            total, _, _ = sum_row(first, last, source, kp, batch, filled)
             mass = np.float32(mass_of(first, last, entries.weights))
             root, rho = np.sqrt(mass + bias_reg), reg * mass + reg0
             for a in range(k):
@@ -347,7 +342,7 @@ def sum_long(first, last, entries, factors, bias, roots, batch, gram, v, s):
     k, kp, total = v.shape[0], factors.shape[1], np.float64(0)
     source = source_of(entries, factors, bias, roots)
     for start in range(first, last, CHUNK):
-        total += sum_row(start, min(start + CHUNK, last), source, kp, *sums_of(batch, 0, kp))[0]
+        total += sum_row(start, min(start + CHUNK, last), source, kp, batch, 0)[0]
         for a in range(k):
             v[a] += batch.weighted[0, a]
             s[a] += batch.sums[0, a]

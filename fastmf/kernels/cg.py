@@ -13,6 +13,7 @@ both for penalties of any size.
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.als import LEAST, MOST
 from fastmf.kernels.als_plain import mass_of
 from fastmf.kernels.compile import jit, lazy
@@ -20,14 +21,10 @@ from fastmf.kernels.tasks import balanced
 from fastmf.kernels.types import Penalty
 from fastmf.kernels.vectors import LINE, WIDTH, aligned, padded, vectors
 
-if WIDTH:
-    from fastmf.kernels.cg_simd import add_up
-else:
-    from fastmf.kernels.cg_plain import add_up
-
 Z, RESIDUAL, DIRECTION, IMAGE, WEIGHT, SCALE = range(6)  # rows of the scratch memory
 DONE = 1e-24  # share of its first square at which a residual is below rounding: further steps would divide by zero
 CHUNK = 1 << 10  # entries that are summed before they are added to the total: long float32 sums lose digits
+AHEAD = 16  # entries between the prefetch of a row and its use
 
 
 def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps, base):
@@ -127,6 +124,15 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
 
 
 @jit
+def _add_product(base, scratch, of, to, sign):
+    """Add ``sign`` times B times row ``of`` of scratch to row ``to``."""
+    for a in range(base.shape[0]):
+        share = sign * scratch[of, a]
+        for f in range(base.shape[1]):
+            scratch[to, f] += share * base[a, f]
+
+
+@jit
 def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
     """Write the sum of :func:`add_up` over a row's entries, chunk by chunk, into row ``to`` of scratch."""
     last = entries.indptr[row + 1]
@@ -137,19 +143,56 @@ def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
 
 
 @jit
-def _add_product(base, scratch, of, to, sign):
-    """Add ``sign`` times B times row ``of`` of scratch to row ``to``."""
-    for a in range(base.shape[0]):
-        share = sign * scratch[of, a]
-        for f in range(base.shape[1]):
-            scratch[to, f] += share * base[a, f]
+def _add_up_plain(first, last, entries, other, scratch, of, to, residual, one, columns):
+    """Add sum g_j e_j w_j to row ``to`` of scratch; z is row ``of``, e_j is w_j . z or (``residual``) t_j - w_j . z."""
+    kp = other.factors.shape[1]
+    sums = np.zeros(kp + 1, np.float32)
+    for j in range(first, last):
+        i = entries.indices[j]
+        e = one * scratch[of, kp]
+        for f in range(kp):
+            e += scratch[of, f] * other.factors[i, f]
+        if residual:
+            e = entries.values[j] - other.bias[i] - e
+        e *= mass_of(j, j + 1, entries.weights)
+        for f in range(kp):
+            sums[f] += e * other.factors[i, f]
+        sums[kp] += one * e
+    for f in range(kp + 1):
+        scratch[to, f] += sums[f]
 
 
-HALF_SWEEP_CG = {
-    "numpy": half_sweep_cg_numpy,
-    "cpu": half_sweep_cg_cpu,
-    "cuda": lazy("cg_cuda", "half_sweep_cg_cuda"),
-}
+@jit
+def _add_up_simd(first, last, entries, other, scratch, of, to, residual, one, columns):
+    """Do the same in vectors.
+
+    z and the sum stay in registers (up to k = 128 of AVX-512), so each number of vectors is compiled for itself.
+    """
+    kp, step, end = len(columns) * WIDTH, scratch.shape[1], entries.indices.shape[0] - 1
+    indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
+    y, c, vectors = simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), simd.pointer(scratch, 0)
+    weights = simd.pointer(entries.weights, 0)
+    z, bias = simd.load(1, columns, simd.at(vectors, of * step), 0), one * scratch[of, kp]
+    sums, total = simd.zeros(1, columns), np.float32(0)
+    for j in range(first, last):
+        simd.prefetch(columns, y, np.int64(simd.element(indices, min(j + AHEAD, end))) * kp)
+        i = np.int64(simd.element(indices, j))
+        row = simd.pointer(y, i * kp)
+        e = bias + simd.dot(z, simd.load(1, columns, row, 0))
+        if residual:
+            e = simd.element(values, j) - simd.element(c, i) - e
+        e *= simd.element_or_one(weights, j)
+        sums = simd.add_scaled(sums, e, row)
+        total += e
+    here = simd.at(vectors, to * step)
+    simd.store(simd.weighted_sum(np.float32(1), sums, np.float32(1), simd.load(1, columns, here, 0)), here, 0)
+    scratch[to, kp] += one * total
+
+
+add_up = _add_up_simd if WIDTH else _add_up_plain
+
+
+HALF_SWEEP_CG = {"numpy": half_sweep_cg_numpy, "cpu": half_sweep_cg_cpu, "cuda": lazy("cg_cuda", "half_sweep_cg_cuda")}
 
 
 def half_sweep_cg_tasks(indptr, k, steps):

@@ -94,33 +94,24 @@ def row_bounds_numpy(tasks, rows, columns, indptr):
 
 @jit
 def row_bounds_cpu(tasks, rows, columns, indptr):
-    """Write where each row starts; see :func:`row_bounds_numpy`."""
-    found = np.empty((tasks.shape[0] - 1, 2), np.int64)
+    """Write where each row starts; see :func:`row_bounds_numpy`. A task stops at its first entry out of order."""
+    found = np.zeros((tasks.shape[0] - 1, 2), np.int64)
     for task in range(found.shape[0]):
-        found[task, 0], found[task, 1] = _run_bounds(tasks[task], tasks[task + 1], rows, columns, indptr)
-    return found
-
-
-@jit
-def _run_bounds(first, last, rows, columns, indptr):
-    """Do one task of :func:`row_bounds_numpy`, up to the first entry out of order."""
-    repeats = 0
-    row, column = (rows[first - 1], columns[first - 1]) if first else (np.int32(-1), np.int32(-1))
-    for j in range(np.uint64(first), np.uint64(last)):
-        if rows[j] != row:
-            if rows[j] < row:
-                return 1, 0
+        first, last, repeats = tasks[task], tasks[task + 1], 0
+        row, column = (rows[first - 1], columns[first - 1]) if first else (np.int32(-1), np.int32(-1))
+        for j in range(np.uint64(first), np.uint64(last)):
+            if rows[j] < row or (rows[j] == row and columns[j] < column):
+                found[task, 0] = 1
+                break
+            repeats += rows[j] == row and columns[j] == column
             for skipped in range(row + 1, rows[j] + 1):
                 indptr[skipped] = j
-        elif columns[j] == column:
-            repeats += 1
-        elif columns[j] < column:
-            return 1, 0
-        row, column = rows[j], columns[j]
-    if last == rows.shape[0]:
-        for skipped in range(row + 1, indptr.shape[0]):
-            indptr[skipped] = last
-    return 0, repeats
+            row, column = rows[j], columns[j]
+        else:
+            found[task, 1] = repeats
+            if last == rows.shape[0]:
+                indptr[row + 1 :] = last
+    return found
 
 
 COUNT = {"numpy": count_numpy, "cpu": count_cpu}

@@ -9,20 +9,10 @@ import numpy as np
 
 from fastmf.kernels import simd
 from fastmf.kernels.als_plain import LONG, accumulate
-from fastmf.kernels.als_simd import (
-    BLOCK,
-    SURE,
-    add_upper,
-    factor_lanes,
-    new_batch,
-    solve_lanes,
-    source_of,
-    sum_long,
-    sum_row,
-    sums_of,
-)
+from fastmf.kernels.als_simd import SURE, add_upper, factor_lanes, new_batch, solve_lanes, source_of, sum_long, sum_row
 from fastmf.kernels.compile import jit
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
+from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.random import key_of, normal
 from fastmf.kernels.vectors import WIDTH, aligned
 
@@ -151,7 +141,7 @@ def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, un
                 unsure[n_unsure] = row
                 n_unsure += 1
             elif last > first:
-                sums = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
+                sums = sum_row(first, last, source, kp, batch, filled)
                 facts[filled, OF_T], facts[filled, WEIGHT], facts[filled, OF_SQUARE] = sums
                 batch.rows[filled] = row
                 filled += 1

@@ -13,11 +13,7 @@ from fastmf.kernels.vectors import WIDTH
 BLOCK = 4  # rows and columns of a tile
 
 
-def _lanes_type(rows, pointer, step, row_step):
-    return tile_type(rows, types.literal(BLOCK))(rows, POINTER, types.int64, types.int64)
-
-
-@operation(_lanes_type)
+@operation(lambda rows, *_: tile_type(rows, types.literal(BLOCK))(rows, POINTER, types.int64, types.int64))
 def load_lanes(e, rows, pointer, step, row_step):
     """Load rows x BLOCK elements of each of WIDTH matrices: vector (r, c) holds the element (r, c) of every matrix.
 

@@ -17,18 +17,15 @@ from itertools import pairwise
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.vectors import WIDTH, vectors
 
-if WIDTH:
-    from fastmf.kernels.links_simd import add_row
-else:
-    from fastmf.kernels.links_plain import add_row
-
 LEAST, MOST = 1e6, 2e8  # operations of a task; see fastmf.kernels.als
 CACHED = 1 << 17  # floats of a block of the table, worked on at a time: half of a small L2 cache
 FEWEST = 8  # entries of a row in a block, on average: starting a row takes as long as some entries
+AHEAD = 16  # entries between the prefetch of a row of the table and its use
 
 
 def gather_numpy(tasks, entries, weights, table, out):
@@ -106,13 +103,12 @@ def _by_task(tasks, left, right):
 
 def gather_cpu(tasks, entries, weights, table, out):
     """Sum the table over each row's entries; see :func:`gather_numpy`."""
-    ends = np.empty(tasks[-1] - tasks[0], np.int64)
-    return _gather(tasks, entries, weights, table, out, ends, vectors(table.shape[1]))
+    return _gather(tasks, entries, weights, table, out, vectors(table.shape[1]))
 
 
 @jit
-def _gather(tasks, entries, weights, table, out, ends, columns):
-    _sum_rows(tasks[0], tasks[-1], entries, None, table, out, ends, columns)
+def _gather(tasks, entries, weights, table, out, columns):
+    _sum_rows(tasks[0], tasks[-1], entries, None, table, out, columns)
     found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -124,13 +120,12 @@ def _gather(tasks, entries, weights, table, out, ends, columns):
 
 def respond_cpu(tasks, entries, weights, table, ridge, links, squares, out):
     """Write the preconditioned residual; see :func:`respond_numpy`."""
-    ends = np.empty(tasks[-1] - tasks[0], np.int64)
-    return _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, vectors(table.shape[1]))
+    return _respond(tasks, entries, weights, table, ridge, links, squares, out, vectors(table.shape[1]))
 
 
 @jit
-def _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, columns):
-    _sum_rows(tasks[0], tasks[-1], entries, weights, table, out, ends, columns)
+def _respond(tasks, entries, weights, table, ridge, links, squares, out, columns):
+    _sum_rows(tasks[0], tasks[-1], entries, weights, table, out, columns)
     found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -142,26 +137,62 @@ def _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, c
 
 
 @jit
-def _sum_rows(start, stop, entries, weights, table, out, ends, columns):
+def _sum_rows(start, stop, entries, weights, table, out, columns):
     """Write ``sum of table[j]``, each times its weight if there are weights, into ``out`` for the rows start to stop.
 
     All rows go through one block of columns at a time, so that its part of the table stays in the cache. A row's sum
-    continues from block to block, so its bits do not depend on them. ``ends`` (stop - start,) int64 is scratch for how
-    far each row has come.
+    continues from block to block, so its bits do not depend on them.
     """
     indices, n_columns, kp = entries.indices, table.shape[0], table.shape[1]
     n_entries = entries.indptr[stop] - entries.indptr[start]
     n_blocks = min(n_columns * kp // CACHED, n_entries // (FEWEST * max(stop - start, 1))) + 1
-    for row in range(start, stop):
-        ends[row - start] = entries.indptr[row]
-        for f in range(kp):
-            out[row, f] = 0
+    next_entry = entries.indptr[start:stop].copy()
+    out[start:stop] = 0
     for block in range(n_blocks):
         bound = n_columns * (block + 1) // n_blocks
         for row in range(start, stop):
-            first, last = ends[row - start], entries.indptr[row + 1]
+            first, last = next_entry[row - start], entries.indptr[row + 1]
             if first < last and indices[first] < bound:
-                ends[row - start] = add_row(first, last, bound, indices, weights, table, row, out, columns)
+                next_entry[row - start] = add_row(first, last, bound, indices, weights, table, row, out, columns)
+
+
+@jit
+def _add_row_plain(first, last, bound, indices, weights, table, row, out, columns):
+    """Add the table's rows at the entries from first on to ``out[row]``, each times its weight if there are weights.
+
+    Returns the entry it stops at: ``last``, or the first whose column is not below the bound.
+    """
+    for j in range(first, last):
+        i, weight = indices[j], np.float32(1)
+        if i >= bound:
+            return j
+        if weights is not None:
+            weight = weights[i]
+        for f in range(table.shape[1]):
+            out[row, f] += weight * table[i, f]
+    return last
+
+
+@jit
+def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns):
+    """Do the same in vectors: the sum stays in registers, so each number of vectors is compiled for itself."""
+    kp, end = len(columns) * WIDTH, indices.shape[0] - 1
+    where, rows, here = simd.pointer(indices, 0), simd.pointer(table, 0), simd.pointer(out, row * kp)
+    total, j = simd.load(1, columns, here, 0), first
+    while j < last:
+        i, weight = np.int64(simd.element(where, j)), np.float32(1)
+        if i >= bound:
+            break
+        simd.prefetch(columns, rows, np.int64(simd.element(where, min(j + AHEAD, end))) * kp)
+        if weights is not None:
+            weight = weights[i]
+        total = simd.add_scaled(total, weight, simd.pointer(rows, i * kp))
+        j += 1
+    simd.store(total, here, 0)
+    return j
+
+
+add_row = _add_row_simd if WIDTH else _add_row_plain
 
 
 @jit

@@ -8,13 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
-from fastmf.kernels.vectors import WIDTH, aligned
 
-ROWS, SIDE = 3 * WIDTH // 4, 128  # rows of the tile: as many sums as the ALS kernel keeps
-CHAINS = 64  # sums of the plain version, which LLVM keeps in vectors of its choice
-PASSES = 10_000  # multiply-adds of every sum, an iteration
+SIDE = 128  # rows and columns of the matrices
+CHAINS, PASSES = 64, 10_000  # sums, and multiply-adds of each in an iteration
 
 
 def multiply_add_numpy(tasks):
@@ -26,35 +23,16 @@ def multiply_add_numpy(tasks):
 
 
 @jit
-def _multiply_add_simd(tasks, numbers):
-    done, at = np.zeros(tasks.shape[0] - 1), simd.pointer(numbers, 0)
-    for task in range(done.shape[0]):
-        for _ in range(tasks[task], tasks[task + 1]):
-            tile = simd.zeros(ROWS, 2)
-            for _ in range(PASSES):
-                tile = simd.add_outer(tile, at, at)
-            simd.store(tile, simd.at(at, 2 * WIDTH), 2 * WIDTH)
-            done[task] += 2.0 * ROWS * 2 * WIDTH * PASSES
-    return done
-
-
-@jit
-def _multiply_add_plain(tasks, numbers):
-    done, sums, factor = np.zeros(tasks.shape[0] - 1), numbers[0, :CHAINS], numbers[0, CHAINS]
+def multiply_add_cpu(tasks):
+    """Multiply and add into sums that LLVM keeps in registers; see :func:`multiply_add_numpy`."""
+    done, sums, factor = np.zeros(tasks.shape[0] - 1), np.full(CHAINS, 0.5, np.float32), np.float32(0.5)
     for task in range(done.shape[0]):
         for _ in range(tasks[task], tasks[task + 1]):
             for _ in range(PASSES):
                 for n in range(CHAINS):
                     sums[n] = sums[n] * factor + factor
-            done[task] += 2.0 * CHAINS * PASSES
+            done[task] += 2.0 * CHAINS * PASSES * sums.min()  # they are 1 now; unread, they could be left out
     return done
-
-
-def multiply_add_cpu(tasks):
-    """Multiply and add into sums in registers; see :func:`multiply_add_numpy`."""
-    numbers = aligned(1 + ROWS, 128)
-    numbers[0] = 0.5
-    return (_multiply_add_simd if WIDTH else _multiply_add_plain)(tasks, numbers)
 
 
 def read_numpy(tasks, array):
@@ -74,9 +52,5 @@ def read_cpu(tasks, array):
     return done
 
 
-MULTIPLY_ADD = {
-    "numpy": multiply_add_numpy,
-    "cpu": multiply_add_cpu,
-    "cuda": lazy("peak_cuda", "multiply_add_cuda"),
-}
+MULTIPLY_ADD = {"numpy": multiply_add_numpy, "cpu": multiply_add_cpu, "cuda": lazy("peak_cuda", "multiply_add_cuda")}
 READ = {"numpy": read_numpy, "cpu": read_cpu, "cuda": lazy("peak_cuda", "read_cuda")}

@@ -7,16 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
 from fastmf.kernels.vectors import WIDTH
 
-if WIDTH:
-    from fastmf.kernels.residual_simd import predict
-else:
-    from fastmf.kernels.residual_plain import predict
-
 PAIRS_PER_TASK = 1 << 15
 AT_ONCE = 1 << 10  # pairs whose predictions are kept to sum their errors
+AHEAD = np.uint64(16)  # pairs between the prefetch of an item's row and its use; users mostly come in order
 
 
 def estimate_numpy(tasks, pairs, user_side, item_side, scale, out):
@@ -47,9 +44,43 @@ def _predict_numpy(chunk, pairs, user_side, item_side, scale):
 
 
 @jit
+def _predict(first, last, pairs, user_side, item_side, scale, out):
+    """Write the predictions of the pairs from first to last, the first of them into ``out[0]``."""
+    x, y, b, c = user_side.factors, item_side.factors, user_side.bias, item_side.bias
+    low, high, mean = np.float32(scale.low), np.float32(scale.high), np.float32(scale.mean)
+    k, end, in_vectors = x.shape[1], np.uint64(pairs.items.shape[0] - 1), 0
+    if WIDTH:
+        x_rows, y_rows, in_vectors = simd.pointer(x, 0), simd.pointer(y, 0), k // WIDTH * WIDTH
+    for n in range(np.uint64(first), np.uint64(last)):
+        if WIDTH:
+            ahead = np.int64(pairs.items[min(n + AHEAD, end)]) * k
+            simd.prefetch(2, y_rows, ahead)  # does no harm, even to row -1
+        u, i, estimate = np.int64(pairs.users[n]), np.int64(pairs.items[n]), mean
+        if u >= 0:
+            estimate += b[np.uint64(u)]
+        if i >= 0:
+            estimate += c[np.uint64(i)]
+        if u >= 0 and i >= 0:
+            if WIDTH:
+                x_at, y_at, sums = simd.pointer(x_rows, u * k), simd.pointer(y_rows, i * k), simd.zeros(1, 1)
+                for f in range(0, in_vectors, WIDTH):
+                    left, right = simd.load(1, 1, simd.at(x_at, f), 0), simd.load(1, 1, simd.at(y_at, f), 0)
+                    sums = simd.multiply_add(sums, left, right)
+                estimate += simd.total(sums)
+            for f in range(in_vectors, k):
+                estimate += x[np.uint64(u), np.uint64(f)] * y[np.uint64(i), np.uint64(f)]
+        # written so that NaN passes through both comparisons
+        if estimate < low:
+            estimate = low
+        if estimate > high:
+            estimate = high
+        out[n - np.uint64(first)] = estimate
+
+
+@jit
 def estimate_cpu(tasks, pairs, user_side, item_side, scale, out):
     """Write the predictions; see :func:`estimate_numpy`."""
-    predict(tasks[0], tasks[-1], pairs, user_side, item_side, scale, out[tasks[0] : tasks[-1]])
+    _predict(tasks[0], tasks[-1], pairs, user_side, item_side, scale, out[tasks[0] : tasks[-1]])
 
 
 @jit
@@ -60,7 +91,7 @@ def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
         squared, absolute = np.float64(0), np.float64(0)
         for start in range(tasks[task], tasks[task + 1], AT_ONCE):
             stop = min(start + AT_ONCE, tasks[task + 1])
-            predict(start, stop, pairs, user_side, item_side, scale, estimates)
+            _predict(start, stop, pairs, user_side, item_side, scale, estimates)
             for n in range(start, stop):
                 e = np.float64(values[n] - estimates[n - start])
                 squared += e * e

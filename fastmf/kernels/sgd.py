@@ -193,8 +193,4 @@ def hogwild_epoch_cpu(tasks, triples, users, items, step):
 
 
 BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu, "cuda": lazy("sgd_cuda", "block_epoch_cuda")}
-HOGWILD_EPOCH = {
-    "numpy": hogwild_epoch_numpy,
-    "cpu": hogwild_epoch_cpu,
-    "cuda": lazy("sgd_cuda", "hogwild_epoch_cuda"),
-}
+HOGWILD_EPOCH = {"numpy": hogwild_epoch_numpy, "cpu": hogwild_epoch_cpu, "cuda": lazy("sgd_cuda", "hogwild_epoch_cuda")}

@@ -136,21 +136,16 @@ def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
         items[place + j] = order[j]
 
 
-def cover_items(indptr: np.ndarray, items: np.ndarray, n_items: int, seed: np.uint64) -> int:
+@jit
+def cover_items(indptr, items, n_items, seed):
     """Give every item without a rating one rating of an item with two or more, picked by chance; return how many.
 
     items (n,) int32 with n >= n_items is changed in place; each user keeps as many, distinct and ascending. Serial:
     it changes few ratings, and each change depends on the ones before.
     """
-    return int(_cover_items(indptr, items, np.bincount(items, minlength=n_items), seed))
-
-
-@jit
-def _cover_items(indptr, items, n_ratings_of, seed):
-    n = np.uint64(items.shape[0])
+    n, n_covered, n_ratings_of = np.uint64(items.shape[0]), 0, np.bincount(items, minlength=n_items)
     key = key_of(seed, COVER, np.uint64(0))
-    n_covered = 0
-    for item in range(n_ratings_of.shape[0]):
+    for item in range(n_items):
         if n_ratings_of[item] > 0:
             continue
         place = np.int64(bits_of(key, np.uint64(item)) % n)
