@@ -38,13 +38,21 @@ def test_normal_draws_reach_every_level_as_often_as_they_must():
     np.testing.assert_array_less(np.abs(below - n * share), 4.5 * np.sqrt(n * share * (1 - share)))
 
 
-@pytest.mark.big
+@pytest.mark.parametrize("n", [500, pytest.param(20_000, marks=pytest.mark.big)])
 @pytest.mark.parametrize("shape", [1.0, 5.5, 80.0])
-def test_gamma_and_normal_draws_have_their_moments(shape):
-    keys = [np.uint64(random.key_of(np.uint64(3), np.uint64(1), np.uint64(row))) for row in range(20_000)]
+def test_gamma_and_normal_draws_have_their_moments(shape, n):
+    keys = [np.uint64(random.key_of(np.uint64(3), np.uint64(1), np.uint64(row))) for row in range(n)]
     found = np.array([random.gamma(key, np.uint64(0), shape) for key in keys])
-    assert found.mean() == pytest.approx(shape, rel=5 / np.sqrt(20_000 * shape))
-    assert found.var() == pytest.approx(shape, rel=0.1)
+    assert found.mean() == pytest.approx(shape, rel=5 / np.sqrt(n * shape))
+    assert found.var() == pytest.approx(shape, rel=5 * np.sqrt((2 + 6 / shape) / n))
     normal = np.array([random.normal(key, np.uint64(9)) for key in keys])
-    assert normal.mean() == pytest.approx(0, abs=0.03)
-    assert np.mean(normal**4) == pytest.approx(3, rel=0.1)
+    assert normal.mean() == pytest.approx(0, abs=4.2 / np.sqrt(n))
+    assert np.mean(normal**4) == pytest.approx(3, rel=14 / np.sqrt(n))
+
+
+def test_draws_beyond_the_last_edge_have_the_mean_of_the_tail():
+    n, edge = 500, random.LAST_EDGE
+    found = [random._beyond(np.uint64(key), np.uint64(0)) for key in range(n)]
+    assert min(found) > edge
+    mean = NormalDist().pdf(edge) / NormalDist().cdf(-edge)
+    assert np.mean(found) == pytest.approx(mean, abs=5 * 0.26 / np.sqrt(n))
