@@ -258,7 +258,7 @@ def solve_lanes(batch, k4):
 
 @jit
 def source_of(entries, factors, bias, roots):
-    """Return pointers to what rows are summed from, and the number of the last entry, at which prefetches stop.
+    """Return pointers to the terms of the rows' sums, and the number of the last entry, at which prefetches stop.
 
     roots are those of :func:`fastmf.kernels.als_plain.accumulate`, or None.
     """

@@ -35,8 +35,8 @@ def blocks_cpu(tasks, triples, grid, blocks):
 def shuffle_blocks_numpy(tasks, bounds, triples, grid, seed, shuffled):
     """Copy each block to ``shuffled`` (Triples) in an order of its own, with the learners' rows for ids.
 
-    bounds (n_blocks + 1,) int64: the starts of the blocks; tasks may be runs of blocks or parts of one. If nothing
-    stands at a place of the shuffle, the result is shuffled again, along its cycle, until something does.
+    bounds (n_blocks + 1,) int64: the starts of the blocks; tasks may be runs of blocks or parts of one. A rank
+    that the shuffle sends to n or above is sent on, along its cycle, until it is below n.
     """
     for first, last in pairwise(tasks):
         for start, stop in pairwise(bounds):

@@ -42,7 +42,7 @@ def jit(function):
 
 
 def lazy(module, name):
-    """Name a kernel of a module that is imported when the kernel first runs: few have what CUDA needs installed."""
+    """Name a kernel of a module that is imported when the kernel first runs: CUDA needs packages that few have."""
 
     def found():
         return getattr(importlib.import_module(f"fastmf.kernels.{module}"), name)

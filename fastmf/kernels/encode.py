@@ -1,4 +1,4 @@
-"""Columns as they are read turned into columns of ratings: keys to indices, numbers to float32, rows chosen by a mask.
+"""Encode the columns of a file as ratings: keys to indices, numbers to float32, rows chosen by a mask.
 
 Keys are int32 or int64. A table has a place for each key from the lowest, ``low``, to the highest: key - low. Unsigned
 keys of 64 bits come as int64; the difference then wraps around on purpose, and is right all the same.

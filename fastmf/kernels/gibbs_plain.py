@@ -39,7 +39,7 @@ def weighted_square(precision, x):
 
 @jit
 def errors_left(sums, found, d, total, q_pull):
-    """Return S.
+    """Return S, the weighted sum of the squared errors that remain.
 
     sums: sum g, g t, g t^2. found: b, s . x, |U x|^2 - q x'L x, and (U x) . (U'^-1 right-hand side). total is T, q_pull
     is q x . L mu.

@@ -1,4 +1,4 @@
-"""What the machine can do at most: multiply-adds a second, and bytes read from memory a second.
+"""The machine's peak rates: multiply-adds a second, and bytes read from memory a second.
 
 These are yardsticks, not algorithms. The numpy versions are a matrix product and a sum, at the speed of NumPy. The cpu
 versions keep all their sums in registers, and so run at the speed of the arithmetic units or of the memory.

@@ -33,7 +33,7 @@ else:
     from fastmf.kernels.sgd_plain import update
 
 ROUNDS = 4
-RUN = 256  # ratings that are visited in a row, so that prefetches know what follows
+RUN = 256  # consecutive ratings that are visited together, so that prefetches know the next ones
 
 
 class Step(NamedTuple):
@@ -106,7 +106,7 @@ def positions(n):
 
 
 def shuffle_numpy(places, n, seed, epoch, block):
-    """Return which of range(n) stands at each of ``places``; results of n and above mean that nothing does.
+    """Return the numbers of range(n) at ``places`` of a shuffle; a result of n or above means an empty place.
 
     On the integers below a power of two, adding a key, multiplying by an odd number and folding the high half of the
     bits into the low half are bijections, and so are rounds of them. Over all ``range(positions(n))``, the results
@@ -135,7 +135,7 @@ def epoch_key(seed, epoch):
 
 @jit
 def new_shuffle(n, key):
-    """Return what :func:`at_place` must know of a shuffle of range(n): mask, half and round keys, uint64."""
+    """Return a shuffle of range(n) for :func:`at_place`: mask, half and round keys, uint64."""
     width, shuffle = 1, np.empty(2 + ROUNDS, np.uint64)
     while (1 << width) < n:
         width += 1
@@ -147,7 +147,7 @@ def new_shuffle(n, key):
 
 @jit
 def at_place(place, shuffle):
-    """Return what stands at a place; see :func:`shuffle_numpy`."""
+    """Return the number at a place of a shuffle; see :func:`shuffle_numpy`."""
     z, mask, half = np.uint64(place), shuffle[0], shuffle[1]
     for turn in range(ROUNDS):
         key = shuffle[2 + turn]

@@ -171,7 +171,7 @@ def pointer(typingctx, base, offset):
         if isinstance(base, types.Array):
             data = context.make_array(base)(context, builder, data).data
         number = builder.ptrtoint(builder.gep(data, [args[1]], inbounds=True), _INT64)
-        # Hides from LLVM what the address is made of. Else it addresses every element as base + index, and older Intel
+        # Hides the terms of the address from LLVM. Else it addresses every element as base + index, and older Intel
         # cores split such loads from the arithmetic they feed: 5 to 8 % of a half-sweep (Cascade Lake).
         hidden = builder.asm(ir.FunctionType(_INT64, [_INT64]), "", "=r,0", [number], False)
         return builder.inttoptr(hidden, data.type)

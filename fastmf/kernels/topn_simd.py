@@ -21,13 +21,13 @@ from fastmf.kernels.vectors import LINE, WIDTH, aligned
 
 PANEL = 2 * WIDTH
 TOP = 3 * WIDTH // 4  # users of a tile: 24 sums of 16 lanes, 12 of 8; the other registers hold the factors
-USERS = 192  # of a block, a multiple of TOP: their factors and what they have seen stay in the L2 cache
+USERS = 192  # of a block, a multiple of TOP: their factors and seen items stay in the L2 cache
 LOWEST = np.finfo(np.float32).min  # -inf is no score
 AT_A_TIME = 32  # panels that are packed and read again from the cache
 
 
 class Block(NamedTuple):
-    """A block's users: their factors, their n-th best scores so far, and what they have seen.
+    """A block's users: their factors, n-th best scores so far, and seen items.
 
     users (n_tiles, 1 + k4, WIDTH), k4 being k up to a multiple of BLOCK; limits (n_users,), the least score worth an
     offer; seen (n_panels, n_users) uint32, a bit an item; sums (TOP, PANEL), scratch for a tile.

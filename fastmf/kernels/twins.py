@@ -1,4 +1,4 @@
-"""Draw who rated what, and how, for a synthetic rating matrix of known truth.
+"""Draw the items of users, and their ratings, for a synthetic rating matrix of known truth.
 
 A user's items are a successive sample without replacement: each next item has a probability proportional to its weight
 among those left. Tries from an alias table (Walker 1977; Vose 1991) come first, and repeats are thrown away. A user who
@@ -33,7 +33,7 @@ class Popularity(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What the ratings were drawn from: a mean, two bias vectors, two factor matrices, and the noise's deviation."""
+    """The model that ratings are drawn from: mean, standard deviation of the noise, biases and factors."""
 
     mean: float
     noise: float
