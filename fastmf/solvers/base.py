@@ -59,13 +59,15 @@ class Solver(abc.ABC):
 
     def __post_init__(self) -> None:
         for each in settings_of(type(self)).values():
-            each.check(getattr(self, each.name))
+            value = getattr(self, each.name)
+            each.check(value)
+            if isinstance(value, np.generic):  # models keep settings as plain data
+                object.__setattr__(self, each.name, value.item())
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings as plain data."""
-        given = asdict(self)
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        """The settings, by name."""
+        return asdict(self)
 
     @property
     @abc.abstractmethod

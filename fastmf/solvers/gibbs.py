@@ -83,12 +83,12 @@ class Gibbs(Fading, SolvesRows, Biased):
     @property
     def epochs(self) -> int:
         """The number of sweeps."""
-        return int(self.burn) + int(self.samples)
+        return self.burn + self.samples
 
     @property
     def bytes_per_row(self) -> int:
         """The factors; the same as drawn, weighted and averaged; the samples; and the arrays of links."""
-        return (5 + min(int(self.kept), int(self.samples)) + (8 if self.links else 0)) * 4 * self.k
+        return (5 + min(self.kept, self.samples) + (8 if self.links else 0)) * 4 * self.k
 
     def with_epochs(self, epochs: int) -> Self:
         """Return the same solver with so many sweeps, none of them thrown away."""
@@ -142,7 +142,7 @@ class Gibbs(Fading, SolvesRows, Biased):
 
     def row_equations(self, ratings: "Ratings") -> RowEquations:
         """Return how links fade, and the seed: new users are drawn around the prior."""
-        return RowEquations(fade=self.fade, seed=int(self.seed))
+        return RowEquations(fade=self.fade, seed=self.seed)
 
     def learned(self, factors: Factors) -> dict[str, Any]:
         """Keep the users' prior, for fold-in, and the samples drawn."""

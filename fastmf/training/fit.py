@@ -127,7 +127,7 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
         warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=3)
     checkpoint = None
     if plan.checkpoint is not None:
-        settings = {**solver.settings, "epochs": int(solver.epochs), "patience": plan.patience}
+        settings = {**solver.settings, "epochs": solver.epochs, "patience": plan.patience}
         made_of = fingerprint(solver.name, settings, device.name, ratings=ratings, validation=data.validation)
         checkpoint = Checkpoint(plan.checkpoint, made_of, plan.every)
     run = Run(solver, objective_of(solver, ratings, data.validation, device), device, plan.patience, checkpoint)

@@ -85,7 +85,7 @@ class Plan:
             first, second = ratings.rows, held_out.rows
             both = {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
             data = Data(ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)})
-        require_weight(self.solver, None if data.ratings.weights is None else data.ratings.columns[3])
+        _check_solver(self.solver, self.blend, None if data.ratings.weights is None else data.ratings.columns[3])
         if self.blend and data.validation is None and round(len(ratings) * BLEND_SHARE) < 1:
             raise ParameterError(
                 f"{len(ratings):,} ratings are too few to learn a blend from a tenth: give validation="
@@ -130,12 +130,9 @@ def make_plan(
     limit, where = parse_size(memory_limit), _device_for(solver, device, threads)
     _check_validation(validation, patience)
     inputs = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
-    _check_checkpoint(checkpoint, every, resume, inputs)
-    if blend and solver.implicit:
-        raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is made to rank as it is")
-    require_weight(solver, weight)
+    inputs += _checkpoint_files(checkpoint, every, resume, inputs)
+    _check_solver(solver, blend, weight)
     require_room(solver, where, limit)
-    inputs += [] if checkpoint is None else [Path(checkpoint) / CHECKPOINT]
     given = {name: value for name, value in how.items() if value is not None}
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     return Plan(
@@ -150,12 +147,6 @@ def make_plan(
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
         **options,
     )
-
-
-def require_weight(solver: Solver, weight: str | None) -> None:
-    """Raise a ParameterError if rows have weights and the solver takes none."""
-    if weight is not None and not solver.implicit:
-        raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} takes all ratings alike")
 
 
 def require_room(solver: Solver, device: Device, limit: int | None, data: Data | None = None) -> None:
@@ -201,6 +192,13 @@ def _device_for(solver: Solver, device: str | Device, threads: int | None) -> De
     return where
 
 
+def _check_solver(solver: Solver, blend: bool, weight: str | None) -> None:
+    if blend and solver.implicit:
+        raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is made to rank as it is")
+    if weight is not None and not solver.implicit:
+        raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} takes all ratings alike")
+
+
 def _is_fraction(validation: Any) -> bool:
     return isinstance(validation, int | float | np.number)
 
@@ -216,12 +214,15 @@ def _check_validation(validation: Any, patience: int | None) -> None:
         raise FileNotFoundError(f"{validation} does not exist: give ratings to watch, or a fraction to hold out for it")
 
 
-def _check_checkpoint(checkpoint: Any, every: int, resume: bool, inputs: Iterable[Any]) -> None:
+def _checkpoint_files(checkpoint: Any, every: int, resume: bool, inputs: Iterable[Any]) -> list[Path]:
+    """Check the options of checkpoints; return the file that will be written, if any."""
     require_integer("every", every, 1)
     if checkpoint is not None:
         check_folder(checkpoint, resume, inputs)
-    elif resume or every != 1:
+        return [Path(checkpoint) / CHECKPOINT]
+    if resume or every != 1:
         raise ParameterError(f"{'resume' if resume else 'every'} needs a checkpoint: give the folder")
+    return []
 
 
 def _read(source: Any, tell: Tell | None, **how: Any) -> Ratings:
