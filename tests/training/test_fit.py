@@ -92,7 +92,7 @@ def test_factors_beyond_float32_on_the_rating_scale_are_a_divergence():
     users, items = np.divmod(np.arange(400), 200)
     ratings = 3e38 * np.resize([1.0, -1.0], 400)
     with pytest.raises(DivergenceError, match=r"do not fit into float32 on the rating scale \(3e\+38\): rescale them"):
-        fastmf.fit((users, items, ratings), k=1, biases=False, reg=0.0, reg0=0.01)
+        fastmf.fit((users, items, ratings), 1, "sgd", biases=False, reg=0.0, reg0=0.0)
 
 
 def test_a_blend_is_learned_from_validation_or_from_a_tenth(noisy):
