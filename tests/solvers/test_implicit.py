@@ -259,11 +259,10 @@ def test_as_many_factors_as_items_reconstruct_what_is_observed(alpha0, method):
     np.testing.assert_allclose(found[SMALL == 0], 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("k", [2, 8])
-def test_what_is_missing_of_a_checkerboard_is_recommended(k):
+def test_what_is_missing_of_a_checkerboard_is_recommended():
     board = np.add.outer(np.arange(50), np.arange(50)) % 2 == 0
     np.fill_diagonal(board, False)
-    lists = fastmf.fit(observed(board), solver=ImplicitALS(k=k)).recommend(n=1)
+    lists = fastmf.fit(observed(board), solver=ImplicitALS(k=2)).recommend(n=1)
     assert len(lists) == 50
     assert (lists["user_id"] == lists["item_id"]).all()
 

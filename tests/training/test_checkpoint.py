@@ -101,27 +101,40 @@ def test_other_settings_and_data_are_refused_and_named(ratings, tmp_path):
         fastmf.fit(other, k=2, epochs=2, checkpoint=tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "not finite", "missing", "no metadata"])
-def test_a_damaged_checkpoint_is_refused(ratings, tmp_path, damage):
-    fastmf.fit(ratings, k=2, epochs=2, checkpoint=tmp_path)
-    path = tmp_path / NAME
-    arrays = safetensors.numpy.load_file(path)
+def test_a_damaged_checkpoint_is_refused(ratings, tmp_path):
+    run, path = {"k": 2, "epochs": 2, "checkpoint": tmp_path}, tmp_path / NAME
+    fastmf.fit(ratings, **run)
+    whole, arrays = path.read_bytes(), safetensors.numpy.load_file(path)
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-7])
-    elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "not finite":
-        arrays["now.users.factors"][0, 0] = np.nan
-        safetensors.numpy.save_file(arrays, path, metadata)
-    elif damage == "missing":
-        del arrays["now.items.bias"]
-        safetensors.numpy.save_file(arrays, path, metadata)
-    else:
-        safetensors.numpy.save_file(arrays, path, {"fastmf": json.dumps({})})
-    with pytest.raises(fastmf.ModelFormatError, match="delete it to start over"):
-        fastmf.fit(ratings, k=2, epochs=2, checkpoint=tmp_path, resume=True)
+    lost = {**arrays, "now.users.factors": np.full_like(arrays["now.users.factors"], np.nan)}
+    fewer = {name: array for name, array in arrays.items() if name != "now.items.bias"}
+    save = safetensors.numpy.save
+    for damaged in (
+        whole[:-7],
+        b"",
+        save(lost, metadata),
+        save(fewer, metadata),
+        save(arrays, {"fastmf": json.dumps({})}),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(fastmf.ModelFormatError, match="delete it to start over"):
+            fastmf.fit(ratings, **run, resume=True)
+
+
+def test_arrays_of_another_shape_are_refused_even_with_a_sound_digest(ratings, tmp_path):
+    run = {"k": 2, "epochs": 2, "checkpoint": tmp_path}
+    fastmf.fit(ratings, **run)
+    arrays, text, _ = load_arrays(tmp_path / NAME)
+    for name, array in (
+        ("now.items.bias", None),
+        ("now.items.bias", np.zeros(3, np.float32)),
+        ("now.items.bias", np.full_like(arrays["now.items.bias"], np.inf)),
+    ):
+        changed = {key: value for key, value in {**arrays, name: array}.items() if value is not None}
+        save_arrays(changed, tmp_path / NAME, text)
+        with pytest.raises(fastmf.ModelFormatError, match=f"damaged in {name}: delete it to start over"):
+            fastmf.fit(ratings, **run, resume=True)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # without the JIT, NumPy warns of the overflow
