@@ -204,7 +204,11 @@ def test_the_defaults_serve_every_scale(name, rows):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_solvers_are_frozen_keyword_only_and_documented(name):
+def test_solvers_are_frozen_keyword_only_and_say_what_they_are(name):
+    solvers_say_what_they_are(name)
+
+
+def solvers_say_what_they_are(name):
     solver = make(name, k=2)
     assert isinstance(solver, Solver)
     assert solver == SOLVERS[name](k=2)
@@ -217,11 +221,12 @@ def test_solvers_are_frozen_keyword_only_and_documented(name):
     assert set(solver.settings) == set(settings_of(SOLVERS[name]))
     assert all(f"    {each.name} : " in SOLVERS[name].__doc__ for each in settings_of(SOLVERS[name]).values())
     assert solver.with_epochs(2).epochs == 2
-    more = make(name, k=200)
-    assert more.bytes_per_row > solver.bytes_per_row >= 16
-    assert more.bytes_per_thread >= solver.bytes_per_thread >= 0
-    assert more.operations(1000, 10) > solver.operations(1000, 10) > 0
-    assert more.traffic(1000) > solver.traffic(1000) > 0
+    for settings in modes(name):
+        less, more = (make(name, k=k, **settings) for k in (2, 200))
+        assert more.bytes_per_row > less.bytes_per_row >= 16
+        assert more.bytes_per_thread >= less.bytes_per_thread >= 0
+        assert more.operations(1000, 10) > less.operations(1000, 10) > 0
+        assert more.traffic(1000) > less.traffic(1000) > 0
     assert all(make(name, **settings).name == name for settings in solver.variants.values())
 
 
@@ -317,6 +322,7 @@ def test_a_new_solver_needs_one_file_and_one_line(rows, tmp_path, monkeypatch):
             folder = tmp_path / f"{place} {settings}"
             folder.mkdir()
             run(check, subject, folder)
+    solvers_say_what_they_are("dense")
     with pytest.raises(ParameterError, match="shrink is 0: give a number above 0"):
         fastmf.fit(rows, solver="dense", shrink=0)
     with pytest.raises(fastmf.DeviceUnavailableError, match="'dense' does not run on a GPU"):
