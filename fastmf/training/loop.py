@@ -22,12 +22,7 @@ class Run:
     """One training run: its factors, its history, and the best epoch so far if there is validation."""
 
     def __init__(
-        self,
-        solver: Solver,
-        objective: Objective,
-        device: Device,
-        patience: int | None,
-        checkpoint: Checkpoint | None,
+        self, solver: Solver, objective: Objective, device: Device, patience: int | None, checkpoint: Checkpoint | None
     ) -> None:
         self.solver, self.objective, self.device, self.patience = solver, objective, device, patience
         self.checkpoint, self.measure = checkpoint, solver.measure

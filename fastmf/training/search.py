@@ -61,12 +61,7 @@ class _Pruned(Exception):  # noqa: N818  nothing is wrong
     """Ends a trial that has fallen behind."""
 
 
-class Outcome(NamedTuple):
-    """How a trial ended, the epochs it ran, and why it failed."""
-
-    state: str
-    history: list[Epoch]
-    failure: BaseException | None
+Outcome = tuple[str, list[Epoch], BaseException | None]  # how a trial ended, the epochs it ran, why it failed
 
 
 class Study:
@@ -116,12 +111,12 @@ class Study:
             train(replace(plan, solver=solver), data, watch)
         except _Pruned:
             self.study.tell(asked, state=self.states.PRUNED)
-            return Outcome("pruned", history, None)
+            return "pruned", history, None
         except (FastMFError, MemoryError) as error:
             self.study.tell(asked, state=self.states.FAIL)
-            return Outcome("failed", history, error.with_traceback(None))  # its traceback would keep the factors alive
+            return "failed", history, error.with_traceback(None)  # its traceback would keep the factors alive
         self.study.tell(asked, lowest_cost())
-        return Outcome("complete", history, None)
+        return "complete", history, None
 
 
 def require_optuna() -> Any:

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastmf.errors import ParameterError, require_integer, require_number
@@ -199,8 +199,8 @@ def plan_tuning(
         As :func:`tune`.
     """
     require_optuna()
-    for name, value in (("trials", trials), ("max_k", max_k)):
-        require_integer(name, value, 1)
+    require_integer("trials", trials, 1)
+    require_integer("max_k", max_k, 1)
     require_integer("seed", seed, 0, MAX_SEED)
     if timeout is not None:
         require_number("timeout", timeout, low=0, above=True)
@@ -214,9 +214,8 @@ def plan_tuning(
 
 def run_trials(plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None = None) -> Tuning:
     """Run the trials of a plan on the ratings it has read; see :func:`tune`."""
-    solver = plan.spaces[0].start
-    both = [part for part in (data.ratings, data.validation) if part is not None]
-    used = [len(part.observed(solver.positive_from) if solver.implicit else part) for part in both]
+    solver, parts = plan.spaces[0].start, [part for part in (data.ratings, data.validation) if part is not None]
+    used = [len(part.observed(solver.positive_from) if solver.implicit else part) for part in parts]
     with quiet_optuna() as optuna:
         studies = [Study(space, optuna, plan.seed + place) for place, space in enumerate(plan.spaces)]
         done = _trials(studies, plan, data, callback)
@@ -276,25 +275,16 @@ def _trials(
             continue
         waiting.append(study)
         state, history, failure = study.run(*proposal, data, plan.fit)
-        seconds = time.perf_counter() - now
-        trial = Trial(
-            number=len(done) + 1,
-            solver=study.space.solver,
-            settings=proposal[1],
-            state=state,
-            epochs=len(history),
-            seconds=seconds,
-        )
+        result: dict[str, Any] = {"state": state, "epochs": len(history), "seconds": time.perf_counter() - now}
         if failure is None:
             best = min(history, key=study.measure.cost)
-            figures = {figure.attribute: figure.of(best) for figure in (RMSE, MAE, NDCG)}
-            trial = replace(trial, best_epoch=best.number, **figures)  # type: ignore[arg-type]
+            result |= {"best_epoch": best.number} | {figure.attribute: figure.of(best) for figure in (RMSE, MAE, NDCG)}
         else:
             failures.append(failure)
-            trial = replace(trial, error=str(failure) or type(failure).__name__)
-        done.append(trial)
+            result["error"] = str(failure) or type(failure).__name__
+        done.append(Trial(number=len(done) + 1, solver=study.space.solver, settings=proposal[1], **result))
         if callback is not None:
-            callback(trial)
+            callback(done[-1])
     if not any(trial.state == "complete" for trial in done):
         raise type(failures[0])(f"none of {len(done)} trials was completed; the first that failed: {failures[0]}")
     return done

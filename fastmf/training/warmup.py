@@ -50,19 +50,15 @@ def warmup(k: int = 32) -> float:
     require_integer("k", k, 1)
     began = time.perf_counter()
     if ENABLED:
-        _compile(k)
+        twin = draw(SHAPE, np.uint64(0), name="warm-up")
+        rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
+        with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
+            for keys, numbers in TYPES:
+                path = Path(folder) / f"{keys}.parquet"
+                columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
+                write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
+                _use(Ratings.read(path), k)
     return time.perf_counter() - began
-
-
-def _compile(k: int) -> None:
-    twin = draw(SHAPE, np.uint64(0), name="warm-up")
-    rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
-    with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
-        for keys, numbers in TYPES:
-            path = Path(folder) / f"{keys}.parquet"
-            columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
-            write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
-            _use(Ratings.read(path), k)
 
 
 def _use(ratings: Ratings, k: int) -> None:
