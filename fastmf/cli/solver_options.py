@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fastmf.solvers.settings import Setting
+    from fastmf.solvers.declare import Setting
 
 Sections = dict[str, list[click.Option]]  # title in the help to options
 
@@ -72,7 +72,7 @@ def setting_names() -> set[str]:
 @functools.cache
 def _settings() -> Sections:
     from fastmf.solvers import SOLVERS
-    from fastmf.solvers.settings import settings_of
+    from fastmf.solvers.declare import settings_of
 
     holders: dict[str, dict[str, Setting]] = defaultdict(dict)
     for solver, kind in SOLVERS.items():

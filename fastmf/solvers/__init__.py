@@ -19,10 +19,10 @@ from typing import Any
 from fastmf.errors import ParameterError
 from fastmf.solvers.als import ALS
 from fastmf.solvers.base import Solver
+from fastmf.solvers.declare import settings_of
 from fastmf.solvers.gibbs import Gibbs
 from fastmf.solvers.implicit import ImplicitALS
 from fastmf.solvers.links import LinkedALS
-from fastmf.solvers.settings import settings_of
 from fastmf.solvers.sgd import SGD
 
 SOLVERS: dict[str, type[Solver]] = {each.name: each for each in (ALS, LinkedALS, SGD, Gibbs, ImplicitALS)}

@@ -11,7 +11,8 @@ from fastmf.kernels.types import Side, nothing_known
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.base import ExactOrCG, Factors, Regularised, draw, zeros
-from fastmf.solvers.settings import setting, with_settings
+from fastmf.solvers.declare import with_settings
+from fastmf.solvers.settings import Momentum
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -21,18 +22,7 @@ ROWS_PER_TASK = 1 << 13
 
 
 @with_settings
-class Alternating(Regularised):
-    """The settings of alternating least squares for ratings."""
-
-    tuned_by_default: ClassVar[bool] = True
-
-    momentum: float = setting(
-        0.3, "How far items move on along their last change before users are solved.", low=0, high=1
-    )
-
-
-@with_settings
-class ALS(ExactOrCG, Alternating):
+class ALS(Momentum, ExactOrCG, Regularised):
     """Alternating least squares: users are solved with the items fixed, then items with the users fixed.
 
     The objective is in :mod:`fastmf.solvers`. The same data, settings and seed give the same bits for any number of
@@ -47,6 +37,7 @@ class ALS(ExactOrCG, Alternating):
 
     name: ClassVar[str] = "als"
     remedy: ClassVar[str] = "raise reg0 (it is {reg0:g}), or lower momentum (it is {momentum:g})"
+    tuned_by_default: ClassVar[bool] = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"als": {}, "als-cg": {"method": "cg"}}
 
     def start(self, ratings: "Ratings") -> Factors:

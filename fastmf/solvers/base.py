@@ -18,7 +18,8 @@ from fastmf.model.equations import RowEquations
 from fastmf.model.history import RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.settings import MAX_SEED, MAX_WEIGHT, setting, settings_of, with_settings
+from fastmf.solvers.declare import settings_of
+from fastmf.solvers.settings import Common, Method, Penalties
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -37,8 +38,7 @@ class Factors(NamedTuple):
     kept: tuple[np.ndarray, ...] = ()
 
 
-@with_settings
-class Solver(abc.ABC):
+class Solver(Common, abc.ABC):
     """A way to factorize ratings; :func:`fastmf.fit` trains with any subclass.
 
     A subclass defines its settings, ``name``, ``remedy``, ``epochs``, ``start`` and ``run``, and overrides the other
@@ -53,9 +53,6 @@ class Solver(abc.ABC):
     tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, beside k
     tuned_by_default: ClassVar[bool] = False  # whether fastmf.tune tries it if no solver is named
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # label to settings: what to compile ahead and to measure
-
-    k: int = setting(32, "Number of factors.", low=1)
-    seed: int = setting(0, "Seed of everything random.", low=0, high=MAX_SEED)
 
     def __post_init__(self) -> None:
         for each in settings_of(type(self)).values():
@@ -135,23 +132,10 @@ class Solver(abc.ABC):
         return None
 
 
-@with_settings
-class Biased(Solver):
-    """The setting of solvers that can do without biases."""
-
-    biases: bool = setting(True, "Give users and items a bias.")
-
-
-@with_settings
-class Regularised(Biased):
-    """The settings of solvers with the objective of :mod:`fastmf.solvers`; they mean the same in each."""
+class Regularised(Penalties, Solver):
+    """A solver with the objective of :mod:`fastmf.solvers`."""
 
     tuned: ClassVar[tuple[str, ...]] = ("reg", "reg0")
-
-    epochs: int = setting(12, "Passes over all ratings.", low=1)
-    reg: float = setting(0.03, "Weight of a row's squared factors, per rating of the row.", low=0, high=MAX_WEIGHT)
-    reg0: float = setting(8.0, "Weight of a row's squared factors, per row.", low=0, high=MAX_WEIGHT)
-    bias_reg: float = setting(3.0, "Weight of the squared biases.", low=0, high=MAX_WEIGHT)
 
     @property
     def penalty(self) -> Penalty:
@@ -181,16 +165,8 @@ class SolvesRows(Solver):
         return 2.0 * n_ratings * (4 * self.k + 12)
 
 
-@with_settings
-class ExactOrCG(SolvesRows):
-    """The settings of solvers that solve rows exactly or by conjugate gradients."""
-
-    method: str = setting(
-        "exact",
-        "How rows are solved: exactly, or by some steps of conjugate gradients, faster from k = 64 on.",
-        choices=("exact", "cg"),
-    )
-    steps: int = setting(2, "Steps of conjugate gradients in each half-sweep.", low=1)
+class ExactOrCG(Method, SolvesRows):
+    """A solver that solves rows exactly or by conjugate gradients."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

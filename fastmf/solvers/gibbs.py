@@ -37,9 +37,10 @@ from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK
-from fastmf.solvers.base import Biased, Factors, SolvesRows, zeros
-from fastmf.solvers.links import Fading, Linked, LinkedALS, Memory
-from fastmf.solvers.settings import setting, with_settings
+from fastmf.solvers.base import Factors, SolvesRows, zeros
+from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.links import Linked, LinkedALS, Memory
+from fastmf.solvers.settings import Biases, Fading
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -51,7 +52,7 @@ BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # of the priors above
 
 
 @with_settings
-class Gibbs(Fading, SolvesRows, Biased):
+class Gibbs(Fading, Biases, SolvesRows):
     """Bayesian matrix factorization by Gibbs sampling; the model is in :mod:`fastmf.solvers.gibbs`.
 
     It has no weights to tune: it learns them, and its own uncertainty. An epoch is a sweep. Kept samples are used by
@@ -70,10 +71,10 @@ class Gibbs(Fading, SolvesRows, Biased):
     on_gpu: ClassVar[bool] = False
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gibbs": {"kept": 0}}
 
-    burn: int = setting(16, "Sweeps that are thrown away.", low=0)
-    samples: int = setting(84, "Sweeps after these, of which the factors are the mean.", low=1)
-    kept: int = setting(16, "Samples that the model keeps whole, to know how sure it is.", low=0)
-    links: bool = setting(False, "Let what is rated pull the factors, too.")
+    burn: int = setting("Sweeps that are thrown away.", default=16, low=0)
+    samples: int = setting("Sweeps after these, of which the factors are the mean.", default=84, low=1)
+    kept: int = setting("Samples that the model keeps whole, to know how sure it is.", default=16, low=0)
+    links: bool = setting("Let what is rated pull the factors, too.", default=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,8 @@ from fastmf.model.equations import RowEquations
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
 from fastmf.solvers.base import ExactOrCG, Factors, draw, zeros
-from fastmf.solvers.settings import MAX_WEIGHT, setting, with_settings
+from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.settings import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -54,17 +55,17 @@ class ImplicitALS(ExactOrCG):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"implicit": {}}
 
     k: int = 64
-    epochs: int = setting(12, "Passes over all pairs.", low=1)
+    epochs: int = setting("Passes over all pairs.", default=12, low=1)
     alpha0: float = setting(
-        0.3, "Weight of a pair that was not observed, of which there are many more.", low=0, high=MAX_WEIGHT
+        "Weight of a pair that was not observed, of which there are many more.", default=0.3, low=0, high=MAX_WEIGHT
     )
     reg: float = setting(
-        0.01, "Weight of a row's squared factors, per observed pair, and per other pair times alpha0.", low=0,
+        "Weight of a row's squared factors, per observed pair, and per other pair times alpha0.", default=0.01, low=0,
         high=MAX_WEIGHT,
     )  # fmt: skip
     steps: int = 3
     positive_from: float | None = setting(
-        None, "The lowest rating that is a sign of interest; all rows are, if left out.", low=-MAX_WEIGHT
+        "The lowest rating that is a sign of interest; all rows are, if left out.", default=None, low=-MAX_WEIGHT
     )
 
     @property

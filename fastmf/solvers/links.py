@@ -34,25 +34,17 @@ from fastmf.model.equations import RowEquations
 from fastmf.model.learned import Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.als import INIT_SIGMA, ROWS_PER_TASK, Alternating
-from fastmf.solvers.base import Factors, Solver, SolvesRows, draw, zeros
-from fastmf.solvers.settings import MAX_WEIGHT, setting, with_settings
+from fastmf.solvers.als import INIT_SIGMA, ROWS_PER_TASK
+from fastmf.solvers.base import Factors, Regularised, SolvesRows, draw, zeros
+from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.settings import MAX_WEIGHT, Fading, Momentum
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
 
 @with_settings
-class Fading(Solver):
-    """The setting of solvers whose links gain force with a user's ratings."""
-
-    fade: float = setting(
-        20.0, "Ratings of a user at which links pull with half their force; 0 for full force.", low=0, high=MAX_WEIGHT
-    )
-
-
-@with_settings
-class LinkedALS(Fading, SolvesRows, Alternating):
+class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
     """Alternating least squares with implicit links; the model is in :mod:`fastmf.solvers.links`.
 
     The penalty of a row's factors is on their distance from what its links predict. More steps of conjugate gradients
@@ -67,11 +59,12 @@ class LinkedALS(Fading, SolvesRows, Alternating):
 
     name: ClassVar[str] = "als-links"
     remedy: ClassVar[str] = "raise reg0 (it is {reg0:g}) or link_reg (it is {link_reg:g})"
+    tuned_by_default: ClassVar[bool] = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"als-links": {}}
 
     reg0: float = 10.0
-    link_reg: float = setting(4.0, "Weight of the squared links.", low=0, above=True, high=MAX_WEIGHT)
-    link_steps: int = setting(1, "Steps of conjugate gradients for the links of each side in an epoch.", low=1)
+    link_reg: float = setting("Weight of the squared links.", default=4.0, low=0, above=True, high=MAX_WEIGHT)
+    link_steps: int = setting("Steps of conjugate gradients for the links of each side in an epoch.", default=1, low=1)
 
     @property
     def bytes_per_row(self) -> int:

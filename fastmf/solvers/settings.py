@@ -1,95 +1,66 @@
-"""The settings of a solver: fields of its dataclass, each with one sentence of help and the values it may have.
+"""The settings that several solvers share, each described once. A solver's own settings stand in its file."""
 
-A setting is described here and nowhere else. Validation, the docstrings of solvers, the options of the command line and
-the search of :func:`fastmf.tune` are all made from this description.
-"""
-
-import math
-from dataclasses import Field, dataclass, field, fields
-from types import NoneType
-from typing import Any, NamedTuple, TypeVar, dataclass_transform, get_args
-
-from fastmf.errors import require_choice, require_integer, require_number, require_truth
-
-T = TypeVar("T")
+from fastmf.solvers.declare import setting, with_settings
 
 MAX_SEED = 2**63 - 1  # kernels take it as int64
 MAX_WEIGHT = 1e30  # kernels take weights as float32, and multiply them
 
-RAISES = """    Raises
-    ------
-    ParameterError
-        If a setting has a value it cannot have."""
+
+@with_settings
+class Common:
+    """The settings of every solver."""
+
+    k: int = setting("Number of factors.", default=32, low=1)
+    seed: int = setting("Seed of everything random.", default=0, low=0, high=MAX_SEED)
 
 
-class Setting(NamedTuple):
-    """A setting and its limits.
+@with_settings
+class Biases(Common):
+    """The setting of solvers that can do without biases."""
 
-    ``kind`` is int, float, bool or str; ``optional`` says that None is allowed, too. Numbers lie in [low, high], or in
-    (low, high] if ``above``; text is one of ``choices``.
-    """
-
-    name: str
-    default: Any
-    kind: type
-    optional: bool
-    help: str
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    choices: tuple[str, ...] = ()
-
-    def check(self, value: Any) -> None:
-        """Raise a ParameterError unless the setting may have this value."""
-        if value is None and self.optional:
-            return
-        if self.kind is bool:
-            require_truth(self.name, value)
-        elif self.kind is str:
-            require_choice(self.name, value, self.choices)
-        elif self.kind is int:
-            require_integer(self.name, value, int(self.low), None if math.isinf(self.high) else int(self.high))
-        else:
-            require_number(self.name, value, low=self.low, above=self.above, high=self.high)
+    biases: bool = setting("Give users and items a bias.", default=True)
 
 
-def setting(default: Any, text: str, **limits: Any) -> Any:
-    """Declare a setting as a field of a solver's dataclass; ``limits`` are those of :class:`Setting`.
+@with_settings
+class Penalties(Biases):
+    """The settings of solvers with the objective of :mod:`fastmf.solvers`; they mean the same in each."""
 
-    A subclass that changes only the default writes ``name: type = default`` and inherits help and limits.
-    """
-    return field(default=default, metadata={"help": text, **limits})
-
-
-def settings_of(solver: type) -> dict[str, Setting]:
-    """Return the settings of a solver class, by name."""
-    found = {}
-    for declared in fields(solver):
-        allowed = get_args(declared.type) or (declared.type,)
-        kind = next(kind for kind in allowed if kind is not NoneType)
-        described = _description(solver, declared)
-        found[declared.name] = Setting(declared.name, declared.default, kind, NoneType in allowed, **described)
-    return found
+    epochs: int = setting("Passes over all ratings.", default=12, low=1)
+    reg: float = setting(
+        "Weight of a row's squared factors, per rating of the row.", default=0.03, low=0, high=MAX_WEIGHT
+    )
+    reg0: float = setting("Weight of a row's squared factors, per row.", default=8.0, low=0, high=MAX_WEIGHT)
+    bias_reg: float = setting("Weight of the squared biases.", default=3.0, low=0, high=MAX_WEIGHT)
 
 
-def _description(solver: type, declared: "Field[Any]") -> dict[str, Any]:
-    """Return help and limits of a setting, as the class or the nearest of its bases declares them."""
-    for kind in solver.__mro__:
-        inherited = getattr(kind, "__dataclass_fields__", {}).get(declared.name)
-        if inherited is not None and "help" in inherited.metadata:
-            return dict(inherited.metadata)
-    raise TypeError(f"setting {declared.name} of {solver.__name__} has no help: declare it with setting()")
+@with_settings
+class Method(Common):
+    """The settings of solvers that solve rows exactly or by conjugate gradients."""
+
+    method: str = setting(
+        "How rows are solved: exactly, or by some steps of conjugate gradients, faster from k = 64 on.",
+        default="exact",
+        choices=("exact", "cg"),
+    )
+    steps: int = setting("Steps of conjugate gradients in each half-sweep.", default=2, low=1)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting,))
-def with_settings(solver: type[T]) -> type[T]:
-    """Make a solver class a frozen dataclass, and add its settings to its docstring."""
-    made = dataclass(frozen=True, kw_only=True)(solver)
-    lines = ["    Parameters", "    ----------"]
-    for each in settings_of(made).values():
-        values = " or ".join(f'"{choice}"' for choice in each.choices) or each.kind.__name__
-        usual = f'"{each.default}"' if isinstance(each.default, str) else each.default
-        lines += [f"    {each.name} : {values}, default {usual}", f"        {each.help}"]
-    summary, heading, examples = (made.__doc__ or "").partition("\n\n    Examples\n")
-    made.__doc__ = "\n\n".join([summary.rstrip(), "\n".join(lines), RAISES]) + heading + examples
-    return made
+@with_settings
+class Momentum(Common):
+    """The setting of alternating least squares for ratings."""
+
+    momentum: float = setting(
+        "How far items move on along their last change before users are solved.", default=0.3, low=0, high=1
+    )
+
+
+@with_settings
+class Fading(Common):
+    """The setting of solvers whose links fade in with a user's ratings."""
+
+    fade: float = setting(
+        "Ratings of a user at which links pull with half their force; 0 for full force.",
+        default=20.0,
+        low=0,
+        high=MAX_WEIGHT,
+    )

@@ -14,7 +14,7 @@ from fastmf.model.history import MAE, RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.base import Factors, Regularised, draw
-from fastmf.solvers.settings import setting, with_settings
+from fastmf.solvers.declare import setting, with_settings
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -56,16 +56,21 @@ class SGD(Regularised):
 
     epochs: int = 40
     reg0: float = 6.0
-    lr: float = setting(0.05, "Step of the first epoch, in standardised ratings.", low=0, above=True)
-    decay: float = setting(0.93, "Factor by which the step shrinks after every epoch.", low=0, above=True, high=1)
-    loss: str = setting("squared", "The loss of an error.", choices=("squared", "absolute"))
+    lr: float = setting("Step of the first epoch, in standardised ratings.", default=0.05, low=0, above=True)
+    decay: float = setting(
+        "Factor by which the step shrinks after every epoch.", default=0.93, low=0, above=True, high=1
+    )
+    loss: str = setting("The loss of an error.", default="squared", choices=("squared", "absolute"))
     schedule: str = setting(
-        "blocked", "Blocks that share no row, or threads that race.", choices=("blocked", "hogwild")
+        "Blocks that share no row, or threads that race.", default="blocked", choices=("blocked", "hogwild")
     )
     bins: int | None = setting(
-        None, "Bins a side of the blocked schedule; chosen by the number of ratings if left out.", low=1, high=MAX_BINS
+        "Bins a side of the blocked schedule; chosen by the number of ratings if left out.",
+        default=None,
+        low=1,
+        high=MAX_BINS,
     )
-    adaptive: bool = setting(False, "Let each row's step fall with the squares of its gradients so far.")
+    adaptive: bool = setting("Let each row's step fall with the squares of its gradients so far.", default=False)
 
     @property
     def measure(self) -> Measure:

@@ -19,7 +19,7 @@ from fastmf.model.equations import RowEquations
 from fastmf.runtime.device import CudaDevice, Device
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.base import Biased, Factors, Solver, draw, zeros
-from fastmf.solvers.settings import setting, settings_of, with_settings
+from fastmf.solvers.declare import setting, settings_of, with_settings
 
 # What makes a few epochs on a few hundred ratings go far.
 QUICK = {"k": 3, "epochs": 6, "reg0": 0.5, "bias_reg": 1.0}
@@ -289,8 +289,8 @@ class DenseALS(Biased):
     on_gpu = False
     tuned = ("shrink",)
 
-    epochs: int = setting(3, "Passes over the matrix.", low=1)
-    shrink: float = setting(2.0, "Weight of the squared factors.", low=0, above=True)
+    epochs: int = setting("Passes over the matrix.", default=3, low=1)
+    shrink: float = setting("Weight of the squared factors.", default=2.0, low=0, above=True)
 
     def start(self, ratings):
         items = draw(ratings.item_counts, self.k, 0.1, np.random.default_rng(self.seed))

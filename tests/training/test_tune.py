@@ -14,7 +14,7 @@ from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
 from fastmf.errors import DataError, DivergenceError, ParameterError, ResourceError
 from fastmf.solvers import ALS, SOLVERS, ImplicitALS
-from fastmf.solvers.settings import with_settings
+from fastmf.solvers.declare import with_settings
 from fastmf.training import search
 from fastmf.training.tune import ranked
 

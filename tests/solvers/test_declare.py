@@ -9,7 +9,7 @@ import pytest
 from fastmf import ALS, SGD, Gibbs, ImplicitALS, ParameterError
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.base import Solver
-from fastmf.solvers.settings import settings_of, with_settings
+from fastmf.solvers.declare import settings_of, with_settings
 
 BAD = {
     "k": [0, -1, 2.5, True, "3"],
