@@ -68,5 +68,5 @@ def test_a_file_of_another_program_has_no_text(path, metadata):
 
 
 def test_a_file_that_cannot_be_written_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match="missing.file could not be written"):
+    with pytest.raises(OSError, match=r"missing.file could not be written"):
         save_arrays(ARRAYS, tmp_path / "missing" / "file", "{}")

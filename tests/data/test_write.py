@@ -63,6 +63,6 @@ def test_control_characters_are_escaped_in_csv_and_kept_in_parquet(tmp_path):
 
 def test_an_error_of_the_writing_thread_is_raised(tmp_path):
     frames = [pd.DataFrame({"item": [1]}), pd.DataFrame({"item": ["a"]})]
-    with pytest.raises(ValueError, match="a"):  # noqa: PT011  Arrow's own
+    with pytest.raises(ValueError, match="a"):
         write_frames(frames, tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
