@@ -161,20 +161,20 @@ def test_bad_text_in_an_entry_that_no_row_has_does_no_harm():
         ids.encode(column(pa.DictionaryArray.from_arrays(pa.array([0, 1]), dictionary)), "who")
 
 
-@pytest.mark.parametrize("kind", ["int8", "uint8", "int64", "uint64"])
-def test_integers_close_together_and_far_apart_are_encoded_alike(monkeypatch, kind):
-    limits = np.iinfo(kind)
-    for low in {int(limits.min), 0, int(limits.max) - 100}:
-        values = [low + place for place in np.random.default_rng(0).integers(0, 101, 60).tolist()]
-        expected, place = sorted(set(values)), {}
-        for close in (True, False):
-            monkeypatch.setattr(ids, "CLOSE_AT_LEAST", 1000 if close else 0)
-            monkeypatch.setattr(ids, "CLOSE", 0)
-            indices, found = ids.encode(column(pa.array(values[:7], kind), pa.array(values[7:], kind)), "user")
-            assert found.type == pa.from_numpy_dtype(kind)
-            assert found.to_pylist() == expected
-            place[close] = indices.tolist()
-        assert place[True] == place[False] == [expected.index(value) for value in values]
+def test_integers_close_together_and_far_apart_are_encoded_alike(monkeypatch):
+    for kind in ["int8", "uint8", "int64", "uint64"]:
+        limits = np.iinfo(kind)
+        for low in {int(limits.min), 0, int(limits.max) - 100}:
+            values = [low + place for place in np.random.default_rng(0).integers(0, 101, 60).tolist()]
+            expected, place = sorted(set(values)), {}
+            for close in (True, False):
+                monkeypatch.setattr(ids, "CLOSE_AT_LEAST", 1000 if close else 0)
+                monkeypatch.setattr(ids, "CLOSE", 0)
+                indices, found = ids.encode(column(pa.array(values[:7], kind), pa.array(values[7:], kind)), "user")
+                assert found.type == pa.from_numpy_dtype(kind)
+                assert found.to_pylist() == expected
+                place[close] = indices.tolist()
+            assert place[True] == place[False] == [expected.index(value) for value in values]
 
 
 @pytest.mark.parametrize(
@@ -276,24 +276,22 @@ def test_a_key_is_found_at_its_index_in_any_form_and_no_other_is(name, monkeypat
     assert ids.lookup(found, parsed, "user").tolist() == list(range(len(found)))
 
 
-@pytest.mark.parametrize(
-    ("known", "wanted"),
-    [*zip(INTEGERS, [*INTEGERS[3:], *INTEGERS[:3]], strict=True), ("int64", "uint64"), ("uint64", "int64")],
-)
-def test_integers_match_by_value_whatever_their_width_and_sign(known, wanted, monkeypatch):
+def fitting(values, kind):
+    limits = np.iinfo(kind)
+    return [value for value in values if limits.min <= value <= limits.max]
+
+
+def test_integers_match_by_value_whatever_their_width_and_sign(monkeypatch):
     values = [-(2**63), -129, -128, -1, 0, 1, 127, 255, 2**31, 2**32 - 1, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1]
-
-    def fitting(kind):
-        limits = np.iinfo(kind)
-        return [value for value in values if limits.min <= value <= limits.max]
-
-    of, what = fitting(known), fitting(wanted)
-    expected = [of.index(value) if value in of else -1 for value in what]
-    big_endian = np.array(what, wanted).astype(f">{np.dtype(wanted).str[1:]}")
-    for few in SEARCHED, HASHED:
-        monkeypatch.setattr(ids, "FEW", few)
-        for keys in (pa.array(what, wanted), big_endian):
-            assert ids.lookup(pa.array(of, known), keys, "user").tolist() == expected
+    some = zip(INTEGERS, [*INTEGERS[3:], *INTEGERS[:3]], strict=True)
+    for known, wanted in [*some, ("int64", "uint64"), ("uint64", "int64")]:
+        of, what = fitting(values, known), fitting(values, wanted)
+        expected = [of.index(value) if value in of else -1 for value in what]
+        big_endian = np.array(what, wanted).astype(f">{np.dtype(wanted).str[1:]}")
+        for few in SEARCHED, HASHED:
+            monkeypatch.setattr(ids, "FEW", few)
+            for keys in (pa.array(what, wanted), big_endian):
+                assert ids.lookup(pa.array(of, known), keys, "user").tolist() == expected
 
 
 def test_the_largest_unsigned_and_minus_one_differ():
@@ -350,31 +348,28 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("known", KINDS)
-def test_keys_of_another_kind_are_refused_not_converted(known):
-    _, found = ids.encode(column(KINDS[known]), "user")
-    assert ids.lookup(found, KINDS[known], "user").tolist() == list(range(len(found)))
-    for wanted in KINDS.keys() - {known}:
-        with pytest.raises(DataError, match=r"^item ids are .*, but the model's are .*: cast them first$"):
-            ids.lookup(found, KINDS[wanted], "item")
-        with pytest.raises(DataError):
-            ids.lookup(found, KINDS[wanted].to_pylist(), "item")
+def test_keys_of_another_kind_are_refused_not_converted():
+    for known in KINDS:
+        _, found = ids.encode(column(KINDS[known]), "user")
+        assert ids.lookup(found, KINDS[known], "user").tolist() == list(range(len(found)))
+        for wanted in KINDS.keys() - {known}:
+            with pytest.raises(DataError, match=r"^item ids are .*, but the model's are .*: cast them first$"):
+                ids.lookup(found, KINDS[wanted], "item")
+            with pytest.raises(DataError):
+                ids.lookup(found, KINDS[wanted].to_pylist(), "item")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
+def test_what_is_no_column_of_keys_is_refused():
+    for wanted, message in [
         ([1, None], "column 'user' has 1 ids that are null, the first in row 1"),
         ([1.0], "column 'user' holds double"),
         (np.array([1.5]), "column 'user' holds double"),
         ([1, "a"], "user cannot be read as one column of one type"),
         ("12", "user is one value, '12'"),
         (12, "user cannot be read as one column"),
-    ],
-)
-def test_what_is_no_column_of_keys_is_refused(wanted, message):
-    with pytest.raises(DataError, match=message):
-        ids.lookup(pa.array([1, 2]), wanted, "user")
+    ]:
+        with pytest.raises(DataError, match=message):
+            ids.lookup(pa.array([1, 2]), wanted, "user")
 
 
 def test_fixed_size_binaries_of_other_sizes_are_unknown():
@@ -398,9 +393,8 @@ def test_require_finds_or_names_how_many_are_unknown_and_the_first():
 # parse
 
 
-@pytest.mark.parametrize(
-    ("kind", "texts"),
-    [
+def test_text_that_is_no_key_of_the_type_is_an_unknown_id():
+    for kind, texts in [
         (pa.int64(), ["", "a", "1.0", "1e3", " 1", str(2**63)]),
         (pa.int8(), ["128"]),
         (pa.uint64(), ["-1"]),
@@ -412,15 +406,12 @@ def test_require_finds_or_names_how_many_are_unknown_and_the_first():
         (pa.timestamp("s", "UTC"), ["2020-01-01"]),
         (pa.duration("s"), ["soon", "1.5s", "NaT"]),
         (pa.binary(4), ["abc"]),
-    ],
-    ids=str,
-)
-def test_text_that_is_no_key_of_the_type_is_an_unknown_id(kind, texts):
-    storage = pa.array([], kind.storage_type if kind == pa.uuid() else kind)
-    known = pa.ExtensionArray.from_storage(kind, storage) if kind == pa.uuid() else storage
-    for text in texts:
-        with pytest.raises(UnknownIdError, match="names no user: the model's user ids are of type"):
-            ids.parse(known, [text], "user")
+    ]:
+        storage = pa.array([], kind.storage_type if kind == pa.uuid() else kind)
+        known = pa.ExtensionArray.from_storage(kind, storage) if kind == pa.uuid() else storage
+        for text in texts:
+            with pytest.raises(UnknownIdError, match="names no user: the model's user ids are of type"):
+                ids.parse(known, [text], "user")
 
 
 def test_content_is_of_the_kind_and_the_values_whatever_the_width():
@@ -441,3 +432,13 @@ def test_one_id_becomes_a_list_and_several_stay():
 def test_a_dictionary_with_a_key_twice_becomes_a_pandas_column():
     codes = pa.DictionaryArray.from_arrays(pa.array([1, 0, 2]), pa.array(["a", "b", "a"]))
     assert ids.to_pandas(codes).tolist() == ["b", "a", "a"]
+
+
+def test_times_that_do_not_fit_the_ids_unit_are_refused():
+    with pytest.raises(DataError, match=r"^user ids are timestamp\[us\], but the model's are timestamp\[ns\]: cast"):
+        ids.lookup(pa.array([0], pa.timestamp("ns")), pa.array([2**62], pa.timestamp("us")), "user")
+
+
+def test_no_ids_at_all_are_integers():
+    indices, found = ids.encode(pa.chunked_array([pa.array([], pa.null())]), "user")
+    assert (len(indices), found.type) == (0, pa.int64())

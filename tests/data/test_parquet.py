@@ -1,5 +1,7 @@
 """Parquet files, directories and URIs, as read_columns gives them."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,6 +131,29 @@ def test_a_truncated_file_is_an_os_error_at_every_length(tmp_path, table):
             read(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have paths on POSIX systems")
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe is neither a file nor a directory: Parquet is not read in order"):
+        read(tmp_path / "pipe")
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path, table, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError("Permission denied")
+
+    pq.write_table(table, tmp_path / "a.parquet")
+    monkeypatch.setattr(pq, "ParquetFile", denied)
+    with pytest.raises(PermissionError, match=r"^Permission denied$"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_file_of_no_rows_has_no_codes(tmp_path, texts):
+    with pq.ParquetWriter(tmp_path / "a.parquet", texts.schema):
+        pass
+    assert read_columns(tmp_path / "a.parquet", ROLES, codes=True).equals(texts.slice(0, 0))
+
+
 def test_what_is_not_there_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.parquet does not exist"):
         read(tmp_path / "missing.parquet")
@@ -140,10 +165,10 @@ def test_what_is_not_there_is_an_os_error(tmp_path):
         read(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("uri", ["nowhere://host/a.parquet", "file://host/a.parquet", "://", "file://["])
-def test_a_uri_that_cannot_be_opened_is_an_os_error(uri):
-    with pytest.raises(OSError, match="is not a URI that can be opened"):
-        read(uri)
+def test_a_uri_that_cannot_be_opened_is_an_os_error():
+    for uri in ["nowhere://host/a.parquet", "file://host/a.parquet", "://", "file://["]:
+        with pytest.raises(OSError, match="is not a URI that can be opened"):
+            read(uri)
 
 
 def flipped(content, value):

@@ -60,6 +60,7 @@ def test_rows_are_sorted_by_user_then_item_and_hold_what_was_given(plain):
     assert (plain.n_users, plain.n_items) == (len(set(USERS)), len(set(ITEMS)))
     assert pairs(plain) == dict(zip(zip(USERS, ITEMS, strict=True), VALUES, strict=True))
     assert plain.rows == {"read": 60, "used": 60, "duplicates": 0}
+    assert repr(plain) == f"<Ratings: 60 of {plain.n_items} items by {plain.n_users} users>"
 
 
 @SETTINGS

@@ -101,6 +101,43 @@ def test_what_a_helper_raises_is_raised_and_ends_the_launch():
     assert len(calls) < 100
 
 
+@pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt])
+def test_what_the_caller_raises_ends_the_launch_when_its_helpers_have_done_their_tasks(error):
+    main, begun, ended = threading.current_thread(), threading.Event(), []
+
+    def kernel(tasks):
+        if threading.current_thread() is main:
+            begun.wait(30)
+            raise error
+        begun.set()
+        threading.Event().wait(0.05)
+        ended.append(tasks)
+        return np.ones(len(tasks) - 1)
+
+    with pytest.raises(error):
+        launch(both(kernel), TWO, np.arange(1001))
+    assert len(ended) == 1
+
+
+def test_a_gpu_takes_all_tasks_at_once_and_may_return_any_number_of_lines():
+    class Elsewhere(Device):
+        host = ONE
+
+    gpu, calls = Elsewhere(name="cuda", threads=2), []
+
+    def kernel(tasks, lines):
+        calls.append(tasks.tolist())
+        return lines
+
+    assert launch({"cuda": kernel}, gpu, TASKS, np.ones((3, 2))).tolist() == [3, 3]
+    assert launch({"cuda": kernel}, gpu, TASKS, None) == 0
+    assert calls == [TASKS.tolist()] * 2
+
+
+def test_a_kernel_without_a_result_gives_zero():
+    assert launch(both(lambda tasks: None), TWO, TASKS) == 0
+
+
 def test_a_launch_does_not_wait_for_the_helpers_of_others(monkeypatch):
     monkeypatch.setattr(launching, "_helpers", functools.cache(lambda: ThreadPoolExecutor(1)))
     release = threading.Event()
