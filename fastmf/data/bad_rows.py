@@ -70,8 +70,8 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[
         good &= ~rows
     try:
         columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
-    except pa.ArrowNotImplementedError:  # what cannot be filtered cannot be a key either: that is found next
-        return {}
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(f"bad rows of these columns cannot be dropped ({error}): cast ids to int64 or string") from None
     return dropped
 
 

@@ -103,6 +103,14 @@ def test_ids_that_are_none_are_refused(users, items, message):
             Ratings.from_arrays(users, items, [1.0, 2.0, np.nan], bad_rows="drop")
 
 
+def test_ids_that_arrow_cannot_drop_are_refused():
+    ids = pa.RunEndEncodedArray.from_arrays([2, 3], [1, 2])
+    with pytest.raises(DataError, match=r"run_end_encoded.*, which cannot be an id"):
+        Ratings.from_arrays(ids, [1, 2, 3], [1.0, 2.0, 3.0], bad_rows="drop")
+    with pytest.raises(DataError, match=r"bad rows of these columns cannot be dropped \(.*run_end_encoded"):
+        Ratings.from_arrays(ids, [1, 2, 3], [1.0, np.nan, 3.0], bad_rows="drop")
+
+
 def test_an_integer_column_with_a_null_is_refused_not_turned_into_floats(tmp_path):
     users = pa.array([2**53, 2**53 + 1, None])
     pq.write_table(pa.table({"user": users, "item": [1, 1, 1], "rating": [1, 2, 3]}), tmp_path / "a.parquet")
