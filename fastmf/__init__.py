@@ -3,7 +3,7 @@
     model = fastmf.fit("ratings.parquet", k=32, solver="als")
     model.recommend(42, n=10)
 
-The public names load what they need when they are first used: importing fastmf compiles and starts nothing.
+A public name is loaded when it is first used: importing fastmf compiles and starts nothing.
 """
 
 import importlib
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
 
 
 def load(path: Any) -> "Model":
-    """Read a model that :meth:`Model.save` wrote; see :meth:`Model.load`."""
+    """Load a model that :meth:`Model.save` wrote; see :meth:`Model.load`."""
     from fastmf.model.model import Model
 
     return Model.load(path)

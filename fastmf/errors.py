@@ -1,7 +1,6 @@
 """The exceptions fastmf raises on purpose, each with its exit code, and the checks of arguments that raise them.
 
-Anything else that reaches the command line is either a file or network error (an ``OSError``, exit 4) or a bug
-(exit 1).
+On the command line, an ``OSError`` is a file or network error (exit 4), and any other exception a bug (exit 1).
 """
 
 import math
@@ -11,25 +10,25 @@ from typing import Any, ClassVar
 
 
 class FastMFError(Exception):
-    """Base of every error fastmf raises on purpose; its message says what, how many, which, and what to do."""
+    """The base of all errors fastmf raises on purpose; messages say what, how many, which, and what to do."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ParameterError(FastMFError, ValueError):
-    """A setting has a value it cannot have, or two settings contradict each other."""
+    """A setting has an invalid value, or two settings contradict each other."""
 
     exit_code = 2
 
 
 class DataError(FastMFError):
-    """The ratings, pairs or ids given cannot be used as they are."""
+    """The given ratings, pairs or ids cannot be used as they are."""
 
     exit_code = 3
 
 
 class UnknownIdError(FastMFError):
-    """A user or item id is asked for that the model was not trained on."""
+    """The model was not trained on a user or item id."""
 
     exit_code = 3
 
@@ -47,13 +46,13 @@ class DivergenceError(FastMFError):
 
 
 class DeviceUnavailableError(FastMFError):
-    """The device asked for does not exist here, or cannot be used from this process."""
+    """The device does not exist here, or this process cannot use it."""
 
     exit_code = 6
 
 
 class ResourceError(FastMFError):
-    """The work asked for needs more memory than there is."""
+    """The work needs more memory than there is."""
 
     exit_code = 6
 
@@ -68,9 +67,8 @@ def require_integer(name: str, value: Any, low: int, high: int | None = None) ->
     """Raise a ParameterError unless the value is an integer in [low, high]."""
     integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not integer or value < low or (high is not None and value > high):
-        raise ParameterError(
-            f"{name} is {value!r}: give an integer of at least {low}" + (f" and at most {high}" if high else "")
-        )
+        limits = f"of at least {low}" + (f" and at most {high}" if high else "")
+        raise ParameterError(f"{name} is {value!r}: give an integer {limits}")
 
 
 def require_truth(name: str, value: Any) -> None:
@@ -83,7 +81,6 @@ def require_number(name: str, value: Any, *, low: float, above: bool = False, hi
     """Raise a ParameterError unless the value is a finite number in [low, high], or in (low, high] if above."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < low or value > high or (above and value == low):
-        limits = f"{'above' if above else 'of at least'} {low:g}" + (
-            f" and at most {high:g}" if high < math.inf else ""
-        )
+        limits = f"{'above' if above else 'of at least'} {low:g}"
+        limits += f" and at most {high:g}" if high < math.inf else ""
         raise ParameterError(f"{name} is {value!r}: give a number {limits}")

@@ -16,13 +16,7 @@ import safetensors.numpy
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None:
-    """Write arrays and JSON text.
-
-    Raises
-    ------
-    OSError
-        If writing fails, on a full disk, say.
-    """
+    """Write arrays and JSON text; raise an OSError if writing fails, on a full disk, say."""
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         safetensors.numpy.save_file(whole, path, {"fastmf": text, **digests_of(whole, text)})
@@ -36,10 +30,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], st
         metadata = file.metadata() or {}
         arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
     text = metadata.get("fastmf")
-    if text is None:
-        return arrays, None, False
-    digests = digests_of(arrays, text)
-    return arrays, text, all(metadata.get(name) == digest for name, digest in digests.items())
+    return arrays, text, text is not None and digests_of(arrays, text).items() <= metadata.items()
 
 
 def digests_of(arrays: Mapping[str, np.ndarray], text: str) -> dict[str, str]:
@@ -49,7 +40,7 @@ def digests_of(arrays: Mapping[str, np.ndarray], text: str) -> dict[str, str]:
 
 
 def digest_of(name: str, array: np.ndarray) -> str:
-    """Return the digest of an array: of its name, type, shape and values."""
+    """Return the digest of an array's name, type, shape and values."""
     return _hex(f"{name} {array.dtype.str} {array.shape}".encode(), np.ascontiguousarray(array).data)
 
 

@@ -13,10 +13,7 @@ from fastmf.errors import DataError
 def to_arrow(values: Any, name: str, kind: pa.DataType | None = None) -> pa.ChunkedArray:
     """Convert an array, list, iterator, series or Arrow array to an Arrow column.
 
-    Raises
-    ------
-    DataError
-        If it is not one-dimensional or mixes types.
+    Raises a DataError if it is not one-dimensional or mixes types.
     """
     if isinstance(values, pa.ChunkedArray):
         return values
@@ -46,7 +43,7 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
 
 
 def as_array(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column of numbers as one array, read-only as Arrow's own are: kernels are compiled for that alone."""
+    """Return a column of numbers as one read-only array, as Arrow's own are: kernels are compiled for that alone."""
     array = column.to_numpy().view()
     array.flags.writeable = False
     return array
@@ -58,7 +55,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def large(column: Any) -> Any:
-    """Bring text and bytes, of an array or of chunks, into the layout of large_string and large_binary."""
+    """Convert text and bytes, in an array or in chunks, to large_string and large_binary."""
     if types.is_string(column.type) or types.is_string_view(column.type):
         return column.cast(pa.large_string())
     if types.is_binary(column.type) or types.is_binary_view(column.type):
@@ -67,9 +64,9 @@ def large(column: Any) -> Any:
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a dictionary-encoded column written out."""
+    """Replace the codes of a dictionary-encoded column by their values."""
     kind = column.type.value_type
-    if types.is_string_view(kind) or types.is_binary_view(kind):  # Polars makes these, and Arrow cannot write them out
+    if types.is_string_view(kind) or types.is_binary_view(kind):  # Polars makes these, and Arrow cannot decode them
         kind = pa.large_string() if types.is_string_view(kind) else pa.large_binary()
         column = column.cast(pa.dictionary(column.type.index_type, kind))
     return column.cast(kind)

@@ -13,19 +13,19 @@ from fastmf.errors import ParameterError
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, inputs: Iterable[Any] = ()) -> Path:
-    """Make sure a file can be written to ``path``, before the work whose result it will hold.
+    """Check that a file can be written to ``path``, before the work whose result it will hold.
 
     Raises
     ------
     FileExistsError
-        If there is a file and overwrite is False, or it is one of the inputs or lies in one.
+        If there is a file and overwrite is False, or the path is one of the inputs or lies in one.
     FileNotFoundError, IsADirectoryError, PermissionError
         If the directory is missing, the path is a directory, or the directory takes no new files.
     """
     real = _allowed(path, overwrite, inputs)
     try:
-        _create(_beside(real)).unlink()
-    except OSError as error:  # PermissionError, or what a read-only or full disk answers
+        _create_beside(real).unlink()
+    except OSError as error:  # PermissionError, or whatever a read-only or full disk raises
         raise type(error)(
             f"{real.parent} cannot be written to ({error.strerror}): make it writable, or write elsewhere"
         ) from None
@@ -35,15 +35,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, input
 def check_outputs(
     paths: Iterable[str | os.PathLike[str]], overwrite: bool = False, *, inputs: Sequence[Any] = ()
 ) -> list[Path]:
-    """Make sure that files can be written, as :func:`check_output`, and that no two of them are the same.
-
-    Raises
-    ------
-    ParameterError
-        If two are.
-    OSError
-        As :func:`check_output`.
-    """
+    """Check that files can be written, as :func:`check_output`; raise a ParameterError if two are the same."""
     outputs = [check_output(path, overwrite, inputs=inputs) for path in paths]
     if len({output.resolve() for output in outputs}) < len(outputs):
         raise ParameterError(f"one file is named for two outputs ({', '.join(map(str, outputs))}): name another")
@@ -51,7 +43,7 @@ def check_outputs(
 
 
 def _allowed(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[Any] = ()) -> Path:
-    """Check all of :func:`check_output` but whether the folder takes new files; return where links lead."""
+    """Check all that :func:`check_output` does except write access; return the path with links resolved."""
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a directory: give the name of a file")
@@ -70,9 +62,9 @@ def _allowed(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[Any
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path to write to; when the block ends well, it becomes ``path`` in one step.
+    """Yield a temporary path to write to; when the block succeeds, rename it to ``path`` in one step.
 
-    A failure leaves what was there before, and nothing else. A symbolic link stays, its target is replaced.
+    A failure leaves what was there before, and nothing else. A symbolic link stays, and its target is replaced.
 
     Raises
     ------
@@ -80,12 +72,12 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
         As :func:`check_output`, and whatever writing, flushing or renaming raises.
     """
     target = _allowed(path, overwrite)
-    temporary = _create(_beside(target))
+    temporary = _create_beside(target)
     mode = (target if target.exists() else temporary).stat().st_mode & 0o777
     try:
         yield temporary
         _sync(temporary, os.O_RDWR)
-        temporary.chmod(mode)  # whoever wrote may have put a file of its own there, as safetensors does
+        temporary.chmod(mode)  # a writer may have put a file of its own there, as safetensors does
         if overwrite:
             temporary.replace(target)
         else:
@@ -95,40 +87,21 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
         temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(target: Path) -> None:
-    """Make a rename outlast a power failure; where the file system will not, the file is there all the same."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    try:
-        _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        warnings.warn(f"{target} is written, but a power failure may yet undo it: {error}", stacklevel=4)
-
-
 def write_json(report: Any, path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Write plain data as JSON, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        As :func:`replacing`.
-    """
+    """Write plain data as JSON, whole or not at all; raises as :func:`replacing`."""
     with replacing(path, overwrite) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _beside(target: Path) -> Path:
-    """Name a file of its own in the folder of the target."""
-    return target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # a long name stays a valid one
-
-
-def _create(path: Path) -> Path:
+def _create_beside(target: Path) -> Path:
+    """Create an empty hidden file in the folder of the target."""
+    path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # a long name stays a valid one
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # the umask applies
     return path
 
 
 def _rename_new(temporary: Path, target: Path) -> None:
-    """Rename without replacing a file that has appeared meanwhile, where the file system has hard links to say so."""
+    """Rename to a name that must be free; file systems without hard links cannot check that."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -143,3 +116,13 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_folder(target: Path) -> None:
+    """Make a rename survive a power failure; warn if the file system cannot."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    try:
+        _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        warnings.warn(f"{target} is written, but a power failure may yet undo it: {error}", stacklevel=4)

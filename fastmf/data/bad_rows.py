@@ -34,13 +34,7 @@ def require_no_nulls(column: pa.ChunkedArray, name: str) -> None:
 
 
 def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Return a column of ratings as float32.
-
-    Raises
-    ------
-    DataError
-        If it does not hold numbers, or some are null, NaN, infinite or beyond float32.
-    """
+    """Return a column of ratings as float32; raise a DataError unless all are numbers, finite in float32."""
     values, faults = _to_float32(column, name)
     if faults:
         bad = ~np.isfinite(values)
@@ -50,15 +44,9 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
 
 
 def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Return a column of weights as float32.
-
-    Raises
-    ------
-    DataError
-        If they are not finite numbers above 0.
-    """
+    """Return a column of weights as float32; raise a DataError unless all are finite numbers above 0."""
     weights, _ = _to_float32(column, name)
-    bad = _no_weight(weights)
+    bad = _is_no_weight(weights)
     if bad.any():
         raise _refusal(column, name, bad, "weights that are no numbers above 0 in float32")
     return weights
@@ -67,14 +55,14 @@ def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
 def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[str, int]:
     """Drop the bad rows of columns of users, items, ratings and perhaps weights, in place.
 
-    Returns how many were dropped for each reason; a row with several faults counts for the first.
+    Returns the number of rows dropped for each reason; a row with several faults counts for the first.
     """
     columns[:2] = map(large, columns[:2])
     good, dropped = np.ones(len(columns[0]), bool), {}
-    faults = {"null_users": _null_ids(columns[0]), "null_items": _null_ids(columns[1])}
+    faults = {"null_users": _is_null(columns[0]), "null_items": _is_null(columns[1])}
     faults |= _to_float32(columns[2], names[2])[1]
     if len(columns) > 3:
-        faults["bad_weights"] = _no_weight(_to_float32(columns[3], names[3])[0])
+        faults["bad_weights"] = _is_no_weight(_to_float32(columns[3], names[3])[0])
     for fault, rows in faults.items():
         n = int(np.count_nonzero(rows & good))
         if n:
@@ -82,31 +70,28 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[
         good &= ~rows
     try:
         columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
-    except pa.ArrowNotImplementedError:  # what cannot be filtered cannot be a key either: that is found next
-        return {}
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(f"bad rows of these columns cannot be dropped ({error}): cast ids to int64 or string") from None
     return dropped
 
 
-def _null_ids(column: pa.ChunkedArray) -> np.ndarray:
-    """Mark the rows whose id is null, in itself or in its dictionary: (n,) bool."""
-    if types.is_dictionary(column.type):
-        found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in column.chunks]
+def _is_null(ids: pa.ChunkedArray) -> np.ndarray:
+    """Mark the rows, (n,) bool, whose id is null, in itself or in its dictionary."""
+    if types.is_dictionary(ids.type):
+        found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in ids.chunks]
     else:
-        found = [chunk.is_null() for chunk in column.chunks]
+        found = [chunk.is_null() for chunk in ids.chunks]
     return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
 
 
-def _no_weight(weights: np.ndarray) -> np.ndarray:
+def _is_no_weight(weights: np.ndarray) -> np.ndarray:
     return ~(np.isfinite(weights) & (weights > 0))
 
 
 def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return a column of numbers as float32, and the rows (n,) bool of each fault.
 
-    Raises
-    ------
-    DataError
-        If it does not hold numbers.
+    Raises a DataError if it does not hold numbers, or all are too small for float32.
     """
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

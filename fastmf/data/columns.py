@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fastmf.errors import DataError
 
-# The names a column may go by when none is given.
+# The names a column may have if the caller names none.
 USUAL = {
     "user": ("user_id", "user", "userId", "userid"),
     "item": ("item_id", "item", "movieId", "itemId", "itemid"),
@@ -25,7 +25,7 @@ def choose(
             chosen[role] = found[0]
         elif found or asked is not None or role not in optional:
             raise DataError(f"{where} has {_problem(role, asked, found, names)}")
-    # ratings may be the weights, too
+    # The ratings' column may also hold the weights.
     apart = [name for role, name in chosen.items() if role != "weight" or name != chosen.get("rating")]
     if len(set(apart)) < len(apart):
         named = ", ".join(f"{role} {name!r}" for role, name in chosen.items())
@@ -46,7 +46,7 @@ def _problem(role: str, asked: str | None, found: Sequence[str], names: Sequence
 
 def distinct(names: Sequence[str], where: str) -> list[str]:
     """Return the names of all columns; raise a DataError if two are the same."""
-    twice = [name for place, name in enumerate(names) if name in names[:place]]
-    if twice:
-        raise DataError(f"{where} has several columns {twice[0]!r}: rename them")
+    repeated = [name for place, name in enumerate(names) if name in names[:place]]
+    if repeated:
+        raise DataError(f"{where} has several columns {repeated[0]!r}: rename them")
     return list(names)

@@ -1,4 +1,4 @@
-"""Compressed rows: entries in any order grouped by row, in parallel and without comparisons; counted; some kept."""
+"""Compressed rows: entries in any order grouped by row, in parallel and without comparisons; counted; selected."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,8 +11,8 @@ from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
-CHUNKS = 8  # parts of the entries, each of which is counted on its own: more take longer to add up than to move
-FEWEST = 1 << 16  # entries of a chunk that outweigh what starting it costs
+CHUNKS = 8  # parts of the entries, each counted on its own: more take longer to add up than to move
+FEWEST = 1 << 16  # entries of a chunk, enough to outweigh the cost of starting it
 
 
 def compress(
@@ -25,10 +25,10 @@ def compress(
     weights: np.ndarray | None = None,
     by_column: bool = False,
 ) -> Compressed:
-    """Group entries by row; within a row by column if ``by_column``, and else in the order they came in.
+    """Group entries by row; sort each row by column if ``by_column``, else keep the order of the entries.
 
     rows and columns (n,) int32 within ``shape`` (n_rows, n_columns), values and weights (n,) float32. Entries of the
-    same row and column keep their order. ``by_column`` takes as much again as the result, and 4 bytes an entry.
+    same row and column keep their order. ``by_column`` needs twice the memory of the result, and 4 bytes an entry.
     """
     numbers: Sequence[np.ndarray] = (values,) if weights is None else (values, weights)
     if by_column:
@@ -41,10 +41,7 @@ def compress(
 def group(
     keys: np.ndarray, n_keys: int, arrays: Sequence[np.ndarray], device: Device
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Sort entries of two or three arrays (n,) by their keys (n,) int32, those of a key in the order they came in.
-
-    Returns where keys start, (n_keys + 1,) int64, and the arrays.
-    """
+    """Sort two or three arrays (n,) by keys (n,) int32, stably. Returns the keys' bounds, (n_keys + 1,) int64, too."""
     counts, tasks, size = _counted(keys, n_keys, device)
     bounds, places = packed(counts)
     moved = tuple(np.empty_like(array) for array in arrays)
@@ -57,8 +54,17 @@ def count(keys: np.ndarray, n_keys: int, device: Device) -> np.ndarray:
     return np.asarray(_counted(keys, n_keys, device)[0].sum(axis=0))
 
 
+def _counted(keys: np.ndarray, n_keys: int, device: Device) -> tuple[np.ndarray, np.ndarray, int]:
+    """Count each key's entries in each chunk. Returns the counts, the bounds of the chunks, and a chunk's size."""
+    size = max(-(-len(keys) // CHUNKS), n_keys, FEWEST)  # counts take no more memory than two columns
+    tasks = even(len(keys), size)
+    counts = np.empty((len(tasks) - 1, n_keys), np.int64)
+    launch(kernels.csr.COUNT, device, tasks, size, keys, counts)
+    return counts, tasks, size
+
+
 def group_columns(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compressed:
-    """Group columns (n,) by row, keeping their order within a row; there are no values to speak of."""
+    """Group columns (n,) by row, keeping their order within a row; all values are 0."""
     rows, columns = rows.astype(np.int32, copy=False), columns.astype(np.int32, copy=False)
     shape = n_rows, int(columns.max(initial=0)) + 1
     return compress(rows, columns, np.zeros(len(rows), np.float32), shape, resolve("cpu"))
@@ -74,17 +80,8 @@ def count_common(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: 
     return int(np.count_nonzero(there[place] == wanted)) if len(there) else 0
 
 
-def _counted(keys: np.ndarray, n_keys: int, device: Device) -> tuple[np.ndarray, np.ndarray, int]:
-    """Count the entries of each key chunk by chunk. Returns the counts, the chunks, and the entries of a chunk."""
-    size = max(-(-len(keys) // CHUNKS), n_keys, FEWEST)  # counts take no more memory than two columns
-    tasks = even(len(keys), size)
-    counts = np.empty((len(tasks) - 1, n_keys), np.int64)
-    launch(kernels.csr.COUNT, device, tasks, size, keys, counts)
-    return counts, tasks, size
-
-
 def keep(chosen: np.ndarray, rows: tuple[np.ndarray, ...], device: Device) -> tuple[np.ndarray, ...]:
-    """Keep the rows that a (n,) boolean mask chooses. Returns the arrays without the others."""
+    """Select rows of several arrays (n,) by a boolean mask (n,)."""
     tasks = even(len(chosen), FEWEST)
     counts = [np.count_nonzero(chosen[start:stop]) for start, stop in pairwise(tasks)]
     kept = tuple(np.empty(sum(counts), array.dtype) for array in rows)

@@ -13,7 +13,7 @@ from fastmf.errors import DataError
 def read_csv(
     binary_file: IO[bytes], *, names: Sequence[str] | None, delimiter: str, columns: Mapping[str, str]
 ) -> dict[str, np.ndarray | list[str]]:
-    """Read some columns of UTF-8 delimited text: a list of str for strings, else an array.
+    """Read some columns of UTF-8 delimited text: strings as a list of str, others as an array.
 
     Parameters
     ----------
@@ -21,10 +21,7 @@ def read_csv(
     names : all columns in the file's order; None if its first line names them.
     columns : the columns wanted, and the Arrow type of each ("int32", "float32", "string", …).
 
-    Raises
-    ------
-    DataError
-        If a column is not there, or a value is missing or not of its type.
+    Raises a DataError if a column is missing, or a value is missing or not of its type.
     """
     kinds = {name: pa.type_for_alias(kind) for name, kind in columns.items()}
     read = csv.ReadOptions(column_names=names, block_size=1 << 24)

@@ -1,4 +1,4 @@
-"""Rows of the same (user, item) pair: refused, or made one by keeping the last, or by a mean or a sum."""
+"""Rows of the same (user, item) pair: refused, or merged by keeping the last, or by a mean or a sum."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def repeated(users: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def refusal(n: int, n_rows: int, user: Any, item: Any) -> DataError:
-    """Return the error for n rows that repeat a pair, the first of this user and item."""
+    """Return the error for n rows that repeat a pair, with the ids of the first."""
     return DataError(
         f"{n:,} of {n_rows:,} rows repeat a (user, item) pair, the first user {user!r} and item {item!r}: make pairs"
         " unique (or in a fit: --duplicates last|mean|sum, duplicates=)"
@@ -25,21 +25,13 @@ def refusal(n: int, n_rows: int, user: Any, item: Any) -> DataError:
 def merged(
     users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], again: np.ndarray, way: str
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Make one row of each run of rows with the same pair.
+    """Merge each run of rows with the same pair; raise a DataError if a sum is beyond float32.
 
-    Parameters
-    ----------
-    numbers : the ratings, and perhaps weights, of the rows.
-    again : the rows that repeat the pair before; see :func:`repeated`.
-    way : "last", "mean" or "sum".
-
-    Raises
-    ------
-    DataError
-        If a sum is beyond float32.
+    numbers are the ratings and perhaps weights of the rows, again the result of :func:`repeated`, way "last", "mean"
+    or "sum".
     """
-    runs = np.cumsum(np.append(True, ~again))
-    starts = np.flatnonzero(np.append(True, ~again))
+    is_start = np.append(True, ~again)
+    runs, starts = np.cumsum(is_start), np.flatnonzero(is_start)
     lengths = np.diff(np.append(starts, len(users)))
 
     def of_runs(column: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Raw ids and dense indices: any type of key in, the sorted distinct keys as an Arrow array, an index for each row.
 
-Keys are integers, strings, binaries, UUIDs, booleans, dates, times and timestamps. Strings are kept as large_string and
-binaries as large_binary, whatever layout they came in; every other key keeps its Arrow type and so comes back as given.
+Keys are integers, strings, binaries, UUIDs, booleans, dates, times, timestamps and durations. All strings become
+large_string and all binaries large_binary; every other key keeps its Arrow type and so comes back as given.
 """
 
 import datetime
@@ -25,28 +25,19 @@ from fastmf.kernels.tasks import even
 from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch, spread
 
-# Integers are encoded by a table, not by hashing, if their range is less than this many times the rows, or than this.
+# A range of integers below either limit is encoded by a table: a multiple of the rows, or this many integers.
 CLOSE, CLOSE_AT_LEAST = 2, 1 << 16
 
-# Enough rows for a task to outweigh what starting it costs.
-ROWS_PER_TASK = 1 << 16
+ROWS_PER_TASK = 1 << 16  # enough to outweigh the cost of starting a task
 
-# A hash table of the ids takes as long as searching for one key in this many of them.
+# Building a hash table of the ids takes as long as searching for one key in this many of them.
 FEW = 16
 
 
 def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
     """Replace keys by their place among the sorted distinct keys.
 
-    Parameters
-    ----------
-    column : the keys of the rows; no nulls.
-    name : what to call the column in an error.
-
-    Returns
-    -------
-    indices : (n,) int32 array.
-    ids : the distinct keys, sorted.
+    Returns the places (n,) int32 and the sorted distinct keys. Errors call the column ``name``.
 
     Raises
     ------
@@ -65,7 +56,7 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
     kind = column.type
     if encoded is None:
         encoded = _hashed(_storage(column)).unify_dictionaries()
-    del column  # its memory is wanted for the indices
+    del column  # its memory is needed for the indices
     indices, found = _encode_dictionary(encoded)
     found = _restored(large(found), kind)
     if types.is_temporal(kind):
@@ -74,7 +65,7 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
 
 
 def _require_python(ids: pa.Array, name: str) -> None:
-    """Refuse dates and times that Arrow holds and nobody else: before the year 1, or after midnight."""
+    """Refuse dates and times that only Arrow can hold: before the year 1, or after midnight."""
     try:
         to_pandas(ids.take(pa.array([0, len(ids) - 1])))
     except (ValueError, OverflowError, pa.ArrowException) as error:
@@ -94,7 +85,7 @@ def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndar
 
 
 def _encode_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Encode a column with one dictionary for all chunks, which may hold keys that no row has, or a key twice."""
+    """Encode a column with one dictionary for all chunks, which may hold unused keys, or a key twice."""
     codes = as_array(pa.chunked_array([chunk.indices for chunk in column.chunks]).cast(pa.int32()))
     dictionary = column.chunk(0).dictionary
     start = np.int64(0)
@@ -130,7 +121,7 @@ def _hashed(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Make the dictionaries of a column one, if they hold text or bytes with nothing to refuse; else return None."""
+    """Unify the dictionaries of a column if they hold text or bytes with nothing to refuse; else return None."""
     if not types.is_dictionary(column.type) or not is_text(column.type.value_type):
         return None
     if len(column) == 0 or column.null_count:
@@ -144,7 +135,7 @@ def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Bring a column of keys into the one layout its type has here; see :func:`encode` for what is refused."""
+    """Convert keys to the one layout of their type; :func:`encode` lists what is refused."""
     if types.is_dictionary(column.type):
         column = decoded(column)
     column = large(column)
@@ -159,19 +150,16 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
             f" cast it to {'int64 or ' if number else ''}string first"
         )
     if types.is_large_string(column.type):
-        _require_utf8(column, name)
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            problem = f"holds text that is not UTF-8 ({error}): cast it to binary first"
+            raise DataError(f"column {name!r} {problem}") from None
     return column
 
 
-def _require_utf8(column: pa.ChunkedArray, name: str) -> None:
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"column {name!r} holds text that is not UTF-8 ({error}): cast it to binary first") from None
-
-
 def is_key(kind: pa.DataType) -> bool:
-    """Say whether keys can be of this type, in the one layout that :func:`keys` brings them into."""
+    """Check whether keys can be of this type, in the layout of :func:`keys`."""
     temporal = types.is_temporal(kind) and not types.is_interval(kind) and kind != pa.time64("ns")  # no Python value
     plain = types.is_integer(kind) or types.is_boolean(kind) or temporal
     text = types.is_large_string(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
@@ -179,11 +167,12 @@ def is_key(kind: pa.DataType) -> bool:
 
 
 def is_uuid(kind: pa.DataType) -> bool:
-    """Say whether an Arrow type is the UUID extension type."""
+    """Check whether an Arrow type is the UUID extension type."""
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid"
 
 
 def _storage(column: Any) -> Any:
+    """Return the 16-byte binaries of UUIDs, and any other column as it is."""
     if not is_uuid(column.type):
         return column
     if isinstance(column, pa.ChunkedArray):
@@ -196,17 +185,13 @@ def _restored(array: pa.Array, key_type: pa.DataType) -> pa.Array:
 
 
 def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
-    """Find the index of each key among the ids.
+    """Find the index of each key among the ids, (n,) int32; -1 for unknown keys.
 
     Parameters
     ----------
     ids : distinct keys, as :func:`encode` returns them.
     wanted : keys of the same kind in any container; they match by value, whatever their width, sign or unit.
     name : what to call them in an error.
-
-    Returns
-    -------
-    (n,) int32 array, -1 where there is no such id.
 
     Raises
     ------
@@ -234,7 +219,7 @@ def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
 
 
 def _found(ids: pa.Array, wanted: pa.Array) -> pa.Array:
-    """Find where keys are among sorted ids, null if nowhere: few by searching, and many by a hash table of the ids."""
+    """Find the places of keys among sorted ids, null for unknown keys: few by searching, many by a hash table."""
     if len(wanted) * FEW > len(ids) or types.is_fixed_size_binary(ids.type):  # Arrow does not search these
         return pc.index_in(wanted, value_set=ids)
     places = pc.search_sorted(ids, wanted).cast(pa.int64())
@@ -243,7 +228,7 @@ def _found(ids: pa.Array, wanted: pa.Array) -> pa.Array:
 
 
 def as_column(ids: pa.Array, wanted: Any, name: str) -> pa.ChunkedArray:
-    """Make a column of keys. Python objects alone do not always say which type of key they are; the ids do."""
+    """Convert keys to an Arrow column. For Python objects, the type of the ids settles which key type is meant."""
     if not isinstance(wanted, list | tuple):
         return to_arrow(wanted, name)
     if is_uuid(ids.type) or not wanted:
@@ -254,7 +239,7 @@ def as_column(ids: pa.Array, wanted: Any, name: str) -> pa.ChunkedArray:
 
 
 def _kind(kind: pa.DataType) -> str:
-    """Name what a type's keys are, whatever their width, layout or unit: keys can be equal within one kind only."""
+    """Name the kind of a type's keys, whatever their width, layout or unit: only keys of one kind can be equal."""
     if types.is_integer(kind):
         return "integer"
     if types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
@@ -265,7 +250,7 @@ def _kind(kind: pa.DataType) -> str:
 
 
 def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Cast to the ids' integer type; what does not fit becomes null, which no id equals."""
+    """Cast to the ids' integer type; numbers that do not fit become null, which no id equals."""
     values = column.to_numpy()
     limits = np.iinfo(kind.to_pandas_dtype())
     fits = (values >= limits.min) & (values <= limits.max)
@@ -273,13 +258,7 @@ def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
-    """Find the index of each key, all of which must be there; see :func:`lookup`.
-
-    Raises
-    ------
-    UnknownIdError
-        If some are not among the ids.
-    """
+    """Find the index of each key as :func:`lookup`; raise an UnknownIdError if some are not among the ids."""
     wanted = as_column(ids, wanted, name)
     found = lookup(ids, wanted, name)
     unknown = np.flatnonzero(found < 0)
@@ -294,13 +273,7 @@ def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
 
 
 def parse(ids: pa.Array, texts: Iterable[str], name: str) -> pa.Array:
-    """Read ids typed as text into the type the ids have.
-
-    Raises
-    ------
-    UnknownIdError
-        If a text is not a key of that type.
-    """
+    """Parse texts as keys of the ids' type; raise an UnknownIdError if one is no such key."""
     typed = []
     for text in texts:
         try:
@@ -323,7 +296,7 @@ def _parsed(text: str, kind: pa.DataType) -> pa.Scalar:
 
 
 def content(ids: pa.Array) -> bytes:
-    """Write ids out for hashing: what they are and their values, whatever the width of integers."""
+    """Serialize ids for hashing: their kind and their values, whatever the width of integers."""
     kind = ids.type
     if types.is_large_binary(kind) or types.is_fixed_size_binary(kind) or is_uuid(kind):
         texts = [key.hex() for key in _storage(ids).to_pylist()]
@@ -333,7 +306,7 @@ def content(ids: pa.Array) -> bytes:
 
 
 def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
-    """Give raw ids as a pandas column that holds each exactly."""
+    """Return raw ids as a pandas column that holds each exactly."""
     if is_uuid(column.type):
         return pd.Series(column.to_pylist(), dtype=object)
     try:
@@ -345,7 +318,7 @@ def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
 
 
 def many(keys: Any) -> Any:
-    """Make a list of one id, and leave several as they are."""
+    """Make a list of one id, and return several as they are."""
     one = isinstance(keys, str | bytes) or not (hasattr(keys, "__len__") or hasattr(keys, "__iter__"))
     if not one:
         return keys

@@ -17,7 +17,7 @@ _BYTES_TYPES = {
 
 
 def pack_ids(name: str, column: pa.Array) -> dict[str, np.ndarray]:
-    """Return the arrays that stand for ids: ``<name>``, or ``<name>.bytes`` and ``<name>.offsets``."""
+    """Convert ids to arrays: ``<name>``, or ``<name>.bytes`` and ``<name>.offsets``."""
     if str(column.type) in _BYTES_TYPES or types.is_fixed_size_binary(column.type):
         plain = (column.storage if is_uuid(column.type) else column).cast(pa.large_binary())
         lengths = pc.binary_length(plain).to_numpy()
@@ -30,12 +30,9 @@ def pack_ids(name: str, column: pa.Array) -> dict[str, np.ndarray]:
 
 
 def unpack_ids(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.Array:
-    """Take the arrays of ids out of ``arrays`` and return the Arrow array they stand for.
+    """Take the arrays of ids out of ``arrays`` and return the ids; ``type_name`` is the text of their Arrow type.
 
-    Raises
-    ------
-    ValueError, KeyError, pyarrow.ArrowException
-        If they do not stand for keys of that type.
+    Raises a ValueError, KeyError or pyarrow.ArrowException if the arrays do not hold keys of that type.
     """
     if type_name in _BYTES_TYPES or type_name.startswith("fixed_size_binary["):
         return _unpack_bytes(arrays.pop(f"{name}.bytes"), arrays.pop(f"{name}.offsets"), name, type_name)

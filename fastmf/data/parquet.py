@@ -1,6 +1,6 @@
 """Parquet files, directories and URIs: found, checked by their footers, then read as one table.
 
-pyarrow.dataset would read each row group into a chunk of its own. Joining them later takes 200 MiB more for 20 M rows.
+pyarrow.dataset would read each row group into a chunk of its own; joining them takes 200 MiB more for 20 M rows.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from fastmf.errors import DataError
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files that agree on the columns to read. Only their footers have been read."""
+    """Parquet files that agree on the columns to read; only their footers are read yet."""
 
     system: fs.FileSystem
     footers: Mapping[str, pq.FileMetaData]  # by path
     schema: pa.Schema  # of the columns to read
-    coded: Sequence[str]  # those of them to read as dictionary and codes
+    coded: Sequence[str]  # the names of columns to read as dictionary and codes
 
     @property
     def n_rows(self) -> int:
-        """Count the rows by row group: the sum in a footer need not be true."""
+        """The number of rows, counted by row group: the total in a footer may lie."""
         return sum(f.row_group(group).num_rows for f in self.footers.values() for group in range(f.num_row_groups))
 
     @property
     def row_bytes(self) -> int:
-        """Return the least bytes that a row takes in memory."""
+        """The least bytes that a row takes in memory."""
         return sum(4 if field.name in self.coded else _width(field.type) for field in self.schema)
 
     def read(self) -> pa.Table:
@@ -52,8 +52,8 @@ class Parquet:
 def open_parquet(location: str, pick: Callable[[Sequence[str], str], list[str]], codes: bool = False) -> Parquet:
     """Read the footers of a file, or of all files in a directory.
 
-    ``pick`` gets the names of a file's columns and its path, and returns the names of those to read. With ``codes``,
-    text that the first file stores as dictionary and codes is read so in all files, as they must have one type.
+    ``pick`` gets the names of a file's columns and its path, and returns the names of the columns to read. With
+    ``codes``, text that the first file stores as dictionary and codes is read so from all files: they need one type.
     """
     system, paths = _find(location)
     footers: dict[str, pq.FileMetaData] = {}
@@ -73,7 +73,7 @@ def open_parquet(location: str, pick: Callable[[Sequence[str], str], list[str]],
 
 
 def _find(location: str) -> tuple[fs.FileSystem, list[str]]:
-    """Find the file at a path or URI, or the Parquet files of a directory, sorted; hidden files and _… are ignored."""
+    """Find the file at a path or URI, or the sorted files of a directory without those in hidden or _… ones."""
     kind = "URI" if "://" in location else "path"
     try:
         system, path = fs.FileSystem.from_uri(location) if kind == "URI" else (fs.LocalFileSystem(), location)
@@ -125,7 +125,7 @@ def _is_coded(footer: pq.FileMetaData, name: str) -> bool:
 
 
 def _check_codes(column: pa.ChunkedArray) -> None:
-    """Check that all codes are in their dictionary: Arrow does not, when it reads a damaged file."""
+    """Check that all codes are in their dictionary: Arrow does not check a damaged file."""
     for chunk in column.chunks:
         limits = pc.min_max(chunk.indices).as_py()
         if chunk.null_count < len(chunk) and not 0 <= limits["min"] <= limits["max"] < len(chunk.dictionary):

@@ -35,11 +35,11 @@ class Ratings:
     users, items : (n,) int32 dense indices.
     values : (n,) float32 ratings.
     user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split some ids have no rows.
-    weights : (n,) float32, how much each pair counts, or None if all count the same.
-    columns : the names of the columns of users, items and ratings ("" if there were no ratings), and of weights if
-        there are any ("" if weights are numbers of rows).
-    duplicates : what was done with rows of the same pair.
-    dropped : rows that were read and are not here, by reason: "duplicates" for merged rows; the others were bad.
+    weights : (n,) float32, or None if all pairs count the same.
+    columns : the names of the columns of users, items and ratings ("" without ratings), and of weights if there are
+        any ("" if they are numbers of rows).
+    duplicates : how rows of the same pair were treated.
+    dropped : the number of rows left out, by reason: "duplicates" for merged rows, the other reasons for bad rows.
 
     Examples
     --------
@@ -76,24 +76,24 @@ class Ratings:
 
         Parameters
         ----------
-        source : what to read; see :func:`fastmf.data.read.read_columns`. Ratings are returned as they are.
+        source : see :func:`fastmf.data.read.read_columns`. Ratings are returned as they are.
         user, item, rating : names of the columns; the usual names are tried if left out. A rating of "" reads none:
             every row is a 1.
         weight : name of a column of weights, finite numbers above 0, for implicit feedback; it may be that of the
             ratings. In a tuple of arrays it is "rating", the third, or "weight", a fourth.
-        duplicates : what to do with rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
+        duplicates : how to treat rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
             ratings and weights.
-        bad_rows : what to do with rows of a null id, of a rating that is null, NaN, infinite or beyond float32, or of a
-            weight that is not above 0: "error", or "drop" and count them; see ``rows``.
-        memory_limit : bytes, or text such as "4GiB", that reading may take; what is available if left out.
-        unrated : read implicit feedback. There may be no ratings, unless their column is named; with
-            ``duplicates="sum"`` and no weight, a pair weighs as many rows as it has.
+        bad_rows : how to treat rows with a null id, a rating that is null, NaN, infinite or beyond float32, or a weight
+            that is not above 0: "error", or "drop" and count them; see ``rows``.
+        memory_limit : most bytes for reading, or text such as "4GiB"; the available memory if left out.
+        unrated : read implicit feedback. The ratings' column may be missing, unless it is named. With
+            ``duplicates="sum"`` and no weight, the weight of a pair is its number of rows.
 
         Raises
         ------
         DataError
-            If a column is missing, an id is null or of a type that cannot be one, a rating is not a finite number that
-            float32 holds, a pair comes twice, or there are no rows.
+            If a column is missing, an id is null or of a type that cannot be one, a rating is not a finite number in
+            float32, a pair comes twice, or there are no rows.
         OSError
             If a file is missing, is not Parquet, or is damaged.
         ResourceError
@@ -127,41 +127,25 @@ class Ratings:
             raise DataError(f"{where}{error}") from None
 
     def _weighed_by(self, weight: str | None) -> Self:
-        """Return these Ratings; raise a ParameterError if they are to be weighed by another column than they were."""
+        """Return these Ratings; raise a ParameterError if another column of weights is asked for than they have."""
         if weight is not None and self.columns[3:] != (weight,):
             own = "no weights" if self.weights is None else f"weights of column {self.columns[3]!r}"
             raise ParameterError(f"weight is {weight!r}, but these Ratings have {own}: read them with weight=")
         return self
 
     @classmethod
-    def from_parquet(
-        cls,
-        path: Any,
-        *,
-        user: str | None = None,
-        item: str | None = None,
-        rating: str | None = None,
-        **options: Any,
-    ) -> Self:
+    def from_parquet(cls, path: Any, **options: Any) -> Self:
         """Read a Parquet file, a directory of them, or a URI of either; options as for :meth:`read`."""
-        return cls.read(path, user=user, item=item, rating=rating, **options)
+        return cls.read(path, **options)
 
     @classmethod
-    def from_frame(
-        cls,
-        frame: Any,
-        *,
-        user: str | None = None,
-        item: str | None = None,
-        rating: str | None = None,
-        **options: Any,
-    ) -> Self:
-        """Take a pandas frame, or anything with the Arrow PyCapsule stream interface; options as for :meth:`read`."""
-        return cls.read(frame, user=user, item=item, rating=rating, **options)
+    def from_frame(cls, frame: Any, **options: Any) -> Self:
+        """Read a pandas frame, or anything with the Arrow PyCapsule stream interface; options as for :meth:`read`."""
+        return cls.read(frame, **options)
 
     @classmethod
     def from_arrays(cls, user_ids: Any, item_ids: Any, ratings: Any, **options: Any) -> Self:
-        """Take columns of equal length; options as for :meth:`read`."""
+        """Read columns of equal length; options as for :meth:`read`."""
         return cls.read((user_ids, item_ids, ratings), **options)
 
     @classmethod
@@ -212,7 +196,7 @@ class Ratings:
 
     @property
     def rows(self) -> dict[str, int]:
-        """How many rows were read: the sum of those used and those dropped, by reason."""
+        """The numbers of rows read and used, and of those dropped, by reason."""
         return {"read": len(self) + sum(self.dropped.values()), "used": len(self), "duplicates": 0, **self.dropped}
 
     @property
@@ -253,14 +237,9 @@ class Ratings:
         return csr.compress(self.items, self.users, self.values, shape, resolve("cpu"), weights=self.weights)
 
     def observed(self, positive_from: float | None) -> Self:
-        """Return the rows rated at least ``positive_from``, with a value of 1 each, and all ids.
+        """Return the rows rated at least ``positive_from``, or all (None, or without ratings), each with a value of 1.
 
-        All rows count for None, or if there are no ratings.
-
-        Raises
-        ------
-        DataError
-            If no row counts.
+        All ids stay. Raises a DataError if no row is left.
         """
         unchosen = positive_from is None or not self.rated
         chosen = np.full(len(self), True) if unchosen else self.values >= positive_from
@@ -278,7 +257,7 @@ class Ratings:
         return replace(self, values=values)
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Return the rows that a boolean mask chooses, with all ids."""
+        """Select rows by a boolean mask (n,); all ids stay."""
         users, items, values = csr.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
         weights = None if self.weights is None else self.weights[chosen]
         return replace(self, users=users, items=items, values=values, weights=weights, dropped={})
@@ -302,7 +281,7 @@ class Ratings:
         return self.take(~chosen), self.take(chosen)
 
     def folds(self, n: int = 5, seed: int = 0) -> Iterator[tuple[Self, Self]]:
-        """Yield n pairs (rest, held out), all with all ids, in which every row is held out once.
+        """Yield n pairs (rest, held out), all with all ids; every row is held out once.
 
         Raises
         ------
@@ -317,21 +296,21 @@ class Ratings:
 
 
 def reading(implicit: bool, rated: bool) -> dict[str, Any]:
-    """Return the arguments of :meth:`Ratings.read` for implicit feedback, whose ratings are read only if ``rated``."""
+    """Return the arguments of :meth:`Ratings.read` for a kind of feedback; implicit ratings are read if ``rated``."""
     if not implicit:
         return {}
     return {"unrated": True} if rated else {"unrated": True, "rating": ""}
 
 
 def _release() -> None:
-    """Give back the memory that Arrow keeps for later: the sort needs as much."""
+    """Return Arrow's spare memory to the system: the sort needs as much."""
     pa.default_memory_pool().release_unused()
 
 
 def _sorted(
     users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], int]:
-    """Sort rows by user, item and the order they came in; count those that repeat the pair before them."""
+    """Sort rows by user, item and given order; count those that repeat the pair before them."""
     _, unordered, repeats = _bounds(users, items, shape[0])
     if unordered:
         weights = numbers[1] if len(numbers) > 1 else None
@@ -343,7 +322,7 @@ def _sorted(
 
 
 def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray, int, int]:
-    """Find where each user's rows start. Returns that, how much is out of order, and how many rows repeat a pair."""
+    """Find the bounds of each user's rows, (n_users + 1,) int64; count tasks out of order and repeats of a pair."""
     indptr = np.zeros(n_users + 1, np.int64)
     if len(users) == 0:
         return indptr, 0, 0

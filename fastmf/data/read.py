@@ -14,8 +14,7 @@ from fastmf.data.parquet import open_parquet
 from fastmf.errors import DataError
 from fastmf.runtime.memory import require_memory
 
-# Bytes a row, beside the columns themselves, for both compressed views and for sorting.
-WORK = 16
+WORK = 16  # bytes a row, beside the columns themselves, for both compressed views and for sorting
 
 
 def read_columns(
@@ -25,17 +24,17 @@ def read_columns(
     memory_limit: int | None = None,
     optional: Collection[str] = (),
 ) -> pa.Table:
-    """Read the columns that play the given roles, in the order of the roles; they keep their names.
+    """Read the columns for the given roles, in the order of the roles; they keep their names.
 
     Parameters
     ----------
     source : path or URI of a Parquet file or of a directory of them; anything with the Arrow PyCapsule stream
         interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
-    roles : "user", "item", "rating" to the name of the column, or to None for any of the usual names; and "weight" as
-        the last to a name, which may be that of the ratings again.
-    codes : whether text that Parquet stores as dictionary and codes is wanted so: a quarter of the time.
-    memory_limit : bytes that reading a file and sorting its rows may take; None for what is available.
-    optional : roles whose column need not be there, unless it is named: it is then left out.
+    roles : "user", "item", "rating" to the name of the column, or to None for any of the usual names. "weight", the
+        last, needs a name; it may be that of the ratings.
+    codes : return text as dictionary and codes if Parquet stores it so, which takes a quarter of the time.
+    memory_limit : most bytes for reading a file and sorting its rows; None for the available memory.
+    optional : roles whose column may be missing, unless it is named.
 
     Raises
     ------
@@ -80,7 +79,7 @@ def read_table(source: Any) -> pa.Table:
 
 
 def read_titles(path: str) -> dict[Any, str]:
-    """Read item id to title from a Parquet file with a column "title"; raises as read_columns."""
+    """Read a mapping of item id to title from a Parquet file with a column "title"; raises as read_columns."""
     table = read_columns(path, {"item": None, "title": "title"})
     items, titles = table.columns
     if types.is_nested(items.type):
@@ -89,7 +88,7 @@ def read_titles(path: str) -> dict[Any, str]:
 
 
 def _from_frame(frame: pd.DataFrame, names: Sequence[str]) -> pa.Table:
-    """Convert these columns alone: Arrow need not know the types of the others."""
+    """Convert only these columns: Arrow may not know the types of the others."""
     return pa.Table.from_arrays([to_arrow(frame[name], name) for name in names], names=list(map(str, names)))
 
 

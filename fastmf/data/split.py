@@ -1,4 +1,4 @@
-"""split: set rows of a table apart to measure on, whole rows with all their columns."""
+"""Hold out rows of a table for evaluation, whole rows with all their columns."""
 
 import os
 from typing import Any
@@ -25,25 +25,25 @@ def split(
     user: str | None = None,
     timestamp: str | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """Part the rows of a table, or of Parquet, into those to train on and those to measure on; order and columns stay.
+    """Split the rows of a table, or of Parquet, into a training and a test table. Order and columns stay.
 
     Parameters
     ----------
     source : a path or URI of Parquet, a frame, or an Arrow table.
-    how : "random" holds out a fraction of all rows; "leave-one-out" one of each user who has two at least, the latest
-        if there is a timestamp and a random one else; "temporal" the latest fraction of each user's rows, rounded, but
-        never all. Of two at the same time that of the later row is the later.
-    fraction : .2 unless given; not for "leave-one-out".
-    seed : of what is random.
-    user, timestamp : names of the columns; for the user the usual names are looked for when left out, for "temporal"
-        the time is in "timestamp".
+    how : "random" holds out a fraction of all rows; "leave-one-out" one row of each user with two or more, the latest
+        if there is a timestamp, else a random one; "temporal" the latest fraction of each user's rows, rounded, but
+        never all. Of two rows with the same time, the later row is the later.
+    fraction : .2 if left out; not for "leave-one-out".
+    seed : of the random choices.
+    user, timestamp : names of the columns. If left out, the usual names are tried for the user; "temporal" then reads
+        "timestamp".
 
     Raises
     ------
     DataError
         If a column is missing, or a timestamp is null.
     ParameterError
-        If how or fraction is out of range, or nothing would be held out, or nothing left.
+        If how or fraction is out of range, or one of the tables would be empty.
     """
     require_choice("how", how, WAYS)
     if how == "leave-one-out" and fraction is not None:
@@ -71,12 +71,9 @@ def split(
 
 
 def order_of(column: pa.ChunkedArray) -> np.ndarray:
-    """Number the rows in the order of a column of times: numbers, dates, or text that sorts as they do; (n,) int64.
+    """Rank the rows, (n,) int64, by a column of times: numbers, dates, or text that sorts as they do.
 
-    Raises
-    ------
-    DataError
-        If it has nulls, or is of a type without an order.
+    Raises a DataError if there are nulls, or the type has no order.
     """
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -90,7 +87,7 @@ def order_of(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def held_out(users: np.ndarray, how: str, fraction: float, seed: int, when: np.ndarray | None) -> np.ndarray:
-    """Choose rows, (n,) bool; ``users`` (n,) are dense indices, ``when`` (n,) numbers the rows, the latest highest."""
+    """Choose rows, (n,) bool. users (n,) are dense indices; when (n,) ranks the rows by time, or is None."""
     n, rng = len(users), np.random.default_rng(seed)
     chosen = np.zeros(n, bool)
     if how == "random":

@@ -1,4 +1,4 @@
-"""Tables out: Parquet and CSV, written whole or not at all; long ones frame by frame, while the next is made."""
+"""Tables out: Parquet and CSV, written whole or not at all; long ones frame by frame."""
 
 import contextlib
 import os
@@ -17,13 +17,7 @@ from fastmf.data.escape import printable
 
 
 def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write columns (name to array or list) as one Parquet file with page checksums, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        As :func:`fastmf.data.atomic.replacing`.
-    """
+    """Write columns (name to array or list) as Parquet with page checksums; raises as ``atomic.replacing``."""
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
     with replacing(path, overwrite) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True, compression="zstd")
@@ -37,43 +31,47 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bo
 def write_frames(frames: Iterable[pd.DataFrame], path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write frames of the same columns, one after another, as CSV or as the row groups of one Parquet file.
 
-    In CSV, control characters are escaped: such files end up on terminals and in spreadsheets. Parquet holds all as is.
-
-    Raises
-    ------
-    OSError
-        As :func:`fastmf.data.atomic.replacing`.
+    CSV escapes control characters, since such files end up on terminals and in spreadsheets; Parquet holds them as they
+    are. Raises as ``atomic.replacing``.
     """
     with replacing(path, overwrite) as temporary:
         if Path(path).suffix.lower() == ".csv":
-            for place, frame in enumerate(frames):
-                texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
-                frame.assign(**texts).to_csv(temporary, index=False, header=not place, mode="a" if place else "w")
-            return
-        with contextlib.ExitStack() as stack:
-            writer: pq.ParquetWriter | None = None
-            under_way: Future[None] | None = None
-            thread = ThreadPoolExecutor(1)  # it writes while the next frame is made
-            for frame in frames:
-                schema = writer.schema if writer else None
-                table = pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata()
-                if writer is None:
-                    coded = [field.name for field in table.schema if not types.is_floating(field.type)]
-                    how: dict[str, Any] = {"use_dictionary": coded, "compression": "zstd", "write_page_checksum": True}
-                    writer = pq.ParquetWriter(temporary, table.schema, **how)
-                    stack.enter_context(writer)
-                    stack.callback(thread.shutdown)  # before the writer is closed
-                if under_way is not None:
-                    under_way.result()
-                under_way = thread.submit(writer.write_table, table)
-            if under_way is not None:
-                under_way.result()
+            _write_csv(frames, temporary)
+        else:
+            _write_row_groups(frames, temporary)
 
 
-def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Make one frame of frames of the same columns."""
-    return pd.concat(frames, ignore_index=True)
+def _write_csv(frames: Iterable[pd.DataFrame], path: Path) -> None:
+    for place, frame in enumerate(frames):
+        texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
+        frame.assign(**texts).to_csv(path, index=False, header=not place, mode="a" if place else "w")
 
 
 def _escaped(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
+
+
+def _write_row_groups(frames: Iterable[pd.DataFrame], path: Path) -> None:
+    """Write each frame on a second thread, while this one makes the next."""
+    with contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        under_way: Future[None] | None = None
+        thread = ThreadPoolExecutor(1)
+        for frame in frames:
+            schema = writer.schema if writer else None
+            table = pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata()
+            if writer is None:
+                coded = [field.name for field in table.schema if not types.is_floating(field.type)]
+                how: dict[str, Any] = {"use_dictionary": coded, "compression": "zstd", "write_page_checksum": True}
+                writer = stack.enter_context(pq.ParquetWriter(path, table.schema, **how))
+                stack.callback(thread.shutdown)  # before the writer is closed
+            if under_way is not None:
+                under_way.result()
+            under_way = thread.submit(writer.write_table, table)
+        if under_way is not None:
+            under_way.result()
+
+
+def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate frames of the same columns."""
+    return pd.concat(frames, ignore_index=True)

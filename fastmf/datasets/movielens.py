@@ -1,4 +1,4 @@
-"""MovieLens sets by name: found in a folder or in the cache, or downloaded from GroupLens when asked for.
+"""MovieLens sets by name: found in a folder or in the cache, or downloaded from GroupLens on request.
 
 Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
 """
@@ -35,12 +35,12 @@ TIMEOUT = 30  # seconds without a byte before a download is given up
 
 
 class DownloadError(OSError):
-    """A data set could not be fetched, or what came is not what GroupLens published."""
+    """A data set could not be downloaded, or is not as GroupLens published it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A ratings file: the name it goes by, where it is, whether people made it, and what must be said about it."""
+    """A ratings file: its name and path, whether its ratings are real, and a note on its terms or its origin."""
 
     name: str
     path: Path
@@ -51,27 +51,23 @@ class Dataset:
 def find(
     name: str, data_dir: str | os.PathLike[str] | None = None, *, download: bool = False, base_url: str | None = None
 ) -> Dataset:
-    """Find a MovieLens set: in ``data_dir``, in ``$FASTMF_DATA_DIR``, in the cache, and over the network if allowed.
+    """Find ``<name>.parquet`` in ``data_dir``, in ``$FASTMF_DATA_DIR`` or in the cache; else download it if allowed.
 
     Parameters
     ----------
-    name : one of ``MOVIELENS``; the file looked for is ``<name>.parquet``.
+    name : one of ``MOVIELENS``.
     data_dir : the folder to look in first.
-    download : fetch the set when no file is there. Without it nothing touches the network.
+    download : fetch a set that is not there. Without it nothing touches the network.
     base_url : as in :func:`fetch`.
-
-    Returns
-    -------
-    A Dataset that is real; its note carries the terms of use.
 
     Raises
     ------
     ParameterError
-        For a name that is not known.
+        For an unknown name.
     FileNotFoundError
-        When the set is nowhere and ``download`` is false, or ``data_dir`` is not there.
+        If the set is nowhere and ``download`` is false, or ``data_dir`` does not exist.
     DownloadError
-        As :func:`fetch` does.
+        As :func:`fetch`.
     """
     _require_known(name)
     if data_dir is not None and not Path(data_dir).is_dir():
@@ -91,22 +87,20 @@ def find(
 def fetch(name: str, *, base_url: str | None = None) -> Dataset:
     """Download a MovieLens set, check it, and put it in the cache as ``<name>.parquet``.
 
-    The archive must have the MD5 that is published beside it and, inside, the set's number of ratings. Films, where
-    the set has a movies.csv, become ``<name>-movies.parquet``.
+    The archive must have the MD5 that is published beside it and the set's number of ratings. A movies.csv in it
+    becomes ``<name>-movies.parquet``.
 
     Parameters
     ----------
     name : one of ``MOVIELENS``.
     base_url : where the archives are; by default ``$FASTMF_MOVIELENS_URL``, else GroupLens.
 
-    Returns
-    -------
-    A Dataset that is real; its note carries the terms of use.
-
     Raises
     ------
-    ParameterError, DownloadError
-        For an unknown name or without pooch; when the archive cannot be had whole (nothing of it stays in the cache).
+    ParameterError
+        For an unknown name, or without pooch.
+    DownloadError
+        If the archive cannot be downloaded whole; nothing of it stays in the cache.
     """
     _require_known(name)
     url = f"{(base_url or os.environ.get('FASTMF_MOVIELENS_URL') or MOVIELENS_URL).rstrip('/')}/{name}.zip"
@@ -131,7 +125,7 @@ def fetch(name: str, *, base_url: str | None = None) -> Dataset:
 
 
 def cache_directory() -> Path:
-    """Return the folder of this user that downloaded sets are kept in; it need not be there yet."""
+    """Return this user's folder for downloaded sets; it may not exist yet."""
     home = Path.home()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "fastmf" / "Cache"
@@ -151,7 +145,7 @@ def _offer(name: str) -> str:
 
 
 def _download(name: str, url: str, folder: Path) -> Path:
-    """Fetch the archive into ``folder``, with the MD5 published beside it."""
+    """Download the archive and its published MD5 into ``folder``; return the path of the archive."""
     try:
         import pooch
     except ImportError as error:
@@ -165,19 +159,17 @@ def _download(name: str, url: str, folder: Path) -> Path:
         source = url
         return Path(pooch.retrieve(url, f"md5:{md5[0].lower()}", fname=f"{name}.zip", path=folder, downloader=fetcher))
     except OSError as error:
-        if (
-            isinstance(error, DownloadError) or error.errno is not None
-        ):  # a full disk, say; what requests raises has none
+        if isinstance(error, DownloadError) or error.errno is not None:  # an error of requests has no errno
             raise
         status = getattr(getattr(error, "response", None), "status_code", None)
         reason = f"the server answered {status}" if status else f"no connection, or it broke ({type(error).__name__})"
         raise DownloadError(f"{source} could not be downloaded: {reason}; {_offer(name)}") from error
-    except ValueError as error:  # how pooch says that the hash is another, and requests that the URL is none
+    except ValueError as error:  # from pooch for another hash, from requests for an invalid URL
         raise DownloadError(f"{source} could not be downloaded whole: {error}; {_offer(name)}") from error
 
 
 def _read_archive(archive: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-    """Read the columns of the ratings, and of movies.csv where there is one, out of a MovieLens archive."""
+    """Read the columns of the ratings, and of movies.csv if there is one, from a MovieLens archive."""
     fields = ("userId", "movieId", "rating", "timestamp")
     doubled = ("userId", "-", "movieId", "-", "rating", "-", "timestamp")  # "a::b" is a, nothing and b, split at ":"
     member, delimiter, names = {

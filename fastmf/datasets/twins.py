@@ -1,8 +1,7 @@
 """Synthetic twins of MovieLens sets, whose true model is known.
 
-A twin has a real set's numbers of users, items and ratings and the same skewed activity and popularity. Its ratings
-come from a model of rank 8 that the twin keeps, so that the best possible RMSE on it is known. Users are drawn in
-:mod:`fastmf.kernels.twins`.
+A twin has a real set's numbers of users, items and ratings, and the same skewed activity and popularity. Its ratings
+come from a known model of rank 8, so the best possible RMSE is known. :mod:`fastmf.kernels.twins` draws the rows.
 """
 
 import os
@@ -37,7 +36,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How big a twin is: users, items, ratings, and the most ratings of one user."""
+    """The size of a twin: users, items, ratings, and the most ratings of one user."""
 
     users: int
     items: int
@@ -54,9 +53,9 @@ TWINS = {
 class Twin(NamedTuple):
     """A synthetic rating matrix and the model it was drawn from.
 
-    users and items (n,) int32 are indices from 0, ratings (n,) float32 are half stars; rows come in (user, item) order.
-    In a written file the ids are the indices plus 1. ranks (n_items,) int64 is each item's popularity rank from 1.
-    truth holds the mean, biases and factors; :meth:`predict` reads it.
+    users and items (n,) int32 are indices from 0, ratings (n,) float32 are half stars; rows are in (user, item) order.
+    A written file holds the indices plus 1. ranks (n_items,) int64 are the items' popularity ranks from 1. truth is the
+    model.
     """
 
     name: str
@@ -69,7 +68,7 @@ class Twin(NamedTuple):
     truth: twins.Truth
 
     def predict(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Floats:
-        """Predict the pairs as one who knows the truth: without noise, clipped to .5 to 5, not rounded."""
+        """Predict pairs by the true model: without noise, clipped to .5 to 5, not rounded."""
         truth, result = self.truth, np.empty(len(users), np.float32)
         for first in range(0, len(users), 1 << 18):  # the gathered factors of 20 M pairs would take 1.3 GB
             part = slice(first, first + (1 << 18))
@@ -86,24 +85,24 @@ def synthesize(like: str = "ml-20m", *, scale: float = 1.0, seed: int = 0) -> Tw
     Parameters
     ----------
     like : "ml-20m" or "ml-latest-small".
-    scale : factor on the users, the items and the ratings. The number of ratings per user stays, so the matrix gets
-        denser as it gets smaller, down to the scale where every user has rated every item.
+    scale : multiplies the users, the items and the ratings. The number of ratings per user stays, so a smaller matrix
+        is denser; at the smallest scale every user has rated every item.
     seed : same seed, same bytes, for any number of threads (on one machine type and version of the libraries).
 
     Returns
     -------
-    A Twin of exactly the shape asked for: pairs are unique, and every user and item has at least one rating. User
-    activity is log-normal, cut to a floor of 20 and the real set's maximum; items are drawn without replacement with
-    probability proportional to (rank + 60)^-1.55; ``r = 3.53 + b_u + c_i + p_u·q_i + noise`` in half stars. The
-    popularity in c_i is the log of an item's number of ratings, from its mean over the ratings (so that 3.53 is the
-    mean rating), in units of its standard deviation over the items.
+    A Twin of exactly this shape: pairs are unique, and every user and item has at least one rating. User activity is
+    log-normal, cut to a floor of 20 and the real set's maximum. Items are drawn without replacement with probability
+    proportional to (rank + 60)^-1.55. Then ``r = 3.53 + b_u + c_i + p_u·q_i + noise``, in half stars. The popularity in
+    c_i is the log of an item's number of ratings, less its mean over the ratings (so that 3.53 is the mean rating),
+    over its standard deviation over the items.
 
     Raises
     ------
     ParameterError
-        For a twin that is not there, a scale that is not positive or too small for the ratings, or a bad seed.
+        For an unknown twin, a scale that is not positive or too small for the ratings, or a bad seed.
     ResourceError
-        When the machine has not the memory.
+        If the machine has too little memory.
 
     Examples
     --------
@@ -111,10 +110,11 @@ def synthesize(like: str = "ml-20m", *, scale: float = 1.0, seed: int = 0) -> Tw
     >>> twin.n_users, twin.n_items, len(twin.ratings)
     (30, 486, 5042)
     """
-    shape, entropy = scaled(like, scale), _entropy(seed)
-    _require_memory(shape.ratings)
-    name = f"{like} twin, scale {scale:g}, seed {seed}"
-    return draw(shape, entropy, name=name)
+    shape = scaled(like, scale)
+    require_integer("seed", seed, 0, 2**64 - 1)
+    what = f"a twin of {shape.ratings:,} ratings"
+    require_memory(shape.ratings * BYTES_PER_RATING, what, None, "take a smaller scale")
+    return draw(shape, np.uint64(seed), name=f"{like} twin, scale {scale:g}, seed {seed}")
 
 
 def draw(shape: Shape, seed: np.uint64, *, name: str) -> Twin:
@@ -150,19 +150,15 @@ def write_twin(
 
     Parameters
     ----------
-    path : the file to write; its folder must be there.
+    path : the file to write; its folder must exist.
     like, scale, seed : as in :func:`synthesize`.
-    titles : also write here a Parquet file of movieId and title, such as ``Item 17 (popularity rank 3)``.
-    overwrite : replace what is there.
-
-    Returns
-    -------
-    A Dataset that is not real; its note names the twin, its seed and its size.
+    titles : a second file to write, of movieId and title, such as ``Item 17 (popularity rank 3)``.
+    overwrite : replace existing files.
 
     Raises
     ------
     ParameterError, ResourceError, OSError
-        As :func:`synthesize` and :func:`fastmf.data.atomic.check_outputs` do, before anything is drawn.
+        As :func:`synthesize` and :func:`fastmf.data.atomic.check_outputs`, before anything is drawn.
     """
     outputs = check_outputs([output for output in (path, titles) if output is not None], overwrite)
     twin = synthesize(like, scale=scale, seed=seed)
@@ -177,7 +173,7 @@ def write_twin(
 
 
 def scaled(like: str, scale: float) -> Shape:
-    """Return the shape of a twin at a scale, or raise ParameterError when there is none."""
+    """Return the shape of a twin at a scale; raise a ParameterError if there is none."""
     if like not in TWINS:
         raise ParameterError(f"there is no twin of {like!r}; there are {', '.join(sorted(TWINS))}")
     full = TWINS[like]
@@ -193,18 +189,8 @@ def scaled(like: str, scale: float) -> Shape:
     return Shape(users=users, items=items, ratings=ratings, cap=min(full.cap, items))
 
 
-def _entropy(seed: int) -> np.uint64:
-    require_integer("seed", seed, 0, 2**64 - 1)
-    return np.uint64(seed)
-
-
-def _require_memory(n_ratings: int) -> None:
-    what = f"a twin of {n_ratings:,} ratings"
-    require_memory(n_ratings * BYTES_PER_RATING, what, None, "take a smaller scale")
-
-
 def _activity(normals: npt.NDArray[np.float64], shape: Shape) -> npt.NDArray[np.int64]:
-    """Return each user's number of ratings: log-normal, cut to floor and cap, and ``shape.ratings`` in all."""
+    """Draw each user's number of ratings: log-normal, cut to floor and cap, ``shape.ratings`` in total."""
     floor = min(ACTIVITY_FLOOR, shape.ratings // shape.users)
 
     def counts_at(log_median: float) -> npt.NDArray[np.int64]:

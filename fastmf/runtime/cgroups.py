@@ -1,35 +1,34 @@
-"""The limits that control groups set to this process (Linux: cgroups(7), versions 1 and 2).
+"""The limits that control groups set for this process (Linux: cgroups(7), versions 1 and 2).
 
-A container's limits are those of its own cgroup and of all cgroups above it. Neither Numba nor NumPy looks at them.
+A container's limits are those of its own cgroup and of every cgroup above it. Numba and NumPy ignore them.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CGROUPS, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 
-# A controller, and the file of its limit in version 2 and in version 1.
+# A controller, and the file that holds its limit in version 2 and in version 1.
 _CPU, _MEMORY = ("cpu", "cpu.max", "cpu.cfs_quota_us"), ("memory", "memory.max", "memory.limit_in_bytes")
 
 
 def core_limits() -> list[float]:
-    """Return how many cores' time each cgroup grants, for those that set a limit."""
+    """Return the CPU time that each limited cgroup grants, in cores."""
     return list(_limits(_quota, *_CPU))
 
 
 def memory_limits() -> list[float]:
-    """Return the memory limit of each cgroup that sets one, in bytes."""
+    """Return the memory limit of each limited cgroup, in bytes."""
     return list(_limits(_number, *_MEMORY))
 
 
 def memory_left() -> list[float]:
-    """Return the bytes that each cgroup with a limit leaves; caches of files count as free."""
+    """Return the bytes that each limited cgroup has left; file caches count as free."""
     return list(_limits(_room, *_MEMORY))
 
 
 def lines_of(file: Path) -> list[str]:
-    """Read the lines of a file of the kernel; none if it cannot be read."""
+    """Read the lines of a kernel file; none if it cannot be read."""
     try:
         return file.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -53,7 +52,7 @@ def _folders(controller: str) -> Iterator[Path]:
 
 
 def _quota(file: Path) -> float | None:
-    """Read the cores' time from cpu.max ("200000 100000", "max 100000") or cpu.cfs_quota_us (-1: no limit)."""
+    """Read the cores granted by cpu.max ("200000 100000", "max 100000") or cpu.cfs_quota_us (-1: no limit)."""
     words = " ".join(lines_of(file)).split()
     if file.name == "cpu.cfs_quota_us":
         words += " ".join(lines_of(file.with_name("cpu.cfs_period_us"))).split()
@@ -65,24 +64,22 @@ def _quota(file: Path) -> float | None:
 
 
 def _number(file: Path) -> float | None:
-    """Read a memory limit; "max" and the largest number there is mean none."""
+    """Read a memory limit; "max" and numbers near the largest mean none."""
     try:
         limit = float("".join(lines_of(file)))
     except ValueError:
         return None
-    return limit if math.isfinite(limit) and limit < 2**60 else None
+    return limit if limit < 2**60 else None
 
 
 def _room(file: Path) -> float | None:
-    """Return limit - (usage - caches of files), which the kernel drops when memory is short."""
+    """Return limit - (usage - file caches); the kernel drops these caches when memory is short."""
     limit = _number(file)
     if limit is None:
         return None
-    second = file.name == "memory.max"
-    used = _number(file.with_name("memory.current" if second else "memory.usage_in_bytes")) or 0
-    prefix = "" if second else "total_"
-    droppable = (f"{prefix}inactive_file", f"{prefix}active_file")
+    usage, prefix = ("memory.current", "") if file.name == "memory.max" else ("memory.usage_in_bytes", "total_")
+    used = _number(file.with_name(usage)) or 0
     for line in lines_of(file.with_name("memory.stat")):
-        if line.split()[0] in droppable:
+        if line.split()[0] in (f"{prefix}inactive_file", f"{prefix}active_file"):
             used -= float(line.split()[1])
     return limit - max(used, 0)

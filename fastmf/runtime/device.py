@@ -23,15 +23,18 @@ NAMES = ("cpu", "numpy", "cuda", "cuda:<number>", "auto")
 MOST_K = 1024  # factors of a row that a block of a GPU works on
 ROOM = "use fewer factors (--k), a GPU with more memory, or --device cpu"
 INSTALL = "pip install 'fastmf[cu13]', or 'fastmf[cu12]' for a driver below 580"
+FORKED = "this process was forked from one that used a GPU: start it by multiprocessing's 'spawn' or 'forkserver'"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """A place to compute: the column of the kernel tables, and the number of threads a launch may use.
 
+    ``put``, ``get`` and ``copy`` take an array, None, or nested (named) tuples of them.
+
     Attributes
     ----------
-    name : "cpu" runs the parallel Numba kernels, "numpy" their plain NumPy definitions, "cuda" those for a GPU.
+    name : "cpu" runs the parallel Numba kernels, "numpy" their NumPy definitions, "cuda" those for a GPU.
     threads : threads of a launch on the host; the numpy device leaves threading to NumPy's BLAS.
     """
 
@@ -40,16 +43,16 @@ class Device:
 
     @property
     def label(self) -> str:
-        """What to call it by, for :func:`resolve`."""
+        """The name by which :func:`resolve` finds this device."""
         return self.name
 
     def describe(self) -> str:
-        """Say what it is."""
+        """Describe the device for people."""
         return f"{self.name}, {self.threads} threads"
 
     @property
     def host(self) -> "Device":
-        """The device that prepares what this one works on: itself, if it is the host."""
+        """The device that prepares this one's data: the CPU for a GPU, itself otherwise."""
         return self
 
     @property
@@ -58,49 +61,43 @@ class Device:
         return self.host is self
 
     def put(self, arrays: Any) -> Any:
-        """Bring host arrays (or nested tuples of them) to the device; on the host itself they stay as they are."""
+        """Bring host arrays to the device; on the host they stay as they are."""
         return arrays
 
     def get(self, arrays: Any) -> Any:
-        """Bring device arrays (or nested tuples of them) back to the host."""
+        """Bring device arrays to the host, after all launched work."""
         return arrays
 
     def copy(self, arrays: Any) -> Any:
-        """Copy arrays (or nested tuples of them) that are on the device."""
+        """Copy arrays within the device."""
         return _each(lambda array: array.copy(), arrays)
 
     def active(self) -> contextlib.AbstractContextManager[None]:
-        """Make this the device that kernels run on within the block."""
+        """Return a block within which kernels run on this device."""
         return contextlib.nullcontext()
 
     def wait(self) -> None:
-        """Wait for what is under way; on the host nothing is."""
+        """Wait for all launched work; on the host it is done already."""
 
     def require(self, k: int, need: float, what: str) -> None:
-        """Refuse what does not fit on a device with limits of its own: so many factors, so many bytes.
-
-        Raises
-        ------
-        ParameterError, ResourceError
-            With the numbers.
-        """
+        """Raise a ParameterError or ResourceError if a GPU cannot take k factors or ``need`` bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CudaDevice(Device):
-    """An NVIDIA GPU.
-
-    Attributes
-    ----------
-    index : its number, from 0.
-    """
+    """An NVIDIA GPU; ``index`` is its number, from 0."""
 
     index: int = 0
 
     @property
     def label(self) -> str:
-        """What to call it by, for :func:`resolve`."""
+        """The name by which :func:`resolve` finds this GPU."""
         return f"{self.name}:{self.index}" if self.index else self.name
+
+    def describe(self) -> str:
+        """Describe the GPU by its product name."""
+        name = getattr(_cuda().gpus[self.index], "name", "simulated")
+        return f"{self.name}:{self.index}, {name.decode() if isinstance(name, bytes) else name}"
 
     @property
     def host(self) -> Device:
@@ -108,12 +105,12 @@ class CudaDevice(Device):
         return Device(name="cpu", threads=self.threads)
 
     def put(self, arrays: Any) -> Any:
-        """Bring arrays to the GPU."""
+        """Bring host arrays to the GPU."""
         with self.active():
             return _each(lambda array: _cuda().to_device(np.ascontiguousarray(array)), arrays)
 
     def get(self, arrays: Any) -> Any:
-        """Bring arrays back, when what is under way has been done."""
+        """Bring arrays to the host, after all launched work."""
         with self.active():
             return _each(lambda array: array.copy_to_host(), arrays)
 
@@ -129,12 +126,12 @@ class CudaDevice(Device):
             return _each(copied, arrays)
 
     def wait(self) -> None:
-        """Wait until all that has been launched is done."""
+        """Wait for all launched work."""
         with self.active():
             _cuda().synchronize()
 
     def require(self, k: int, need: float, what: str) -> None:
-        """Refuse more factors than kernels take, and what needs more memory than the GPU has free."""
+        """Raise an error for more factors than kernels take, or more bytes than the GPU has free."""
         if k > MOST_K:
             raise ParameterError(f"k is {k:,}: a GPU takes at most {MOST_K:,} factors here; use --device cpu")
         with self.active():
@@ -149,7 +146,7 @@ class CudaDevice(Device):
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Make this the GPU that kernels run on within the block.
+        """Run kernels on this GPU within the block.
 
         Raises
         ------
@@ -176,14 +173,9 @@ class CudaDevice(Device):
                 raise
             raise ResourceError(f"the GPU is out of memory: {ROOM}") from None
 
-    def describe(self) -> str:
-        """Name the GPU."""
-        name = getattr(_cuda().gpus[self.index], "name", "simulated")
-        return f"{self.name}:{self.index}, {name.decode() if isinstance(name, bytes) else name}"
-
 
 def _each(do: Callable[[Any], Any], arrays: Any) -> Any:
-    """Do something with every array of nested (named) tuples."""
+    """Apply a function to every array of nested (named) tuples."""
     if not isinstance(arrays, tuple):
         return None if arrays is None else do(arrays)
     done = [_each(do, array) for array in arrays]
@@ -197,19 +189,19 @@ def _cuda() -> Any:
 
 
 def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
-    """Find the device of that name; ``auto`` takes the fastest that is there.
+    """Find a device by name; "auto" is the first GPU, or the CPU if there is none.
 
     Parameters
     ----------
     name : "cpu", "numpy", "cuda" (the first GPU), "cuda:1" and so on, "auto", or a Device, which is returned as it is.
-    threads : at most this many; more than there are is cut down to what there is, with a warning.
+    threads : the most threads to use; more than there are is reduced to what there is, with a warning.
 
     Raises
     ------
     ParameterError
         For an unknown name or fewer than one thread.
     DeviceUnavailableError
-        For a GPU that is not there or cannot be used; it says why.
+        For a GPU that is not there or cannot be used, with the reason.
     """
     if isinstance(name, Device):
         return name
@@ -223,12 +215,12 @@ def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
         warnings.warn(f"threads is {threads}, more than there are: using {max_threads()}", stacklevel=2)
     if kind == "auto":
         kind = "cpu" if unavailable("cuda") else "cuda"
-    there = min(int(threads or max_threads()), max_threads())
-    return CudaDevice(name=kind, threads=there, index=index) if kind == "cuda" else Device(name=kind, threads=there)
+    count = min(int(threads or max_threads()), max_threads())
+    return CudaDevice(name=kind, threads=count, index=index) if kind == "cuda" else Device(name=kind, threads=count)
 
 
 def _parsed(name: Any) -> tuple[str, int]:
-    """Take a device's name apart into its kind and its number."""
+    """Split a device's name into its kind and its number."""
     kind, colon, number = str(name).partition(":")
     if kind not in NAMES or (colon and (kind != "cuda" or not number.isdecimal())):
         raise ParameterError(f"unknown device {name!r}: choose one of {', '.join(NAMES)}")
@@ -236,7 +228,7 @@ def _parsed(name: Any) -> tuple[str, int]:
 
 
 def unavailable(name: str) -> str | None:
-    """Say why a device cannot be used here, and what to do, or None if it can."""
+    """Return why a device cannot be used here, and what to do; None if it can be used."""
     global _used
     kind, index = _parsed(name)
     if kind != "cuda":
@@ -258,12 +250,11 @@ def unavailable(name: str) -> str | None:
 
 
 def _first_line(error: object) -> str:
-    """Take the first line that says something."""
+    """Return the first informative line of an error."""
     lines = [line.strip().rstrip(".:") for line in str(error or "no driver found").splitlines() if line.strip()]
     return next((line for line in lines if not line.endswith("init")), lines[0])[:120]
 
 
-FORKED = "this process was forked from one that used a GPU: start it by multiprocessing's 'spawn' or 'forkserver'"
 _used = _forked = False
 _thread = threading.local()
 

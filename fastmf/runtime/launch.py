@@ -1,9 +1,9 @@
 """The one way to run a kernel: choose the device's version, and share its tasks among threads.
 
-Threads are Python's, and kernels run without the interpreter's lock. Each thread takes a few tasks, runs them, and
-takes the next few. So no thread waits while there is work, a Ctrl-C is heard between two takes, any thread may launch a
-kernel, and so may a forked child. Numba's own threading layers each add a hazard: workqueue aborts the process when two
-threads launch at once, omp kills a forked child and lets threads spin at barriers. They also add a second or two of
+The threads are Python's, and kernels run without the interpreter's lock. Each thread takes a few tasks, runs them, and
+takes the next few. So no thread waits while there is work, a Ctrl-C is heard between two takes, and any thread or
+forked child may launch a kernel. Numba's own threading layers add hazards: workqueue aborts the process when two
+threads launch at once; omp kills a forked child and lets threads spin at barriers. They also add a second or two of
 compilation to every kernel.
 """
 
@@ -28,7 +28,7 @@ LAST_TAKE = 2.0  # seconds that other threads get to finish their tasks when a s
 
 
 def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any:
-    """Run a kernel over all its tasks on the device's threads, and add up what the tasks return.
+    """Run a kernel over all its tasks on the device's threads, and add up the tasks' results.
 
     Parameters
     ----------
@@ -38,8 +38,7 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
 
     Returns
     -------
-    The sum of the lines that the kernel returns, one per task, added in the order of the tasks: a scalar or an array.
-    0 if the kernel returns nothing.
+    The sum of the kernel's lines, one per task, added in task order: a scalar or an array. 0 if it returns None.
     """
     run, threads = kernel[device.name], device.threads if device.name == "cpu" else 1
     if not device.on_host:  # a GPU schedules the tasks itself
@@ -52,10 +51,10 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
 
 
 def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list[Any]:
-    """Call ``do`` on every part, on this thread and at most ``threads`` - 1 others; return the results in order.
+    """Call ``do`` on every part, on this thread and up to ``threads`` - 1 helpers; return the results in order.
 
-    Other threads help when they are free. Nothing waits for a thread that has not started: this one does all the work
-    if none does.
+    Helpers join when they are free. Nothing waits for a helper that has not started: if none does, this thread does
+    all the work.
     """
     found: dict[int, Any] = {}
     left = deque(enumerate(parts))
@@ -100,7 +99,7 @@ def _parts(n_tasks: int, threads: int) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def _helpers() -> ThreadPoolExecutor:
-    """Return the pool of threads that help with launches; they start when first needed."""
+    """Return the pool of helper threads, which start when first needed."""
     return ThreadPoolExecutor(max_threads(), thread_name_prefix="fastmf")
 
 

@@ -19,10 +19,7 @@ def total_memory() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that can be allocated now, or None if the system does not tell.
-
-    Caches of files count as free, since the kernel gives them up when memory is short.
-    """
+    """Return the bytes that can be allocated now, or None if the system does not tell; file caches count as free."""
     free = cgroups.memory_left()
     for line in cgroups.lines_of(cgroups.PROC / "meminfo"):
         if line.startswith("MemAvailable:"):
@@ -31,28 +28,23 @@ def available_memory() -> int | None:
 
 
 def require_memory(need: float, what: str, limit: int | None, remedy: str) -> None:
-    """Refuse work that takes more memory than there is.
+    """Raise a ResourceError if work takes more memory than there is.
 
     Parameters
     ----------
-    need : bytes the work takes at least.
+    need : bytes that the work takes at least.
     what : the work, with its numbers; the subject of "takes".
-    limit : the bytes to stay below; None for what is available.
-    remedy : what else the caller can do.
-
-    Raises
-    ------
-    ResourceError
-        With the numbers.
+    limit : the most bytes it may take; None for the available memory.
+    remedy : what the caller can do instead.
     """
-    there = available_memory() if limit is None else limit
-    if there is not None and need > there:
+    most = available_memory() if limit is None else limit
+    if most is not None and need > most:
         source = "are available" if limit is None else "are allowed (memory limit)"
-        raise ResourceError(f"{what} takes at least {size(need)} of memory, {size(there)} {source}: {remedy}")
+        raise ResourceError(f"{what} takes at least {size(need)} of memory, {size(most)} {source}: {remedy}")
 
 
 def size(n_bytes: float) -> str:
-    """Write a number of bytes for people to read.
+    """Format a number of bytes for people to read.
 
     >>> size(3 * 2**29)
     '1.50 GiB'
@@ -63,7 +55,7 @@ def size(n_bytes: float) -> str:
 
 
 def parse_size(text: str | float | None) -> int | None:
-    """Read a number of bytes: a number, or one with K, M, G or T (powers of 1024), with or without iB or B.
+    """Read a memory limit in bytes: a number, perhaps with K, M, G or T (powers of 1024) and then B or iB.
 
     >>> parse_size("1.5 GiB")
     1610612736
@@ -71,7 +63,7 @@ def parse_size(text: str | float | None) -> int | None:
     Raises
     ------
     ParameterError
-        If it is not a number of bytes, or not above 0.
+        If it is not a number of bytes above 0.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""How many threads a launch may use."""
+"""The number of threads a launch may use."""
 
 import functools
 import math
@@ -8,13 +8,13 @@ from fastmf.runtime.cgroups import core_limits
 
 
 def cpu_quota() -> float | None:
-    """Return how many cores' time the container grants, or None without a limit."""
+    """Return the CPU time that the container grants, in cores, or None without a limit."""
     return min(core_limits(), default=None)
 
 
 @functools.cache
 def max_threads() -> int:
-    """Count the threads a launch can use: NUMBA_NUM_THREADS, or the cores this process may run on and has time of."""
+    """Return NUMBA_NUM_THREADS if it is set, else the cores this process may use, within its CPU quota."""
     from numba import config
 
     cores = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set at import

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import signal
 import stat
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fastmf.data.atomic import check_output, check_outputs, replacing
+from fastmf.data.atomic import check_output, check_outputs, replacing, write_json
 from fastmf.errors import ParameterError
 
 
@@ -41,8 +42,9 @@ def test_a_path_may_be_a_string_and_relative(tmp_path, monkeypatch):
     assert (tmp_path / "new").read_text() == "content"
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("error", "there"), [(ValueError, True), (OSError, False), (KeyboardInterrupt, True), (SystemExit, False)]
+)
 def test_a_failure_in_the_block_leaves_what_was_there_and_nothing_else(tmp_path, error, there):
     if there:
         (tmp_path / "file").write_text("old")
@@ -240,3 +242,32 @@ def test_writing_in_many_threads_leaves_the_umask_alone(tmp_path):
 def test_a_device_is_no_output():
     with pytest.raises(FileExistsError, match="device"):
         check_output("/dev/null", overwrite=True)
+
+
+def test_a_full_disk_is_found_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.open", no_space)
+    with pytest.raises(OSError, match=r"cannot be written to \(No space left on device\): make it writable, or"):
+        check_output(tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_flushed_is_warned_of(tmp_path, monkeypatch):
+    original = os.fsync
+
+    def flush(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        original(handle)
+
+    monkeypatch.setattr("os.fsync", flush)
+    with pytest.warns(UserWarning, match="file is written, but a power failure may yet undo it: .*Invalid argument"):
+        write(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_json_is_written_whole(tmp_path):
+    write_json({"a": [1, None]}, tmp_path / "file", overwrite=False)
+    assert json.loads((tmp_path / "file").read_text()) == {"a": [1, None]}
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, tmp_path / "file", overwrite=True)
+    assert json.loads((tmp_path / "file").read_text()) == {"a": [1, None]}
+    assert names(tmp_path) == ["file"]

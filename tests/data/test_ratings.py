@@ -1,6 +1,3 @@
-import decimal
-from itertools import permutations
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -10,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastmf
-from fastmf.data.ratings import Ratings
+from fastmf.data.ratings import Ratings, reading
 from fastmf.errors import DataError, ParameterError, ResourceError
 
 SETTINGS = settings(deadline=None, derandomize=True, database=None, max_examples=40)
@@ -36,7 +33,7 @@ def assert_same(a, b):
 
 
 def pairs(ratings):
-    """Raw (user, item) to rating."""
+    """Return a dict of raw (user, item) to rating."""
     users, items = ratings.user_ids.to_pylist(), ratings.item_ids.to_pylist()
     rows = zip(ratings.users, ratings.items, ratings.values.tolist(), strict=True)
     return {(users[u], items[i]): value for u, i, value in rows}
@@ -63,6 +60,7 @@ def test_rows_are_sorted_by_user_then_item_and_hold_what_was_given(plain):
     assert (plain.n_users, plain.n_items) == (len(set(USERS)), len(set(ITEMS)))
     assert pairs(plain) == dict(zip(zip(USERS, ITEMS, strict=True), VALUES, strict=True))
     assert plain.rows == {"read": 60, "used": 60, "duplicates": 0}
+    assert repr(plain) == f"<Ratings: 60 of {plain.n_items} items by {plain.n_users} users>"
 
 
 @SETTINGS
@@ -120,14 +118,12 @@ CONTAINERS = {
     "chunked": chunks,
     "sliced": sliced,
     "dictionary-encoded": dictionaries,
-    "large_string": lambda table: cast(table, user=pa.large_string()),
     "string_view": lambda table: cast(table, user=pa.string_view()),
     "float16 ratings": lambda table: cast(table, rating=pa.float16()),
     "decimal ratings": lambda table: cast(table, rating=pa.decimal128(8, 2)),
     "pandas": lambda table: table.to_pandas(),
     "pandas with an index": lambda table: table.to_pandas().set_index(np.arange(60)[::-1] % 7),
-    "pandas categorical": lambda table: table.to_pandas().astype({"user": "category", "item": "category"}),
-    "pandas categorical ratings": lambda table: table.to_pandas().astype({"rating": "category"}),
+    "pandas categorical": lambda table: table.to_pandas().astype("category"),
     "pandas nullable": lambda table: table.to_pandas().astype(NULLABLE),
     "pandas on Arrow": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
     "pandas objects": lambda table: table.to_pandas().astype(object),
@@ -138,12 +134,10 @@ CONTAINERS = {
     ),
     "duckdb": duckdb,
     "lists": lambda table: (USERS, ITEMS, VALUES),
-    "arrays": lambda table: (np.array(USERS), np.array(ITEMS), np.array(VALUES)),
     "big-endian text": lambda table: (np.array(USERS).astype(">U12"), np.array(ITEMS), np.array(VALUES)),
     "strided arrays": strided,
     "read-only arrays": read_only,
     "series": lambda table: tuple(pd.Series(column, index=range(60, 0, -1)) for column in (USERS, ITEMS, VALUES)),
-    "Arrow arrays": lambda table: tuple(table.columns),
     "mixed": lambda table: (pd.Series(USERS, dtype="category"), np.array(ITEMS), (value for value in VALUES)),
 }
 
@@ -164,10 +158,8 @@ def test_every_container_gives_the_same_model(plain):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
         {"row_group_size": 7},
-        {"compression": "zstd", "use_dictionary": False},
-        {"use_dictionary": True, "data_page_version": "2.0"},
+        {"compression": "zstd", "use_dictionary": False, "data_page_version": "2.0"},
         {"data_page_size": 16, "write_batch_size": 3, "write_page_checksum": True},
     ],
     ids=str,
@@ -183,7 +175,15 @@ def test_every_layout_of_parquet_gives_the_same_ratings(tmp_path, plain, options
     assert_same(Ratings.from_parquet(str(tmp_path / "parts")), plain)
 
 
-@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<i4", ">i4", "<i8", ">i8", "<u2", ">u2", "<u4", ">u4", "<u8", ">u8"])
+def test_files_of_a_directory_may_differ_in_whether_a_column_may_hold_nulls(tmp_path, plain):
+    table = pa.table(COLUMNS)
+    for part, nullable in enumerate([(), ("user", "item", "rating"), ("item",)]):
+        schema = pa.schema([field.with_nullable(field.name in nullable) for field in table.schema])
+        pq.write_table(table.slice(part * 20, 20).cast(schema), tmp_path / f"{part}.parquet")
+    assert_same(Ratings.read(tmp_path), plain)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i4", "<u4", ">u8"])
 def test_ids_of_every_numpy_integer_are_the_same_keys(dtype):
     users = np.array(ROWS // 9).astype(dtype)
     ratings = Ratings.from_arrays(users, np.array(ROWS % 9, ">i4"), VALUES)
@@ -194,7 +194,7 @@ def test_ids_of_every_numpy_integer_are_the_same_keys(dtype):
     assert ratings.user_ids.type == pa.from_numpy_dtype(users.dtype.newbyteorder("="))
 
 
-@pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "i1", "u1", ">i2", "<u8", ">i8"])
+@pytest.mark.parametrize("dtype", ["<f2", ">f8", "u1", ">i8"])
 def test_ratings_of_every_numpy_number_are_the_same_values(dtype, plain):
     doubled = plain.with_values(plain.values * 2)
     assert_same(Ratings.from_arrays(USERS, ITEMS, (np.array(VALUES) * 2).astype(dtype)), doubled)
@@ -212,11 +212,6 @@ def test_the_names_of_the_columns_taken_are_kept():
         Ratings.from_frame(frame)
     with pytest.raises(DataError, match="no column 'movie' for the items"):
         Ratings.from_frame(frame, user="who", item="movie", rating="stars")
-
-
-def test_columns_can_be_named_in_parquet_too(tmp_path, plain):
-    pq.write_table(pa.table(COLUMNS).rename_columns(["who", "what", "stars"]), tmp_path / "a.parquet")
-    assert_same(Ratings.from_parquet(tmp_path / "a.parquet", user="who", item="what", rating="stars"), plain)
 
 
 def test_inputs_are_never_modified():
@@ -255,19 +250,6 @@ def test_the_smallest_ratings_can_be_read_and_fitted(columns):
     assert np.isfinite(predicted).all()
 
 
-def test_ratings_that_float32_rounds_to_next_to_nothing_are_warned_of_and_to_nothing_refused():
-    with pytest.warns(UserWarning, match=r"are kept as float32, there in steps of about 1\.4013e-45"):
-        fastmf.fit(([1, 1, 2], [1, 2, 1], [1e-44, 2e-44, 3e-44]), k=4, epochs=2)
-    with pytest.raises(DataError, match="holds numbers too small for float32"):
-        Ratings.from_arrays([1, 1], [1, 2], [1e-60, 2e-60])
-    assert Ratings.from_arrays([1, 1], [1, 2], [0.0, 0.0]).values.tolist() == [0, 0]
-
-
-def test_one_column_for_two_roles_is_refused():
-    with pytest.raises(DataError, match=r"is named for two roles \(user 'user', item 'user', rating 'rating'\)"):
-        Ratings.read(pa.table({"user": [1], "item": [2], "rating": [3.0]}), item="user")
-
-
 def test_dates_beyond_the_calendar_are_refused():
     days = pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32())
     with pytest.raises(DataError, match=r"column 'user' has ids out of the range of date32"):
@@ -277,137 +259,11 @@ def test_dates_beyond_the_calendar_are_refused():
 # what is refused
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([1.0, np.nan, np.nan, 2.0], r"'rating' has 2 of 4 .* \(2 NaN\), the first in row 1 \(from 0\): nan"),
-        (
-            [1.0, 2.0, np.inf, -np.inf],
-            r"'rating' has 2 of 4 .* \(2 infinite or beyond float32\), the first in row 2.*: inf",
-        ),
-        ([1.0, 2.0, 3.0, 1e39], r"has 1 of 4 .* \(1 infinite or beyond float32\), the first in row 3 .*: 1e\+39"),
-        ([10**40, 2, 3, -(10**40)], "rating cannot be read as one column"),
-        (pa.array([decimal.Decimal(10) ** 39] * 4), r"has 4 of 4 .* \(4 infinite or beyond float32\)"),
-        ([1.0, None, 3.0, 4.0], r"has 1 of 4 .* \(1 null\), the first in row 1 .*: None"),
-        (pa.array([1, None, None, 4]), r"has 2 of 4 .* \(2 null\), the first in row 1"),
-        (pa.array([None, 1.0, np.nan, np.inf]), r"has 3 of 4 .* \(1 null, 1 NaN, 1 infinite.*\), the first in row 0"),
-        (["5", "4", "3", "2"], r"'rating' holds string, not numbers \(4 rows, the first '5'\): cast it to float"),
-        ([True, False, True, True], r"'rating' holds bool, not numbers \(4 rows, the first True\)"),
-        ([None] * 4, r"'rating' holds null, not numbers \(4 rows, the first None\)"),
-        (np.array(["2020-01-01"] * 4, "M8[s]"), r"'rating' holds timestamp\[s\], not numbers \(4 rows"),
-        (pd.Series([1, None, 3, 4], dtype="Int8"), r"has 1 of 4 .* \(1 null\)"),
-        (pd.Series(["5", "4", "3", "2"], dtype="category"), "not numbers"),
-    ],
-    ids=str,
-)
-def test_bad_ratings_are_counted_and_the_first_is_shown(values, message):
-    with pytest.raises(DataError, match=message):
-        Ratings.from_arrays([1, 2, 3, 4], [1, 2, 3, 4], values)
-
-
-def test_the_largest_float32_is_a_rating_and_what_rounds_beyond_is_none():
-    largest = float(np.finfo(np.float32).max)
-    assert Ratings.from_arrays([1], [1], [-largest]).values.tolist() == [-largest]
-    with pytest.raises(DataError, match="beyond float32"):
-        Ratings.from_arrays([1], [1], [largest * (1 + 1e-7)])
-
-
-def test_counts_are_written_with_separators():
-    with pytest.raises(DataError, match=r"has 1,000 of 1,000 ratings"):
-        Ratings.from_arrays(range(1000), range(1000), [np.nan] * 1000)
-
-
-@pytest.mark.parametrize(
-    ("users", "items", "message"),
-    [
-        ([1, None, 2], [1, 2, 3], "column 'user' has 1 ids that are null, the first in row 1"),
-        ([1, 2, 3], [None, None, 3], "column 'item' has 2 ids that are null, the first in row 0"),
-        ([1.5, 2.0, 3.0], [1, 2, 3], r"column 'user' holds double.*3 rows, the first 1\.5.*cast it to int64"),
-        ([1, 2, 3], [[1], [2], [3]], "column 'item' holds list"),
-    ],
-)
-def test_ids_that_are_none_are_refused(users, items, message):
-    with pytest.raises(DataError, match=message):
-        Ratings.from_arrays(users, items, [1.0, 2.0, 3.0])
-
-
-def test_an_integer_column_with_a_null_is_refused_not_turned_into_floats(tmp_path):
-    users = pa.array([2**53, 2**53 + 1, None])
-    pq.write_table(pa.table({"user": users, "item": [1, 2, 3], "rating": [1, 2, 3]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="1 ids that are null, the first in row 2"):
-        Ratings.from_parquet(tmp_path / "a.parquet")
-    pq.write_table(pa.table({"user": users[:2], "item": [1, 1], "rating": [1, 2]}), tmp_path / "a.parquet")
-    assert Ratings.from_parquet(tmp_path / "a.parquet").user_ids.to_pylist() == [2**53, 2**53 + 1]
-
-
 def test_no_rows_are_refused(tmp_path):
     pq.write_table(pa.table(COLUMNS).slice(0, 0), tmp_path / "a.parquet")
     for source in (tmp_path / "a.parquet", pa.table(COLUMNS).slice(0, 0), ([], [], []), pd.DataFrame(COLUMNS)[:0]):
         with pytest.raises(DataError, match="there are no ratings: columns 'user', 'item', 'rating' have 0 rows"):
             Ratings.read(source)
-
-
-# pairs that come more than once
-
-TWICE = [1, 1, 2, 1, 2], ["x", "y", "x", "x", "x"], [0.1, 2.0, 3.0, 0.2, 5.0]
-
-
-def test_duplicates_are_refused_with_their_number_and_an_example():
-    with pytest.raises(DataError, match=r"2 of 5 rows repeat a \(user, item\) pair, the first user 1 and item 'x':"):
-        Ratings.from_arrays(*TWICE)
-    with pytest.raises(ParameterError, match="duplicates is 'first': choose one of error, last, mean, sum"):
-        Ratings.from_arrays(*TWICE, duplicates="first")
-
-
-def test_the_last_of_duplicates_is_that_of_the_last_row():
-    ratings = Ratings.from_arrays(*TWICE, duplicates="last")
-    assert pairs(ratings) == {(1, "x"): np.float32(0.2), (1, "y"): 2.0, (2, "x"): 5.0}
-    assert ratings.rows == {"read": 5, "used": 3, "duplicates": 2}
-    reverse = Ratings.from_arrays(*(column[::-1] for column in TWICE), duplicates="last")
-    assert pairs(reverse) == {(1, "x"): np.float32(0.1), (1, "y"): 2.0, (2, "x"): 3.0}
-
-
-def test_the_last_row_of_a_directory_is_in_its_last_file(tmp_path):
-    for name, value in {"b": 2.0, "a": 1.0, "c": 3.0}.items():
-        pq.write_table(pa.table({"user": [1], "item": [1], "rating": [value]}), tmp_path / f"{name}.parquet")
-    assert Ratings.from_parquet(tmp_path, duplicates="last").values.tolist() == [3.0]
-
-
-@SETTINGS
-@given(st.permutations(range(40)))
-def test_the_mean_of_duplicates_is_exact_and_ignores_the_order_of_rows(order):
-    rng = np.random.default_rng(3)
-    users, items = rng.integers(0, 3, 40), rng.integers(0, 3, 40)
-    values = rng.standard_normal(40).astype(np.float32) * np.float32(10.0) ** rng.integers(-6, 7, 40)
-    expected = {}
-    for pair in {*zip(users.tolist(), items.tolist(), strict=True)}:
-        own = np.sort(values[(users == pair[0]) & (items == pair[1])]).astype(np.float64)
-        expected[pair] = np.float32(np.add.reduce(own) / len(own))
-    order = np.array(order)
-    ratings = Ratings.from_arrays(users[order], items[order], values[order], duplicates="mean")
-    found = pairs(ratings)
-    assert found.keys() == expected.keys()
-    np.testing.assert_allclose([found[pair] for pair in expected], list(expected.values()), rtol=1e-6)
-    straight = Ratings.from_arrays(users, items, values, duplicates="mean")
-    assert_same(ratings, straight)  # to the bit
-    assert ratings.rows == {"read": 40, "used": len(expected), "duplicates": 40 - len(expected)}
-
-
-@pytest.mark.parametrize(("values", "mean"), [([1e8, 3, -1e8], 1.0), ([1e20, 1, -1e20, 3], 0.0), ([0.1] * 3, 0.1)])
-def test_the_mean_of_duplicates_is_added_up_in_float64_by_size(values, mean):
-    for order in permutations(values):
-        ratings = Ratings.from_arrays([1] * len(values), [1] * len(values), order, duplicates="mean")
-        assert ratings.values.tolist() == [np.float32(mean)]
-
-
-def test_duplicates_are_counted_once_not_again_in_every_part():
-    ratings = Ratings.from_arrays(*TWICE, duplicates="last")
-    assert [part.rows["duplicates"] for part in (ratings, *ratings.split(0.5))] == [2, 0, 0]
-
-
-@pytest.mark.parametrize("duplicates", ["error", "last", "mean", "sum"])
-def test_without_duplicates_the_choice_changes_nothing(plain, duplicates):
-    assert_same(Ratings.from_arrays(USERS, ITEMS, VALUES, duplicates=duplicates), plain)
 
 
 # the compressed views
@@ -437,7 +293,7 @@ def test_views_follow_their_own_values_and_have_empty_rows_for_cold_ids(plain):
 # split and folds
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
 def test_a_split_gives_every_row_to_one_side_and_all_ids_to_both(plain, fraction):
     rest, held_out = plain.split(fraction, seed=4)
     assert len(held_out) == round(60 * fraction)
@@ -459,13 +315,13 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows(plain):
         assert pairs(side) != pairs(other)
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, np.nan, 1e-9, 1 - 1e-9, 5, -3])
-def test_a_fraction_that_leaves_a_side_empty_is_refused(plain, fraction):
-    with pytest.raises(ParameterError, match=r"splits 60 ratings into nothing and all: give one in \(0, 1\)"):
-        plain.split(fraction)
+def test_a_fraction_that_leaves_a_side_empty_is_refused(plain):
+    for fraction in (0, 1, -0.1, np.nan, 1e-9, 1 - 1e-9, 5):
+        with pytest.raises(ParameterError, match=r"splits 60 ratings into nothing and all: give one in \(0, 1\)"):
+            plain.split(fraction)
 
 
-@pytest.mark.parametrize("n", [2, 7, 60])
+@pytest.mark.parametrize("n", [2, 7])
 def test_folds_hold_every_row_out_once(plain, n):
     folds = list(plain.folds(n, seed=2))
     assert len(folds) == n
@@ -490,51 +346,10 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows(plain):
         assert pairs(fold[1]) != pairs(differing[1])
 
 
-@pytest.mark.parametrize("n", [-1, 0, 1, 61])
-def test_a_number_of_folds_that_cannot_be_is_refused(plain, n):
-    with pytest.raises(ParameterError, match="folds of 60 ratings: give 2 to 60"):
-        plain.folds(n)
-
-
-def test_masked_values_are_missing_ones():
-    masked = np.ma.array([1.0, 999.0, 3.0], mask=[False, True, False])
-    with pytest.raises(DataError, match="1 null"):
-        Ratings.from_arrays([1, 2, 3], [1, 2, 3], masked)
-    with pytest.raises(DataError, match="1 ids that are null"):
-        Ratings.from_arrays(np.ma.array([1, 777, 3], mask=[0, 1, 0]), [1, 2, 3], [1.0, 2.0, 3.0])
-
-
-def test_files_of_a_directory_may_differ_in_whether_they_could_hold_nulls(tmp_path):
-    for name, nullable in (("a", True), ("b", False)):
-        fields = [
-            pa.field("user", pa.int64(), nullable),
-            pa.field("item", pa.int64()),
-            pa.field("rating", pa.float64()),
-        ]
-        rows = [pa.array([ord(name)]), pa.array([1]), pa.array([2.0])]
-        pq.write_table(pa.table(rows, schema=pa.schema(fields)), tmp_path / f"{name}.parquet")
-    assert len(Ratings.from_parquet(tmp_path)) == 2
-
-
-TEXT = pa.array([b"ann", b"\xff", b"bob"] * 40).view(pa.string())
-BAD_TEXT = {
-    "null": (pa.array(["ann", None, "bob"] * 40), "column 'user' has 40 ids that are null, the first in row 1"),
-    "not UTF-8": (TEXT, "column 'user' holds text that is not UTF-8"),
-}
-
-
-@pytest.mark.parametrize("coded", [True, False])
-@pytest.mark.parametrize("bad", BAD_TEXT)
-def test_bad_text_in_parquet_is_refused_whether_it_is_in_codes_or_not(tmp_path, bad, coded):
-    users, message = BAD_TEXT[bad]
-    pq.write_table(
-        pa.table({"user": users, "item": range(120), "rating": [1.0] * 120}),
-        tmp_path / "a.parquet",
-        use_dictionary=coded,
-        row_group_size=50,
-    )
-    with pytest.raises(DataError, match=message):
-        Ratings.from_parquet(tmp_path / "a.parquet")
+def test_a_number_of_folds_that_cannot_be_is_refused(plain):
+    for n in (-1, 0, 1, 61):
+        with pytest.raises(ParameterError, match=f"{n} folds of 60 ratings: give 2 to 60"):
+            plain.folds(n)
 
 
 def test_views_and_counts_of_no_rows_at_all(plain):
@@ -552,80 +367,82 @@ def test_counts_are_those_of_the_rows(plain):
     np.testing.assert_array_equal(part.item_counts, np.bincount(part.items, minlength=plain.n_items))
 
 
-# bad rows, and the account of all rows
-
-RATING = st.sampled_from([1.0, 2.5, None, float("nan"), float("inf"), -float("inf"), 1e39, 3.0])
-
-
-def fault_of(user, item, rating):
-    """Name the first thing that is wrong with a row."""
-    if user is None or item is None:
-        return "null_users" if user is None else "null_items"
-    if rating is None or np.isnan(rating):
-        return "null_ratings" if rating is None else "nan_ratings"
-    return "infinite_ratings" if abs(rating) > 1e38 else None
-
-
-KEYS = {"text": ["ann", "", "bob", None], "integers": [3, -(2**40), 7, None]}
-
-
-@pytest.mark.parametrize("container", ["arrays", "views", "dictionary", "parquet"])
-@pytest.mark.parametrize("kind", KEYS)
-@SETTINGS
-@given(data=st.data())
-def test_all_rows_are_accounted_for(tmp_path_factory, kind, container, data):
-    row = st.tuples(st.sampled_from(KEYS[kind]), st.sampled_from([1, 2, 3, 4, None]), RATING)
-    rows = data.draw(st.lists(row, min_size=1, max_size=30))
-    how = data.draw(st.sampled_from(["last", "mean"]))
-    users, items, values = zip(*rows, strict=True)
-    user_type = pa.string() if kind == "text" else pa.int64()
-    columns = {
-        "user": pa.array(users, user_type),
-        "item": pa.array(items, pa.int32()),
-        "rating": pa.array(values, pa.float64()),
-    }
-    source = tuple(columns.values())
-    if container == "dictionary":
-        source = (columns["user"].dictionary_encode(null_encoding="encode"), *source[1:])
-    elif container == "views" and kind == "text":
-        source = (columns["user"].cast(pa.string_view()), *source[1:])
-    elif container == "parquet":
-        source = tmp_path_factory.mktemp("rows") / "r.parquet"
-        pq.write_table(pa.table(columns), source, row_group_size=7)
-    faults = [fault_of(*one) for one in rows]
-    good = {(user, item) for (user, item, _), fault in zip(rows, faults, strict=True) if fault is None}
-    if not good:
-        with pytest.raises(DataError, match=f"there are no ratings left: all {len(rows)} rows are bad"):
-            Ratings.read(source, bad_rows="drop", duplicates=how)
-        return
-    ratings = Ratings.read(source, bad_rows="drop", duplicates=how)
-    assert pairs(ratings).keys() == good
-    n_good = faults.count(None)
-    expected = {fault: faults.count(fault) for fault in faults if fault}
-    assert ratings.rows == {"read": len(rows), "used": len(good), "duplicates": n_good - len(good), **expected}
-    assert ratings.rows["read"] == sum(n for name, n in ratings.rows.items() if name != "read")
-    if expected:
-        with pytest.raises(DataError):
-            Ratings.read(source, duplicates=how)
-
-
-def test_nothing_is_dropped_where_nothing_is_bad(plain):
-    again = Ratings.from_arrays(USERS, ITEMS, VALUES, bad_rows="drop")
-    assert_same(again, plain)
-    assert again.rows == {"read": 60, "used": 60, "duplicates": 0}
-
-
-def test_what_is_no_number_at_all_is_refused_even_when_bad_rows_are_dropped():
-    with pytest.raises(DataError, match="holds string, not numbers"):
-        Ratings.from_arrays([1], [1], ["a"], bad_rows="drop")
-    with pytest.raises(ParameterError, match="bad_rows is 'skip': choose one of error, drop"):
-        Ratings.from_arrays([1], [1], [1.0], bad_rows="skip")
-
-
-def test_a_refusal_names_the_file(tmp_path):
+def test_the_file_is_named_in_an_error(tmp_path):
     pq.write_table(pa.table({"user": [1, None], "item": [1, 2], "rating": [1.0, 2.0]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=rf"^{tmp_path / 'a.parquet'}: column 'user' has 1 ids that are null"):
         Ratings.read(tmp_path / "a.parquet")
+
+
+# implicit feedback: no ratings, weights, and ratings that count
+
+
+def test_without_ratings_every_row_is_a_one(tmp_path):
+    table = pa.table({"user": [1, 1, 2], "item": ["x", "y", "x"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for source in (tmp_path / "a.parquet", table, ([1, 1, 2], ["x", "y", "x"])):
+        ratings = Ratings.read(source, unrated=True)
+        assert ratings.values.tolist() == [1, 1, 1]
+        assert not ratings.rated
+        assert ratings.columns == ("user", "item", "")
+        with pytest.raises(DataError, match=r"no column for the ratings|2 arrays given where 3 are needed"):
+            Ratings.read(source)
+    with pytest.raises(DataError, match="no column 'stars' for the ratings"):
+        Ratings.read(table, rating="stars", unrated=True)
+    unread = Ratings.read(table.append_column("rating", pa.array(["a", "b", "c"])), rating="", unrated=True)
+    assert unread.values.tolist() == [1, 1, 1]
+
+
+def test_weights_follow_their_rows(plain):
+    weights = [value + 100 for value in VALUES]
+    ratings = Ratings.read((USERS, ITEMS, VALUES, weights), weight="weight")
+    np.testing.assert_array_equal(ratings.weights, plain.values + 100)
+    for view in (ratings.by_user, ratings.by_item):
+        np.testing.assert_array_equal(view.weights, view.values + 100)
+    for part in (ratings.take(ratings.users > 3), *ratings.split(0.3)):
+        np.testing.assert_array_equal(part.weights, part.values + 100)
+    own = Ratings.read(pa.table(COLUMNS), weight="rating")
+    np.testing.assert_array_equal(own.weights, own.values)
+    assert own.columns == ("user", "item", "rating", "rating")
+
+
+def test_repeated_rows_without_ratings_weigh_as_often_as_they_come():
+    ratings = Ratings.read(([1, 2, 1, 1], [5, 5, 5, 6]), unrated=True, duplicates="sum")
+    assert (ratings.values.tolist(), ratings.weights.tolist()) == ([1, 1, 1], [2, 1, 1])
+    assert ratings.columns == ("user", "item", "", "")
+    assert ratings.rows == {"read": 4, "used": 3, "duplicates": 1}
+
+
+def test_ratings_are_not_weighed_anew(plain):
+    with pytest.raises(ParameterError, match="weight is 'plays', but these Ratings have no weights: read them with"):
+        Ratings.read(plain, weight="plays")
+    weighed = Ratings.read((USERS, ITEMS, VALUES, VALUES), weight="weight")
+    assert Ratings.read(weighed, weight="weight") is weighed
+    with pytest.raises(ParameterError, match="these Ratings have weights of column 'weight'"):
+        Ratings.read(weighed, weight="plays")
+
+
+def test_observed_rows_are_those_rated_high_enough(plain):
+    found = plain.observed(3.5)
+    expected = {pair for pair, value in pairs(plain).items() if value >= 3.5}
+    assert 0 < len(expected) < 60
+    assert pairs(found) == dict.fromkeys(expected, 1.0)
+    assert found.user_ids is plain.user_ids
+    unrated = Ratings.read((USERS, ITEMS), unrated=True)
+    for everything in (plain.observed(None), plain.observed(0.5), unrated.observed(3.5)):
+        assert pairs(everything) == dict.fromkeys(pairs(plain), 1.0)
+    with pytest.raises(
+        DataError, match=r"none of 60 ratings is at least 9 \(the highest is 5\), from which they count"
+    ):
+        plain.observed(9)
+
+
+def test_how_feedback_is_read():
+    assert reading(implicit=False, rated=True) == reading(implicit=False, rated=False) == {}
+    assert reading(implicit=True, rated=True) == {"unrated": True}
+    assert reading(implicit=True, rated=False) == {"unrated": True, "rating": ""}
+
+
+# memory
 
 
 def test_more_rows_than_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
@@ -636,13 +453,13 @@ def test_more_rows_than_memory_are_refused_before_they_are_read(tmp_path, monkey
     need = 2000 * (3 * 8 + 16)
     assert len(Ratings.read(tmp_path / "parts", memory_limit=need, duplicates="last")) == 1000
     monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("nothing must be read"))
-    with pytest.raises(
-        ResourceError, match="parts: reading 2,000 rows takes at least 80,000 bytes of memory, 79,999 bytes are"
-    ):
+    with pytest.raises(ResourceError, match="parts: reading 2,000 rows takes at least 80,000 bytes of memory, 79,999 "):
         Ratings.read(tmp_path / "parts", memory_limit=need - 1)
+    with pytest.raises(ResourceError, match=r"2,000 rows takes .*, 1,024 bytes are allowed \(memory limit\)"):
+        Ratings.read(tmp_path / "parts", memory_limit="1KiB")
 
 
-def test_the_rows_counted_are_those_of_the_groups(tmp_path, monkeypatch):
+def test_the_rows_counted_are_those_of_the_groups(tmp_path):
     columns = {"user": np.arange(3000), "item": np.arange(3000), "rating": np.ones(3000)}
     pq.write_table(pa.table(columns), tmp_path / "r.parquet", row_group_size=1500)
     lied = (tmp_path / "r.parquet").read_bytes()

@@ -61,7 +61,7 @@ def test_the_latest_of_each_user(table):
 @pytest.mark.parametrize(
     ("how", "options", "error", "message"),
     [
-        ("first", {}, ParameterError, "how is 'first': choose one of random, leave-one-out, temporal"),
+        ("first", {}, ParameterError, "how is 'first': choose random or leave-one-out or temporal"),
         ("random", {"fraction": 1.0}, ParameterError, "fraction is 1.0: give one above 0 and below 1"),
         ("random", {"fraction": 0.01}, ParameterError, "of 15 rows 0 would be held out"),
         ("leave-one-out", {"fraction": 0.1}, ParameterError, "takes one row of each user: leave it out"),
@@ -111,6 +111,16 @@ def test_files_and_frames_are_split_alike(table, tmp_path):
     pq.write_table(table.slice(7), tmp_path / "b.parquet")
     for source in (tmp_path, table.to_pandas()):
         pd.testing.assert_frame_equal(fastmf.split(source)[1].to_pandas(), expected, check_dtype=False)
+
+
+def test_a_column_may_be_non_null_in_one_file_and_nullable_in_another(table, tmp_path):
+    non_null = pa.schema([field.with_nullable(False) for field in table.schema])
+    for name, schema in (("a", table.schema), ("b", non_null)):
+        rows = table.slice(0, 7) if name == "a" else table.slice(7)
+        pq.write_table(rows.cast(schema), tmp_path / f"{name}.parquet")
+    expected, found = fastmf.split(table), fastmf.split(tmp_path)
+    for part in (0, 1):
+        assert found[part].to_pydict() == expected[part].to_pydict()
 
 
 def test_the_command_writes_both(table, tmp_path):

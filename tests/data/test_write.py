@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from fastmf.data.read import read_table
+from fastmf.data.write import joined, write_frame, write_frames, write_parquet
+
+
+def test_parquet_is_written_whole_and_with_checksums(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_parquet({"user": range(500), "rating": np.arange(500) / 7}, path)
+    assert read_table(path)["rating"].to_pylist() == (np.arange(500) / 7).tolist()
+    content = path.read_bytes()
+    path.write_bytes(content[:600] + bytes([content[600] ^ 1]) + content[601:])
+    with pytest.raises(OSError, match="damaged"):
+        read_table(path)
+    with pytest.raises(FileExistsError):
+        write_parquet({"user": [1]}, path)
+    write_parquet({"user": [1]}, path, overwrite=True)
+    assert pq.read_table(path).column("user").to_pylist() == [1]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def read_back(path):
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_frame_is_written_as_what_its_name_ends_in(tmp_path, name):
+    frame = pd.DataFrame({"user_id": ["é", 'a,"b'], "score": [0.5, -1.0]}, index=[5, 6])
+    write_frame(frame, tmp_path / name)
+    pd.testing.assert_frame_equal(read_back(tmp_path / name), frame.reset_index(drop=True))
+    with pytest.raises(FileExistsError):
+        write_frame(frame, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_frames_are_written_one_after_another_and_whole_or_not_at_all(tmp_path, name):
+    frames = [pd.DataFrame({"item": [n, n + 1], "score": [n / 2, n / 3]}) for n in range(4)]
+    write_frames(iter(frames), tmp_path / name)
+    pd.testing.assert_frame_equal(read_back(tmp_path / name), joined(frames))
+    if name.endswith("parquet"):
+        assert pq.ParquetFile(tmp_path / name).num_row_groups == 4
+
+    def broken():
+        yield from frames
+        raise ArithmeticError("no more")
+
+    with pytest.raises(ArithmeticError, match="no more"):
+        write_frames(broken(), tmp_path / name, overwrite=True)
+    pd.testing.assert_frame_equal(read_back(tmp_path / name), joined(frames))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_control_characters_are_escaped_in_csv_and_kept_in_parquet(tmp_path):
+    frame = pd.DataFrame({"title": ["a\x1b[31m", 7, None]}, dtype=object)
+    write_frame(frame, tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["title"][0] == "a\\x1b[31m"
+    write_frame(frame[:1], tmp_path / "out.parquet")
+    assert pd.read_parquet(tmp_path / "out.parquet")["title"][0] == "a\x1b[31m"
+
+
+def test_an_error_of_the_writing_thread_is_raised(tmp_path):
+    frames = [pd.DataFrame({"item": [1]}), pd.DataFrame({"item": ["a"]})]
+    with pytest.raises(ValueError, match="a"):
+        write_frames(frames, tmp_path / "out.parquet")
+    assert list(tmp_path.iterdir()) == []
