@@ -42,6 +42,7 @@ def kernels():
     from numba import int32 as i
     from numba import int64 as n
     from numba import types as kinds
+    from numba import uint64 as u
 
     from fastmf.kernels import als_cuda, cg_cuda, gram_cuda, links_cuda, peak_cuda, residual_cuda, sgd_cuda, topn_cuda
 
@@ -88,7 +89,7 @@ def kernels():
         given = lots, ints, ints, row, *side, *side, d, d, d, d[:, ::1]
         yield f"errors by {group}", residual_cuda.error_sums(group), given
     for group, each in ((1, 1), (16, 1), (32, 1), (32, 8)):
-        given = lots, n[:, ::1], flag, n, n, ints, ints, row, row, row, n, f, kinds.UniTuple(flag, 3), f
+        given = lots, u[:, ::1], flag, n, n, ints, ints, row, row, row, n, f, kinds.UniTuple(flag, 3), f
         yield f"sgd, {group} lanes of {each}", sgd_cuda.compiled(group, each), given
     yield "collect", sgd_cuda._collect, (ints, f[:, ::1], *side, row)
     yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], f[:, ::1])
@@ -96,10 +97,8 @@ def kernels():
     yield "gram", gram_cuda._gram, (table, d[:, :, ::1])
     yield "gather", links_cuda._gather, (lots, ints, row, row, table, table)
     yield "respond", links_cuda._respond, (lots, ints, row, table, row, table, row, table)
-    yield "sums", links_cuda._sums, (table, flag, row, flag, d[:, ::1])
-    yield "advance", links_cuda._advance, (row, table, table)
-    yield "turn", links_cuda._turn, (row, table, table)
-    yield "depart", links_cuda._depart, (table, table, table)
+    yield "sums", links_cuda._sums, (table, flag, row, d[:, ::1])
+    yield "combine", links_cuda._combine, (table, row, table, table)
     yield "attract", links_cuda._attract, (table, row, row, table)
     yield "centre", links_cuda._centre, (row, table, row, table)
     yield "absorb", links_cuda._absorb, (table, row, row, row)
