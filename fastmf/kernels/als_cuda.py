@@ -182,14 +182,14 @@ def _keep_piece(partial, place, gram, s, total, k, thread, form):
 
 
 @inlined
-def _add_pieces(gram, s, partial, pieces, n_pieces, k, thread, form):
-    """Add up the sums of a row's pieces in float64; return the sum of g t."""
-    total = np.float64(0)
-    for piece in range(pieces, pieces + n_pieces):
+def _add_pieces(gram, s, partial, first, n, k, thread, form):
+    """Add up, in float64, the sums of the pieces of a row of n entries; return the sum of g t."""
+    last, total = first + (n + SPLIT * form.tiles - 1) // (SPLIT * form.tiles), np.float64(0)
+    for piece in range(first, last):
         total += partial[piece, at(k, k)]
     for f in range(thread, at(k, k) + 1 + k, form.threads):
         value = np.float64(0)
-        for piece in range(pieces, pieces + n_pieces):
+        for piece in range(first, last):
             value += partial[piece, f]
         if f < at(k, k):
             gram[f] = gram.dtype.type(value)
@@ -214,6 +214,21 @@ def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
             if r < k and base.shape[0] > 0:
                 gram[at(r, c)] += base[r, c]
     cuda.syncthreads()
+
+
+@inlined
+def _solve(gram, s, inverse, solution, total, rules, out, k, thread, form):
+    """Solve a row's equations and write its factors and bias; return False if that is not possible."""
+    x, b, row, share = out
+    lift(gram, solution, k, gram.dtype.type(rules[4]), thread, form)
+    if not factor(gram, k, inverse, solution, gram.dtype.type(rules[3]), thread, form):
+        return False
+    rest = substitute(gram, k, inverse, solution, s, total, thread, form)
+    for f in range(thread, k, form.threads):
+        x[row, f] = solution[f]
+    if thread == 0:
+        b[row] = rest * share
+    return True
 
 
 @functools.cache
@@ -253,20 +268,13 @@ def compiled(form):
                 desk, own = (batch, where, t, roots, s), (sums, of_y, own_s, own_v)
                 total = _sum_entries(desk, own, gram, piece, (indices, values, weights, y, c), k, thread, form)
             else:
-                n_pieces = (n + SPLIT * form.tiles - 1) // (SPLIT * form.tiles)
-                total = _add_pieces(gram, s, partial, pieces, n_pieces, k, thread, form)
+                total = _add_pieces(gram, s, partial, pieces, n, k, thread, form)
             if keep:
                 _keep_piece(partial, place, gram, s, total, k, thread, form)
                 continue
             _eliminate_bias(gram, s, total, (rho, share, row), (pull, base), k, thread, form)
-            lift(gram, solution, k, number(rules[4]), thread, form)
-            if factor(gram, k, inverse, solution, number(rules[3]), thread, form):
-                rest = substitute(gram, k, inverse, solution, s, total, thread, form)
-                for f in range(thread, k, form.threads):
-                    x[row, f] = solution[f]
-                if thread == 0:
-                    b[row] = rest * share
-            elif thread == 0:
+            solved = _solve(gram, s, inverse, solution, total, rules, (x, b, row, share), k, thread, form)
+            if thread == 0 and not solved:
                 failed[1 + cuda.atomic.add(failed, 0, 1)] = place
 
     return half_sweep
