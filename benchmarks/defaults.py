@@ -1,9 +1,9 @@
-"""Measure the defaults: the held-out RMSE around them, one setting at a time, over several data sets.
+"""Measure the held-out RMSE around the default settings, one setting at a time, on several data sets.
 
     python benchmarks/defaults.py                      # ml-latest-small from $FASTMF_DATA_DIR, and two twins
     python benchmarks/defaults.py --solver als -o defaults.json
 
-What the figures mean is in benchmarks/README.md.
+benchmarks/README.md explains the figures.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,11 @@ from fastmf.bench.machine import describe, versions
 from fastmf.cli.console import remark, show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.data.atomic import check_output, write_json
-from fastmf.datasets import movielens as datasets
+from fastmf.datasets.movielens import find
+from fastmf.datasets.twins import synthesize
 from fastmf.solvers import SOLVERS, als, sgd
 
-# What is tried for each setting; the default is among them. "init" is the deviation of the starting factors.
+# The values tried for each setting, the default among them. "init" is the deviation of the starting factors.
 TRIED: dict[str, dict[str, tuple[Any, ...]]] = {
     "als": {
         "reg": (0.01, 0.02, 0.03, 0.05, 0.1),
@@ -50,19 +51,19 @@ SHAPES = {"ml-latest-small twin": ("ml-latest-small", 1.0), "ml-20m twin, a twen
 
 
 def splits() -> Iterator[tuple[str, list[tuple[Ratings, Ratings]]]]:
-    """Yield each data set's name and its folds; the larger twin has one split."""
+    """Yield the name and the folds of each data set; the larger twin has one split."""
     try:
-        yield "ml-latest-small", list(Ratings.read(datasets.find("ml-latest-small").path).folds(FOLDS, SEED))
+        yield "ml-latest-small", list(Ratings.read(find("ml-latest-small").path).folds(FOLDS, SEED))
     except FileNotFoundError as error:
         remark(f"without the real set: {error}")
     for name, (like, scale) in SHAPES.items():
-        twin = datasets.synthesize(like, scale=scale)
+        twin = synthesize(like, scale=scale)
         ratings = Ratings.from_arrays(pa.array(twin.users), pa.array(twin.items), pa.array(twin.ratings))
         yield name, list(ratings.folds(FOLDS, SEED)) if scale == 1 else [ratings.split(0.1, SEED)]
 
 
 def rmse(solver: str, settings: dict[str, Any], folds: list[tuple[Ratings, Ratings]]) -> float:
-    """Fit with some settings other than the defaults; return the mean RMSE over the folds."""
+    """Fit with the given settings; return the mean RMSE over the folds."""
     module, given = MODULES[solver], dict(settings)
     usual = module.INIT_SIGMA
     module.INIT_SIGMA = given.pop("init", usual)
@@ -74,16 +75,16 @@ def rmse(solver: str, settings: dict[str, Any], folds: list[tuple[Ratings, Ratin
 
 
 def default_of(solver: str, setting: str) -> Any:
-    """Say what a setting is when it is left out."""
+    """Return the default of a setting."""
     return MODULES[solver].INIT_SIGMA if setting == "init" else getattr(SOLVERS[solver](), setting)
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
 @click.option("--solver", "solvers", multiple=True, type=click.Choice(list(TRIED)), help="[default: both]")
-@click.option("-o", "--output", metavar="FILE", help="Write the figures here as JSON.")
+@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
 @overwrite_option
 def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
-    """Try every value of every setting on every data set, and say by how much the RMSE differs from the defaults'."""
+    """Measure every value of every setting on every data set."""
     if output:
         check_output(output, overwrite)
     found: dict[str, dict[tuple[str, str, Any], float]] = {}

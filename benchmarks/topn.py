@@ -1,10 +1,10 @@
-"""Measure how many users a second get their top-n list, on any device, at the size of ml-20m.
+"""Measure top-n lists: users a second, on any device, at the size of ml-20m.
 
     python benchmarks/topn.py --device cpu --device cuda -o topn.json
     python benchmarks/topn.py --users 10000 --items 5000 --k 64
 
-Factors are drawn at random, and so are 144 items for each user that have been seen and are left out. The kernels are
-compiled first, on a few users; what is timed is everything from arrays in memory to lists in memory.
+Factors are random, and so are 144 seen items per user, which are left out. The kernels are compiled first, on a few
+users. The time is that from arrays in memory to lists in memory.
 """
 
 import statistics
@@ -20,7 +20,7 @@ from fastmf.cli.options import overwrite_option
 from fastmf.data.atomic import check_output, write_json
 from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned
-from fastmf.model import topn
+from fastmf.model.topn import top_n
 from fastmf.runtime.device import Device, resolve
 
 SEEN, SEED, FEW = 144, 0, 300
@@ -32,8 +32,8 @@ SEEN, SEED, FEW = 144, 0, 300
 @click.option("--users", default=138_493, show_default=True)
 @click.option("--items", default=26_744, show_default=True)
 @click.option("-n", default=10, show_default=True, help="Length of each list.")
-@click.option("--runs", default=5, show_default=True, help="Runs, of which the median counts.")
-@click.option("-o", "--output", metavar="FILE", help="Write the results as JSON to FILE, too.")
+@click.option("--runs", default=5, show_default=True, help="Runs; the median counts.")
+@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
 @overwrite_option
 def main(
     devices: tuple[str, ...], factors: tuple[int, ...], users: int, items: int, n: int, runs: int, output: str | None,
@@ -56,14 +56,14 @@ def main(
 
 
 def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: int) -> dict[str, Any]:
-    """Rank for all users, several times."""
+    """Rank items for all users, several times."""
     users, items, seen = problem(n_users, n_items, k)
     few = Compressed(seen.indptr[: FEW + 1], seen.indices, seen.values)
-    topn.best(Side(users.factors[:FEW], users.bias[:FEW]), items, few, n, device)
+    top_n(Side(users.factors[:FEW], users.bias[:FEW]), items, few, n, device)
     seconds = []
     for _ in range(runs):
         began = time.perf_counter()
-        topn.best(users, items, seen, n, device)
+        top_n(users, items, seen, n, device)
         seconds.append(time.perf_counter() - began)
     median, most = statistics.median(seconds), limits(device)
     flops = 2.0 * n_users * n_items * k
@@ -81,7 +81,7 @@ def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: i
 
 
 def problem(n_users: int, n_items: int, k: int) -> tuple[Side, Side, Compressed]:
-    """Draw both sides, and for every user some items in order."""
+    """Draw both sides, and sorted seen items for every user."""
     rng = np.random.default_rng(SEED)
     sides = []
     for rows in (n_users, n_items):
