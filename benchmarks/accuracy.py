@@ -168,7 +168,7 @@ def without_factors(ratings: Ratings, mean: float, scale: float, users: np.ndarr
 BASELINES = {"biases": Trainer({"bias_reg": BIAS_REG}, fit_biases), "mean": Trainer({}, fit_mean)}
 
 
-@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.command(epilog="benchmarks/README.md explains the figures.")
 @click.argument("dataset", default="ml-latest-small", metavar="[NAME|FILE]")
 @click.option("--protocol", "protocols", multiple=True, type=click.Choice(list(PROTOCOLS)),
               help="What is held out.  [default: all; temporal only with timestamps]")  # fmt: skip

@@ -67,7 +67,7 @@ class Failure(click.ClickException):
         self.name, self.reason = name, reason
 
 
-@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.command(epilog="benchmarks/README.md explains the figures.")
 @click.option("--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE",
               help="MovieLens set (its twin if the set is not found) or ratings file.")  # fmt: skip
 @click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")

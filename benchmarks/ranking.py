@@ -156,7 +156,7 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
     return found
 
 
-@click.command()
+@click.command(epilog="benchmarks/README.md explains the figures.")
 @click.option(
     "--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE", help="Data to measure on."
 )

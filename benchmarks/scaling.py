@@ -69,7 +69,7 @@ class Effort(NamedTuple):
     users: int
 
 
-@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.command(epilog="benchmarks/README.md explains the figures.")
 @click.option("--sweep", "sweeps", multiple=True, type=click.Choice(SWEEPS), help="What to vary.  [default: all]")
 @click.option("--ratings", type=click.IntRange(1), multiple=True, default=RATINGS, show_default=True, metavar="N")
 @click.option("--max-ratings", default=20_000_000, show_default=True, help="Leave out larger twins.")

@@ -26,7 +26,7 @@ from fastmf.runtime.device import Device, resolve
 SEEN, SEED, FEW = 144, 0, 300
 
 
-@click.command()
+@click.command(epilog="benchmarks/README.md explains the figures.")
 @click.option("--device", "devices", multiple=True, default=["cpu"], show_default=True, help="cpu, cuda, cuda:1 …")
 @click.option("--k", "factors", multiple=True, type=int, default=[32, 64, 128], show_default=True)
 @click.option("--users", default=138_493, show_default=True)
