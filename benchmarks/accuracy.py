@@ -19,19 +19,17 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
+from common import README, Table, few_ratings, reporting
 
 import fastmf
 from fastmf import Model, Ratings
-from fastmf.bench.machine import command_line, describe, versions
 from fastmf.bench.sources import find_source
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import column_options, overwrite_option
+from fastmf.cli.console import remark
+from fastmf.cli.options import column_options
 from fastmf.data import ids, split
-from fastmf.data.atomic import check_output, write_json
 from fastmf.data.read import read_columns
 from fastmf.data.standardise import deviation_of, mean_of, standardised
-from fastmf.datasets.twins import Shape, draw
-from fastmf.errors import DataError, FastMFError, ParameterError
+from fastmf.errors import DataError, ParameterError
 from fastmf.kernels.compile import ENABLED
 from fastmf.solvers import SOLVERS, make
 
@@ -45,7 +43,6 @@ BESIDE = "als"  # the solver whose RMSE the others' is compared with, fold by fo
 BIAS_REG = 3.0  # weight of the squared biases, the default of the solvers
 CONVERGED = 1e-6  # largest change of a bias in the last sweep, in standard deviations
 TIMESTAMP = "timestamp"
-WARM_UP = Shape(users=30, items=60, ratings=600, cap=40)
 HEADER = ("protocol", "solver", "runs", "RMSE", "MAE", f"RMSE - {BESIDE}", "fit s", "s/epoch")
 
 
@@ -168,7 +165,7 @@ def without_factors(ratings: Ratings, mean: float, scale: float, users: np.ndarr
 BASELINES = {"biases": Trainer({"bias_reg": BIAS_REG}, fit_biases), "mean": Trainer({}, fit_mean)}
 
 
-@click.command(epilog="benchmarks/README.md explains the figures.")
+@click.command(epilog=README)
 @click.argument("dataset", default="ml-latest-small", metavar="[NAME|FILE]")
 @click.option("--protocol", "protocols", multiple=True, type=click.Choice(list(PROTOCOLS)),
               help="What is held out.  [default: all; temporal only with timestamps]")  # fmt: skip
@@ -184,30 +181,20 @@ BASELINES = {"biases": Trainer({"bias_reg": BIAS_REG}, fit_biases), "mean": Trai
 )
 @click.option("--threads", type=click.IntRange(1), help="[default: all cores]")
 @column_options("user", "item", "rating", TIMESTAMP)
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
+@reporting("accuracy.py", "dataset")
 def main(
     dataset: str, names: tuple[str, ...], k: int | None, given: tuple[str, ...], threads: int | None,
-    protocols: tuple[str, ...], output: str | None, overwrite: bool, folds: int, seeds: tuple[int, ...],
-    hold_out: float, **columns: str | None,
-) -> None:  # fmt: skip
+    protocols: tuple[str, ...], folds: int, seeds: tuple[int, ...], hold_out: float, **columns: str | None,
+) -> Table:  # fmt: skip
     """Fit every solver to the same folds, in turn, and predict the held-out ratings.
 
     NAME is a MovieLens set (default: ml-latest-small), FILE a ratings file.
     """
     columns = {role.removesuffix("_column"): name for role, name in columns.items()}
-    try:
-        if output:
-            check_output(output, overwrite, inputs=[dataset])
-        trainers = trainers_of(dict.fromkeys(names or [*VARIANTS, *BASELINES]), k, settings_given(given), threads)
-        how = How(folds, list(dict.fromkeys(seeds)), hold_out)
-        report = compare(dataset, columns, list(dict.fromkeys(protocols)), how, trainers)
-        if output:
-            write_json(report, output, overwrite)
-    except (FastMFError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    show_table(HEADER, [row_of(line) for line in report["summary"]])
-    click.echo("\n" + "\n".join(report["notes"]))
+    trainers = trainers_of(dict.fromkeys(names or [*VARIANTS, *BASELINES]), k, settings_given(given), threads)
+    how = How(folds, list(dict.fromkeys(seeds)), hold_out)
+    report = compare(dataset, columns, list(dict.fromkeys(protocols)), how, trainers)
+    return report, HEADER, [row_of(line) for line in report["summary"]]
 
 
 def settings_given(given: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -261,9 +248,6 @@ def compare(
     warm_up(trainers)
     runs = [run for name in protocols for run in runs_of(name, splits[name], trainers)]
     return {
-        "command": command_line("benchmarks/accuracy.py"),
-        "machine": describe(),
-        "versions": versions(),
         "data": facts,
         "protocols": {name: described(name, how, columns) for name in protocols},
         "solvers": {name: trainer.settings for name, trainer in trainers.items()},
@@ -305,8 +289,7 @@ def warm_up(trainers: Mapping[str, Trainer]) -> None:
     """Fit everything to a few made-up ratings, so that no figure includes compilation."""
     if not ENABLED:
         return
-    twin = draw(WARM_UP, np.uint64(0), name="warm-up")
-    train, test = Ratings.from_arrays(twin.users, twin.items, twin.ratings).split(0.1)
+    train, test = Ratings.from_arrays(*few_ratings()).split(0.1)
     for trainer in trainers.values():
         fastmf.evaluate(trainer.fit(train), test)
 

@@ -12,13 +12,11 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow as pa
+from common import Table, reporting
 
 import fastmf
 from fastmf import Ratings
-from fastmf.bench.machine import describe, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from fastmf.cli.console import remark
 from fastmf.datasets.movielens import find
 from fastmf.datasets.twins import synthesize
 from fastmf.solvers import SOLVERS, als, sgd
@@ -81,12 +79,9 @@ def default_of(solver: str, setting: str) -> Any:
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
 @click.option("--solver", "solvers", multiple=True, type=click.Choice(list(TRIED)), help="[default: both]")
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
-def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
+@reporting("defaults.py")
+def main(solvers: tuple[str, ...]) -> Table:
     """Measure every value of every setting on every data set."""
-    if output:
-        check_output(output, overwrite)
     found: dict[str, dict[tuple[str, str, Any], float]] = {}
     for data, folds in splits():
         found[data] = {}
@@ -102,15 +97,12 @@ def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
         mark = " *" if value == default_of(solver, setting) else ""
         figures = (f"{of[solver, setting, value]:.4f}" for of in found.values())
         rows.append((solver, setting, f"{value:g}{mark}", *figures))
-    show_table(("solver", "setting", "value (* default)", *found), rows)
-    if output:
-        results = [
-            {"data": data, "solver": solver, "setting": setting, "value": value, "rmse": error}
-            for data, of in found.items()
-            for (solver, setting, value), error in of.items()
-        ]
-        report = {"machine": describe(), "versions": versions(), "folds": FOLDS, "results": results}
-        write_json(report, output, overwrite)
+    results = [
+        {"data": data, "solver": solver, "setting": setting, "value": value, "rmse": error}
+        for data, of in found.items()
+        for (solver, setting, value), error in of.items()
+    ]
+    return {"folds": FOLDS, "results": results}, ("solver", "setting", "value (* default)", *found), rows
 
 
 if __name__ == "__main__":

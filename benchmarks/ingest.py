@@ -7,23 +7,21 @@ Each layout is written from the given file and read in its own process. Compilat
 benchmarks/README.md explains the figures.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from common import Table, reporting
 
 from fastmf import Ratings
-from fastmf.bench.machine import describe, peak_memory, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from fastmf.bench.machine import peak_memory
+from fastmf.cli.console import remark
 
 LAYOUTS = [f"{kind} {order}" for kind in ("int32", "int64", "wide", "text") for order in ("sorted", "shuffled")]
 MB = 2**20
@@ -74,18 +72,9 @@ def measure(path: str, small: str, runs: int) -> dict[str, float]:
 @click.argument("ratings", type=click.Path(exists=True))
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Reads of each layout.")
 @click.option("--layout", "layouts", multiple=True, type=click.Choice(LAYOUTS), help="[default: all]")
-@click.option("--small", hidden=True, help="Passed to child processes.")
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
-def main(
-    ratings: str, runs: int, layouts: tuple[str, ...], small: str | None, output: str | None, overwrite: bool
-) -> None:
+@reporting("ingest.py", "ratings")
+def main(ratings: str, runs: int, layouts: tuple[str, ...]) -> Table:
     """Measure every layout."""
-    if small:
-        print(json.dumps(measure(ratings, small, runs)))
-        return
-    if output:
-        check_output(output, overwrite, inputs=[ratings])
     data = Ratings.from_parquet(ratings)
     some = data.take(np.arange(len(data)) < 1000)
     remark(f"{len(data):,} ratings; CSR + CSC hold {16 * len(data) / MB:,.0f} MiB; seconds, medians of {runs}")
@@ -95,13 +84,10 @@ def main(
             path, compiled = Path(folder) / "ratings.parquet", Path(folder) / "small.parquet"
             write(data, layout, path)
             write(some, layout, compiled)
-            command = [sys.executable, __file__, str(path), "--small", str(compiled), "--runs", str(runs)]
-            found[layout] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    header = ["layout", *next(iter(found.values()))]
-    show_table(header, [(layout, *(f"{value:.3g}" for value in of.values())) for layout, of in found.items()])
-    if output:
-        report = {"machine": describe(), "versions": versions(), "ratings": len(data), "results": found}
-        write_json(report, output, overwrite)
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                found[layout] = pool.submit(measure, str(path), str(compiled), runs).result()
+    rows = [(layout, *(f"{value:.3g}" for value in of.values())) for layout, of in found.items()]
+    return {"ratings": len(data), "results": found}, ["layout", *next(iter(found.values()))], rows
 
 
 if __name__ == "__main__":

@@ -23,19 +23,16 @@ from typing import Any
 
 import click
 import numpy as np
-from accuracy import WARM_UP, find
+from accuracy import find
+from common import README, Table, few_ratings, number, reporting
 from peer_models import FASTMF, PEERS, Peer
 
 from fastmf import Ratings
-from fastmf.bench.machine import command_line, describe, versions
+from fastmf.bench.machine import describe
 from fastmf.bench.run import BLAS_VARIABLES
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from fastmf.cli.console import remark
 from fastmf.data.write import write_parquet
 from fastmf.datasets.movielens import cache_directory
-from fastmf.datasets.twins import draw
-from fastmf.errors import FastMFError
 from fastmf.solvers import SOLVERS
 
 ALL: dict[str, Peer] = PEERS | FASTMF
@@ -67,7 +64,7 @@ class Failure(click.ClickException):
         self.name, self.reason = name, reason
 
 
-@click.command(epilog="benchmarks/README.md explains the figures.")
+@click.command(epilog=README)
 @click.option("--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE",
               help="MovieLens set (its twin if the set is not found) or ratings file.")  # fmt: skip
 @click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
@@ -81,21 +78,12 @@ class Failure(click.ClickException):
 @click.option("--venvs", type=click.Path(path_type=Path), default=cache_directory() / "peers", metavar="DIR",
               help="Folder of the peers' virtual environments.  [default: the user's cache]")  # fmt: skip
 @click.option("--timeout", default=3600, show_default=True, help="Seconds after which a run is given up.")
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
-def main(names: tuple[str, ...], dataset: str, output: str | None, overwrite: bool, **options: Any) -> None:
+@reporting("peers.py", "dataset")
+def main(names: tuple[str, ...], dataset: str, **options: Any) -> Table:
     """Measure other libraries beside fastmf: same machine, same split, same k and threads, in turn."""
     chosen = [name for name in dict.fromkeys(names or PEERS) if name != "none"]
-    try:
-        if output:
-            check_output(output, overwrite, inputs=[dataset])
-        report = compare(chosen, dataset, **options)
-        if output:
-            write_json(report, output, overwrite)
-    except (FastMFError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    show_table(HEADER, [row for line in report["summary"] for row in rows_of(line)])
-    click.echo("\n" + "\n".join(report["notes"]))
+    report = compare(chosen, dataset, **options)
+    return report, HEADER, [row for line in report["summary"] for row in rows_of(line)]
 
 
 def compare(
@@ -111,22 +99,20 @@ def compare(
         settings = {name: settings_of(name, facts["training_ratings"], wanted) for name in everyone}
         interpreters, failures = install(names, venvs)
         runs: list[dict[str, Any]] = []
-        for number, pair in itertools.product(range(1, rounds + 1), pairs):
+        for turn, pair in itertools.product(range(1, rounds + 1), pairs):
             if pair[0] in failures:
                 continue
             asked = {"folder": scratch, "k": k, "threads": threads, "recommend": ALL[pair[0]].recommends}
             try:
                 both = [run(name, {**asked, "settings": settings[name]}, interpreters[name], timeout) for name in pair]
-                runs += [{"round": number, "beside": pair[0], **result} for result in both]
+                runs += [{"round": turn, "beside": pair[0], **result} for result in both]
             except Failure as failure:
                 if failure.name in FASTMF:
                     raise
-                failures[failure.name] = f"round {number}: {failure.reason}"
+                failures[failure.name] = f"round {turn}: {failure.reason}"
                 remark(f"{failure.name} is left out from here on, {failures[failure.name]}")
     return {
-        "command": command_line("benchmarks/peers.py"),
         "machine": {**describe(), "load_average_before": busy},
-        "versions": versions(),
         "data": facts,
         "settings": {"k": k, "threads": threads, "rounds": rounds, "held_out": HELD_OUT, "seed": SEED},
         "peers": {name: described(name, settings[name], threads, failures.get(name)) for name in everyone},
@@ -158,8 +144,7 @@ def settings_of(name: str, n_ratings: int, epochs: Mapping[str, int]) -> dict[st
 
 def prepare(dataset: str, data_dir: str | None, folder: Path) -> dict[str, Any]:
     """Write the split to folder/data and a small one to folder/warm-up; return facts about the data."""
-    small = draw(WARM_UP, np.uint64(SEED), name="warm-up")
-    write_split(Ratings.from_arrays(small.users, small.items, small.ratings), folder / "warm-up")
+    write_split(Ratings.from_arrays(*few_ratings()), folder / "warm-up")
     path, facts = find(dataset, folder, data_dir)
     return {**facts, **write_split(Ratings.read(path), folder / "data")}
 
@@ -316,11 +301,6 @@ def rows_of(line: dict[str, Any]) -> Iterator[list[str]]:
     if "fastmf" in line:
         epoch, training, *rest = ("-" if value is None else f"{number(value)}x" for value in line["ratios"].values())
         yield ["fastmf better by", "", "", epoch, training, "", *rest]
-
-
-def number(value: float | None) -> str:
-    """Format a figure with three digits."""
-    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def notes(facts: dict[str, Any], settings: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str]) -> list[str]:

@@ -24,17 +24,14 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 from accuracy import Data, find, parted, read
+from common import README, Table, reporting
 from peers import Failure, environment, last_lines, variables
 
 import fastmf
 from fastmf import ImplicitALS, Ratings
-from fastmf.bench.machine import command_line, describe, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
+from fastmf.cli.console import remark
 from fastmf.data import split
-from fastmf.data.atomic import check_output, write_json
 from fastmf.datasets.movielens import cache_directory
-from fastmf.errors import FastMFError
 from fastmf.evaluation.lists import hits_of, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Compressed
@@ -156,7 +153,7 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
     return found
 
 
-@click.command(epilog="benchmarks/README.md explains the figures.")
+@click.command(epilog=README)
 @click.option(
     "--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE", help="Data to measure on."
 )
@@ -170,29 +167,17 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each, in turn.")
 @click.option("--venvs", type=click.Path(path_type=Path), default=cache_directory() / "peers", metavar="DIR",
               help="Folder of implicit's virtual environment.  [default: the user's cache]")  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
-def main(
-    dataset: str, names: tuple[str, ...], output: str | None, overwrite: bool, venvs: Path, **options: Any
-) -> None:
+@reporting("ranking.py", "dataset")
+def main(dataset: str, names: tuple[str, ...], venvs: Path, **options: Any) -> Table:
     """Compare fastmf's lists from implicit feedback with those of implicit."""
-    try:
-        if output:
-            check_output(output, overwrite, inputs=[dataset])
-        python = environment(PEER, venvs)
-        with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
-            path, facts = find(dataset, Path(folder))
-            names = names or SPLITS
-            data, _ = read(path, {}, required="temporal" in names)
-            found = [line for name in names for line in compare(name, data, python, Path(folder), options)]
-        report = {"command": command_line("benchmarks/ranking.py"), "machine": describe(),
-                  "versions": versions(), "data": facts, "options": options, "results": found}  # fmt: skip
-        if output:
-            write_json(report, output, overwrite)
-    except (FastMFError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    show_table(HEADER, [row(line) for line in found])
-    remark(f"{facts['dataset']}, {facts['data']}. {facts['note']}")
+    python, names = environment(PEER, venvs), names or SPLITS
+    with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
+        path, facts = find(dataset, Path(folder))
+        data, _ = read(path, {}, required="temporal" in names)
+        found = [line for name in names for line in compare(name, data, python, Path(folder), options)]
+    notes = [f"{facts['dataset']}, {facts['data']}. {facts['note']}".rstrip()]
+    report = {"data": facts, "options": options, "results": found, "notes": notes}
+    return report, HEADER, [row(line) for line in found]
 
 
 def row(line: dict[str, Any]) -> list[str]:

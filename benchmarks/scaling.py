@@ -22,17 +22,16 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from accuracy import WARM_UP
+from common import README, Table, few_ratings, number, reporting
 
 import fastmf
 from fastmf import Ratings
-from fastmf.bench.machine import command_line, describe, peak_memory, versions
+from fastmf.bench.machine import describe, peak_memory
 from fastmf.bench.run import BLAS_VARIABLES
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, replacing, write_json
+from fastmf.cli.console import remark
+from fastmf.data.atomic import check_output, replacing
 from fastmf.data.write import write_parquet
-from fastmf.datasets.twins import TWINS, draw, write_twin
+from fastmf.datasets.twins import TWINS, write_twin
 from fastmf.errors import FastMFError
 
 SWEEPS = ("ratings", "k", "threads")
@@ -69,7 +68,7 @@ class Effort(NamedTuple):
     users: int
 
 
-@click.command(epilog="benchmarks/README.md explains the figures.")
+@click.command(epilog=README)
 @click.option("--sweep", "sweeps", multiple=True, type=click.Choice(SWEEPS), help="What to vary.  [default: all]")
 @click.option("--ratings", type=click.IntRange(1), multiple=True, default=RATINGS, show_default=True, metavar="N")
 @click.option("--max-ratings", default=20_000_000, show_default=True, help="Leave out larger twins.")
@@ -82,30 +81,23 @@ class Effort(NamedTuple):
 )
 @click.option("--users", type=click.IntRange(1), default=20_000, show_default=True, help="Most users to recommend to.")
 @click.option("--plot", metavar="FILE.png", help="Plot the figures; needs matplotlib.")
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
-def main(
-    sweeps: tuple[str, ...], plot: str | None, output: str | None, overwrite: bool, max_ratings: int, **options: Any
-) -> None:
+@reporting("scaling.py")
+def main(sweeps: tuple[str, ...], plot: str | None, max_ratings: int, **options: Any) -> Table:
     """Measure how fastmf's time grows with the ratings, with k and with the threads."""
     values = {sweep: sorted(set(options.pop(sweep))) for sweep in SWEEPS}
     values["ratings"] = [n for n in values["ratings"] if n <= max_ratings]
     values["threads"] = values["threads"] or usual_threads()
     if not values["ratings"]:
         raise click.BadParameter(f"no --ratings is at most --max-ratings, {max_ratings:,}")
-    try:
-        for path in filter(None, (plot, output)):
-            check_output(path, overwrite)
-        pyplot = plot and import_pyplot()
-        report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values)), Effort(**options))
-        if output:
-            write_json(report, output, overwrite)
-        if plot:
-            with replacing(plot, overwrite) as temporary:
-                plotted(report["points"], pyplot).savefig(temporary, format=Path(plot).suffix[1:] or "png", dpi=150)
-    except (FastMFError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    show_table(("sweep", *Point._fields, *FIGURES), [row_of(point) for point in report["points"]])
+    overwrite = click.get_current_context().params["overwrite"]
+    if plot:
+        check_output(plot, overwrite)
+    pyplot = plot and import_pyplot()
+    report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values)), Effort(**options))
+    if plot:
+        with replacing(plot, overwrite) as temporary:
+            plotted(report["points"], pyplot).savefig(temporary, format=Path(plot).suffix[1:] or "png", dpi=150)
+    return report, ("sweep", *Point._fields, *FIGURES), [row_of(point) for point in report["points"]]
 
 
 def usual_threads() -> list[int]:
@@ -129,18 +121,14 @@ def measure_all(points: Sequence[tuple[str, Point]], effort: Effort) -> dict[str
     results: dict[Point, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="fastmf-scaling-") as scratch:
         folder = Path(scratch)
-        twin = draw(WARM_UP, np.uint64(SEED), name="warm-up")
-        rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
-        write_parquet(rows, folder / "warm-up.parquet")
+        columns = zip(("userId", "movieId", "rating"), few_ratings(), strict=True)
+        write_parquet(dict(columns), folder / "warm-up.parquet")
         for _, point in sorted(points, key=lambda each: each[1].ratings):  # one twin at a time
             if point not in results:
                 results[point] = in_process(point, twin_of(point.ratings, folder), folder / "warm-up.parquet", effort)
                 failed = results[point]["failed"]
                 remark(f"{point}: {'FAILED, ' + failed if failed else 'measured'}")
     return {
-        "command": command_line("benchmarks/scaling.py"),
-        "machine": describe(),
-        "versions": versions(),
         "settings": {**effort._asdict(), "top": TOP, "seed": SEED},
         "points": [{"sweep": sweep, **point._asdict(), **results[point]} for sweep, point in points],
     }
@@ -208,13 +196,8 @@ def repeated(times: int, call: Callable[[], Any]) -> tuple[list[float], Any]:
 
 def row_of(point: Mapping[str, Any]) -> list[str]:
     """Format a point as a row of the table."""
-    figures = ("-" if point[figure] is None else number(point[figure]) for figure in FIGURES.values())
+    figures = (number(point[figure]) for figure in FIGURES.values())
     return [point["sweep"], f"{point['ratings']:,}", str(point["k"]), str(point["threads"]), *figures]
-
-
-def number(value: float) -> str:
-    """Format a figure with three digits."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def import_pyplot() -> Any:

@@ -17,11 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-
-from fastmf.bench.machine import describe, versions
-from fastmf.cli.console import show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from common import Table, reporting
 
 # The commands run in this order, with one cache: each finds what those before it compiled.
 COMMANDS: dict[str, Sequence[str]] = {
@@ -49,12 +45,9 @@ def seconds_of(command: Sequence[str], cache: Path) -> float:
 @click.option(
     "--runs", type=click.IntRange(1), default=5, show_default=True, help="Runs of each command after the first."
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
-def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
+@reporting("startup.py", "ratings")
+def main(ratings: str, runs: int) -> Table:
     """Time the first and later runs of each command, starting from an empty cache."""
-    if output:
-        check_output(output, overwrite, inputs=[ratings])
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, words in COMMANDS.items():
@@ -67,10 +60,7 @@ def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
         (name, f"{of['first_seconds']:.2f}", f"{statistics.median(of['later_seconds']):.2f}")
         for name, of in found.items()
     ]
-    show_table(("command", "first s", "later s (median)"), rows)
-    if output:
-        about = {"machine": describe(), "versions": versions(), "ratings": Path(ratings).name}
-        write_json({**about, "results": found}, output, overwrite)
+    return {"ratings": Path(ratings).name, "results": found}, ("command", "first s", "later s (median)"), rows
 
 
 if __name__ == "__main__":

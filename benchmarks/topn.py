@@ -13,11 +13,9 @@ from typing import Any
 
 import click
 import numpy as np
+from common import README, Table, reporting
 
-from fastmf.bench.machine import describe, limits, versions
-from fastmf.cli.console import show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from fastmf.bench.machine import limits
 from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned
 from fastmf.model.topn import top_n
@@ -26,33 +24,23 @@ from fastmf.runtime.device import Device, resolve
 SEEN, SEED, FEW = 144, 0, 300
 
 
-@click.command(epilog="benchmarks/README.md explains the figures.")
+@click.command(epilog=README)
 @click.option("--device", "devices", multiple=True, default=["cpu"], show_default=True, help="cpu, cuda, cuda:1 …")
 @click.option("--k", "factors", multiple=True, type=int, default=[32, 64, 128], show_default=True)
 @click.option("--users", default=138_493, show_default=True)
 @click.option("--items", default=26_744, show_default=True)
 @click.option("-n", default=10, show_default=True, help="Length of each list.")
 @click.option("--runs", default=5, show_default=True, help="Runs; the median counts.")
-@click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
-@overwrite_option
-def main(
-    devices: tuple[str, ...], factors: tuple[int, ...], users: int, items: int, n: int, runs: int, output: str | None,
-    overwrite: bool,
-) -> None:  # fmt: skip
+@reporting("topn.py")
+def main(devices: tuple[str, ...], factors: tuple[int, ...], users: int, items: int, n: int, runs: int) -> Table:
     """Time top-n lists of random factors."""
-    if output:
-        check_output(output, overwrite)
     results = [measured(resolve(name), k, users, items, n, runs) for name in devices for k in factors]
-    report = {"machine": describe(), "versions": versions(), "results": results}
-    report["devices"] = [resolve(name).describe() for name in devices]
-    if output:
-        write_json(report, output, overwrite)
-    header = ("device", "k", "users/s", "of peak")
+    report = {"results": results, "devices": [resolve(name).describe() for name in devices]}
     rows = [
         (r["device"], str(r["k"]), f"{r['users_per_second']:,.0f}", f"{100 * r['share_of_peak']:.2g} %")
         for r in results
     ]
-    show_table(header, rows)
+    return report, ("device", "k", "users/s", "of peak"), rows
 
 
 def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: int) -> dict[str, Any]:
