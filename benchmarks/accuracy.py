@@ -1,11 +1,11 @@
-"""Measure how accurate the solvers are: folds x solvers on any ratings file, beside what biases and the mean alone do.
+"""Measure the accuracy of the solvers over folds of any ratings file, beside biases alone and the mean alone.
 
     python benchmarks/accuracy.py                                           # ml-latest-small, or its twin
     python benchmarks/accuracy.py ratings.parquet --protocol temporal --hold-out 0.1
     python benchmarks/accuracy.py --seed 0 --seed 1 --seed 2 -o accuracy.json
     python benchmarks/accuracy.py --solver als --solver sgd --k 64 --set als.epochs=20 --set sgd.decay=0.95
 
-What is held out and what the figures mean is in benchmarks/README.md.
+benchmarks/README.md explains the protocols and the figures.
 """
 
 import functools
@@ -19,39 +19,35 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
+from common import README, Table, few_ratings, reporting
 
 import fastmf
 from fastmf import Model, Ratings
-from fastmf.bench.machine import command_line, describe, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import column_options, overwrite_option
+from fastmf.bench.sources import find_source
+from fastmf.cli.console import remark
+from fastmf.cli.options import column_options
 from fastmf.data import ids, split
-from fastmf.data.atomic import check_output, write_json
-from fastmf.data.ratings import standardised
 from fastmf.data.read import read_columns
-from fastmf.datasets import movielens as datasets
-from fastmf.errors import DataError, FastMFError, ParameterError
+from fastmf.data.standardise import deviation_of, mean_of, standardised
+from fastmf.errors import DataError, ParameterError
 from fastmf.kernels.compile import ENABLED
 from fastmf.solvers import SOLVERS, make
 
-# What is compared: every solver as it is, and with the settings that make it another model.
-OTHERS: dict[str, tuple[str, dict[str, Any]]] = {"gibbs-links": ("gibbs", {"links": True})}
+# Solvers to compare, by label: every solver that predicts ratings, and settings that make it another model.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in SOLVERS},
-    **{label: (name, settings) for label, (name, settings) in OTHERS.items() if name in SOLVERS},
+    **{name: (name, {}) for name, solver in SOLVERS.items() if not solver.implicit},
+    "gibbs-links": ("gibbs", {"links": True}),
 }
 
-BESIDE = "als"  # what the others' RMSE is compared with, fold by fold
-BIAS_REG = 3.0  # weight of the squared biases, as the solvers have it
-CONVERGED = 1e-6  # the most a bias changes in the last sweep, in standard deviations
+BESIDE = "als"  # the solver whose RMSE the others' is compared with, fold by fold
+BIAS_REG = 3.0  # weight of the squared biases, the default of the solvers
+CONVERGED = 1e-6  # largest change of a bias in the last sweep, in standard deviations
 TIMESTAMP = "timestamp"
-TWIN_SEED = 0
-WARM_UP = datasets.Shape(users=30, items=60, ratings=600, cap=40)  # on it everything is first done once
 HEADER = ("protocol", "solver", "runs", "RMSE", "MAE", f"RMSE - {BESIDE}", "fit s", "s/epoch")
 
 
 class Data(NamedTuple):
-    """Ratings, the row of the file each came from, and its place in the order of all times (None: there are none)."""
+    """Ratings, their rows in the file, and their places in the order of all times (None without timestamps)."""
 
     ratings: Ratings
     rows: np.ndarray
@@ -59,7 +55,7 @@ class Data(NamedTuple):
 
 
 class How(NamedTuple):
-    """How to hold out: the number of folds, the seeds of random ones, and the share of each user's latest."""
+    """How to hold out: number of folds, seeds of random folds, share of each user's latest ratings."""
 
     folds: int
     seeds: Sequence[int]
@@ -67,7 +63,7 @@ class How(NamedTuple):
 
 
 class Split(NamedTuple):
-    """One fit: the seed (None where nothing is drawn) and the fold, what is trained on, and what is predicted."""
+    """Training and test ratings of one fit, with their fold and seed (None if nothing is drawn)."""
 
     seed: int | None
     fold: int
@@ -76,14 +72,14 @@ class Split(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """What is fitted: its settings, and the call that does it."""
+    """A solver or baseline: its settings, and the function that fits it."""
 
     settings: dict[str, Any]
     fit: Callable[[Ratings], Model]
 
 
 def random_folds(data: Data, how: How) -> Iterator[Split]:
-    """Hold out every rating once for each seed, in folds drawn at random."""
+    """Hold out every rating once per seed, in random folds."""
     for seed in how.seeds:
         for fold, (train, test) in enumerate(data.ratings.folds(how.folds, seed)):
             yield Split(seed, fold, train, test)
@@ -106,7 +102,7 @@ def temporal_split(data: Data, how: How) -> Iterator[Split]:
 
 
 def parted(ratings: Ratings, held_out: np.ndarray) -> tuple[Ratings, Ratings]:
-    """Part what is trained on from what is held out; both keep all ids."""
+    """Return training ratings and held-out ratings; both keep all ids."""
     return ratings.take(~held_out), ratings.take(held_out)
 
 
@@ -120,7 +116,7 @@ PROTOCOLS: dict[str, Callable[[Data, How], Iterator[Split]]] = {
 def fit_biases(ratings: Ratings) -> Model:
     """Minimise sum (r - b_u - c_i)^2 + BIAS_REG (sum b^2 + sum c^2) over standardised ratings, users and items in turn.
 
-    A model without factors, so that it is evaluated as all others are. It ranks nothing.
+    Returns a model without factors, which is evaluated like all others.
     """
     mean, scale = moments(ratings.values)
     values = standardised(ratings.values, mean, scale).astype(np.float64)
@@ -137,17 +133,18 @@ def fit_biases(ratings: Ratings) -> Model:
 
 
 def fit_mean(ratings: Ratings) -> Model:
-    """Predict the mean of all ratings, whatever the pair."""
+    """Fit a model that predicts the mean rating for every pair."""
     return without_factors(ratings, *moments(ratings.values), np.zeros(ratings.n_users), np.zeros(ratings.n_items))
 
 
 def moments(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation, by which the solvers standardise, too; 1 for a deviation of 0."""
-    return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64)) or 1.0
+    """Return the mean and the standard deviation (1 if that is 0), by which the solvers standardise too."""
+    mean = mean_of(values)
+    return mean, deviation_of(values, mean) or 1.0
 
 
 def without_factors(ratings: Ratings, mean: float, scale: float, users: np.ndarray, items: np.ndarray) -> Model:
-    """Make a model of biases on the rating scale, whose one factor is zero."""
+    """Make a model of biases on the rating scale; its one factor is zero."""
     return Model(
         user_ids=ratings.user_ids,
         item_ids=ratings.item_ids,
@@ -168,48 +165,40 @@ def without_factors(ratings: Ratings, mean: float, scale: float, users: np.ndarr
 BASELINES = {"biases": Trainer({"bias_reg": BIAS_REG}, fit_biases), "mean": Trainer({}, fit_mean)}
 
 
-@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.command(epilog=README)
 @click.argument("dataset", default="ml-latest-small", metavar="[NAME|FILE]")
 @click.option("--protocol", "protocols", multiple=True, type=click.Choice(list(PROTOCOLS)),
-              help="What is held out.  [default: all, temporal where there are timestamps]")  # fmt: skip
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Of random and modulo.")
+              help="What is held out.  [default: all; temporal only with timestamps]")  # fmt: skip
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Folds of random and modulo.")
 @click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, default=[0], show_default=True,
-              help="Of random folds, once or more.")  # fmt: skip
+              help="Seed of random folds; may be repeated.")  # fmt: skip
 @click.option("--hold-out", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
-              help="Share of each user's ratings, of temporal.")  # fmt: skip
+              help="Share of each user's ratings held out by temporal.")  # fmt: skip
 @click.option("--solver", "names", multiple=True, type=click.Choice([*VARIANTS, *BASELINES]), help="[default: all]")
 @click.option("--k", type=click.IntRange(1), help="Number of factors.  [default: the solvers' own]")
-@click.option("--set", "given", multiple=True, metavar="SOLVER.SETTING=VALUE", help="Not the default; once or more.")
+@click.option(
+    "--set", "given", multiple=True, metavar="SOLVER.SETTING=VALUE", help="Replace a default; may be repeated."
+)
 @click.option("--threads", type=click.IntRange(1), help="[default: all cores]")
 @column_options("user", "item", "rating", TIMESTAMP)
-@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
-@overwrite_option
+@reporting("accuracy.py", "dataset")
 def main(
     dataset: str, names: tuple[str, ...], k: int | None, given: tuple[str, ...], threads: int | None,
-    protocols: tuple[str, ...], output: str | None, overwrite: bool, folds: int, seeds: tuple[int, ...],
-    hold_out: float, **columns: str | None,
-) -> None:  # fmt: skip
-    """Fit every solver to the same folds, in turn, and predict what was held out.
+    protocols: tuple[str, ...], folds: int, seeds: tuple[int, ...], hold_out: float, **columns: str | None,
+) -> Table:  # fmt: skip
+    """Fit every solver to the same folds, in turn, and predict the held-out ratings.
 
-    NAME is a MovieLens set (ml-latest-small where none is given), FILE a ratings file.
+    NAME is a MovieLens set (default: ml-latest-small), FILE a ratings file.
     """
     columns = {role.removesuffix("_column"): name for role, name in columns.items()}
-    try:
-        if output:
-            check_output(output, overwrite, inputs=[dataset])
-        trainers = trainers_of(dict.fromkeys(names or [*VARIANTS, *BASELINES]), k, settings_given(given), threads)
-        how = How(folds, list(dict.fromkeys(seeds)), hold_out)
-        report = compare(dataset, columns, list(dict.fromkeys(protocols)), how, trainers)
-        if output:
-            write_json(report, output, overwrite)
-    except (FastMFError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    show_table(HEADER, [row_of(line) for line in report["summary"]])
-    click.echo("\n" + "\n".join(report["notes"]))
+    trainers = trainers_of(dict.fromkeys(names or [*VARIANTS, *BASELINES]), k, settings_given(given), threads)
+    how = How(folds, list(dict.fromkeys(seeds)), hold_out)
+    report = compare(dataset, columns, list(dict.fromkeys(protocols)), how, trainers)
+    return report, HEADER, [row_of(line) for line in report["summary"]]
 
 
 def settings_given(given: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read SOLVER.SETTING=VALUE; a value is JSON (a number, true, false), or else text."""
+    """Parse SOLVER.SETTING=VALUE; a value that is not JSON (a number, true, false) is text."""
     wanted: dict[str, dict[str, Any]] = {}
     for text in given:
         where, equals, value = text.partition("=")
@@ -226,7 +215,7 @@ def settings_given(given: Iterable[str]) -> dict[str, dict[str, Any]]:
 def trainers_of(
     names: Iterable[str], k: int | None, given: Mapping[str, dict[str, Any]], threads: int | None
 ) -> dict[str, Trainer]:
-    """Make what is to be fitted, and see that no setting was given for anything else."""
+    """Make the trainers; refuse settings for a solver that is not run."""
     trainers = {name: BASELINES[name] for name in names if name in BASELINES}
     left = [name for name in given if name not in names]
     if left:
@@ -234,7 +223,7 @@ def trainers_of(
     for name in names:
         if name in VARIANTS:
             solver, settings = VARIANTS[name]
-            made = make(SOLVERS, solver, **{"k": k, **settings, **given.get(name, {})})
+            made = make(solver, **{"k": k, **settings, **given.get(name, {})})
             trainers[name] = Trainer(made.settings, functools.partial(fastmf.fit, solver=made, threads=threads))
     return {name: trainers[name] for name in names}
 
@@ -242,7 +231,7 @@ def trainers_of(
 def compare(
     dataset: str, columns: Mapping[str, str | None], protocols: Sequence[str], how: How, trainers: dict[str, Trainer]
 ) -> dict[str, Any]:
-    """Fit everything to every fold, in turn. Returns a report of plain data; README.md says what its fields mean."""
+    """Fit everything to every fold, in turn; return the report that benchmarks/README.md describes."""
     with tempfile.TemporaryDirectory(prefix="fastmf-accuracy-") as scratch:
         path, facts = find(dataset, Path(scratch))
         data, missing = read(path, columns, required="temporal" in protocols)
@@ -259,9 +248,6 @@ def compare(
     warm_up(trainers)
     runs = [run for name in protocols for run in runs_of(name, splits[name], trainers)]
     return {
-        "command": command_line("benchmarks/accuracy.py"),
-        "machine": describe(),
-        "versions": versions(),
         "data": facts,
         "protocols": {name: described(name, how, columns) for name in protocols},
         "solvers": {name: trainer.settings for name, trainer in trainers.items()},
@@ -271,34 +257,25 @@ def compare(
     }
 
 
-def find(dataset: str, folder: Path) -> tuple[str, dict[str, Any]]:
-    """Find a MovieLens set, or draw its twin into the folder; else take a file. Returns its path, and what it is."""
-    if dataset not in datasets.MOVIELENS:
-        return dataset, {"dataset": Path(dataset).name, "data": "file", "note": ""}
-    try:
-        found, label = datasets.find(dataset), "real"
-    except FileNotFoundError:
-        if dataset not in datasets.TWINS:
-            raise
-        remark(f"{dataset} is not at hand: drawing its synthetic twin")
-        found = datasets.write_twin(folder / f"{dataset}-twin.parquet", dataset, seed=TWIN_SEED)
-        label = f"twin (seed {TWIN_SEED})"
-    return str(found.path), {"dataset": dataset, "data": label, "note": found.note}
+def find(dataset: str, folder: Path, data_dir: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Find a ratings file or MovieLens set, or draw its twin into the folder; return its path and facts about it."""
+    source = find_source(dataset, data_dir, False, folder, remark)
+    return source.path, {"dataset": Path(source.name).name, "data": source.data, "note": source.note}
 
 
 def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[Data, str]:
-    """Read ratings, and find the rows of the file they were; say why there are no timestamps, if there are none.
+    """Read ratings with their rows in the file and timestamps; also return why there are no timestamps, or "".
 
     Raises
     ------
     DataError
-        As :meth:`Ratings.read`; or if timestamps are required, or their column was named, and cannot be had.
+        As :meth:`Ratings.read`, and for missing timestamps that are required or whose column was named.
     """
     roles = {role: columns.get(role) for role in ("user", "item", "rating")}
     ratings = Ratings.read(path, **roles)
     pairs = read_columns(path, dict(zip(("user", "item"), ratings.columns[:2], strict=True)))
     users, items = (ids.encode(pairs.column(name), name)[0] for name in ratings.columns[:2])
-    rows = np.lexsort((items, users))  # no pair comes twice, so there is one such order, that of the ratings
+    rows = np.lexsort((items, users))  # pairs are unique, so this is the order of the ratings
     try:
         column = read_columns(path, {TIMESTAMP: columns.get(TIMESTAMP)}).column(0)
         return Data(ratings, rows, split.order_of(column)[rows]), ""
@@ -309,17 +286,16 @@ def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[
 
 
 def warm_up(trainers: Mapping[str, Trainer]) -> None:
-    """Fit everything to a few made-up ratings, so that no figure has compiling in it."""
+    """Fit everything to a few made-up ratings, so that no figure includes compilation."""
     if not ENABLED:
         return
-    twin = datasets.draw(WARM_UP, np.uint64(TWIN_SEED), name="warm-up")
-    train, test = Ratings.from_arrays(twin.users, twin.items, twin.ratings).split(0.1)
+    train, test = Ratings.from_arrays(*few_ratings()).split(0.1)
     for trainer in trainers.values():
         fastmf.evaluate(trainer.fit(train), test)
 
 
 def runs_of(protocol: str, splits: Iterable[Split], trainers: Mapping[str, Trainer]) -> Iterator[dict[str, Any]]:
-    """Fit everything to each split, one after another, and measure it."""
+    """Fit everything to each split, in turn, and measure it."""
     for part in splits:
         for name, trainer in trainers.items():
             began = time.perf_counter()
@@ -343,14 +319,14 @@ def runs_of(protocol: str, splits: Iterable[Split], trainers: Mapping[str, Train
 
 
 def described(protocol: str, how: How, columns: Mapping[str, str | None]) -> dict[str, Any]:
-    """Say what decides what a protocol holds out."""
+    """Return the settings of a protocol."""
     if protocol == "temporal":
         return {"hold_out": how.hold_out, "timestamp": columns.get(TIMESTAMP) or TIMESTAMP}
     return {"folds": how.folds, **({"seeds": how.seeds} if protocol == "random" else {})}
 
 
 def summarised(protocol: str, name: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sum up a solver's runs under one protocol: errors by mean and deviation over the folds, seconds by medians."""
+    """Summarise a solver's runs of one protocol: mean and deviation of errors over the folds, medians of seconds."""
     own, beside = (
         {(run["seed"], run["fold"]): run for run in runs if run["protocol"] == protocol and run["solver"] == solver}
         for solver in (name, BESIDE)
@@ -370,19 +346,19 @@ def summarised(protocol: str, name: str, runs: Sequence[dict[str, Any]]) -> dict
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Give the mean and the sample standard deviation (n - 1) of some figures; there is none of one."""
+    """Return the mean and the sample standard deviation (None for a single value)."""
     return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def row_of(line: Mapping[str, Any]) -> list[str]:
-    """Write a line of the summary as a row of the table."""
+    """Format a line of the summary as a row of the table."""
     errors = written(line["rmse"]), written(line["mae"]), written(line[f"rmse_minus_{BESIDE}"], "+.4f")
     seconds = (f"{line[name]:.3g}" if line[name] is not None else "-" for name in ("fit_seconds", "epoch_seconds"))
     return [line["protocol"], line["solver"], str(line["runs"]), *errors, *seconds]
 
 
 def written(figure: Mapping[str, float | None] | None, form: str = ".4f") -> str:
-    """Write mean ± deviation, or what there is of it."""
+    """Format mean ± deviation, or the part that is there."""
     if figure is None:
         return "-"
     return f"{figure['mean']:{form}}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.4f}")

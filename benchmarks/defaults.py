@@ -1,9 +1,9 @@
-"""Measure the defaults: the held-out RMSE around them, one setting at a time, over several data sets.
+"""Measure the held-out RMSE around the default settings, one setting at a time, on several data sets.
 
     python benchmarks/defaults.py                      # ml-latest-small from $FASTMF_DATA_DIR, and two twins
     python benchmarks/defaults.py --solver als -o defaults.json
 
-What the figures mean is in benchmarks/README.md.
+benchmarks/README.md explains the figures.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,16 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow as pa
+from common import Table, reporting
 
 import fastmf
 from fastmf import Ratings
-from fastmf.bench.machine import describe, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
-from fastmf.datasets import movielens as datasets
+from fastmf.cli.console import remark
+from fastmf.datasets.movielens import find
+from fastmf.datasets.twins import synthesize
 from fastmf.solvers import SOLVERS, als, sgd
 
-# What is tried for each setting; the default is among them. "init" is the deviation of the starting factors.
+# The values tried for each setting, the default among them. "init" is the deviation of the starting factors.
 TRIED: dict[str, dict[str, tuple[Any, ...]]] = {
     "als": {
         "reg": (0.01, 0.02, 0.03, 0.05, 0.1),
@@ -50,19 +49,19 @@ SHAPES = {"ml-latest-small twin": ("ml-latest-small", 1.0), "ml-20m twin, a twen
 
 
 def splits() -> Iterator[tuple[str, list[tuple[Ratings, Ratings]]]]:
-    """Yield each data set's name and its folds; the larger twin has one split."""
+    """Yield the name and the folds of each data set; the larger twin has one split."""
     try:
-        yield "ml-latest-small", list(Ratings.read(datasets.find("ml-latest-small").path).folds(FOLDS, SEED))
+        yield "ml-latest-small", list(Ratings.read(find("ml-latest-small").path).folds(FOLDS, SEED))
     except FileNotFoundError as error:
         remark(f"without the real set: {error}")
     for name, (like, scale) in SHAPES.items():
-        twin = datasets.synthesize(like, scale=scale)
+        twin = synthesize(like, scale=scale)
         ratings = Ratings.from_arrays(pa.array(twin.users), pa.array(twin.items), pa.array(twin.ratings))
         yield name, list(ratings.folds(FOLDS, SEED)) if scale == 1 else [ratings.split(0.1, SEED)]
 
 
 def rmse(solver: str, settings: dict[str, Any], folds: list[tuple[Ratings, Ratings]]) -> float:
-    """Fit with some settings other than the defaults; return the mean RMSE over the folds."""
+    """Fit with the given settings; return the mean RMSE over the folds."""
     module, given = MODULES[solver], dict(settings)
     usual = module.INIT_SIGMA
     module.INIT_SIGMA = given.pop("init", usual)
@@ -74,18 +73,15 @@ def rmse(solver: str, settings: dict[str, Any], folds: list[tuple[Ratings, Ratin
 
 
 def default_of(solver: str, setting: str) -> Any:
-    """Say what a setting is when it is left out."""
+    """Return the default of a setting."""
     return MODULES[solver].INIT_SIGMA if setting == "init" else getattr(SOLVERS[solver](), setting)
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
 @click.option("--solver", "solvers", multiple=True, type=click.Choice(list(TRIED)), help="[default: both]")
-@click.option("-o", "--output", metavar="FILE", help="Write the figures here as JSON.")
-@overwrite_option
-def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
-    """Try every value of every setting on every data set, and say by how much the RMSE differs from the defaults'."""
-    if output:
-        check_output(output, overwrite)
+@reporting("defaults.py")
+def main(solvers: tuple[str, ...]) -> Table:
+    """Measure every value of every setting on every data set."""
     found: dict[str, dict[tuple[str, str, Any], float]] = {}
     for data, folds in splits():
         found[data] = {}
@@ -101,15 +97,12 @@ def main(solvers: tuple[str, ...], output: str | None, overwrite: bool) -> None:
         mark = " *" if value == default_of(solver, setting) else ""
         figures = (f"{of[solver, setting, value]:.4f}" for of in found.values())
         rows.append((solver, setting, f"{value:g}{mark}", *figures))
-    show_table(("solver", "setting", "value (* default)", *found), rows)
-    if output:
-        results = [
-            {"data": data, "solver": solver, "setting": setting, "value": value, "rmse": error}
-            for data, of in found.items()
-            for (solver, setting, value), error in of.items()
-        ]
-        report = {"machine": describe(), "versions": versions(), "folds": FOLDS, "results": results}
-        write_json(report, output, overwrite)
+    results = [
+        {"data": data, "solver": solver, "setting": setting, "value": value, "rmse": error}
+        for data, of in found.items()
+        for (solver, setting, value), error in of.items()
+    ]
+    return {"folds": FOLDS, "results": results}, ("solver", "setting", "value (* default)", *found), rows
 
 
 if __name__ == "__main__":

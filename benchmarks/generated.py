@@ -1,8 +1,8 @@
-"""Write four sets of ratings on which factors have little or nothing to find, for benchmarks/accuracy.py.
+"""Write four sets of ratings in which factors find little or nothing, for benchmarks/accuracy.py.
 
     python benchmarks/generated.py FOLDER
 
-What they are for is in benchmarks/README.md.
+benchmarks/README.md explains their purpose.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ SCALES = {
 
 
 def draw(name: str) -> dict[str, np.ndarray]:
-    """Draw a set by its name: whole numbers on its scale, of users and items with few and many ratings."""
+    """Draw a set by name: whole numbers on its scale; users and items have few or many ratings."""
     rng, (low, high) = np.random.default_rng(SEED), SCALES[name]
     if name == "one-rating-per-user":
         n_users = ONCE

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The whole check of a GPU in one command, meant to take under 8 minutes: what there is, all figures as JSON, then the
-# tests. What fails does not keep the rest from being measured; the exit status tells of it.
+# Check and measure a GPU with one command, in under 8 minutes: a description, all figures as JSON, then the tests.
+# A failure does not stop the rest; the exit status reports it.
 #
-#     benchmarks/gpu.sh FOLDER            # PYTHON=… for another than the python on the path
+#     benchmarks/gpu.sh FOLDER            # PYTHON=… for another interpreter than python
 set -uo pipefail
 
-mkdir -p "${1:?say in which folder to put the results}" || exit
+mkdir -p "${1:?give a folder for the results}" || exit
 folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.." || exit
 python=${PYTHON:-python} status=0

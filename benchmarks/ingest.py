@@ -1,36 +1,34 @@
-"""Measure Parquet -> ids -> CSR + CSC: seconds and peak memory, by the order of the rows and the type of the ids.
+"""Measure seconds and peak memory of Parquet -> ids -> CSR + CSC, by row order and type of the ids.
 
     fastmf synth ml-20m.parquet --like ml-20m
     python benchmarks/ingest.py ml-20m.parquet
 
-Each layout is written from the file given, and read in a process of its own. Compiling comes first and is not counted.
-What the figures mean is in benchmarks/README.md.
+Each layout is written from the given file and read in its own process. Compilation comes first and is not counted.
+benchmarks/README.md explains the figures.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from common import Table, reporting
 
 from fastmf import Ratings
-from fastmf.bench.machine import describe, peak_memory, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from fastmf.bench.machine import peak_memory
+from fastmf.cli.console import remark
 
 LAYOUTS = [f"{kind} {order}" for kind in ("int32", "int64", "wide", "text") for order in ("sorted", "shuffled")]
 MB = 2**20
 
 
 def relabelled(indices: np.ndarray, kind: str) -> pa.Array:
-    """Give dense indices (n,) int32 ids of a kind: integers of 32 or 64 bits, far apart (wide), or text."""
+    """Replace dense indices (n,) int32 by ids: integers of 32 or 64 bits, far apart (wide), or text."""
     if kind in ("int32", "int64"):
         return pa.array(indices.astype(kind))
     n = int(indices.max()) + 1
@@ -39,7 +37,7 @@ def relabelled(indices: np.ndarray, kind: str) -> pa.Array:
 
 
 def write(ratings: Ratings, layout: str, path: Path) -> None:
-    """Write the ratings in one of the layouts."""
+    """Write the ratings in a layout."""
     kind, order = layout.split()
     rows = np.random.default_rng(0).permutation(len(ratings)) if order == "shuffled" else slice(None)
     users, items = (relabelled(side[rows], kind) for side in (ratings.users, ratings.items))
@@ -48,7 +46,7 @@ def write(ratings: Ratings, layout: str, path: Path) -> None:
 
 
 def ingest(path: str) -> tuple[float, float, float]:
-    """Read a file and build both views. Returns the seconds of reading, of by_user and of by_item."""
+    """Read a file and build both views; return the seconds of reading, of by_user and of by_item."""
     times = [time.perf_counter()]
     ratings = Ratings.from_parquet(path)
     times.append(time.perf_counter())
@@ -60,7 +58,7 @@ def ingest(path: str) -> tuple[float, float, float]:
 
 
 def measure(path: str, small: str, runs: int) -> dict[str, float]:
-    """Ingest a file several times, after a small one to compile. Returns seconds, and the peak above that of before."""
+    """Ingest a small file to compile, then the file several times; return seconds, and the rise of peak memory."""
     ingest(small)
     before = peak_memory() or 0
     found = np.array([ingest(path) for _ in range(runs)])
@@ -72,20 +70,11 @@ def measure(path: str, small: str, runs: int) -> dict[str, float]:
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
 @click.argument("ratings", type=click.Path(exists=True))
-@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Times each layout is read.")
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Reads of each layout.")
 @click.option("--layout", "layouts", multiple=True, type=click.Choice(LAYOUTS), help="[default: all]")
-@click.option("--small", hidden=True, help="Given to the processes this one starts.")
-@click.option("-o", "--output", metavar="FILE", help="Write the figures here as JSON.")
-@overwrite_option
-def main(
-    ratings: str, runs: int, layouts: tuple[str, ...], small: str | None, output: str | None, overwrite: bool
-) -> None:
-    """Write, measure and show every layout."""
-    if small:
-        print(json.dumps(measure(ratings, small, runs)))
-        return
-    if output:
-        check_output(output, overwrite, inputs=[ratings])
+@reporting("ingest.py", "ratings")
+def main(ratings: str, runs: int, layouts: tuple[str, ...]) -> Table:
+    """Measure every layout."""
     data = Ratings.from_parquet(ratings)
     some = data.take(np.arange(len(data)) < 1000)
     remark(f"{len(data):,} ratings; CSR + CSC hold {16 * len(data) / MB:,.0f} MiB; seconds, medians of {runs}")
@@ -95,13 +84,10 @@ def main(
             path, compiled = Path(folder) / "ratings.parquet", Path(folder) / "small.parquet"
             write(data, layout, path)
             write(some, layout, compiled)
-            command = [sys.executable, __file__, str(path), "--small", str(compiled), "--runs", str(runs)]
-            found[layout] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    header = ["layout", *next(iter(found.values()))]
-    show_table(header, [(layout, *(f"{value:.3g}" for value in of.values())) for layout, of in found.items()])
-    if output:
-        report = {"machine": describe(), "versions": versions(), "ratings": len(data), "results": found}
-        write_json(report, output, overwrite)
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                found[layout] = pool.submit(measure, str(path), str(compiled), runs).result()
+    rows = [(layout, *(f"{value:.3g}" for value in of.values())) for layout, of in found.items()]
+    return {"ratings": len(data), "results": found}, ["layout", *next(iter(found.values()))], rows
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Measure how soon a fit of a file ends after a Ctrl-C, at moments spread over all that it does.
+"""Measure how soon a fit ends after a Ctrl-C, at moments spread over reading and training.
 
     fastmf synth ml-20m.parquet --like ml-20m
     fastmf warmup
     python benchmarks/interrupt.py ml-20m.parquet
 
-Linux and macOS. What must hold is in tests/runtime/test_launch.py: how much a thread takes at a time.
+Linux and macOS. tests/runtime/test_launch.py tests the limit: how much a thread takes at a time.
 """
 
 import signal
@@ -21,10 +21,10 @@ from fastmf.cli.console import show_table
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
 @click.argument("ratings", type=click.Path(exists=True))
 @click.option("--times", type=click.IntRange(1), default=10, show_default=True, help="Interruptions of each solver.")
-@click.option("--first", default=1.0, show_default=True, help="Seconds after which the first of them comes.")
-@click.option("--last", default=8.0, show_default=True, help="And the last.")
+@click.option("--first", default=1.0, show_default=True, help="Seconds until the first interruption.")
+@click.option("--last", default=8.0, show_default=True, help="Seconds until the last one.")
 def main(ratings: str, times: int, first: float, last: float) -> None:
-    """Interrupt fits, and show the seconds until the process has ended, which must be with exit code 130."""
+    """Interrupt fits, and show the seconds until their processes end with exit code 130."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else a child in the background would ignore it
     rows = []
     for solver in ("als", "sgd"):
@@ -34,7 +34,7 @@ def main(ratings: str, times: int, first: float, last: float) -> None:
 
 
 def interrupted(ratings: str, solver: str, after: float) -> float:
-    """Start a fit, interrupt it, and return the seconds it took to end."""
+    """Start a fit, interrupt it, and return the seconds until it ended."""
     command = [sys.executable, "-m", "fastmf", "fit", ratings, "--solver", solver, "--epochs", "1000"]
     command += ["-o", f"{ratings}.interrupted.fastmf"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

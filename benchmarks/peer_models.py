@@ -1,10 +1,10 @@
-"""How each library is asked to factorize: one class a library, each to be read beside that library's documentation.
+"""The calls to each library: one class per library, to be read beside that library's documentation.
 
-peers.py runs this file in the library's own interpreter, as ``python peer_models.py REQUEST.json ANSWER.json``. So it
-imports nothing but NumPy and, inside its class, that library. The request names the peer, k, threads, settings, whether
-to recommend, and a folder with two more in it: ``data``, and a small set to warm up on, ``warm-up``. Each holds
-train.npz and test.npz (``users`` and ``items``, int32 from 0, by user and item, and ``ratings``, float32; every user
-and item of the test has training ratings), and the same as train.parquet (user, item, rating).
+peers.py runs this file with the library's own interpreter, as ``python peer_models.py REQUEST.json ANSWER.json``. So it
+imports only NumPy and, inside its class, the library. The request names the peer, k, threads, settings, whether to
+recommend, and a folder that holds ``data`` and a small ``warm-up``. Both have train.npz and test.npz (``users`` and
+``items``, int32 from 0, by user and item, and ``ratings``, float32; every user and item of the test has training
+ratings), and the training ratings as train.parquet (user, item, rating).
 """
 
 import json
@@ -25,7 +25,7 @@ TOP = 10
 
 
 class Asked(NamedTuple):
-    """What a model is to be like. settings holds hyper-parameters by the names that the library gives them."""
+    """The model to fit; ``settings`` are hyper-parameters by the library's own names."""
 
     k: int
     threads: int
@@ -33,18 +33,18 @@ class Asked(NamedTuple):
 
 
 class Peer:
-    """What peers.py asks of a library.
+    """The interface that peers.py needs of a library.
 
     Attributes
     ----------
-    package : the library's name on PyPI. requires : what pip installs into its environment, with floors.
+    package : the library's name on PyPI. requires : the requirements that pip installs.
     pip : further options of pip. build : environment variables of the installation.
-    method : what is run, in words. against : the solver of fastmf that it is compared with.
-    epochs_setting : what the library calls the number of epochs.
-    settings : that and the hyper-parameters. large : what is other on more than a million training ratings. Where they
-        are not the library's defaults, they are the best of some that were tried, on the held-out ratings themselves.
+    method : the algorithm, in words. against : the solver of fastmf to compare with.
+    epochs_setting : the library's name for the number of epochs.
+    settings : number of epochs and hyper-parameters. large : changes to them above a million training ratings. Both
+        are the library's defaults, or the best of some that were tried on the held-out ratings themselves.
     recommends : whether its lists of recommendations are measured.
-    blas_threads : how many threads BLAS gets, where it is not as many as the library.
+    blas_threads : threads of BLAS, if not as many as the library has.
     """
 
     package: ClassVar[str]
@@ -60,19 +60,19 @@ class Peer:
     blas_threads: ClassVar[int | None] = None
 
     def load(self, folder: Path) -> Any:
-        """Read the training ratings and turn them into what the library trains on."""
+        """Read the training ratings into the library's own form."""
         raise NotImplementedError
 
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
-        """Train a model; where the library lets us look, append the seconds of each epoch."""
+        """Train a model; append the seconds of each epoch, if the library tells them."""
         raise NotImplementedError
 
     def predict(self, model: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray | None:
-        """Predict ratings, None where the library does not."""
+        """Predict ratings; None if the library does not."""
         return None
 
     def recommend(self, model: Any, data: Any, n: int) -> int:
-        """Find every user's best n items that are not rated in training. Returns how many users there are."""
+        """Find every user's best n items not rated in training; return the number of users."""
         raise NotImplementedError
 
 
@@ -90,7 +90,7 @@ class Fastmf(Peer):
         from fastmf import Ratings
 
         ratings = Ratings.from_parquet(folder / "train.parquet")
-        _ = ratings.by_user, ratings.by_item  # made when first asked for
+        _ = ratings.by_user, ratings.by_item  # made at first use
         return ratings
 
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
@@ -109,7 +109,7 @@ class Fastmf(Peer):
 
 
 class Implicit(Peer):
-    """implicit's ALS (Hu, Koren and Volinsky 2008): ratings are confidences, so it predicts none."""
+    """implicit's ALS (Hu, Koren and Volinsky 2008): ratings are confidences, and are not predicted."""
 
     package = "implicit"
     requires = ("implicit>=0.7.2",)
@@ -145,7 +145,7 @@ class Implicit(Peer):
 
 
 class LensKit(Peer):
-    """LensKit's biased ALS: damped biases first, then factors of what they leave."""
+    """LensKit's biased ALS: damped biases, then factors of the residuals."""
 
     package = "lenskit"
     requires = ("lenskit>=2025.3",)
@@ -183,7 +183,7 @@ class LensKit(Peer):
 
 
 class Surprise(Peer):
-    """Surprise's SVD (Funk 2006) with biases; it has one thread."""
+    """Surprise's SVD (Funk 2006) with biases, on one thread."""
 
     package = "scikit-surprise"
     requires = ("scikit-surprise>=1.1.4", "pandas>=2.2")
@@ -216,7 +216,7 @@ class Surprise(Peer):
 
 
 class Cornac(Peer):
-    """cornac's MF: biased SGD by threads that race (Niu and others 2011)."""
+    """cornac's MF: SGD with biases, on threads that race (Niu et al. 2011)."""
 
     package = "cornac"
     requires = ("cornac>=2.2",)
@@ -246,7 +246,7 @@ class Cornac(Peer):
 
 
 class LibMF(Peer):
-    """LIBMF (Chin and others 2015) through its wrapper on PyPI, built as LIBMF's own Makefile builds it."""
+    """LIBMF (Chin et al. 2015) by its wrapper on PyPI, built with the flags of LIBMF's own Makefile."""
 
     package = "libmf"
     requires = ("libmf>=0.9.2",)
@@ -266,7 +266,7 @@ class LibMF(Peer):
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
         from libmf.mf import MF
 
-        bins = max(26, 2 * asked.threads + 1)  # its default, and what it needs
+        bins = max(26, 2 * asked.threads + 1)  # its default, and the fewest it runs with
         model = MF(k=asked.k, nr_threads=asked.threads, nr_bins=bins, quiet=True, **asked.settings)
         model.fit(data)
         return model
@@ -277,7 +277,7 @@ class LibMF(Peer):
 
 
 class MyFM(Peer):
-    """myFM's Bayesian factorization machine over one-hot users and items, given as relation blocks: the quicker way."""
+    """myFM's Bayesian factorization machine over one-hot users and items, as relation blocks, which are faster."""
 
     package = "myfm"
     requires = ("myfm>=0.3.6", "scipy>=1.11")
@@ -293,7 +293,7 @@ class MyFM(Peer):
 
     @staticmethod
     def blocks(users: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> list[Any]:
-        """Say which row of two identity matrices each pair has."""
+        """Return each pair's rows of two identity matrices."""
         from myfm import RelationBlock
         from scipy.sparse import identity
 
@@ -349,7 +349,7 @@ def estimates(
     users: np.ndarray,
     items: np.ndarray,
 ) -> np.ndarray:
-    """Predict as the libraries do, many pairs at once: mean + user bias + item bias + user vector . item vector."""
+    """Predict many pairs at once, as the libraries do: mean + user bias + item bias + user vector . item vector."""
     result = np.empty(len(users))
     for first in range(0, len(users), PAIRS_AT_ONCE):
         part = slice(first, first + PAIRS_AT_ONCE)
@@ -360,7 +360,7 @@ def estimates(
 
 
 def measure(peer: Peer, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Load, train, predict and recommend, and take the time of each."""
+    """Time loading, training and recommending, and measure predictions."""
     asked = Asked(request["k"], request["threads"], request["settings"])
     load_seconds, data = timed(lambda: peer.load(folder))
     seconds: list[float] = []
@@ -371,7 +371,7 @@ def measure(peer: Peer, folder: Path, request: dict[str, Any]) -> dict[str, Any]
         recommend_seconds, users = timed(lambda: peer.recommend(model, data, TOP))
         users_per_second = users / recommend_seconds
     epochs = len(seconds) or asked.settings[peer.epochs_setting]
-    if not seconds:  # the library does not let us look: take what more than one epoch costs
+    if not seconds:  # the library does not tell: divide the extra cost over that of one epoch
         one = asked._replace(settings={**asked.settings, peer.epochs_setting: 1})
         once, _ = timed(lambda: peer.fit(data, one, []))
         seconds = [(training_seconds - once) / (epochs - 1)]
@@ -389,7 +389,7 @@ def measure(peer: Peer, folder: Path, request: dict[str, Any]) -> dict[str, Any]
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Run something. Returns its seconds and what it returned."""
+    """Call a function; return its seconds and its result."""
     began = time.perf_counter()
     result = call()
     return time.perf_counter() - began, result
@@ -407,7 +407,7 @@ def held_out_rmse(peer: Peer, model: Any, folder: Path) -> float | None:
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes of memory this process has held, where the system says; see fastmf's own."""
+    """Return this process's peak memory in bytes, or None; see fastmf.bench.machine.peak_memory."""
     status = Path("/proc/self/status")
     for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
@@ -421,7 +421,7 @@ def peak_memory() -> int | None:
 
 
 def main() -> None:
-    """Answer a request: everything once on the small set, so that all is imported and compiled, then on the data."""
+    """Answer a request: do everything once on the small set, to import and compile, then on the data."""
     asked, answer = map(Path, sys.argv[1:])
     request = json.loads(asked.read_text(encoding="utf-8"))
     peer, folder = (PEERS | FASTMF)[request["peer"]], Path(request["folder"])

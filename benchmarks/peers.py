@@ -5,8 +5,8 @@
     python benchmarks/peers.py --dataset ratings.parquet --k 64 --threads 1 --epochs surprise=5
     python benchmarks/peers.py --peer none                           # fastmf alone
 
-It runs where fastmf is installed. Every peer gets a virtual environment of its own under --venvs, made with pip when it
-is not there yet. How each library is asked to fit and predict is in peer_models.py, what the figures mean in README.md.
+Run it with a Python that has fastmf. Each peer has its own virtual environment under --venvs, which pip makes at the
+first run. peer_models.py holds the calls to each library, README.md explains the figures.
 """
 
 import itertools
@@ -23,31 +23,29 @@ from typing import Any
 
 import click
 import numpy as np
+from accuracy import find
+from common import README, Table, few_ratings, number, reporting
 from peer_models import FASTMF, PEERS, Peer
 
 from fastmf import Ratings
-from fastmf.bench import run as bench
-from fastmf.bench.machine import command_line, describe, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from fastmf.bench.machine import describe
+from fastmf.bench.run import BLAS_VARIABLES
+from fastmf.cli.console import remark
 from fastmf.data.write import write_parquet
-from fastmf.datasets import movielens as datasets
-from fastmf.errors import FastMFError
+from fastmf.datasets.movielens import cache_directory
 from fastmf.solvers import SOLVERS
 
 ALL: dict[str, Peer] = PEERS | FASTMF
 HELD_OUT, SEED = 0.1, 0
-FEW_RATINGS = 1_000_000  # training on more, peers have their settings for large data
+FEW_RATINGS = 1_000_000  # more training ratings than this: peers get their settings for large data
 MODELS = Path(__file__).with_name("peer_models.py")
 THREADS = ("NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "LK_NUM_THREADS", "LK_NUM_BACKEND_THREADS", "OMP_NUM_THREADS")
-WARM_UP = datasets.Shape(users=30, items=60, ratings=600, cap=40)  # on it every library first does everything once
-LINES = 3  # of what a process said last, in the reason why it failed
+LINES = 3  # of a failed process's output in the reason of its failure
 
-IDLE = 0.5  # the load average of a machine that can be measured on
+IDLE = 0.5  # highest load average of an idle machine
 BUSY = "the machine was BUSY before this began (load average {:.2g}): the figures are not to be quoted"
 
-# What a run is measured by, and whether more of it is better: a ratio says how many times better fastmf's figure is.
+# The figures of a run, and whether higher is better: a ratio says how many times better fastmf's figure is.
 FIGURES = {
     "epoch_seconds": False,
     "training_seconds": False,
@@ -66,42 +64,33 @@ class Failure(click.ClickException):
         self.name, self.reason = name, reason
 
 
-@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.command(epilog=README)
 @click.option("--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE",
-              help="MovieLens set, its twin where it is not at hand, or a ratings file.")  # fmt: skip
+              help="MovieLens set (its twin if the set is not found) or ratings file.")  # fmt: skip
 @click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
 @click.option("--peer", "names", multiple=True, type=click.Choice([*PEERS, "none"]),
-              help="Measure this one, once or more; none: fastmf alone.  [default: all]")  # fmt: skip
+              help="Library to measure, may be repeated; none: fastmf alone.  [default: all]")  # fmt: skip
 @click.option("--k", type=click.IntRange(1), default=32, show_default=True, help="Number of factors.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of every library.  [default: all cores]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each peer.")
 @click.option("--epochs", multiple=True, metavar="NAME=N",
-              help="Epochs of a peer, of fastmf-als or fastmf-sgd.  [default: the table tells]")  # fmt: skip
-@click.option("--venvs", type=click.Path(path_type=Path), default=datasets.cache_directory() / "peers", metavar="DIR",
-              help="Where the peers' virtual environments are, or will be.  [default: the user's cache]")  # fmt: skip
+              help="Epochs of a peer, fastmf-als or fastmf-sgd.  [default: see the table]")  # fmt: skip
+@click.option("--venvs", type=click.Path(path_type=Path), default=cache_directory() / "peers", metavar="DIR",
+              help="Folder of the peers' virtual environments.  [default: the user's cache]")  # fmt: skip
 @click.option("--timeout", default=3600, show_default=True, help="Seconds after which a run is given up.")
-@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
-@overwrite_option
-def main(names: tuple[str, ...], dataset: str, output: str | None, overwrite: bool, **options: Any) -> None:
+@reporting("peers.py", "dataset")
+def main(names: tuple[str, ...], dataset: str, **options: Any) -> Table:
     """Measure other libraries beside fastmf: same machine, same split, same k and threads, in turn."""
     chosen = [name for name in dict.fromkeys(names or PEERS) if name != "none"]
-    try:
-        if output:
-            check_output(output, overwrite, inputs=[dataset])
-        report = compare(chosen, dataset, **options)
-        if output:
-            write_json(report, output, overwrite)
-    except (FastMFError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    show_table(HEADER, [row for line in report["summary"] for row in rows_of(line)])
-    click.echo("\n" + "\n".join(report["notes"]))
+    report = compare(chosen, dataset, **options)
+    return report, HEADER, [row for line in report["summary"] for row in rows_of(line)]
 
 
 def compare(
     names: Sequence[str], dataset: str, *, data_dir: str | None, k: int, threads: int | None, rounds: int,
     epochs: Iterable[str], venvs: Path, timeout: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run every peer and fastmf in turn. Returns a report of plain data; README.md says what its fields mean."""
+    """Run every peer and fastmf, in turn; return the report that benchmarks/README.md describes."""
     wanted, threads = asked_epochs(epochs), threads or describe()["cores"]
     pairs, busy = pairs_of(names), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tempfile.TemporaryDirectory(prefix="fastmf-peers-") as scratch:
@@ -110,22 +99,20 @@ def compare(
         settings = {name: settings_of(name, facts["training_ratings"], wanted) for name in everyone}
         interpreters, failures = install(names, venvs)
         runs: list[dict[str, Any]] = []
-        for number, pair in itertools.product(range(1, rounds + 1), pairs):
+        for turn, pair in itertools.product(range(1, rounds + 1), pairs):
             if pair[0] in failures:
                 continue
             asked = {"folder": scratch, "k": k, "threads": threads, "recommend": ALL[pair[0]].recommends}
             try:
                 both = [run(name, {**asked, "settings": settings[name]}, interpreters[name], timeout) for name in pair]
-                runs += [{"round": number, "beside": pair[0], **result} for result in both]
+                runs += [{"round": turn, "beside": pair[0], **result} for result in both]
             except Failure as failure:
                 if failure.name in FASTMF:
                     raise
-                failures[failure.name] = f"round {number}: {failure.reason}"
-                remark(f"{failure.name} is left out from here, {failures[failure.name]}")
+                failures[failure.name] = f"round {turn}: {failure.reason}"
+                remark(f"{failure.name} is left out from here on, {failures[failure.name]}")
     return {
-        "command": command_line("benchmarks/peers.py"),
         "machine": {**describe(), "load_average_before": busy},
-        "versions": versions(),
         "data": facts,
         "settings": {"k": k, "threads": threads, "rounds": rounds, "held_out": HELD_OUT, "seed": SEED},
         "peers": {name: described(name, settings[name], threads, failures.get(name)) for name in everyone},
@@ -136,7 +123,7 @@ def compare(
 
 
 def asked_epochs(given: Iterable[str]) -> dict[str, int]:
-    """Read NAME=N. An epoch's seconds may come from the difference of N epochs and one: so at least two."""
+    """Parse NAME=N; N is at least 2, because an epoch's seconds may be the difference of N epochs and one."""
     wanted = {}
     for text in given:
         name, _, number = text.partition("=")
@@ -147,7 +134,7 @@ def asked_epochs(given: Iterable[str]) -> dict[str, int]:
 
 
 def settings_of(name: str, n_ratings: int, epochs: Mapping[str, int]) -> dict[str, Any]:
-    """Give a library's settings for so many training ratings, with the epochs that were asked for."""
+    """Return a library's settings for a number of training ratings, with the epochs from the command line."""
     peer = ALL[name]
     usual = SOLVERS[peer.against]().settings if name in FASTMF else peer.settings
     asked = {peer.epochs_setting: epochs[name]} if name in epochs else {}
@@ -156,29 +143,16 @@ def settings_of(name: str, n_ratings: int, epochs: Mapping[str, int]) -> dict[st
 
 
 def prepare(dataset: str, data_dir: str | None, folder: Path) -> dict[str, Any]:
-    """Write the split into folder/data and a small one into folder/warm-up. Returns what there is to say about it."""
-    small = datasets.draw(WARM_UP, np.uint64(SEED), name="warm-up")
-    write_split(Ratings.from_arrays(small.users, small.items, small.ratings), folder / "warm-up")
-    label, note = "file", ""
-    path = Path(dataset)
-    if dataset in datasets.MOVIELENS:
-        try:
-            found = datasets.find(dataset, data_dir)
-            label = "real"
-        except FileNotFoundError:
-            if dataset not in datasets.TWINS:
-                raise
-            remark(f"{dataset} is not at hand: drawing its synthetic twin")
-            found = datasets.write_twin(folder / "twin.parquet", dataset, seed=SEED)
-            label = f"twin (seed {SEED})"
-        path, note = found.path, found.note
-    return {"dataset": dataset, "data": label, "note": note, **write_split(Ratings.read(path), folder / "data")}
+    """Write the split to folder/data and a small one to folder/warm-up; return facts about the data."""
+    write_split(Ratings.from_arrays(*few_ratings()), folder / "warm-up")
+    path, facts = find(dataset, folder, data_dir)
+    return {**facts, **write_split(Ratings.read(path), folder / "data")}
 
 
 def write_split(ratings: Ratings, folder: Path) -> dict[str, int]:
-    """Hold out a random tenth, number the users and items that are left densely, and write the files of peer_models.
+    """Hold out a random tenth, number the training users and items densely, and write the files of peer_models.
 
-    Held-out pairs without training ratings of their user or item are dropped: each library has its own idea of them.
+    Held-out pairs whose user or item has no training ratings are dropped: libraries disagree on how to predict them.
     """
     train, test = ratings.split(HELD_OUT, seed=SEED)
     known = (train.user_counts[test.users] > 0) & (train.item_counts[test.items] > 0)
@@ -199,7 +173,7 @@ def write_split(ratings: Ratings, folder: Path) -> dict[str, int]:
 
 
 def install(names: Iterable[str], venvs: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Make the virtual environments that are missing. Returns interpreters by name, and why others have none."""
+    """Make missing virtual environments; return the interpreters and the reasons of failures, by name."""
     interpreters, failures = dict.fromkeys(FASTMF, sys.executable), {}
     for name in names:
         try:
@@ -211,7 +185,7 @@ def install(names: Iterable[str], venvs: Path) -> tuple[dict[str, str], dict[str
 
 
 def environment(name: str, venvs: Path) -> Path:
-    """Make a peer's virtual environment, unless it is there. Returns its interpreter; several peers may share one."""
+    """Make a peer's virtual environment, if it is missing, and return its interpreter. Peers may share one."""
     peer = PEERS[name]
     folder = venvs / peer.package
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -231,12 +205,12 @@ def environment(name: str, venvs: Path) -> Path:
 
 
 def pairs_of(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Put behind each peer the solver of fastmf that it stands beside; without peers, let fastmf's solvers be alone."""
+    """Pair each peer with the solver of fastmf it is compared with; without peers, return fastmf's solvers alone."""
     return [(name, f"fastmf-{PEERS[name].against}") for name in names] or [(name,) for name in FASTMF]
 
 
 def run(name: str, asked: dict[str, Any], interpreter: str, timeout: int) -> dict[str, Any]:
-    """Measure a library once, in a fresh process of its own interpreter."""
+    """Measure a library once, in a new process of its interpreter."""
     folder = Path(asked["folder"])
     request, answer, said = (folder / file for file in ("request.json", "answer.json", "said.txt"))
     request.write_text(json.dumps({"peer": name, **asked}), encoding="utf-8")
@@ -259,19 +233,19 @@ def run(name: str, asked: dict[str, Any], interpreter: str, timeout: int) -> dic
 
 
 def variables(name: str, threads: int) -> dict[str, str]:
-    """Pin the threads of everything a library may use, by environment variables."""
+    """Return environment variables that pin the threads of everything a library may use."""
     blas = ALL[name].blas_threads or threads
-    return {**dict.fromkeys(bench.BLAS_VARIABLES, str(blas)), **dict.fromkeys(THREADS, str(threads))}
+    return {**dict.fromkeys(BLAS_VARIABLES, str(blas)), **dict.fromkeys(THREADS, str(threads))}
 
 
 def last_lines(output: bytes) -> str:
-    """Put the end of what a process said on one line."""
+    """Return the end of a process's output as one line."""
     lines = [line.strip() for line in output.decode("utf-8", errors="replace").splitlines() if line.strip()]
     return " | ".join(lines[-LINES:])
 
 
 def described(name: str, settings: Mapping[str, Any], threads: int, failure: str | None) -> dict[str, Any]:
-    """Say what a name stands for: how it is installed, what is run with which settings, and why it has no figures."""
+    """Describe a library: how it is installed, the method and settings it runs, and why it failed."""
     peer = ALL[name]
     return {
         "package": peer.package,
@@ -285,7 +259,7 @@ def described(name: str, settings: Mapping[str, Any], threads: int, failure: str
 
 
 def summarised(name: str, runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Take medians over the rounds: of a peer, of fastmf beside it, and of the ratios of the two in each round."""
+    """Return medians over the rounds: of a peer, of fastmf beside it, and of their ratios in each round."""
     runs = [run for run in runs if run["beside"] == name]
     own = [run for run in runs if run["name"] == name]
     line = {"name": name, **medians(own)}
@@ -300,24 +274,24 @@ def summarised(name: str, runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def medians(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Give the version and epochs of the same runs, and the median of each figure."""
+    """Return the version and epochs of runs of one library, and the median of each figure."""
     figures = {figure: median(run[figure] for run in runs) for figure in (*FIGURES, "rmse")}
     return {"version": runs[0]["version"], "epochs": runs[0]["epochs"], **figures}
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """Take the median of figures, None if one was not measured."""
+    """Return the median, or None if a figure was not measured."""
     values = list(values)
     return None if None in values else statistics.median(values)
 
 
 def ratio(above: float | None, below: float | None) -> float | None:
-    """Divide, if both were measured."""
+    """Return the quotient, or None if a figure was not measured."""
     return above / below if above is not None and below else None
 
 
 def rows_of(line: dict[str, Any]) -> Iterator[list[str]]:
-    """Write a summary as rows of the table: the peer, fastmf beside it, and how many times better fastmf is."""
+    """Yield rows of the table: the peer, fastmf beside it, and how many times better fastmf is."""
     for who in filter(None, (line, line.get("fastmf"))):
         rmse, memory = who["rmse"], who["peak_memory_bytes"]
         seconds = number(who["epoch_seconds"]), number(who["training_seconds"])
@@ -329,13 +303,8 @@ def rows_of(line: dict[str, Any]) -> Iterator[list[str]]:
         yield ["fastmf better by", "", "", epoch, training, "", *rest]
 
 
-def number(value: float | None) -> str:
-    """Write a figure to three digits."""
-    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def notes(facts: dict[str, Any], settings: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str]) -> list[str]:
-    """Say what the figures do not: the data, what each name runs with which settings, and what could not be run."""
+    """Describe what the figures do not show: the data, the settings of each library, and the failures."""
     lines = [
         f"{facts['dataset']}, {facts['data']}: {facts['users']:,} users, {facts['items']:,} items, {facts['ratings']:,}"
         f" ratings; {facts['training_ratings']:,} trained on, {facts['test_pairs']:,} predicted,"

@@ -1,15 +1,15 @@
-"""Measure lists: implicit feedback by fastmf and by implicit (Frederickson), on the same split, in turn.
+"""Measure lists from implicit feedback: fastmf and implicit (Frederickson), on the same split, in turn.
 
     python benchmarks/ranking.py                                            # ml-latest-small, by time and at random
     python benchmarks/ranking.py --dataset ml-20m --split random --grid none -o topn.json
 
-Pairs rated --positive-from or more are observed. Of each library the nine settings of GRIDS are tried on a tenth of the
-training ratings, which is held out as the test is, and the best by nDCG@10 is measured on the test: fastmf's alpha0 of
-.1, .3 and 1 and reg of .003, .01 and .03, implicit's alpha of 11, 4.3 and 2 and regularization of 1, 10 and 30. What
-users have rated in training, well or badly, is not recommended. implicit runs in the virtual environment that peers.py,
-too, makes for it under --venvs. What the figures mean is in benchmarks/README.md.
+Pairs rated --positive-from or more are observed. Each library's nine settings in GRIDS are tried on a tenth of the
+training ratings, held out like the test; the best by nDCG@10 is measured on the test. Items that a user has rated in
+training, well or badly, are not recommended. implicit runs in the same virtual environment as in peers.py, under
+--venvs. benchmarks/README.md explains the figures.
 """
 
+import dataclasses
 import itertools
 import json
 import os
@@ -24,28 +24,27 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 from accuracy import Data, find, parted, read
+from common import README, Table, reporting
 from peers import Failure, environment, last_lines, variables
 
 import fastmf
 from fastmf import ImplicitALS, Ratings
-from fastmf.bench.machine import command_line, describe, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
+from fastmf.cli.console import remark
 from fastmf.data import split
-from fastmf.data.atomic import check_output, write_json
-from fastmf.datasets import movielens as datasets
-from fastmf.errors import FastMFError
+from fastmf.datasets.movielens import cache_directory
+from fastmf.evaluation.lists import hits_of, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Compressed
-from fastmf.model import topn
-from fastmf.runtime.device import resolve
+from fastmf.model.recommend import Ranker
+from fastmf.model.topn import most_rated, rows_of
+from fastmf.runtime.threads import max_threads
 
 N = 10
 MODELS = Path(__file__).with_name("ranking_models.py")
 PEER = "implicit-cg"
 SPLITS = ("temporal", "random")
 HELD_OUT, INNER, SEED = 0.2, 0.1, 0
-# Each library's own terms: the weight of a pair that is not there, or of one that is over that; and the penalty.
+# Settings in each library's terms: alpha0 is the weight of an unobserved pair, alpha that of an observed one over it.
 GRIDS = {
     "fastmf": [{"alpha0": a, "reg": r} for a, r in itertools.product((0.1, 0.3, 1.0), (0.003, 0.01, 0.03))],
     "implicit": [{"alpha": a, "reg": r} for a, r in itertools.product((11.0, 4.3, 2.0), (1.0, 10.0, 30.0))],
@@ -55,7 +54,7 @@ HEADER = ("split", "library", "settings", "nDCG@10", "recall@10", "reach", "nove
 
 
 class Job(NamedTuple):
-    """Pairs to train on, what is not to be recommended, and the pairs to find, by dense indices."""
+    """Pairs to train on, items not to recommend, and pairs to find, by dense indices."""
 
     train: Ratings
     seen: Compressed
@@ -63,7 +62,7 @@ class Job(NamedTuple):
 
 
 def jobs(data: Data, how: str, positive_from: float) -> Iterator[Job]:
-    """Part ratings into a job to measure on, and likewise its training pairs into one to choose settings by."""
+    """Split ratings into a job to measure, and split its training ratings into a job to choose settings by."""
     ratings, times = data.ratings, data.times
     for share in (HELD_OUT, INNER):
         mask = split.held_out(ratings.users, how, share, SEED, times)
@@ -73,10 +72,10 @@ def jobs(data: Data, how: str, positive_from: float) -> Iterator[Job]:
 
 
 def measured(job: Job, lists: np.ndarray, users: np.ndarray) -> dict[str, float]:
-    """Measure lists for users who have something to find."""
+    """Measure lists for users with pairs to find."""
     own = np.arange(job.test.n_users), np.arange(job.test.n_items)
-    wanted = topn.wanted((job.test.users, job.test.items), users, *own)
-    hits = topn.hits(lists, wanted, job.test.n_items, N)
+    wanted = wanted_of((job.test.users, job.test.items), users, *own)
+    hits = hits_of(lists, wanted, job.test.n_items, N)
     counts = job.train.item_counts
     found = {name: float(metric(hits, wanted.counts).mean()) for name, metric in RANKING.items()}
     n_users = int(np.count_nonzero(job.train.user_counts))
@@ -84,18 +83,18 @@ def measured(job: Job, lists: np.ndarray, users: np.ndarray) -> dict[str, float]
 
 
 def by_fastmf(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, settings: dict[str, Any]) -> Any:
-    """Fit and recommend by fastmf. Returns the lists and the seconds."""
+    """Fit and recommend with fastmf; return the lists and the seconds."""
     model = fastmf.fit(job.train, solver=ImplicitALS(k=k, epochs=epochs, **settings), threads=threads, keep_seen=False)
-    excluded = topn.left_out(users, [job.seen])
+    ranker = Ranker(dataclasses.replace(model, seen=(job.seen.indptr, job.seen.indices)))
     began = time.perf_counter()
-    lists, _ = model.best_items(users, N, excluded)
+    lists, _ = ranker.top(users, N)
     seconds = [epoch.seconds for epoch in model.history]
     return lists, {"epoch_seconds": seconds, "recommend_seconds": time.perf_counter() - began}
 
 
 def by_implicit(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, settings: dict[str, Any], python: Path,
                 scratch: Path) -> Any:  # fmt: skip
-    """The same by implicit, in a process of its own."""
+    """Fit and recommend with implicit, in its own process; return the lists and the seconds."""
     arrays = {
         "indptr": job.train.by_user.indptr,
         "indices": job.train.by_user.indices,
@@ -113,14 +112,14 @@ def by_implicit(job: Job, users: np.ndarray, k: int, epochs: int, threads: int, 
 
 
 def chosen(name: str, part: Job, users: np.ndarray, fit: Callable[..., Any], grid: str) -> dict[str, Any]:
-    """Choose the settings whose lists find most of what is held out of the training pairs."""
+    """Choose the settings whose lists have the highest nDCG on the pairs held out of the training ratings."""
     if grid == "none":
         return USUAL[name]
     return max(GRIDS[name], key=lambda settings: measured(part, fit(part, users, settings)[0], users)["ndcg"])
 
 
 def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[str, Any]) -> list[Any]:
-    """Measure both libraries on one split, in turn; and what is rated most."""
+    """Measure both libraries on one split, in turn, and lists of the most rated items."""
     whole, part = jobs(data, name, options["positive_from"])
     run = options["k"], options["epochs"], options["threads"]
     fits: dict[str, Callable[..., Any]] = {
@@ -129,7 +128,7 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
     }
     users, few = (np.flatnonzero((job.test.user_counts > 0) & (job.train.user_counts > 0)) for job in (whole, part))
     settings = {library: chosen(library, part, few, fit, options["grid"]) for library, fit in fits.items()}
-    popular, _ = topn.most_rated(whole.train.item_counts, N, topn.left_out(users, [whole.seen]))
+    popular, _ = most_rated(whole.train.item_counts, N, rows_of(users, [whole.seen]))
     found = [{"split": name, "library": "popularity", "settings": {}, **measured(whole, popular, users)}]
     runs: dict[str, list[Any]] = {library: [] for library in fits}
     for _ in range(options["rounds"]):
@@ -154,47 +153,35 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
     return found
 
 
-@click.command()
+@click.command(epilog=README)
 @click.option(
-    "--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE", help="What to measure on."
+    "--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE", help="Data to measure on."
 )
 @click.option("--split", "names", multiple=True, type=click.Choice(SPLITS), help="What is held out.  [default: both]")
-@click.option("--positive-from", default=4.0, show_default=True, help="Ratings that are observed.")
+@click.option("--positive-from", default=4.0, show_default=True, help="Lowest rating of an observed pair.")
 @click.option("--k", type=click.IntRange(1), default=64, show_default=True, help="Number of factors.")
 @click.option("--epochs", type=click.IntRange(1), default=12, show_default=True, help="Of both libraries.")
 @click.option("--grid", type=click.Choice(["small", "none"]), default="small", show_default=True,
-              help="Settings to choose from; none: fastmf's defaults, alpha 2 and regularization 10.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), default=resolve("cpu").threads, help="Of both.  [default: all]")
+              help="Settings to try; none: fastmf's defaults, alpha 2 and regularization 10.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=max_threads(), help="Of both.  [default: all]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each, in turn.")
-@click.option("--venvs", type=click.Path(path_type=Path), default=datasets.cache_directory() / "peers", metavar="DIR",
-              help="Where implicit's virtual environment is, or will be.  [default: the user's cache]")  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
-@overwrite_option
-def main(
-    dataset: str, names: tuple[str, ...], output: str | None, overwrite: bool, venvs: Path, **options: Any
-) -> None:
-    """Compare lists of implicit feedback with those of implicit."""
-    try:
-        if output:
-            check_output(output, overwrite)
-        python = environment(PEER, venvs)
-        with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
-            path, facts = find(dataset, Path(folder))
-            names = names or SPLITS
-            data, _ = read(path, {}, required="temporal" in names)
-            found = [line for name in names for line in compare(name, data, python, Path(folder), options)]
-        report = {"command": command_line("benchmarks/ranking.py"), "machine": describe(),
-                  "versions": versions(), "data": facts, "options": options, "results": found}  # fmt: skip
-        if output:
-            write_json(report, output, overwrite)
-    except FastMFError as error:
-        raise click.ClickException(str(error)) from None
-    show_table(HEADER, [row(line) for line in found])
-    remark(f"{facts['dataset']}, {facts['data']}. {facts['note']}")
+@click.option("--venvs", type=click.Path(path_type=Path), default=cache_directory() / "peers", metavar="DIR",
+              help="Folder of implicit's virtual environment.  [default: the user's cache]")  # fmt: skip
+@reporting("ranking.py", "dataset")
+def main(dataset: str, names: tuple[str, ...], venvs: Path, **options: Any) -> Table:
+    """Compare fastmf's lists from implicit feedback with those of implicit."""
+    python, names = environment(PEER, venvs), names or SPLITS
+    with tempfile.TemporaryDirectory(prefix="fastmf-ranking-") as folder:
+        path, facts = find(dataset, Path(folder))
+        data, _ = read(path, {}, required="temporal" in names)
+        found = [line for name in names for line in compare(name, data, python, Path(folder), options)]
+    notes = [f"{facts['dataset']}, {facts['data']}. {facts['note']}".rstrip()]
+    report = {"data": facts, "options": options, "results": found, "notes": notes}
+    return report, HEADER, [row(line) for line in found]
 
 
 def row(line: dict[str, Any]) -> list[str]:
-    """Write a line of the table."""
+    """Format a result as a row of the table."""
     settings = ", ".join(f"{name} {value:g}" for name, value in line["settings"].items())
     shown = [f"{line[name]:.4f}" for name in ("ndcg", "recall")]
     shown += [f"{line['reach']:.3f}", f"{line['novelty']:.2f}"]

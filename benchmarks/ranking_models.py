@@ -1,4 +1,4 @@
-"""Fit and recommend by implicit, in its virtual environment: ranking.py runs this with a folder and the settings."""
+"""Fit and recommend with implicit, in its virtual environment; ranking.py passes a folder and the settings."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 
 def main() -> None:
-    """Read the job from the folder, and write the lists there; print the seconds and the release as JSON."""
+    """Read the job from the folder and write the lists there; print the seconds and implicit's version as JSON."""
     folder, given = Path(sys.argv[1]), json.loads(sys.argv[2])
     job = np.load(folder / "job.npz")
     n_users, n_items, users = len(job["indptr"]) - 1, int(job["n_items"]), job["users"]

@@ -1,11 +1,11 @@
-"""Measure how fastmf's time grows with the ratings, with k and with the threads, on synthetic twins of ml-20m.
+"""Measure how fastmf's time grows with the ratings, k and the threads, on synthetic twins of ml-20m.
 
     python benchmarks/scaling.py                                        # 1 to 20 million ratings, k of 8 to 256
     python benchmarks/scaling.py --max-ratings 100000000 -o scaling.json --plot scaling.png
     python benchmarks/scaling.py --sweep k --k 32 --k 64 --max-ratings 2000000
 
-Every point has a process of its own, in which everything is first done once on 600 ratings, so that it is compiled.
-What the figures mean is in README.md.
+Every point has its own process, which first does everything once on 600 ratings, to compile it. README.md explains the
+figures.
 """
 
 import importlib
@@ -22,28 +22,27 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
+from common import README, Table, few_ratings, number, reporting
 
 import fastmf
 from fastmf import Ratings
-from fastmf.bench import run as bench
-from fastmf.bench.machine import command_line, describe, peak_memory, versions
-from fastmf.cli.console import remark, show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, replacing, write_json
+from fastmf.bench.machine import describe, peak_memory
+from fastmf.bench.run import BLAS_VARIABLES
+from fastmf.cli.console import remark
+from fastmf.data.atomic import check_output, replacing
 from fastmf.data.write import write_parquet
-from fastmf.datasets import movielens as datasets
+from fastmf.datasets.twins import TWINS, write_twin
 from fastmf.errors import FastMFError
 
 SWEEPS = ("ratings", "k", "threads")
 RATINGS = tuple(millions * 1_000_000 for millions in (1, 2, 5, 10, 20, 50, 100))
 FACTORS = (8, 16, 32, 64, 128, 256)
-USUAL_RATINGS, USUAL_K = 20_000_000, 32  # where the other sweeps stay, if that is measured at all
-FEW_RATINGS = 500_000  # fewer are too many pairs of ml-20m's twin: they are of ml-latest-small's
-WARM_UP = datasets.Shape(users=30, items=60, ratings=600, cap=40)
+USUAL_RATINGS, USUAL_K = 20_000_000, 32  # of the other sweeps, if that size is measured at all
+FEW_RATINGS = 500_000  # below this, ml-20m's twin would be too dense: ml-latest-small's is drawn
 SEED, TOP = 0, 10
-THREADS = (*bench.BLAS_VARIABLES, "NUMBA_NUM_THREADS")
+THREADS = (*BLAS_VARIABLES, "NUMBA_NUM_THREADS")
 
-# What a point is measured by: the heading in the table, and the name in the report.
+# The figures of a point: heading in the table, and name in the report.
 FIGURES = {
     "ingest s": "ingest_seconds",
     "ALS s/epoch": "als_epoch_seconds",
@@ -54,7 +53,7 @@ FIGURES = {
 
 
 class Point(NamedTuple):
-    """What to measure: a twin of so many ratings, with k factors, on so many threads."""
+    """What to measure: number of ratings of the twin, factors, threads."""
 
     ratings: int
     k: int
@@ -62,58 +61,53 @@ class Point(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How thoroughly: epochs of each solver, repetitions of the rest, and users to recommend to."""
+    """How thoroughly to measure: epochs of each solver, repetitions of the rest, users to recommend to."""
 
     epochs: int
     repeat: int
     users: int
 
 
-@click.command(epilog="What the figures mean and how to read them: benchmarks/README.md")
+@click.command(epilog=README)
 @click.option("--sweep", "sweeps", multiple=True, type=click.Choice(SWEEPS), help="What to vary.  [default: all]")
 @click.option("--ratings", type=click.IntRange(1), multiple=True, default=RATINGS, show_default=True, metavar="N")
-@click.option("--max-ratings", default=20_000_000, show_default=True, help="Leave out twins with more.")
+@click.option("--max-ratings", default=20_000_000, show_default=True, help="Leave out larger twins.")
 @click.option("--k", type=click.IntRange(1), multiple=True, default=FACTORS, show_default=True, metavar="N")
 @click.option("--threads", type=click.IntRange(1), multiple=True, metavar="N",
               help="[default: 1, 2, 4, ... and all cores]")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Of each solver.")
-@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Times of ingest and top-10.")
-@click.option("--users", type=click.IntRange(1), default=20_000, show_default=True, help="Recommend to at most these.")
-@click.option("--plot", metavar="FILE.png", help="Draw the figures, too; needs matplotlib.")
-@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
-@overwrite_option
-def main(
-    sweeps: tuple[str, ...], plot: str | None, output: str | None, overwrite: bool, max_ratings: int, **options: Any
-) -> None:
+@click.option(
+    "--repeat", type=click.IntRange(1), default=3, show_default=True, help="Repetitions of ingest and top-10."
+)
+@click.option("--users", type=click.IntRange(1), default=20_000, show_default=True, help="Most users to recommend to.")
+@click.option("--plot", metavar="FILE.png", help="Plot the figures; needs matplotlib.")
+@reporting("scaling.py")
+def main(sweeps: tuple[str, ...], plot: str | None, max_ratings: int, **options: Any) -> Table:
     """Measure how fastmf's time grows with the ratings, with k and with the threads."""
     values = {sweep: sorted(set(options.pop(sweep))) for sweep in SWEEPS}
     values["ratings"] = [n for n in values["ratings"] if n <= max_ratings]
     values["threads"] = values["threads"] or usual_threads()
     if not values["ratings"]:
         raise click.BadParameter(f"no --ratings is at most --max-ratings, {max_ratings:,}")
-    try:
-        for path in filter(None, (plot, output)):
-            check_output(path, overwrite)
-        pyplot = plot and import_pyplot()
-        report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values)), Effort(**options))
-        if output:
-            write_json(report, output, overwrite)
-        if plot:
-            with replacing(plot, overwrite) as temporary:
-                draw(report["points"], pyplot).savefig(temporary, format=Path(plot).suffix[1:] or "png", dpi=150)
-    except (FastMFError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    show_table(("sweep", *Point._fields, *FIGURES), [row_of(point) for point in report["points"]])
+    overwrite = click.get_current_context().params["overwrite"]
+    if plot:
+        check_output(plot, overwrite)
+    pyplot = plot and import_pyplot()
+    report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values)), Effort(**options))
+    if plot:
+        with replacing(plot, overwrite) as temporary:
+            plotted(report["points"], pyplot).savefig(temporary, format=Path(plot).suffix[1:] or "png", dpi=150)
+    return report, ("sweep", *Point._fields, *FIGURES), [row_of(point) for point in report["points"]]
 
 
 def usual_threads() -> list[int]:
-    """Double the threads from one up to all cores."""
+    """Return 1, 2, 4, ... and all cores."""
     cores = describe()["cores"]
     return [*(2**n for n in range(cores.bit_length()) if 2**n < cores), cores]
 
 
 def points_of(sweeps: Iterable[str], values: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Point]]:
-    """Vary one thing at a time: the others are 20 million ratings (or the most below), k=32 and the most threads."""
+    """Vary one thing at a time; the others stay at 20 million ratings (or the most below), k = 32, the most threads."""
     ratings = [n for n in values["ratings"] if n <= USUAL_RATINGS] or values["ratings"][:1]
     k = USUAL_K if USUAL_K in values["k"] else values["k"][0]
     usual = Point(ratings[-1], k, values["threads"][-1])
@@ -123,54 +117,46 @@ def points_of(sweeps: Iterable[str], values: Mapping[str, Sequence[int]]) -> Ite
 
 
 def measure_all(points: Sequence[tuple[str, Point]], effort: Effort) -> dict[str, Any]:
-    """Measure every point once, wherever it comes. Returns a report of plain data."""
+    """Measure every point once, even if it is in several sweeps; return the report."""
     results: dict[Point, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="fastmf-scaling-") as scratch:
         folder = Path(scratch)
-        twin = datasets.draw(WARM_UP, np.uint64(SEED), name="warm-up")
-        rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
-        write_parquet(rows, folder / "warm-up.parquet")
-        for _, point in sorted(points, key=lambda each: each[1].ratings):  # one twin after the other
+        columns = zip(("userId", "movieId", "rating"), few_ratings(), strict=True)
+        write_parquet(dict(columns), folder / "warm-up.parquet")
+        for _, point in sorted(points, key=lambda each: each[1].ratings):  # one twin at a time
             if point not in results:
                 results[point] = in_process(point, twin_of(point.ratings, folder), folder / "warm-up.parquet", effort)
                 failed = results[point]["failed"]
                 remark(f"{point}: {'FAILED, ' + failed if failed else 'measured'}")
     return {
-        "command": command_line("benchmarks/scaling.py"),
-        "machine": describe(),
-        "versions": versions(),
         "settings": {**effort._asdict(), "top": TOP, "seed": SEED},
         "points": [{"sweep": sweep, **point._asdict(), **results[point]} for sweep, point in points],
     }
 
 
 def twin_of(ratings: int, folder: Path) -> Path:
-    """Draw the twin with so many ratings, and drop the one before."""
+    """Draw the twin with this number of ratings, and delete the one before."""
     path = folder / f"twin-{ratings}.parquet"
     if not path.exists():
         for old in folder.glob("twin-*.parquet"):
             old.unlink()
         like = "ml-20m" if ratings >= FEW_RATINGS else "ml-latest-small"
-        datasets.write_twin(path, like, scale=ratings / datasets.TWINS[like].ratings, seed=SEED)
+        write_twin(path, like, scale=ratings / TWINS[like].ratings, seed=SEED)
     return path
 
 
 def in_process(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[str, Any]:
-    """Measure a point in a fresh process, with the threads of everything pinned from its start."""
+    """Measure a point in a new process, which starts with all threads pinned."""
     os.environ.update(dict.fromkeys(THREADS, str(point.threads)))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return {"failed": None, **pool.submit(measure, point, file, warm_up, effort).result()}
-        except (
-            BrokenProcessPool,
-            FastMFError,
-            MemoryError,
-        ) as error:  # a killed process, for want of memory, is broken
+        except (BrokenProcessPool, FastMFError, MemoryError) as error:  # broken: killed, most often for want of memory
             return {"failed": f"{type(error).__name__}: {error}", **dict.fromkeys(FIGURES.values())}
 
 
 def measure(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[str, Any]:
-    """Do everything once on the small twin, then on the point's own. Returns medians and all they are taken from."""
+    """Do everything once on the small twin, then on the point's own; return medians and raw figures."""
     run(point, warm_up, Effort(1, 1, 1))
     raw = run(point, file, effort)
     figures = {figure: statistics.median(raw[figure]) for figure in FIGURES.values() if figure in raw}
@@ -179,7 +165,7 @@ def measure(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[str
 
 
 def run(point: Point, file: Path, effort: Effort) -> dict[str, list[float]]:
-    """Read, fit with both solvers, and recommend; returns each figure as often as it was measured."""
+    """Read, fit with both solvers, and recommend; return all measurements of each figure."""
     ingest, ratings = repeated(effort.repeat, lambda: ingested(file))
     seconds = {}
     for solver in ("als", "sgd"):
@@ -193,15 +179,15 @@ def run(point: Point, file: Path, effort: Effort) -> dict[str, list[float]]:
 def ingested(file: Path) -> Ratings:
     """Read Parquet into ratings with both compressed views."""
     ratings = Ratings.from_parquet(file)
-    _ = ratings.by_user, ratings.by_item  # made when first asked for
+    _ = ratings.by_user, ratings.by_item  # made at first use
     return ratings
 
 
 def repeated(times: int, call: Callable[[], Any]) -> tuple[list[float], Any]:
-    """Run something several times. Returns the seconds of each, and what it returned last."""
+    """Call a function several times; return the seconds of each call, and the last result."""
     seconds, result = [], None
     for _ in range(times):
-        result = None  # two of them at once may be more than the memory
+        result = None  # memory may not hold two of them
         began = time.perf_counter()
         result = call()
         seconds.append(time.perf_counter() - began)
@@ -209,18 +195,13 @@ def repeated(times: int, call: Callable[[], Any]) -> tuple[list[float], Any]:
 
 
 def row_of(point: Mapping[str, Any]) -> list[str]:
-    """Write a point as a row of the table."""
-    figures = ("-" if point[figure] is None else number(point[figure]) for figure in FIGURES.values())
+    """Format a point as a row of the table."""
+    figures = (number(point[figure]) for figure in FIGURES.values())
     return [point["sweep"], f"{point['ratings']:,}", str(point["k"]), str(point["threads"]), *figures]
 
 
-def number(value: float) -> str:
-    """Write a figure to three digits."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def import_pyplot() -> Any:
-    """Import matplotlib, or say how to get it."""
+    """Import matplotlib, or raise an error that says how to install it."""
     try:
         importlib.import_module("matplotlib").use("agg")
     except ImportError:
@@ -228,8 +209,8 @@ def import_pyplot() -> Any:
     return importlib.import_module("matplotlib.pyplot")
 
 
-def draw(points: Sequence[Mapping[str, Any]], pyplot: Any) -> Any:
-    """Draw seconds against each thing that was varied, on logarithmic scales."""
+def plotted(points: Sequence[Mapping[str, Any]], pyplot: Any) -> Any:
+    """Plot seconds against each varied setting, on logarithmic scales."""
     sweeps = list(dict.fromkeys(point["sweep"] for point in points))
     figure, panels = pyplot.subplots(1, len(sweeps), figsize=(5 * len(sweeps), 4), squeeze=False, layout="constrained")
     for sweep, panel in zip(sweeps, panels[0], strict=True):

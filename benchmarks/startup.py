@@ -1,10 +1,10 @@
-"""Measure whole commands from a cold start: the first ever, which compiles, and the next, which find all compiled.
+"""Measure whole commands from a cold start: the first run, which compiles, and later runs from the kernel cache.
 
     fastmf synth small.parquet --like ml-latest-small
     python benchmarks/startup.py small.parquet -o startup.json
 
-Wall seconds of processes: what else the machine does counts too. One user must be called 1. What the figures mean is in
-benchmarks/README.md.
+Figures are wall seconds of processes, so other work on the machine counts too. One user must have the id 1.
+benchmarks/README.md explains the figures.
 """
 
 import os
@@ -17,13 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from common import Table, reporting
 
-from fastmf.bench.machine import describe, versions
-from fastmf.cli.console import show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
-
-# Each command runs right after the one before it, and finds in the cache what that one compiled.
+# The commands run in this order, with one cache: each finds what those before it compiled.
 COMMANDS: dict[str, Sequence[str]] = {
     "fit (als)": ("fit", "{ratings}", "--solver", "als", "-o", "{folder}/m.fastmf", "--overwrite"),
     "fit (sgd)": ("fit", "{ratings}", "--solver", "sgd", "-o", "{folder}/m.fastmf", "--overwrite"),
@@ -34,7 +30,7 @@ COMMANDS: dict[str, Sequence[str]] = {
 
 
 def seconds_of(command: Sequence[str], cache: Path) -> float:
-    """Run a command of fastmf's with its kernels cached in a folder; return its wall seconds."""
+    """Run a fastmf command with a kernel cache; return its wall seconds."""
     began = time.perf_counter()
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     process = [sys.executable, "-m", "fastmf", *command]
@@ -46,13 +42,12 @@ def seconds_of(command: Sequence[str], cache: Path) -> float:
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n", 1))
 @click.argument("ratings", type=click.Path(exists=True))
-@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Runs of each command, once cached.")
-@click.option("-o", "--output", metavar="FILE", help="Write the figures here as JSON.")
-@overwrite_option
-def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
-    """Time the first run of each command, one command after another from an empty cache, and its runs after that."""
-    if output:
-        check_output(output, overwrite)
+@click.option(
+    "--runs", type=click.IntRange(1), default=5, show_default=True, help="Runs of each command after the first."
+)
+@reporting("startup.py", "ratings")
+def main(ratings: str, runs: int) -> Table:
+    """Time the first and later runs of each command, starting from an empty cache."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, words in COMMANDS.items():
@@ -65,10 +60,7 @@ def main(ratings: str, runs: int, output: str | None, overwrite: bool) -> None:
         (name, f"{of['first_seconds']:.2f}", f"{statistics.median(of['later_seconds']):.2f}")
         for name, of in found.items()
     ]
-    show_table(("command", "first s", "later s (median)"), rows)
-    if output:
-        about = {"machine": describe(), "versions": versions(), "ratings": Path(ratings).name}
-        write_json({**about, "results": found}, output, overwrite)
+    return {"ratings": Path(ratings).name, "results": found}, ("command", "first s", "later s (median)"), rows
 
 
 if __name__ == "__main__":

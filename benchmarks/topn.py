@@ -1,10 +1,10 @@
-"""Measure how many users a second get their top-n list, on any device, at the size of ml-20m.
+"""Measure top-n lists: users a second, on any device, at the size of ml-20m.
 
     python benchmarks/topn.py --device cpu --device cuda -o topn.json
     python benchmarks/topn.py --users 10000 --items 5000 --k 64
 
-Factors are drawn at random, and so are 144 items for each user that have been seen and are left out. The kernels are
-compiled first, on a few users; what is timed is everything from arrays in memory to lists in memory.
+Factors are random, and so are 144 seen items per user, which are left out. The kernels are compiled first, on a few
+users. The time is that from arrays in memory to lists in memory.
 """
 
 import statistics
@@ -13,57 +13,45 @@ from typing import Any
 
 import click
 import numpy as np
+from common import README, Table, reporting
 
-from fastmf.bench.machine import describe, limits, versions
-from fastmf.cli.console import show_table
-from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, write_json
+from fastmf.bench.machine import limits
 from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned
-from fastmf.model import topn
+from fastmf.model.topn import top_n
 from fastmf.runtime.device import Device, resolve
 
 SEEN, SEED, FEW = 144, 0, 300
 
 
-@click.command()
+@click.command(epilog=README)
 @click.option("--device", "devices", multiple=True, default=["cpu"], show_default=True, help="cpu, cuda, cuda:1 …")
 @click.option("--k", "factors", multiple=True, type=int, default=[32, 64, 128], show_default=True)
 @click.option("--users", default=138_493, show_default=True)
 @click.option("--items", default=26_744, show_default=True)
 @click.option("-n", default=10, show_default=True, help="Length of each list.")
-@click.option("--runs", default=5, show_default=True, help="Runs, of which the median counts.")
-@click.option("-o", "--output", metavar="FILE", help="Write the results as JSON to FILE, too.")
-@overwrite_option
-def main(
-    devices: tuple[str, ...], factors: tuple[int, ...], users: int, items: int, n: int, runs: int, output: str | None,
-    overwrite: bool,
-) -> None:  # fmt: skip
+@click.option("--runs", default=5, show_default=True, help="Runs; the median counts.")
+@reporting("topn.py")
+def main(devices: tuple[str, ...], factors: tuple[int, ...], users: int, items: int, n: int, runs: int) -> Table:
     """Time top-n lists of random factors."""
-    if output:
-        check_output(output, overwrite)
     results = [measured(resolve(name), k, users, items, n, runs) for name in devices for k in factors]
-    report = {"machine": describe(), "versions": versions(), "results": results}
-    report["devices"] = [resolve(name).describe() for name in devices]
-    if output:
-        write_json(report, output, overwrite)
-    header = ("device", "k", "users/s", "of peak")
+    report = {"results": results, "devices": [resolve(name).describe() for name in devices]}
     rows = [
         (r["device"], str(r["k"]), f"{r['users_per_second']:,.0f}", f"{100 * r['share_of_peak']:.2g} %")
         for r in results
     ]
-    show_table(header, rows)
+    return report, ("device", "k", "users/s", "of peak"), rows
 
 
 def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: int) -> dict[str, Any]:
-    """Rank for all users, several times."""
+    """Rank items for all users, several times."""
     users, items, seen = problem(n_users, n_items, k)
     few = Compressed(seen.indptr[: FEW + 1], seen.indices, seen.values)
-    topn.best(Side(users.factors[:FEW], users.bias[:FEW]), items, few, n, device)
+    top_n(Side(users.factors[:FEW], users.bias[:FEW]), items, few, n, device)
     seconds = []
     for _ in range(runs):
         began = time.perf_counter()
-        topn.best(users, items, seen, n, device)
+        top_n(users, items, seen, n, device)
         seconds.append(time.perf_counter() - began)
     median, most = statistics.median(seconds), limits(device)
     flops = 2.0 * n_users * n_items * k
@@ -81,7 +69,7 @@ def measured(device: Device, k: int, n_users: int, n_items: int, n: int, runs: i
 
 
 def problem(n_users: int, n_items: int, k: int) -> tuple[Side, Side, Compressed]:
-    """Draw both sides, and for every user some items in order."""
+    """Draw both sides, and sorted seen items for every user."""
     rng = np.random.default_rng(SEED)
     sides = []
     for rows in (n_users, n_items):

@@ -1,4 +1,6 @@
-"""Whole fits on a GPU against the definitions; in Numba's simulator where there is none and that is on."""
+"""Whole fits on a GPU against the definitions; without a GPU in Numba's simulator, if that is on."""
+
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +24,15 @@ CASES = {
     "sgd": {"solver": "sgd", "bins": 3},
     "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_switches():
+    """Let waiting threads run soon: the simulator's own thread spins until they are done."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +93,12 @@ def test_divergence_is_found(rows):
         fastmf.fit(rows, k=2, solver="sgd", bins=2, lr=1e6, epochs=2, device="cuda")
 
 
-def test_more_factors_than_kernels_take_are_refused():
+def test_too_many_factors_for_the_kernels_are_refused():
     with pytest.raises(ParameterError, match=r"k is 1,025: .* at most 1,024 .*--device cpu"):
         fastmf.fit("nowhere.parquet", k=1025, device="cuda")
 
 
-def test_what_the_gpu_has_no_room_for_is_refused_with_the_numbers(rows, monkeypatch):
+def test_a_fit_too_big_for_the_gpu_is_refused_with_the_numbers(rows, monkeypatch):
     from numba import cuda
 
     context = type(cuda.current_context())

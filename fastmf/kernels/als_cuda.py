@@ -1,18 +1,18 @@
-"""The ALS half-sweep on a GPU: what :mod:`fastmf.kernels.als` defines, one block of threads for a row.
+"""The ALS half-sweep on a GPU: what :mod:`fastmf.kernels.als` defines, one block of threads per row.
 
-A block goes through a row's entries BATCH at a time: their factors come into shared memory once, and every thread adds
-a tile of a x b products to sums it keeps in registers. Tiles cover the lower triangle of sum y y' in squares of
-``tile`` columns, those on the diagonal in full. The sums without the bias are then solved where they lie, in shared
-memory, or for large k in a scratch of the block's own (:mod:`fastmf.kernels.ldl_cuda`).
+A block reads a row's entries in batches. It brings their factors into shared memory once, and every thread adds a tile
+of a x b products to the sums in its registers. Tiles cover the lower triangle of sum y y' in squares of ``tile``
+columns; squares on the diagonal are summed in full. The block then solves the row's equations in place, in shared
+memory or, for large k, in scratch memory (:mod:`fastmf.kernels.ldl_cuda`).
 
-Rows of more than SPLIT entries are cut into pieces, which blocks of their own sum first, so that no row keeps the card
-waiting. As on the CPU, rows of more than LONG entries are summed and solved in float64, those with a pivot too small to
+Rows of more than SPLIT entries are cut into pieces, which blocks of their own sum first, so that no row keeps the GPU
+waiting. As on the CPU, rows of more than LONG entries are summed and solved in float64. Rows with a pivot too small to
 trust are solved again in float64, and singular ones once more with a jitter.
 
 The floor for an H200 (about 60 TFLOP/s of float32 multiply-adds and 4.3 TB/s) on the 18 M training ratings of the
 ml-20m twin: 40 GFLOP an epoch for k = 32, .7 ms, and 5 GB gathered, 1.2 ms from memory and less from the cache; 715
-GFLOP for k = 128, 12 ms. This kernel issues whole squares for each rating: 1.9 times that for k = 32, 1.5 times for
-k = 128. Its reads from shared memory take as long again at k = 32.
+GFLOP for k = 128, 12 ms. This kernel multiplies whole squares for each rating: 1.9 times as much for k = 32, 1.5 times
+for k = 128. At k = 32 its reads from shared memory take as long again.
 """
 
 import functools
@@ -24,32 +24,32 @@ import numpy as np
 from numba import cuda
 
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE
-from fastmf.kernels.groups_cuda import MOST_BLOCKS, WARP, block_size, group_sum, inlined, kernel
+from fastmf.kernels.groups_cuda import WARP, grid, group_sum, inlined, kernel
 from fastmf.kernels.ldl_cuda import at, factor, lift, packed, substitute
 
-SMALL, LARGE = (32, 4, 8), (64, 8, 8)  # squares, and the tiles of a thread: 32 and 64 threads; 32 and 64 sums of each
-SPLIT = 2048  # entries of a piece, for each square to a side: what it costs to add up pieces grows like that
-SHARED = 46 << 10  # bytes of shared memory that any card gives a block, less a little
-MOST_GROUPS = 6  # groups of threads in a block, each with a square of its own: more leave too few registers to each
-SLOTS = 512  # blocks at a time that have a scratch of their own
+SMALL, LARGE = (32, 4, 8), (64, 8, 8)  # tile, a and b of a Layout: 32 and 64 threads of 32 and 64 sums each
+SPLIT = 2048  # entries of a piece, times the squares to a side, as is the cost of adding up pieces
+SHARED = 46 << 10  # bytes of shared memory that any GPU gives a block, less a little
+MOST_GROUPS = 6  # groups of threads in a block, each with its own square: more leave too few registers to each
+SLOTS = 512  # blocks that have scratch memory
 
 
 class Layout(NamedTuple):
     """How a block is cut: everything that must be known when the kernel is compiled."""
 
     tile: int  # columns of a square
-    a: int  # rows of a thread's tile of it
-    b: int  # and columns
+    a: int  # rows of a thread's tile
+    b: int  # columns of a thread's tile
     tiles: int  # squares to a side
-    groups: int  # of threads, one for each square at a time
-    batch: int  # entries that are in shared memory at once
-    kept: int  # elements of equations that are kept in shared memory; 1 for none
-    wide: bool  # float64, not float32
-    columns: int  # filled up to whole squares
-    across: int  # threads of a group side by side: the columns of a thread's tile lie so far apart
-    down: int  # and its rows
+    groups: int  # groups of threads; each sums one square at a time
+    batch: int  # entries in shared memory at once
+    kept: int  # elements of the equations in shared memory; 1 if they are in scratch memory
+    wide: bool  # float64 instead of float32
+    columns: int  # k, rounded up to whole squares
+    across: int  # threads of a group side by side: the distance between the columns of a thread's tile
+    down: int  # the distance between the rows of a thread's tile
     threads: int
-    each: int  # columns of a thread's own, to sum y and t y
+    each: int  # columns whose sums of y and t y a thread keeps
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def layout(k, wide=False):
 
 @inlined
 def _square(turn, group, form):
-    """Say which square a group of threads sums in a turn: (column of squares, row of squares, whether there is one)."""
+    """Return the square that a group sums in a turn: its column, its row, and False if none is left."""
     i, j = 0, turn * form.groups + group
     there = j < form.tiles * (form.tiles + 1) // 2
     while there and j >= form.tiles - i:
@@ -80,7 +80,7 @@ def _square(turn, group, form):
 
 @inlined
 def _fetch(batch, where, t, roots, start, size, entries, k, thread, form):
-    """Bring some entries into shared memory, times the roots of their weights: factors, and what biases leave."""
+    """Bring entries into shared memory: factors and t = value - bias, both times the roots of the weights."""
     (indices, values, weights, y, bias), zero = entries, batch.dtype.type(0)
     cuda.syncthreads()
     for e in range(thread, size, form.threads):
@@ -110,7 +110,7 @@ def _add_columns(own_s, own_v, batch, t, roots, size, thread, form):
 
 @inlined
 def _add_square(sums, of_y, batch, size, corner, form):
-    """Add the products of a thread's tile of a square, the corner being its first row and column in the batch."""
+    """Add the products of a thread's tile; ``corner`` is its first row and column in the batch."""
     of_c, of_r = np.uint64(corner[0]), np.uint64(corner[1])  # a signed index is tested for its sign
     for e in range(np.uint64(size)):
         for q in range(form.b):
@@ -123,7 +123,7 @@ def _add_square(sums, of_y, batch, size, corner, form):
 
 @inlined
 def _keep_square(gram, sums, corner, k, form):
-    """Write what of a thread's tile lies in the lower triangle."""
+    """Write the part of a thread's tile that lies in the lower triangle."""
     for q in range(form.b):
         r = corner[1] + q * form.across
         start = at(r, corner[0])
@@ -134,58 +134,12 @@ def _keep_square(gram, sums, corner, k, form):
 
 
 @inlined
-def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
-    """Take off what the bias takes off, and add B, rho to the diagonal and rho z; the right-hand side is row k."""
-    (rho, share, row), (pull, base) = weights, known
-    for r in range(k + 1):
-        of_r = (total if r == k else s[r]) * share
-        for c in range(thread, min(r + 1, k), form.threads):
-            gram[at(r, c)] -= of_r * s[c]
-            if r == c:
-                gram[at(r, c)] += rho
-            elif r == k and pull.shape[0] > 0:
-                gram[at(r, c)] += rho * pull[row, c]
-            if r < k and base.shape[0] > 0:
-                gram[at(r, c)] += base[r, c]
-
-
-@inlined
 def _keep_columns(gram, own_s, own_v, s, k, thread, form):
-    """Write s and the right-hand side."""
     for f in range(form.each):
         c = thread + f * form.threads
         if c < k:
             s[c] = own_s[f]
             gram[at(k, c)] = own_v[f]
-
-
-@inlined
-def _add_pieces(gram, s, partial, pieces, n_pieces, k, thread, form):
-    """Add up in float64 what blocks have summed for the pieces of a row; return the sum of t."""
-    total = np.float64(0)
-    for piece in range(pieces, pieces + n_pieces):
-        total += partial[piece, at(k, k)]
-    for f in range(thread, at(k, k) + 1 + k, form.threads):
-        value = np.float64(0)
-        for piece in range(pieces, pieces + n_pieces):
-            value += partial[piece, f]
-        if f < at(k, k):
-            gram[f] = gram.dtype.type(value)
-        elif f > at(k, k):
-            s[f - at(k, k) - 1] = gram.dtype.type(value)
-    cuda.syncthreads()
-    return gram.dtype.type(total)
-
-
-@inlined
-def _keep_piece(partial, place, gram, s, total, k, thread, form):
-    """Write the sums of a piece of a row for the block that will solve it."""
-    for f in range(thread, at(k, k), form.threads):
-        partial[place, f] = gram[f]
-    for f in range(thread, k, form.threads):
-        partial[place, at(k, k) + 1 + f] = s[f]
-    if thread == 0:
-        partial[place, at(k, k)] = total
 
 
 @inlined
@@ -217,36 +171,74 @@ def _sum_entries(desk, own, gram, piece, entries, k, thread, form):
 
 
 @inlined
-def _solve(gram, s, inverse, diagonal, total, rules, k, thread, form):
-    """Solve a row's equations into ``diagonal``; return whether that went well, and the total less s . x."""
-    lift(gram, diagonal, k, gram.dtype.type(rules[4]), thread, form)
-    if not factor(gram, k, inverse, diagonal, gram.dtype.type(rules[3]), thread, form):
-        return False, total
-    return True, substitute(gram, k, inverse, diagonal, s, total, thread, form)
+def _keep_piece(partial, place, gram, s, total, k, thread, form):
+    """Write the sums of a piece to ``partial`` for the block that solves the row."""
+    for f in range(thread, at(k, k), form.threads):
+        partial[place, f] = gram[f]
+    for f in range(thread, k, form.threads):
+        partial[place, at(k, k) + 1 + f] = s[f]
+    if thread == 0:
+        partial[place, at(k, k)] = total
 
 
 @inlined
-def _write(which, found, solution, x, b, failed, thread, form):
-    """Write a row's factors and bias, or its place among those that could not be solved."""
-    (row, place), (solved, bias) = which, found
-    if solved:
-        for f in range(thread, x.shape[1], form.threads):
-            x[row, f] = solution[f]
+def _add_pieces(gram, s, partial, first, n, k, thread, form):
+    """Add up, in float64, the sums of the pieces of a row of n entries; return the sum of g t."""
+    last, total = first + (n + SPLIT * form.tiles - 1) // (SPLIT * form.tiles), np.float64(0)
+    for piece in range(first, last):
+        total += partial[piece, at(k, k)]
+    for f in range(thread, at(k, k) + 1 + k, form.threads):
+        value = np.float64(0)
+        for piece in range(first, last):
+            value += partial[piece, f]
+        if f < at(k, k):
+            gram[f] = gram.dtype.type(value)
+        elif f > at(k, k):
+            s[f - at(k, k) - 1] = gram.dtype.type(value)
+    cuda.syncthreads()
+    return gram.dtype.type(total)
+
+
+@inlined
+def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
+    """Subtract s s' / d, and add B and rho to the matrix and rho z to the right-hand side, which is row k."""
+    (rho, share, row), (pull, base) = weights, known
+    for r in range(k + 1):
+        of_r = (total if r == k else s[r]) * share
+        for c in range(thread, min(r + 1, k), form.threads):
+            gram[at(r, c)] -= of_r * s[c]
+            if r == c:
+                gram[at(r, c)] += rho
+            elif r == k and pull.shape[0] > 0:
+                gram[at(r, c)] += rho * pull[row, c]
+            if r < k and base.shape[0] > 0:
+                gram[at(r, c)] += base[r, c]
+    cuda.syncthreads()
+
+
+@inlined
+def _solve(gram, s, inverse, solution, total, rules, out, k, thread, form):
+    """Solve a row's equations and write its factors and bias; return False if that is not possible."""
+    x, b, row, share = out
+    lift(gram, solution, k, gram.dtype.type(rules[4]), thread, form)
+    if not factor(gram, k, inverse, solution, gram.dtype.type(rules[3]), thread, form):
+        return False
+    rest = substitute(gram, k, inverse, solution, s, total, thread, form)
+    for f in range(thread, k, form.threads):
+        x[row, f] = solution[f]
     if thread == 0:
-        if solved:
-            b[row] = bias
-        else:
-            failed[1 + cuda.atomic.add(failed, 0, 1)] = place
+        b[row] = rest * share
+    return True
 
 
 @functools.cache
 def compiled(form):
     """Compile the kernel for a layout.
 
-    It takes pieces of rows (row, first entry, last, and where the sums of its pieces begin, or -1), and either keeps
-    their sums in ``partial`` or solves the rows; those it cannot solve it names in ``failed``, after their number.
-    weights of entries and mass of rows, their sums, are empty where all entries count the same. rules are reg, reg0,
-    bias_reg, the smallest share of its diagonal that a pivot may be, and the jitter.
+    ``work`` holds rows or pieces of rows: row, first entry, last entry, and the first of the row's pieces in
+    ``partial``, or -1. With ``keep``, sums go to ``partial``; otherwise rows are solved. ``failed`` gets the number of
+    rows that cannot be solved, then their places in ``work``. ``weights`` of entries and ``mass`` of rows, their sums,
+    are empty if all weights are 1. ``rules``: reg, reg0, bias_reg, smallest pivot relative to its diagonal, jitter.
     """
     number = np.float64 if form.wide else np.float32
     n_batch, n_columns, n_sums = form.batch, form.columns, form.a * form.b
@@ -254,13 +246,13 @@ def compiled(form):
 
     @kernel(form.threads)
     def half_sweep(work, indices, values, weights, mass, y, c, x, b, pull, base, rules, partial, keep, scratch, failed):
-        batch = cuda.shared.array((n_batch, n_columns), number)  # a line each, by which the simulator tells them apart
+        batch = cuda.shared.array((n_batch, n_columns), number)  # one line each: the simulator tells them apart by it
         where = cuda.shared.array(n_batch, np.int32)
         t = cuda.shared.array(n_batch, number)
         roots = cuda.shared.array(n_batch, number)
         s = cuda.shared.array(n_columns, number)
         inverse = cuda.shared.array(n_columns, number)
-        diagonal = cuda.shared.array(n_columns, number)
+        solution = cuda.shared.array(n_columns, number)  # before: the diagonal
         shared = cuda.shared.array(n_kept, number)
         sums, of_y = cuda.local.array(n_sums, number), cuda.local.array(n_b, number)
         own_s, own_v = cuda.local.array(n_each, number), cuda.local.array(n_each, number)
@@ -276,27 +268,26 @@ def compiled(form):
                 desk, own = (batch, where, t, roots, s), (sums, of_y, own_s, own_v)
                 total = _sum_entries(desk, own, gram, piece, (indices, values, weights, y, c), k, thread, form)
             else:
-                n_pieces = (n + SPLIT * form.tiles - 1) // (SPLIT * form.tiles)
-                total = _add_pieces(gram, s, partial, pieces, n_pieces, k, thread, form)
+                total = _add_pieces(gram, s, partial, pieces, n, k, thread, form)
             if keep:
                 _keep_piece(partial, place, gram, s, total, k, thread, form)
                 continue
             _eliminate_bias(gram, s, total, (rho, share, row), (pull, base), k, thread, form)
-            cuda.syncthreads()
-            solved, rest = _solve(gram, s, inverse, diagonal, total, rules, k, thread, form)
-            _write((row, place), (solved, rest * share), diagonal, x, b, failed, thread, form)
+            solved = _solve(gram, s, inverse, solution, total, rules, (x, b, row, share), k, thread, form)
+            if thread == 0 and not solved:
+                failed[1 + cuda.atomic.add(failed, 0, 1)] = place
 
     return half_sweep
 
 
 class Batch(NamedTuple):
-    """Rows to be solved in one way, those of most entries first; all but form and rows is on the card."""
+    """Rows to solve in one layout, ordered by falling number of entries; all but form and rows is on the GPU."""
 
     form: Layout
-    rows: np.ndarray  # (n, 4) int64: row, first entry, last, first piece or -1
-    work: object  # the same
-    pieces: object  # (n, 4) int64: the same of the pieces of rows of many entries, which are not cut any further
-    partial: object  # (n pieces, …): their sums
+    rows: np.ndarray  # (n, 4) int64: row, first entry, last entry, first piece or -1
+    work: object  # the same on the GPU
+    pieces: object  # (n_pieces, 4) int64: row, first entry, last entry, -1
+    partial: object  # (n_pieces, …): the sums of the pieces
     scratch: object  # (blocks, …): equations that do not fit into shared memory
     failed: object  # (1 + n,) int64: how many rows were not solved, and which
 
@@ -305,7 +296,7 @@ _schedules: dict[int, dict[int, list[Batch]]] = {}
 
 
 def _schedule(indptr, k):
-    """Cut the rows of entries that are on the card; done once for them and k, and forgotten with them."""
+    """Cut the rows of entries on the GPU into batches, once per indptr and k; the cache entry dies with indptr."""
     key = id(indptr)
     if key not in _schedules:
         weakref.finalize(indptr, _schedules.pop, key, None)
@@ -317,24 +308,22 @@ def _schedule(indptr, k):
     return own[k]
 
 
-def _batch(form, k, rows, pieces=None):
-    """Bring rows to the card, and make room for what comes of them."""
-    pieces = rows[:0] if pieces is None else pieces
+def _batch(form, k, rows, pieces):
     number = np.float64 if form.wide else np.float32
     partial = cuda.device_array((max(len(pieces), 1), packed(k) + k), number)
     shape = (1, 1) if form.kept > 1 else (max(min(len(rows), SLOTS), 1), packed(form.columns))
     failed = cuda.to_device(np.zeros(1 + len(rows), np.int64))
-    on_card = cuda.to_device(rows), cuda.to_device(pieces)
-    return Batch(form, rows, *on_card, partial, cuda.device_array(shape, number), failed)
+    on_gpu = cuda.to_device(rows), cuda.to_device(pieces)
+    return Batch(form, rows, *on_gpu, partial, cuda.device_array(shape, number), failed)
 
 
 def cut(indptr, most, low=0, high=np.inf):
-    """Order rows by falling number of entries, and cut those of more than ``most`` into pieces of so many.
+    """Order rows by falling number of entries, and cut those of more than ``most`` into pieces of ``most`` entries.
 
     Returns
     -------
-    rows (n, 4) and pieces (n_pieces, 4), int64, for the rows of more than ``low`` and at most ``high`` entries: row,
-    first entry, last, and the row's first piece or -1.
+    rows (n, 4) and pieces (n_pieces, 4), int64, of the rows of more than ``low`` and at most ``high`` entries: row,
+    first entry, last entry, and the row's first piece or -1.
     """
     counts = np.diff(indptr)
     order = np.argsort(-counts, kind="stable")
@@ -351,7 +340,7 @@ def cut(indptr, most, low=0, high=np.inf):
 
 
 def half_sweep_cuda(tasks, entries, side, other, penalty, known):
-    """Solve the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.als.half_sweep_numpy`."""
+    """Solve the rows of ``side`` in place; see :func:`fastmf.kernels.als.half_sweep_numpy`."""
     k = side.factors.shape[1]
     given = entries.indices, entries.values, *weights_of(entries), *other, *side, *known
 
@@ -362,6 +351,7 @@ def half_sweep_cuda(tasks, entries, side, other, penalty, known):
         compiled(form)[blocks, form.threads](work, *given, rules, batch.partial, keep, batch.scratch, batch.failed)
 
     def solve(batch, jitter=0.0):
+        """Solve the rows of a batch; return those that cannot be solved, to be summed from their entries again."""
         if not len(batch.rows):
             return batch.rows
         if batch.pieces.shape[0]:
@@ -370,16 +360,17 @@ def half_sweep_cuda(tasks, entries, side, other, penalty, known):
         run(batch, batch.work, False, SINGULAR if batch.form.wide else UNSURE, jitter)
         n = int(batch.failed[:1].copy_to_host()[0])
         left = batch.rows[np.sort(batch.failed[1 : 1 + n].copy_to_host())] if n else batch.rows[:0]
-        return np.column_stack([left[:, :3], np.full(len(left), -1)])  # to be solved from their entries
+        return np.column_stack([left[:, :3], np.full(len(left), -1)])
 
-    left = np.concatenate([solve(batch) for batch in _schedule(entries.indptr, k)])
-    left = solve(_batch(layout(k, True), k, left)) if len(left) else left
-    singular = len(left)
-    left = solve(_batch(layout(k, True), k, left), JITTER) if len(left) else left
-    for row in left[:, 0]:
+    def solve_in_float64(rows, jitter=0.0):
+        return solve(_batch(layout(k, True), k, rows, rows[:0]), jitter) if len(rows) else rows
+
+    unsure = np.concatenate([solve(batch) for batch in _schedule(entries.indptr, k)])
+    singular = solve_in_float64(unsure)
+    for row in solve_in_float64(singular, JITTER)[:, 0]:
         side.factors[row : row + 1].copy_to_device(np.full((1, k), np.nan, np.float32))
         side.bias[row : row + 1].copy_to_device(np.full(1, np.nan, np.float32))
-    return np.array([singular], np.int64)
+    return np.array([len(singular)], np.int64)
 
 
 @cuda.jit
@@ -395,14 +386,12 @@ def _add_weights(indptr, weights, masses):
 
 
 def weights_of(entries):
-    """Give the weights of entries and, float64, what those of each row add up to; empty arrays where there are none."""
+    """Return the weights of entries and their sum for each row, float64; empty arrays if all weights are 1."""
     if entries.weights is None:
         return cuda.device_array(0, np.float32), cuda.device_array(0, np.float64)
-    n_rows, threads = entries.indptr.shape[0] - 1, block_size(WARP)
+    n_rows = entries.indptr.shape[0] - 1
     masses = cuda.device_array(n_rows, np.float64)
-    _add_weights[max(min(-(-n_rows * WARP // threads), MOST_BLOCKS), 1), threads](
-        entries.indptr, entries.weights, masses
-    )
+    _add_weights[grid(n_rows * WARP)](entries.indptr, entries.weights, masses)
     return entries.weights, masses
 
 
@@ -415,10 +404,8 @@ def _extrapolate(now, before, ahead, beta, k):
 
 
 def extrapolate_cuda(tasks, now, before, ahead, momentum):
-    """Move a side on; see :func:`fastmf.kernels.als.extrapolate_numpy`."""
+    """Move a side on along its last change; see :func:`fastmf.kernels.als.extrapolate_numpy`."""
     for new, old, target in zip(now, before, ahead, strict=True):
-        k, threads = 1 if len(new.shape) == 1 else new.shape[1], block_size(WARP)
-        blocks = max(min(-(-new.size // threads), MOST_BLOCKS), 1)
+        k = 1 if len(new.shape) == 1 else new.shape[1]
         lines = target.reshape(target.shape[0], -1)
-        _extrapolate[blocks, threads](new.reshape(-1), old.reshape(-1), lines, np.float32(momentum), k)
-    return np.diff(tasks)
+        _extrapolate[grid(new.size)](new.reshape(-1), old.reshape(-1), lines, np.float32(momentum), k)

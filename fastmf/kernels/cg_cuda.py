@@ -1,10 +1,9 @@
-"""ALS by conjugate gradients on a GPU: what :mod:`fastmf.kernels.cg` defines, one block of warps to a row.
+"""ALS by conjugate gradients on a GPU: what :mod:`fastmf.kernels.cg` defines, one block of warps per row.
 
-The vectors of a row lie in shared memory, the bias behind the k factors. In a pass, every warp takes one entry after
-another, its lanes side by side in the columns, and keeps what it adds up in registers; the warps' sums are then added
-up in the order of the warps. The floor is three passes of 4 k operations an entry, 14 GFLOP an epoch of the 18 M
-training ratings of the ml-20m twin at k = 32: .25 ms of an H200's 60 TFLOP/s; the rows are read three times, which the
-cache makes bearable.
+The vectors of a row are in shared memory: the k factors, then the bias. In a pass, each warp takes every so many
+entries, lane by lane in the columns, and keeps its sums in registers. The sums of the warps are added in their order.
+The floor is three passes of 4 k operations an entry: 14 GFLOP an epoch of the 18 M training ratings of the ml-20m twin
+at k = 32, .25 ms of an H200's 60 TFLOP/s. The rows are read three times, mostly from the cache.
 """
 
 import functools
@@ -21,7 +20,7 @@ THREADS = 128  # of a block: four warps
 
 @inlined
 def _pass(scratch, parts, sums, of, to, piece, entries, residual, one, k, each):
-    """Write sum g_j e_j w_j to row ``to`` of scratch, for e_j = w_j . z, or t_j - w_j . z; z is row ``of``."""
+    """Write sum g_j e_j w_j to row ``to`` of scratch: e_j = w_j . z, for a residual t_j - w_j . z; z is row ``of``."""
     (indices, values, weights, y, c), lane, own = entries, cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     total, warps = np.float32(0), cuda.blockDim.x // WARP
     for q in range(each):
@@ -55,7 +54,7 @@ def _pass(scratch, parts, sums, of, to, piece, entries, residual, one, k, each):
 
 @inlined
 def _dot(scratch, left, right, k, scale):
-    """Multiply two rows of scratch, the first times the row SCALE if so; every thread gets the same."""
+    """Return the dot product of two rows of scratch, if ``scale`` weighted by row SCALE; the same in every thread."""
     total = np.float64(0)
     for f in range(k + 1):
         value = np.float64(scratch[left, f]) * np.float64(scratch[right, f])
@@ -65,7 +64,6 @@ def _dot(scratch, left, right, k, scale):
 
 @inlined
 def _begin(scratch, row, n, x, b, rules, one, k):
-    """Write the row's values and weights."""
     for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
         weight = np.float32(rules[0] * n + rules[1]) if f < k else np.float32(rules[2]) if one > 0 else np.float32(0)
         scratch[Z, f] = x[row, f] if f < k else b[row]
@@ -75,8 +73,7 @@ def _begin(scratch, row, n, x, b, rules, one, k):
 
 
 @inlined
-def _go(scratch, k, length):
-    """Go so far along the direction."""
+def _move(scratch, k, length):
     for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
         scratch[Z, f] += length * scratch[DIRECTION, f]
         scratch[RESIDUAL, f] -= length * scratch[IMAGE, f]
@@ -85,7 +82,7 @@ def _go(scratch, k, length):
 
 @inlined
 def _turn(scratch, k, kept):
-    """Take the residual for the direction, with a share of the direction so far."""
+    """Turn the direction to the scaled residual, plus the share ``kept`` of what it was."""
     for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
         scratch[DIRECTION, f] = scratch[SCALE, f] * scratch[RESIDUAL, f] + kept * scratch[DIRECTION, f]
     cuda.syncthreads()
@@ -93,7 +90,7 @@ def _turn(scratch, k, kept):
 
 @inlined
 def _add_weighted(scratch, to, of, sign, base, k):
-    """Add ``sign`` times the weights, and B, times row ``of`` to row ``to``."""
+    """Add sign (diag(weights) + B) times row ``of`` to row ``to``."""
     for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
         value = scratch[WEIGHT, f] * scratch[of, f]
         if f < base.shape[0]:
@@ -105,7 +102,7 @@ def _add_weighted(scratch, to, of, sign, base, k):
 
 @functools.cache
 def compiled(each):
-    """Compile the kernel for lanes that hold so many factors each."""
+    """Compile the kernel for lanes that hold ``each`` factors."""
     threads = block_size(WARP, THREADS)
     warps, columns = threads // WARP, each * WARP + 1
 
@@ -131,7 +128,7 @@ def compiled(each):
             curvature = _dot(scratch, DIRECTION, IMAGE, k, False)
             if not (curvature > 0 and square > enough):
                 break
-            _go(scratch, k, np.float32(square / curvature))
+            _move(scratch, k, np.float32(square / curvature))
             before, square = square, _dot(scratch, RESIDUAL, RESIDUAL, k, True)
             _turn(scratch, k, np.float32(square / before))
         for f in range(cuda.threadIdx.x, k, cuda.blockDim.x):
@@ -143,10 +140,9 @@ def compiled(each):
 
 
 def half_sweep_cg_cuda(tasks, entries, side, other, penalty, steps, base):
-    """Move the rows of ``side`` on the card that they are on; see :func:`fastmf.kernels.cg.half_sweep_cg_numpy`."""
+    """Move the rows of ``side`` towards their solutions; see :func:`fastmf.kernels.cg.half_sweep_cg_numpy`."""
     n_rows, k = side.factors.shape
     rules = cuda.to_device(np.array(penalty, np.float64))
     if n_rows:
         given = *entries[:3], *weights_of(entries), *other, *side, rules, steps, base
         compiled(-(-k // WARP))[n_rows, block_size(WARP, THREADS)](*given)
-    return np.zeros(1, np.int64)

@@ -1,54 +1,60 @@
-"""What all kernels for a GPU share: operations of a group of lanes, each beside its twin for Numba's simulator.
+"""What all GPU kernels share; operations of a group of lanes have a twin for Numba's simulator.
 
-A warp is WARP lanes in step; a group is a power of two of them that work on one thing (a pair, a rating). In the
-simulator there are no warps: a block is one group there, and what lanes tell one another goes through shared memory.
+A warp is WARP lanes in step. A group is a power of two of them that work on one thing (a pair, a rating). The simulator
+has no warps: a block is one group there, and lanes exchange values through memory.
 """
 
 import numpy as np
 from numba import cuda
 from numba.cuda.core import config
 
-config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # few rows make few blocks: nothing a user could do about
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # few rows make few blocks, and a user cannot change that
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-WARP = 8 if SIMULATED else 32  # threads of Python take long
-MOST_BLOCKS = 1 << 14  # of a kernel whose threads go on to further work
+WARP = 8 if SIMULATED else 32  # simulated lanes are Python threads, which are slow
+MOST_BLOCKS = 1 << 14  # of a kernel whose threads stride over its elements
 
-# A function of kernels, put in where it is called: what is constant there is constant in it.
+# Decorator of device functions: inlined, so that a caller's constants are constants inside them.
 inlined = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
 
 
 def shared(function):
-    """Make a function of kernels of one that is compiled for the CPU: there is one source for both."""
+    """Compile a function of the CPU kernels as a device function: one source for both."""
     return inlined(getattr(function, "py_func", function))
 
 
 def is_out_of_memory(error):
-    """Say whether an error is that of a GPU without room: two libraries raise it, without a common type."""
+    """Return whether a GPU ran out of memory: two libraries raise such errors, without a common type."""
     return "OUT_OF_MEMORY" in str(error)
 
 
 def kernel(threads):
-    """Compile a kernel for blocks of so many threads, which may then share all of a multiprocessor's registers."""
+    """Compile a kernel for blocks of ``threads`` threads, which may use all registers of a multiprocessor."""
     return cuda.jit if SIMULATED else cuda.jit(launch_bounds=threads)
 
 
 def lanes(k):
-    """Count the lanes of a group that works on rows of k factors: the power of two at or above k, at most a warp."""
+    """Return the lanes of a group for rows of k factors: the power of two at or above k, at most a warp."""
     return min(1 << max(int(k - 1).bit_length(), 0), WARP)
 
 
 def block_size(group, most=256):
-    """Count the threads of a block of groups of lanes."""
+    """Return the number of threads of a block of groups."""
     return group if SIMULATED else most
 
 
+def grid(n_threads, group=WARP):
+    """Return (blocks, threads) for a kernel whose threads stride over its elements, ``n_threads`` of them at best."""
+    threads = block_size(group)
+    return max(min(-(-n_threads // threads), MOST_BLOCKS), 1), threads
+
+
 if SIMULATED:
-    _values = [np.float64(0)] * WARP  # what the lanes of the one block at work have
+    _values = [np.float64(0)] * WARP  # the values of the lanes of the one block at work
 
     @inlined
     def group_sum(value, group):
-        """Add up a float32 or float64 over the lanes of a group; each lane gets the sum, to the same bits."""
+        """Sum a float32 or float64 over the lanes of a group; each lane gets the same bits."""
         lane, distance = cuda.threadIdx.x, group // 2
         _values[lane] = value
         cuda.syncthreads()
@@ -61,12 +67,12 @@ if SIMULATED:
 
     @inlined
     def group_sync(group):
-        """Let the lanes of a group see what each has written."""
+        """Make the writes of each lane visible to its group."""
         cuda.syncthreads()
 
     @inlined
     def fresh(array, place):
-        """Read an element as other blocks have left it, not as this one's cache remembers it."""
+        """Read an element past this block's own cache, as other blocks have left it."""
         return array[place]
 
 else:
@@ -78,7 +84,7 @@ else:
 
     @inlined
     def group_sum(value, group):
-        """Add up a float32 or float64 over the lanes of a group; each lane gets the sum, to the same bits."""
+        """Sum a float32 or float64 over the lanes of a group; each lane gets the same bits."""
         mask, distance = _mask(group), group // 2
         while distance:
             value += cuda.shfl_xor_sync(mask, value, distance)
@@ -87,10 +93,10 @@ else:
 
     @inlined
     def group_sync(group):
-        """Let the lanes of a group see what each has written."""
+        """Make the writes of each lane visible to its group."""
         cuda.syncwarp(_mask(group))
 
     @inlined
     def fresh(array, place):
-        """Read an element as other blocks have left it, not as this one's cache remembers it."""
+        """Read an element past this block's own cache, as other blocks have left it."""
         return cuda.ldcg(array, place)

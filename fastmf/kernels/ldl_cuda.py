@@ -1,8 +1,8 @@
 """Symmetric equations solved in place by the threads of one block: L D L' (Golub & Van Loan, section 4.2).
 
-The lower triangle of a k x k matrix lies packed, row after row, with the right-hand side as row k, and behind it one
-element more. Rows are worked off NB columns at a time: first these columns, each as soon as the one before is done,
-then all that comes after them at once. As the right-hand side is a row, it is solved forward on the way.
+The lower triangle of a k x k matrix is packed row by row; the right-hand side is row k, with one unused element behind
+it. A panel of NB columns is factored column by column, then all later columns are updated at once. The forward
+substitution needs no pass of its own, because the right-hand side is a row.
 """
 
 import math
@@ -16,19 +16,19 @@ NB = 8  # columns of a panel
 
 
 def packed(k):
-    """Count the elements of the lower triangle of k columns, with one row more for the right-hand side."""
+    """Return the number of elements of the lower triangle of k columns and the right-hand side."""
     return (k + 1) * (k + 2) // 2
 
 
 @inlined
 def at(row, column):
-    """Say where an element of the lower triangle lies."""
+    """Return the index of an element of the packed triangle."""
     return row * (row + 1) // 2 + column
 
 
 @inlined
 def lift(gram, diagonal, k, jitter, thread, form):
-    """Add to the diagonal the given share of its mean, or 1 if that is 0, and remember what it is."""
+    """Add ``jitter`` times its mean to the diagonal (1 if the mean is 0), and copy the result to ``diagonal``."""
     more = gram.dtype.type(0)
     if jitter > 0:
         for f in range(k):
@@ -42,9 +42,9 @@ def lift(gram, diagonal, k, jitter, thread, form):
 
 @inlined
 def factor(gram, k, inverse, diagonal, smallest, thread, form):
-    """Factor L D L' in place, unscaled: element (r, c) becomes L[r, c] D[c]; inverse gets 1 / D. Return whether it can.
+    """Factor L D L' in place, unscaled: element (r, c) becomes L[r, c] D[c], ``inverse`` becomes 1 / D.
 
-    All threads return the same: each looks at every pivot.
+    Returns False in all threads at the first pivot of at most ``smallest`` times its element of ``diagonal``.
     """
     for panel in range(0, k, NB):
         end = min(panel + NB, k)
@@ -67,10 +67,10 @@ def factor(gram, k, inverse, diagonal, smallest, thread, form):
 
 @inlined
 def _update(gram, k, inverse, panel, end, thread, form):
-    """Take the products of a panel off all columns after it, in tiles of 4 x 4."""
+    """Subtract the products of a panel from all columns after it, in tiles of 4 x 4."""
     side = (k + 1 - end + 3) // 4
     for tile in range(thread, side * (side + 1) // 2, form.threads):
-        i = int(math.sqrt(np.float32(2 * tile)))  # or one beside it
+        i = int(math.sqrt(np.float32(2 * tile)))  # a first guess, off by one at most
         while i * (i + 1) // 2 > tile:
             i -= 1
         while (i + 1) * (i + 2) // 2 <= tile:
@@ -81,7 +81,7 @@ def _update(gram, k, inverse, panel, end, thread, form):
 
 @inlined
 def _update_tile(gram, k, inverse, panel, end, top, left):
-    """Take the products of a panel off 4 x 4 elements, in registers; those beyond the triangle are not written."""
+    """Subtract the products of a panel from 4 x 4 elements, in registers; write only those in the triangle."""
     sums, of_c = cuda.local.array(16, gram.dtype), cuda.local.array(4, gram.dtype)
     rows, columns = cuda.local.array(4, np.int64), cuda.local.array(4, np.int64)
     for p in range(4):
@@ -104,7 +104,7 @@ def _update_tile(gram, k, inverse, panel, end, top, left):
 
 @inlined
 def substitute(gram, k, inverse, x, s, total, thread, form):
-    """Solve backward into x; return the total less s . x."""
+    """Solve backward into x; return total - s . x."""
     for f in range(k - 1, -1, -1):
         cuda.syncthreads()
         value = gram[at(k, f)] * inverse[f]

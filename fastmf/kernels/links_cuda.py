@@ -1,24 +1,24 @@
 """Implicit links on a GPU: what :mod:`fastmf.kernels.links` defines.
 
-A block of threads sums a row: its warps take every so many entries, lanes stand for columns, and what the warps have is
-added up in their order, so the sums keep their bits. The floor is the rows of the table that are read: 4 k bytes an
-entry, 2.3 GB for the 18 M training ratings of the ml-20m twin at k = 32, .5 ms of an H200's memory and less from its
-cache. The other kernels read and write each table once.
+A block of threads sums a row: each warp takes every so many entries, and lanes stand for columns. The sums of the warps
+are added in their order, so they keep their bits. The floor is the rows of the table that are read: 4 k bytes an entry,
+2.3 GB for the 18 M training ratings of the ml-20m twin at k = 32, .5 ms of an H200's memory and less from its cache.
+The other kernels read and write each table once.
 """
 
 import numpy as np
 from numba import cuda
 
-from fastmf.kernels.groups_cuda import MOST_BLOCKS, SIMULATED, WARP, block_size, inlined, kernel
+from fastmf.kernels.groups_cuda import SIMULATED, WARP, block_size, grid, inlined, kernel
 
 THREADS = block_size(WARP)
 WARPS = THREADS // WARP
-LINES = 2 if SIMULATED else 256  # parts that sums over rows are made of
+LINES = 2 if SIMULATED else 256  # parts of the sums over rows
 
 
 @inlined
 def _sum_row(row, indptr, indices, weights, table, chunk, parts):
-    """Sum the columns of a chunk over a row's entries; the first warp's lanes get the sums."""
+    """Sum the WARP columns from ``chunk`` on over a row's entries; the first warp's lanes get the sums."""
     lane, warp, f = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, chunk + cuda.threadIdx.x % WARP
     total = np.float32(0)
     if f < table.shape[1]:
@@ -57,8 +57,8 @@ def _respond(indptr, indices, weights, table, ridge, links, squares, out):
 
 
 @kernel(THREADS)
-def _sums(table, squared, weights, divide, found):
-    """Sum a table's columns, or their squares, times a weight a row or over it: block b takes every LINES-th row."""
+def _sums(table, squared, weights, found):
+    """Sum a table's columns, or their squares, times the rows' weights: block b takes every LINES-th row."""
     for f in range(cuda.threadIdx.x, table.shape[1], cuda.blockDim.x):
         total = np.float64(0)
         for row in range(cuda.blockIdx.x, table.shape[0], cuda.gridDim.x):
@@ -66,57 +66,60 @@ def _sums(table, squared, weights, divide, found):
             if squared:
                 value *= value
             if weights.shape[0]:
-                weight = np.float64(weights[row])
-                value = value / weight if divide else value * weight
+                value *= np.float64(weights[row])
             total += value
         found[cuda.blockIdx.x, f] = total
 
 
-def _summed(table, squared=True, weights=None, divide=False):
-    """Sum the columns of a table; returns (LINES, columns) float64, the parts of the sums."""
+def _summed(table, squared=True, weights=None):
+    """Return the sums of a table's columns in LINES parts, (LINES, columns) float64."""
     found = cuda.device_array((LINES, table.shape[1]), np.float64)
     weights = cuda.device_array(0, np.float32) if weights is None else weights
-    _sums[LINES, THREADS](table, squared, weights, divide, found)
+    _sums[LINES, THREADS](table, squared, weights, found)
     return found.copy_to_host()
 
 
 def gather_cuda(tasks, entries, weights, table, out):
-    """Sum what rows' entries have in the table; see :func:`fastmf.kernels.links.gather_numpy`."""
+    """Sum the table over each row's entries; see :func:`fastmf.kernels.links.gather_numpy`."""
     nothing = cuda.device_array(0, np.float32)
     _gather[out.shape[0], THREADS](entries.indptr, entries.indices, weights, nothing, table, out)
     return _summed(out)
 
 
 def respond_cuda(tasks, entries, weights, table, ridge, links, squares, out):
-    """Find the residual and scale it; see :func:`fastmf.kernels.links.respond_numpy`."""
+    """Compute the residual and scale it; see :func:`fastmf.kernels.links.respond_numpy`."""
     _respond[out.shape[0], THREADS](entries.indptr, entries.indices, weights, table, ridge, links, squares, out)
     return _summed(out, weights=squares) + ridge.copy_to_host() * _summed(out)
 
 
 def total_cuda(tasks, counts, factors):
-    """Sum the rows; see :func:`fastmf.kernels.links.total_numpy`."""
+    """Sum the rows times their counts; see :func:`fastmf.kernels.links.total_numpy`."""
     return _summed(factors, False, counts)
 
 
 @cuda.jit
-def _advance(lengths, direction, table):
-    for n in range(cuda.grid(1), table.size, cuda.gridsize(1)):
-        row, f = n // table.shape[1], n % table.shape[1]
-        table[row, f] += lengths[f] * direction[row, f]
+def _combine(left, scales, right, out):
+    """Write left + scales[f] * right to the columns f of ``out`` that ``left`` has; either may be ``out``."""
+    for n in range(cuda.grid(1), left.size, cuda.gridsize(1)):
+        row, f = n // left.shape[1], n % left.shape[1]
+        out[row, f] = left[row, f] + scales[f] * right[row, f]
 
 
-@cuda.jit
-def _turn(shares, ahead, direction):
-    for n in range(cuda.grid(1), direction.size, cuda.gridsize(1)):
-        row, f = n // direction.shape[1], n % direction.shape[1]
-        direction[row, f] = ahead[row, f] + shares[f] * direction[row, f]
+def turn_cuda(tasks, shares, ahead, direction):
+    """Turn the direction; see :func:`fastmf.kernels.links.turn_numpy`."""
+    _combine[grid(ahead.size)](ahead, cuda.to_device(shares), direction, direction)
+    return _summed(direction)
 
 
-@cuda.jit
-def _depart(factors, expected, out):
-    for n in range(cuda.grid(1), factors.size, cuda.gridsize(1)):
-        row, f = n // factors.shape[1], n % factors.shape[1]
-        out[row, f] = factors[row, f] - expected[row, f]
+def advance_cuda(tasks, lengths, direction, table):
+    """Move a table along the direction; see :func:`fastmf.kernels.links.advance_numpy`."""
+    _combine[grid(table.size)](table, cuda.to_device(lengths), direction, table)
+
+
+def depart_cuda(tasks, factors, expected, out):
+    """Subtract the expected factors; see :func:`fastmf.kernels.links.depart_numpy`."""
+    minus = cuda.to_device(np.full(factors.shape[1], -1, np.float32))
+    _combine[grid(factors.size)](factors, minus, expected, out)
 
 
 @cuda.jit
@@ -126,11 +129,21 @@ def _attract(expected, shares, mean, out):
         out[row, f] = expected[row, f] + shares[row] * mean[f]
 
 
+def attract_cuda(tasks, expected, shares, mean, out):
+    """Add a share of the mean; see :func:`fastmf.kernels.links.attract_numpy`."""
+    _attract[grid(out.size)](expected, shares, cuda.to_device(mean), out)
+
+
 @cuda.jit
 def _centre(counts, factors, mean, out):
     for n in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         row, f = n // out.shape[1], n % out.shape[1]
         out[row, f] = factors[row, f] - mean[f] if counts[row] > 0 else np.float32(0)
+
+
+def centre_cuda(tasks, counts, factors, mean, out):
+    """Subtract the mean; see :func:`fastmf.kernels.links.centre_numpy`."""
+    _centre[grid(out.size)](counts, factors, cuda.to_device(mean), out)
 
 
 @cuda.jit
@@ -142,42 +155,6 @@ def _absorb(factors, bias, mean, out):
         out[row] = bias[row] + total
 
 
-def _each(body, size, *args):
-    """Run a kernel whose threads take an element each, and go on to further ones."""
-    body[max(min(-(-size // THREADS), MOST_BLOCKS), 1), THREADS](*args)
-
-
-def turn_cuda(tasks, shares, ahead, direction):
-    """Turn the direction; see :func:`fastmf.kernels.links.turn_numpy`."""
-    _each(_turn, direction.size, cuda.to_device(shares), ahead, direction)
-    return _summed(direction)
-
-
-def advance_cuda(tasks, lengths, direction, table):
-    """Move a table on; see :func:`fastmf.kernels.links.advance_numpy`."""
-    _each(_advance, table.size, cuda.to_device(lengths), direction, table)
-    return np.diff(tasks)
-
-
-def depart_cuda(tasks, factors, expected, out):
-    """Subtract what is expected; see :func:`fastmf.kernels.links.depart_numpy`."""
-    _each(_depart, factors.size, factors, expected, out)
-    return np.diff(tasks)
-
-
-def attract_cuda(tasks, expected, shares, mean, out):
-    """Add a share of the mean; see :func:`fastmf.kernels.links.attract_numpy`."""
-    _each(_attract, out.size, expected, shares, cuda.to_device(mean), out)
-    return np.diff(tasks)
-
-
-def centre_cuda(tasks, counts, factors, mean, out):
-    """Subtract the mean; see :func:`fastmf.kernels.links.centre_numpy`."""
-    _each(_centre, out.size, counts, factors, cuda.to_device(mean), out)
-    return np.diff(tasks)
-
-
 def absorb_cuda(tasks, side, mean, out):
-    """Add what the mean makes of the factors to the biases; see :func:`fastmf.kernels.links.absorb_numpy`."""
-    _each(_absorb, out.size, *side, cuda.to_device(mean), out)
-    return np.diff(tasks)
+    """Add each row's factors times the mean to its bias; see :func:`fastmf.kernels.links.absorb_numpy`."""
+    _absorb[grid(out.size)](*side, cuda.to_device(mean), out)

@@ -1,11 +1,11 @@
-"""What a GPU can do at most; see :mod:`fastmf.kernels.peak`."""
+"""The peak speed of a GPU; see :mod:`fastmf.kernels.peak`."""
 
 import numpy as np
 from numba import cuda
 
 from fastmf.kernels.groups_cuda import WARP, block_size, kernel
 
-CHAINS, PASSES, READS = 16, 256, 32  # sums of a thread, and multiply-adds of each for an iteration
+CHAINS, PASSES, READS = 16, 256, 32  # sums per thread, multiply-adds of each per iteration, passes over the array
 BLOCKS = 2048
 
 
@@ -42,7 +42,7 @@ def multiply_add_cuda(tasks):
 
 
 def read_cuda(tasks, array):
-    """Sum an array, READS times, so that reading is what takes time; see :func:`fastmf.kernels.peak.read_numpy`."""
+    """Sum an array READS times, so that reading takes most of the time; see :func:`fastmf.kernels.peak.read_numpy`."""
     out, n = cuda.to_device(np.zeros(BLOCKS, np.float32)), int(tasks[-1] - tasks[0])
     _read[BLOCKS, block_size(WARP)](READS, int(tasks[0]), int(tasks[-1]), array, out)
     return np.array([[4.0 * n * READS, out.copy_to_host().sum(dtype=np.float64) / READS]])

@@ -1,8 +1,8 @@
-"""Predictions and their errors on a GPU: a group of lanes for a pair, which reads both rows side by side.
+"""Predictions and their errors on a GPU: one group of lanes per pair, which reads both rows side by side.
 
-The floor is the rows: 2 k + 3 numbers a pair, of which the cache keeps most: 4.8 GB for the 18 M training ratings of
-the ml-20m twin at k = 32, 1.1 ms of an H200's memory. Errors are summed in float64, a task by one block, in an order of
-their own: the sums keep their bits.
+The floor is the rows: 2 k + 3 numbers a pair, most of them from the cache. That is 4.8 GB for the 18 M training ratings
+of the ml-20m twin at k = 32, 1.1 ms of an H200's memory. One block sums the errors of a task in float64, always in the
+same order: the sums keep their bits.
 """
 
 import functools
@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from numba import cuda
 
-from fastmf.kernels.groups_cuda import MOST_BLOCKS, block_size, group_sum, inlined, kernel, lanes
+from fastmf.kernels.groups_cuda import block_size, grid, group_sum, inlined, kernel, lanes
 
 
 @inlined
@@ -27,17 +27,16 @@ def _predict(n, pairs, sides, scale, lane, group):
         estimate += c[i]
     if estimate < low:
         estimate = np.float32(low)
-    if estimate > high:  # not min and max: what is not a number is to stay what it is
+    if estimate > high:  # min and max would replace NaN
         estimate = np.float32(high)
     return estimate
 
 
 @functools.cache
 def estimates(group):
-    """Compile the kernel that writes predictions, for groups of so many lanes."""
-    threads = block_size(group)
+    """Compile the kernel that writes predictions, for groups of ``group`` lanes."""
 
-    @kernel(threads)
+    @kernel(block_size(group))
     def estimate(first, last, users, items, x, b, y, c, mean, low, high, out):
         lane, own = cuda.threadIdx.x % group, cuda.grid(1) // group
         for n in range(first + own, last, cuda.gridsize(1) // group):
@@ -50,7 +49,7 @@ def estimates(group):
 
 @functools.cache
 def error_sums(group):
-    """Compile the kernel that sums errors, one task to a block, for groups of so many lanes."""
+    """Compile the kernel that sums errors, one block per task, for groups of ``group`` lanes."""
     threads, groups = block_size(group), block_size(group) // group
 
     @kernel(threads)
@@ -66,24 +65,20 @@ def error_sums(group):
         if lane == 0:
             parts[own, 0], parts[own, 1] = squared, absolute
         cuda.syncthreads()
-        if cuda.threadIdx.x < 2:
+        for column in range(cuda.threadIdx.x, 2, cuda.blockDim.x):
             total = np.float64(0)
             for part in range(groups):
-                total += parts[part, cuda.threadIdx.x]
-            sums[task, cuda.threadIdx.x] = total
+                total += parts[part, column]
+            sums[task, column] = total
 
     return errors
 
 
 def estimate_cuda(tasks, pairs, user_side, item_side, scale, out):
     """Write the predictions; see :func:`fastmf.kernels.residual.estimate_numpy`."""
-    group = lanes(user_side.factors.shape[1])
-    threads = block_size(group)
-    blocks = min(-(-int(tasks[-1] - tasks[0]) // (threads // group)), MOST_BLOCKS)
-    if blocks:
-        bounds = int(tasks[0]), int(tasks[-1])
-        estimates(group)[blocks, threads](*bounds, *pairs, *user_side, *item_side, *map(float, scale), out)
-    return np.diff(tasks)
+    first, last, group = int(tasks[0]), int(tasks[-1]), lanes(user_side.factors.shape[1])
+    shape = grid((last - first) * group, group)
+    estimates(group)[shape](first, last, *pairs, *user_side, *item_side, *map(float, scale), out)
 
 
 def errors_cuda(tasks, pairs, values, user_side, item_side, scale):

@@ -1,55 +1,31 @@
-"""Updates by stochastic gradient descent on a GPU: a group of lanes for a rating (cuMF_SGD, Xie et al. 2017).
+"""Updates by stochastic gradient descent on a GPU: one group of lanes per rating (cuMF_SGD, Xie et al. 2017).
 
-The rows of a rating are read past the cache that blocks have of their own, which would hold what others have long
-changed, and stay in registers from the error to the update. A group goes through one run of ratings after another
-(hogwild), or through a block of a stratum (blocks), where the order is that of the CPU.
+Rows are read past a block's own cache, which would keep values that other blocks have since changed, and stay in
+registers from the error to the update. A group visits one run of ratings after another (hogwild), or one block of a
+stratum in the CPU's order (blocks).
 
-The floor is what an update moves, 4 (2 k + 5) bytes read and 4 (2 k + 2) written, of which the second-level cache holds
-most: 530 bytes at k = 32, so 8,000 M updates a second of an H200's 4.3 TB/s memory.
+The floor is the traffic of an update: 4 (2 k + 5) bytes read and 4 (2 k + 2) written, most of them in the second-level
+cache. That is 530 bytes at k = 32, so 8,000 M updates a second of an H200's 4.3 TB/s memory.
 """
 
 import functools
 import math
+from itertools import pairwise
 
 import numpy as np
 from numba import cuda
 
-from fastmf.kernels.groups_cuda import (
-    MOST_BLOCKS,
-    WARP,
-    block_size,
-    fresh,
-    group_sum,
-    group_sync,
-    inlined,
-    kernel,
-    lanes,
-    shared,
-)
-from fastmf.kernels.sgd import ROUNDS, RUN, positions, round_keys
+from fastmf.kernels.groups_cuda import block_size, fresh, grid, group_sum, group_sync, inlined, kernel, lanes, shared
+from fastmf.kernels.sgd import ROUNDS, RUN, epoch_key, positions, prepare_shuffle, shuffled
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES, error_slope
 from fastmf.kernels.vectors import LINE
 
-
-@inlined
-def _shuffled(place, n, keys):
-    """Say which of range(n) stands at a place; see :func:`fastmf.kernels.sgd.shuffle_numpy`. For n below 2^31."""
-    width = 1
-    while (1 << width) < n:
-        width += 1
-    mask, half, z = (1 << width) - 1, (width + 1) // 2, np.int64(place)
-    for turn in range(ROUNDS):
-        z = ((z + keys[turn]) & mask) * ((keys[turn] & mask) | 1) & mask
-        z ^= z >> half
-    return z
-
-
-_error_slope = shared(error_slope)
+_error_slope, _shuffled = shared(error_slope), shared(shuffled)
 
 
 @inlined
 def _update(j, triples, users, items, width, step, rows, lane, group, each):
-    """Update both sides by rating j; rows are two arrays for what the lane holds of them."""
+    """Update both sides by rating j; ``rows`` are two arrays for the lane's factors of them."""
     (users_of, items_of, values), (lr, biases, adaptive, absolute, k), (x, y) = triples, step, rows
     u, i, dot = np.int64(users_of[j]) * width, np.int64(items_of[j]) * width, np.float32(0)
     for q in range(each):
@@ -85,26 +61,23 @@ def _update(j, triples, users, items, width, step, rows, lane, group, each):
 
 @functools.cache
 def compiled(group, each):
-    """Compile the kernel for groups of lanes that hold so many factors each.
+    """Compile the kernel for groups of lanes that hold ``each`` factors.
 
-    Group number ``own`` visits the places first + own, first + own + apart, … below last of the block of ratings that
-    bounds[own] to bounds[own + 1] bound, or bounds[0] to bounds[1] if all work on one.
+    Block b of the ratings is bounds[b] to bounds[b + 1]. With ``one``, all groups share the only block: group g visits
+    its places first + g, first + g + n_groups, … below last. Otherwise group g visits all places of block g.
     """
-    threads = block_size(group)
 
-    @kernel(threads)
-    def epoch(bounds, keys, one, first, last, of_users, of_items, values, users, items, width, lr, flags, k):
+    @kernel(block_size(group))
+    def epoch(bounds, shuffles, one, first, last, of_users, of_items, values, users, items, width, lr, flags, k):
         lane, own = cuda.threadIdx.x % group, cuda.grid(1) // group
         rows = cuda.local.array(each, np.float32), cuda.local.array(each, np.float32)
         step, triples = (lr, flags[0], flags[1], flags[2], k), (of_users, of_items, values)
         block, apart = (0, cuda.gridsize(1) // group) if one else (own, 1)
         if block < bounds.shape[0] - 1:
             start, stop = bounds[block], bounds[block + 1]
-            n_runs, places = (stop - start + RUN - 1) // RUN, 2
-            while places < n_runs:
-                places *= 2
+            n_runs, places = (stop - start + RUN - 1) // RUN, np.int64(shuffles[block, 0]) + 1
             for place in range(first + own if one else 0, last if one else places, apart):
-                run = _shuffled(place, n_runs, keys[block])
+                run = _shuffled(place, shuffles, block)
                 if run < n_runs:
                     for j in range(start + run * RUN, min(start + (run + 1) * RUN, stop)):
                         _update(j, triples, users, items, width, step, rows, lane, group, each)
@@ -112,34 +85,32 @@ def compiled(group, each):
     return epoch
 
 
-def _run(bounds, keys, workers, places, triples, users, items, step):
-    """Launch the kernel; places are (first, last) where all groups work on one block, else None."""
+def _launch(bounds, groups, places, triples, users, items, step):
+    """Launch ``groups`` groups; ``places`` is (first, last) if they share one block of ratings, else None."""
     width, group = users.shape[1], lanes(users.shape[1] - LINE)
     threads, each = block_size(group), -(-(width - LINE) // group)
-    blocks = -(-workers // (threads // group))
-    flags = step.biases, step.adaptive, step.absolute
-    tail = width, np.float32(step.lr), flags, np.float32(step.k)
-    given = *triples, users.reshape(-1), items.reshape(-1), *tail
-    ours = cuda.to_device(np.asarray(bounds, np.int64)), cuda.to_device(keys)
-    compiled(group, each)[blocks, threads](*ours, places is not None, *(places or (0, 0)), *given)
-
-
-def _keys(step, blocks):
-    """Key the shuffles of some blocks; (n, ROUNDS) int64, of which :func:`_shuffled` uses no more than the low bits."""
-    return (round_keys(step.seed, step.epoch, blocks) & np.uint64(2**31 - 1)).astype(np.int64)
+    shuffles, key = np.empty((len(bounds) - 1, 2 + ROUNDS), np.uint64), epoch_key(step.seed, step.epoch)
+    with np.errstate(over="ignore"):
+        for block, (start, stop) in enumerate(pairwise(bounds)):
+            prepare_shuffle(-(-(stop - start) // RUN), key + np.uint64(start * ROUNDS), shuffles, block)
+    shuffles &= np.uint64(2**31 - 1)  # no more bits count for fewer than 2^31 runs, and products do not overflow
+    on_gpu = cuda.to_device(np.asarray(bounds, np.int64)), cuda.to_device(shuffles)
+    tail = width, np.float32(step.lr), (step.biases, step.adaptive, step.absolute), np.float32(step.k)
+    given = *on_gpu, places is not None, *(places or (0, 0)), *triples, users.reshape(-1), items.reshape(-1), *tail
+    compiled(group, each)[-(-groups // (threads // group)), threads](*given)
 
 
 def block_epoch_cuda(tasks, triples, users, items, step):
-    """Update by some blocks, a group of lanes for each; see :func:`fastmf.kernels.sgd.block_epoch_numpy`."""
-    _run(tasks, _keys(step, tasks[:-1]), len(tasks) - 1, None, triples, users, items, step)
+    """Update by some blocks, one group of lanes each; see :func:`fastmf.kernels.sgd.block_epoch_numpy`."""
+    _launch(tasks, len(tasks) - 1, None, triples, users, items, step)
     return np.diff(tasks)
 
 
 def hogwild_epoch_cuda(tasks, triples, users, items, step):
-    """Update by stretches of all ratings, a run to a group; see :func:`fastmf.kernels.sgd.hogwild_epoch_numpy`."""
-    n, places = triples.values.shape[0], (int(tasks[0]), int(tasks[-1]))
-    places = places[0], min(places[1], positions(-(-n // RUN)))
-    _run([0, n], _keys(step, [0]), places[1] - places[0], places, triples, users, items, step)
+    """Update by stretches of all ratings, one group per run; see :func:`fastmf.kernels.sgd.hogwild_epoch_numpy`."""
+    n = triples.values.shape[0]
+    first, last = int(tasks[0]), min(int(tasks[-1]), positions(-(-n // RUN)))
+    _launch([0, n], last - first, (first, last), triples, users, items, step)
     return np.array([n], np.int64)
 
 
@@ -159,7 +130,4 @@ def _collect(rows, learner, factors, bias, squares):
 
 def collect_cuda(tasks, rows, learner, factors, bias, squares):
     """Copy learned rows back; see :func:`fastmf.kernels.blocks.collect_numpy`."""
-    threads = block_size(WARP)
-    blocks = min(-(-factors.shape[0] * factors.shape[1] // threads), MOST_BLOCKS)
-    _collect[blocks, threads](rows, learner, factors, bias, squares)
-    return np.diff(tasks)
+    _collect[grid(factors.size)](rows, learner, factors, bias, squares)

@@ -1,11 +1,11 @@
-"""Top-n on a GPU: what :mod:`fastmf.kernels.topn` defines, TILE users to a block.
+"""Top-n lists on a GPU: what :mod:`fastmf.kernels.topn` defines, TILE users per block.
 
-A block multiplies the factors of its users with those of TILE items after another, 8 x 8 scores to a thread, and puts
-the scores into shared memory; then every thread looks through those of its own user, and offers what beats the worst
-item of the user's heap (:mod:`fastmf.kernels.topn_plain`, in the rows of the output) and has not been seen.
+A block multiplies the factors of its users with those of one tile of TILE items after another, 8 x 8 scores a thread,
+and puts the scores into shared memory. Then each thread goes through the scores of its own user. It offers every unseen
+item that beats the worst of the user's heap, which lies in the rows of the output (:mod:`fastmf.kernels.topn_plain`).
 
-The floor is the product: 2 users items k operations, 474 GFLOP for all users of the ml-20m twin at k = 64, which is
-8 ms of an H200's 60 TFLOP/s, or 17 M users a second.
+The floor is the product: 2 users items k operations, 474 GFLOP for all users of the ml-20m twin at k = 64. That is 8 ms
+of an H200's 60 TFLOP/s, or 17 M users a second.
 """
 
 import numpy as np
@@ -14,17 +14,16 @@ from numba import cuda
 from fastmf.kernels.groups_cuda import inlined, is_out_of_memory, kernel, shared
 from fastmf.kernels.topn_plain import sift
 
-TILE, EDGE, DEPTH = 64, 8, 16  # users and items of a tile; of a thread's; factors at a time
-WIDE, SUMS = TILE + 1, EDGE * EDGE  # a row of shared memory, which is not to begin in the same bank as the next
-MOST_USERS = 1 << 16  # that are on the card at a time
-
+TILE, EDGE, DEPTH = 64, 8, 16  # users and items of a tile; of a thread; factors at a time
+WIDE, SUMS = TILE + 1, EDGE * EDGE  # shared rows are one longer than a tile, to begin in different banks
+MOST_USERS = 1 << 16  # users on the GPU at a time
 
 _sift = shared(sift)
 
 
 @inlined
 def _is_seen(item, indices, first, last):
-    """Look an item up among those from first to last, which are sorted."""
+    """Search for an item in ``indices[first:last]``, which are sorted."""
     end = last
     while first < last:
         middle = (first + last) // 2
@@ -89,9 +88,9 @@ def _rank(x, b, y, c, order, indptr, indices, out_items, out_scores):
 
 
 def topn_cuda(tasks, user_side, items, seen, out_items, out_scores):
-    """Write each user's best items, for some users after others; see :func:`fastmf.kernels.topn.topn_numpy`.
+    """Write each user's best items; see :func:`fastmf.kernels.topn.topn_numpy`.
 
-    Everything is on the host; it is the kernel that brings it to the card, as many users at a time as have room there.
+    All arrays are on the host. Users come to the GPU in batches of at most MOST_USERS, halved if memory is short.
     """
     catalogue = [cuda.to_device(array) for array in (items.factors, items.bias, items.order)]
     start, most = int(tasks[0]), MOST_USERS
@@ -109,7 +108,6 @@ def topn_cuda(tasks, user_side, items, seen, out_items, out_scores):
 
 
 def _rank_batch(start, stop, user_side, catalogue, seen, out_items, out_scores):
-    """Rank for the users from start to stop."""
     indptr = seen.indptr[start : stop + 1] - seen.indptr[start]
     indices = seen.indices[seen.indptr[start] : seen.indptr[stop]]
     given = user_side.factors[start:stop], user_side.bias[start:stop], indptr, in_order(indptr, indices)
@@ -121,7 +119,7 @@ def _rank_batch(start, stop, user_side, catalogue, seen, out_items, out_scores):
 
 
 def in_order(indptr, indices):
-    """Sort the indices of every row, if they are not."""
+    """Return the indices with every row sorted."""
     falls = np.flatnonzero(indices[1:] < indices[:-1]) + 1
     if np.isin(falls, indptr).all():
         return indices

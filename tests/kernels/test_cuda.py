@@ -1,9 +1,10 @@
-"""Kernels for a GPU against their definitions: on a GPU if there is one, else in Numba's simulator where that is on.
+"""GPU kernels against their definitions: on a GPU if there is one, else in Numba's simulator if that is on.
 
-In the simulator every thread of a block is a thread of Python, so the cases are small: a row or two for each path.
+The simulator runs each thread of a block as a Python thread, so the cases are small: a row or two for each path.
 """
 
 import contextlib
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +22,15 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), rea
 PLAIN = Penalty(0.03, 2.0, 3.0)
 NO_BIASES = Penalty(0.03, 2.0, np.inf)
 NOTHING = Penalty(0.0, 0.0, 3.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_switches():
+    """Let waiting threads run soon: the simulator's own thread spins until they are done."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture
@@ -62,7 +72,7 @@ def assert_same_sweep(devices, entries, other, penalty, kernel=als.HALF_SWEEP, m
 
 
 def base(k):
-    """A matrix that could be a sum of x x'."""
+    """Draw a matrix that could be a sum of x x'."""
     x = np.random.default_rng(2).standard_normal((k + 3, k))
     return (0.1 * x.T @ x).astype(np.float32)
 
@@ -101,13 +111,13 @@ def test_half_sweep_of_empty_tiny_and_longer_rows(devices, penalty):
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("counts", [[0, 1, 5], [40]])
-def test_half_sweep_of_rows_that_are_pulled_somewhere(devices, counts):
+def test_half_sweep_of_rows_with_a_pull(devices, counts):
     pull = np.random.default_rng(1).standard_normal((len(counts), 5)).astype(np.float32)
     assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(nothing_known(3)._replace(pull=pull),))
 
 
 @pytest.mark.parametrize(("k", "count"), [(32, 20), (31, 3), (35, 5), (65, 1)])
-def test_half_sweep_in_blocks_as_they_are_on_a_gpu(devices, k, count):
+def test_half_sweep_in_full_size_blocks(devices, k, count):
     assert_same_sweep(devices, *problem([count], 30, k), PLAIN)
 
 
@@ -128,7 +138,7 @@ def test_half_sweep_of_several_squares_in_turns(devices, als_cuda, monkeypatch, 
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_half_sweep_with_equations_outside_of_shared_memory(devices, als_cuda, monkeypatch):
+def test_half_sweep_with_equations_outside_shared_memory(devices, als_cuda, monkeypatch):
     monkeypatch.setattr(als_cuda, "SHARED", 1024)
     monkeypatch.setattr(als_cuda, "SLOTS", 2)  # blocks, which then solve several rows each
     als_cuda.layout.cache_clear()
@@ -168,7 +178,7 @@ def test_sums_of_a_very_long_row_keep_their_digits(devices):
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_rows_too_ill_conditioned_for_float32_are_solved_all_the_same(devices):
+def test_rows_too_ill_conditioned_for_float32_are_solved_in_float64(devices):
     rng, k, n = np.random.default_rng(4), 4, 40
     flat = rng.standard_normal((n, 2)) @ rng.standard_normal((2, k)) + 1e-4 * rng.standard_normal((n, k))
     other = Side(flat.astype(np.float32), np.zeros(n, np.float32))
@@ -188,7 +198,7 @@ def test_singular_rows_are_solved_with_a_jitter_and_counted(devices):
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.filterwarnings("ignore:.*invalid value")
-def test_rows_beyond_help_are_marked(devices):
+def test_rows_that_cannot_be_solved_become_nan(devices):
     entries, other = problem([3, 4], 10, 2)
     other.factors[entries.indices[0]] = np.inf
     found, count = half_swept(als.HALF_SWEEP, devices[1], entries, other, PLAIN)
@@ -267,7 +277,7 @@ def test_predictions_and_errors(devices, k):
     np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-6)
 
 
-def test_what_is_not_a_number_stays_so_in_predictions(devices):
+def test_nan_factors_give_nan_errors(devices):
     side = Side(np.full((1, 2), np.nan, np.float32), np.zeros(1, np.float32))
     pairs = Pairs(np.zeros(1, np.int32), np.zeros(1, np.int32))
     given = devices[1].put((pairs, np.zeros(1, np.float32), side, side))
@@ -298,7 +308,7 @@ def assert_same_learners(devices, kernel, tasks, triples, step, n=6):
 
 @contextlib.contextmanager
 def few_to_a_run(monkeypatch):
-    """Make runs of 4 ratings, so that few make several; kernels are compiled anew before and after."""
+    """Make runs of 4 ratings, so that few ratings make several; compile the kernels anew before and after."""
     sgd_cuda = pytest.importorskip("fastmf.kernels.sgd_cuda")
     with monkeypatch.context() as patch:
         patch.setattr(sgd, "RUN", 4)
@@ -319,7 +329,7 @@ def test_updates_of_a_block_are_those_of_the_definition(devices, k, biases, adap
 
 
 def test_hogwild_visits_every_rating_once(devices, monkeypatch):
-    n = 21  # ratings that share no row, so that it does not matter in which order
+    n = 21  # ratings that share no row, so that their order does not matter
     rows, values = np.random.default_rng(0).permuted(np.tile(np.arange(n, dtype=np.int32), (2, 1)), axis=1), np.ones(n)
     step = Step(0.1, True, False, False, 3, 5, 2)
     with few_to_a_run(monkeypatch):
@@ -359,7 +369,7 @@ def ranked(device, users, items, seen, n):
 
 
 def ranking_problem(n_users, n_items, k, seed=0):
-    """Draw sides of whole numbers, so that scores are the same on any device and many are equal, and what is seen."""
+    """Draw seen items, and sides of whole numbers: scores are the same on any device, and many are equal."""
     rng = np.random.default_rng(seed)
     users, items = (
         Side(rng.integers(-2, 3, (n, k)).astype(np.float32), rng.integers(-2, 3, n).astype(np.float32))
@@ -382,7 +392,7 @@ def test_lists_are_those_of_the_definition(devices, n_users, n_items, k, n):
     assert np.array_equal(found[1], expected[1])
 
 
-def test_lists_come_in_batches_and_these_halve_where_memory_is_short(devices, monkeypatch):
+def test_batches_of_users_halve_if_memory_is_short(devices, monkeypatch):
     topn_cuda = pytest.importorskip("fastmf.kernels.topn_cuda")
     problem, batches, whole = ranking_problem(9, 12, 3), [], topn_cuda._rank_batch
 
@@ -399,11 +409,11 @@ def test_lists_come_in_batches_and_these_halve_where_memory_is_short(devices, mo
     assert np.array_equal(found[0], expected[0])
 
 
-def test_limits_are_counted(devices, monkeypatch):
-    limits_cuda = pytest.importorskip("fastmf.kernels.peak_cuda")
-    monkeypatch.setattr(limits_cuda, "BLOCKS", 2)
-    monkeypatch.setattr(limits_cuda, "PASSES", 3)
-    monkeypatch.setattr(limits_cuda, "READS", 2)
+def test_peak_kernels_count_their_work(devices, monkeypatch):
+    peak_cuda = pytest.importorskip("fastmf.kernels.peak_cuda")
+    monkeypatch.setattr(peak_cuda, "BLOCKS", 2)
+    monkeypatch.setattr(peak_cuda, "PASSES", 3)
+    monkeypatch.setattr(peak_cuda, "READS", 2)
     assert launch(peak.MULTIPLY_ADD, devices[1], even(2, 1)) > 0
     array = np.arange(50, dtype=np.float32)
     assert launch(peak.READ, devices[1], even(50, 20), devices[1].put(array)).tolist() == [400, array.sum()]

@@ -1,7 +1,7 @@
-"""Kernels for a GPU are compiled, without one, where CUDA's compiler is (the extras cu12 and cu13 bring it).
+"""Compile every GPU kernel, without a GPU, if CUDA's compiler is installed (the extras cu12 and cu13 bring it).
 
-The simulator runs them as Python, which takes types and calls that a compiler does not; and what it keeps in registers
-shows in no result: an array that is not unrolled goes to the memory of a thread, which is slow.
+The simulator runs kernels as Python, which accepts types and calls that a compiler does not. Nor does a result show
+whether sums stay in registers: an array that is not unrolled goes to the slow memory of a thread.
 """
 
 import importlib.util
@@ -42,64 +42,36 @@ def kernels():
     from numba import int32 as i
     from numba import int64 as n
     from numba import types as kinds
+    from numba import uint64 as u
 
     from fastmf.kernels import als_cuda, cg_cuda, gram_cuda, links_cuda, peak_cuda, residual_cuda, sgd_cuda, topn_cuda
 
     row, side, ints, lots = f[::1], (f[:, ::1], f[::1]), i[::1], n[::1]
     entries = ints, row, row, d[::1]
-    for k, wide in (
-        (8, False),
-        (32, False),
-        (64, False),
-        (128, False),
-        (256, False),
-        (1024, False),
-        (32, True),
-        (128, True),
-    ):
+    table = f[:, ::1]
+    for k, wide in (*((k, False) for k in (8, 32, 64, 128, 256, 1024)), (32, True), (128, True)):
         scratch = (d if wide else f)[:, ::1]
-        given = (
-            n[:, ::1],
-            ints,
-            row,
-            row,
-            d[::1],
-            *side,
-            *side,
-            f[:, ::1],
-            f[:, ::1],
-            d[::1],
-            scratch,
-            flag,
-            scratch,
-            lots,
-        )
+        given = n[:, ::1], *entries, *side, *side, table, table, d[::1], scratch, flag, scratch, lots
         yield f"als, k = {k}, wide {wide}", als_cuda.compiled(als_cuda.layout(k, wide)), given
     yield "weights", als_cuda._add_weights, (lots, row, d[::1])
-    yield "extrapolate", als_cuda._extrapolate, (row, row, f[:, ::1], f, n)
+    yield "extrapolate", als_cuda._extrapolate, (row, row, table, f, n)
     for each in (1, 4, 8):
-        yield (
-            f"cg, {each} a lane",
-            cg_cuda.compiled(each),
-            (lots, *entries, *side, *side, d[::1], n, f[:, ::1]),
-        )
+        given = lots, *entries, *side, *side, d[::1], n, table
+        yield f"cg, {each} a lane", cg_cuda.compiled(each), given
     for group in (1, 8, 32):
         yield f"estimate by {group}", residual_cuda.estimates(group), (n, n, ints, ints, *side, *side, d, d, d, row)
         given = lots, ints, ints, row, *side, *side, d, d, d, d[:, ::1]
         yield f"errors by {group}", residual_cuda.error_sums(group), given
     for group, each in ((1, 1), (16, 1), (32, 1), (32, 8)):
-        given = lots, n[:, ::1], flag, n, n, ints, ints, row, row, row, n, f, kinds.UniTuple(flag, 3), f
+        given = lots, u[:, ::1], flag, n, n, ints, ints, row, row, row, n, f, kinds.UniTuple(flag, 3), f
         yield f"sgd, {group} lanes of {each}", sgd_cuda.compiled(group, each), given
-    yield "collect", sgd_cuda._collect, (ints, f[:, ::1], *side, row)
-    yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], f[:, ::1])
-    table = f[:, ::1]
+    yield "collect", sgd_cuda._collect, (ints, table, *side, row)
+    yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], table)
     yield "gram", gram_cuda._gram, (table, d[:, :, ::1])
     yield "gather", links_cuda._gather, (lots, ints, row, row, table, table)
     yield "respond", links_cuda._respond, (lots, ints, row, table, row, table, row, table)
-    yield "sums", links_cuda._sums, (table, flag, row, flag, d[:, ::1])
-    yield "advance", links_cuda._advance, (row, table, table)
-    yield "turn", links_cuda._turn, (row, table, table)
-    yield "depart", links_cuda._depart, (table, table, table)
+    yield "sums", links_cuda._sums, (table, flag, row, d[:, ::1])
+    yield "combine", links_cuda._combine, (table, row, table, table)
     yield "attract", links_cuda._attract, (table, row, row, table)
     yield "centre", links_cuda._centre, (row, table, row, table)
     yield "absorb", links_cuda._absorb, (table, row, row, row)

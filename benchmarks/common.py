@@ -1,0 +1,59 @@
+"""What the scripts share: the options of a report, small ratings to warm up on, and how figures are written."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+from fastmf.bench.machine import command_line, describe, versions
+from fastmf.cli.console import show_table
+from fastmf.cli.options import overwrite_option
+from fastmf.data.atomic import check_output, write_json
+from fastmf.datasets.twins import Shape, draw
+from fastmf.errors import FastMFError
+
+README = "benchmarks/README.md explains the figures."
+Table = tuple[dict[str, Any], Sequence[str], Sequence[Sequence[Any]]]  # report, header, rows
+
+
+def reporting(script: str, *inputs: str) -> Callable[[Callable[..., Table]], Callable[..., None]]:
+    """Add -o and --overwrite to a command that returns its report and the header and rows of its table.
+
+    Machine and versions are added to the report; its "notes" follow the table. ``inputs`` names the arguments that are
+    files, which the report must not replace.
+    """
+
+    def decorate(main: Callable[..., Table]) -> Callable[..., None]:
+        @click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
+        @overwrite_option
+        @functools.wraps(main)
+        def command(*, output: str | None, overwrite: bool, **given: Any) -> None:
+            try:
+                if output:
+                    check_output(output, overwrite, inputs=[given[name] for name in inputs])
+                report, header, rows = main(**given)
+                about = {"command": command_line(f"benchmarks/{script}"), "machine": describe(), "versions": versions()}
+                if output:
+                    write_json(about | report, output, overwrite)
+            except (FastMFError, OSError) as error:
+                raise click.ClickException(str(error)) from error
+            show_table(header, rows)
+            if "notes" in report:
+                click.echo("\n" + "\n".join(report["notes"]))
+
+        return command
+
+    return decorate
+
+
+def few_ratings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw users, items and ratings of 600 pairs: doing everything on them first keeps compilation out of figures."""
+    twin = draw(Shape(users=30, items=60, ratings=600, cap=40), np.uint64(0), name="warm-up")
+    return twin.users, twin.items, twin.ratings
+
+
+def number(value: float | None) -> str:
+    """Format a figure with three digits, "-" if it was not measured."""
+    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
