@@ -16,11 +16,11 @@ import numpy as np
 from numba import cuda
 
 from fastmf.kernels.groups_cuda import block_size, fresh, grid, group_sum, group_sync, inlined, kernel, lanes, shared
-from fastmf.kernels.sgd import ROUNDS, RUN, epoch_key, positions, prepare_shuffle, shuffled
+from fastmf.kernels.sgd import ROUNDS, RUN, at_place, epoch_key, new_shuffle, positions
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES, error_slope
 from fastmf.kernels.vectors import LINE
 
-_error_slope, _shuffled = shared(error_slope), shared(shuffled)
+_error_slope, _at_place = shared(error_slope), shared(at_place)
 
 
 @inlined
@@ -75,9 +75,10 @@ def compiled(group, each):
         block, apart = (0, cuda.gridsize(1) // group) if one else (own, 1)
         if block < bounds.shape[0] - 1:
             start, stop = bounds[block], bounds[block + 1]
-            n_runs, places = (stop - start + RUN - 1) // RUN, np.int64(shuffles[block, 0]) + 1
+            shuffle = shuffles[block]
+            n_runs, places = (stop - start + RUN - 1) // RUN, np.int64(shuffle[0]) + 1
             for place in range(first + own if one else 0, last if one else places, apart):
-                run = _shuffled(place, shuffles, block)
+                run = _at_place(place, shuffle)
                 if run < n_runs:
                     for j in range(start + run * RUN, min(start + (run + 1) * RUN, stop)):
                         _update(j, triples, users, items, width, step, rows, lane, group, each)
@@ -89,10 +90,10 @@ def _launch(bounds, groups, places, triples, users, items, step):
     """Launch ``groups`` groups; ``places`` is (first, last) if they share one block of ratings, else None."""
     width, group = users.shape[1], lanes(users.shape[1] - LINE)
     threads, each = block_size(group), -(-(width - LINE) // group)
-    shuffles, key = np.empty((len(bounds) - 1, 2 + ROUNDS), np.uint64), epoch_key(step.seed, step.epoch)
+    key = np.uint64(epoch_key(step.seed, step.epoch))
     with np.errstate(over="ignore"):
-        for block, (start, stop) in enumerate(pairwise(bounds)):
-            prepare_shuffle(-(-(stop - start) // RUN), key + np.uint64(start * ROUNDS), shuffles, block)
+        keyed = [(-(-(stop - start) // RUN), key + np.uint64(start * ROUNDS)) for start, stop in pairwise(bounds)]
+    shuffles = np.array([new_shuffle(n_runs, of_block) for n_runs, of_block in keyed], np.uint64)
     shuffles &= np.uint64(2**31 - 1)  # no more bits count for fewer than 2^31 runs, and products do not overflow
     on_gpu = cuda.to_device(np.asarray(bounds, np.int64)), cuda.to_device(shuffles)
     tail = width, np.float32(step.lr), (step.biases, step.adaptive, step.absolute), np.float32(step.k)
@@ -103,7 +104,6 @@ def _launch(bounds, groups, places, triples, users, items, step):
 def block_epoch_cuda(tasks, triples, users, items, step):
     """Update by some blocks, one group of lanes each; see :func:`fastmf.kernels.sgd.block_epoch_numpy`."""
     _launch(tasks, len(tasks) - 1, None, triples, users, items, step)
-    return np.diff(tasks)
 
 
 def hogwild_epoch_cuda(tasks, triples, users, items, step):
@@ -111,7 +111,6 @@ def hogwild_epoch_cuda(tasks, triples, users, items, step):
     n = triples.values.shape[0]
     first, last = int(tasks[0]), min(int(tasks[-1]), positions(-(-n // RUN)))
     _launch([0, n], last - first, (first, last), triples, users, items, step)
-    return np.array([n], np.int64)
 
 
 @cuda.jit

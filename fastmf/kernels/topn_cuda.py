@@ -104,7 +104,6 @@ def topn_cuda(tasks, user_side, items, seen, out_items, out_scores):
             most = (stop - start) // 2
             continue
         start = stop
-    return np.array([np.count_nonzero(out_items[tasks[0] : tasks[-1]] >= 0)], np.int64)
 
 
 def _rank_batch(start, stop, user_side, catalogue, seen, out_items, out_scores):

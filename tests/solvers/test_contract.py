@@ -18,8 +18,9 @@ from fastmf.kernels.compile import ENABLED
 from fastmf.model.equations import RowEquations
 from fastmf.runtime.device import CudaDevice, Device
 from fastmf.solvers import SOLVERS, make
-from fastmf.solvers.base import Biased, Factors, Solver, draw, zeros
+from fastmf.solvers.base import Factors, Solver, draw, zeros
 from fastmf.solvers.declare import setting, settings_of, with_settings
+from fastmf.solvers.settings import Biases
 
 # What makes a few epochs on a few hundred ratings go far.
 QUICK = {"k": 3, "epochs": 6, "reg0": 0.5, "bias_reg": 1.0}
@@ -281,7 +282,7 @@ def test_a_device_made_by_hand_works(rows):
 
 
 @with_settings
-class DenseALS(Biased):
+class DenseALS(Biases, Solver):
     """Alternating ridge regressions of a dense matrix, in a few lines of NumPy."""
 
     name = "dense"
