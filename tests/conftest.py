@@ -1,6 +1,7 @@
 """What all tests share: the mark of the big ones, and small seeded ratings."""
 
 import os
+import sys
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")  # so that one thread against two means something on any machine
 
@@ -18,6 +19,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("big"):
             item.add_marker(pytest.mark.skip(reason="over 1,000 ratings: too slow without the JIT"))
+
+
+@pytest.fixture(scope="session", autouse=os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"))
+def quick_switches():
+    """Let waiting threads run soon: the main thread of the CUDA simulator spins until they are done."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Whole fits on a GPU against the definitions; without a GPU in Numba's simulator, if that is on."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -24,15 +22,6 @@ CASES = {
     "sgd": {"solver": "sgd", "bins": 3},
     "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_switches():
-    """Let waiting threads run soon: the simulator's own thread spins until they are done."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    yield
-    sys.setswitchinterval(usual)
 
 
 @pytest.fixture(scope="module")

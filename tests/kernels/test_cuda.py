@@ -4,7 +4,6 @@ The simulator runs each thread of a block as a Python thread, so the cases are s
 """
 
 import contextlib
-import sys
 
 import numpy as np
 import pytest
@@ -22,15 +21,6 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), rea
 PLAIN = Penalty(0.03, 2.0, 3.0)
 NO_BIASES = Penalty(0.03, 2.0, np.inf)
 NOTHING = Penalty(0.0, 0.0, 3.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_switches():
-    """Let waiting threads run soon: the simulator's own thread spins until they are done."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    yield
-    sys.setswitchinterval(usual)
 
 
 @pytest.fixture
