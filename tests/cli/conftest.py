@@ -52,6 +52,9 @@ def exit_code():
             patch.setattr(sys, "stderr", stderr)
             with pytest.raises(SystemExit) as leaving:
                 main()
+            for name, given in (("stdout", stdout), ("stderr", stderr)):
+                if given is None:
+                    getattr(sys, name).close()
         return leaving.value.code
 
     return call
