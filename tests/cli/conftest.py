@@ -150,3 +150,28 @@ def terminal(monkeypatch):
     yield end, shown
     shown()
     os.close(reading)
+
+
+@pytest.fixture
+def interruptible():
+    """Take Ctrl-C for an interrupt here and in children, even if a shell's background has this process ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def signalling():
+    """Make a stderr that sends this process a signal after a line that starts so."""
+
+    class Stream(io.StringIO):
+        def __init__(self, number, line):
+            super().__init__()
+            self.number, self.line = number, line
+
+        def write(self, text):
+            super().write(text)
+            if text.endswith("\n") and self.getvalue().splitlines()[-1].startswith(self.line):
+                signal.raise_signal(self.number)
+
+    return Stream

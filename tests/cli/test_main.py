@@ -134,14 +134,6 @@ def test_stdout_gets_the_path_though_stderr_is_closed_or_full(place, tmp_path, e
 # signals
 
 
-@pytest.fixture
-def interruptible():
-    """Let children be interrupted even if this process ignores it, as in a shell's background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def signalled(arguments, number, after):
     """Start a command, send it a signal after a line that starts so; return its exit code, stdout and last lines."""
     process = subprocess.Popen(
@@ -182,15 +174,10 @@ def test_a_fit_that_was_interrupted_is_resumed_to_the_same_model(place, tmp_path
 
 @posix
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_between_two_epochs_has_its_code(place, tmp_path, run, monkeypatch, interruptible, number, code):
-    def remark(text):
-        lines.append(text)
-        if text.startswith("epoch 3/"):
-            signal.raise_signal(number)
-
-    lines = []
-    monkeypatch.setattr("fastmf.cli.console.remark", remark)
-    done = run("fit", place / "train.parquet", "--epochs", 100_000, "-o", tmp_path / "m.fastmf", code=code)
-    assert done.stdout == ""
-    assert lines[-1].startswith("epoch 3/")
+def test_a_signal_between_two_epochs_has_its_code(place, tmp_path, exit_code, signalling, interruptible, number, code):
+    stdout, stderr = io.StringIO(), signalling(number, "epoch 3/")
+    fit = ["fit", place / "train.parquet", "--epochs", 100_000, "-o", tmp_path / "m.fastmf"]
+    assert exit_code(*fit, stdout=stdout, stderr=stderr) == code
+    assert stdout.getvalue() == ""
+    assert [line for line in stderr.getvalue().splitlines() if line.startswith("epoch")][-1].startswith("epoch 3/")
     assert list(tmp_path.iterdir()) == []
