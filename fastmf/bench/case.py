@@ -48,7 +48,7 @@ def run_case(request: dict[str, Any]) -> None:
 
 def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     solver = SOLVERS[request["name"]](**request["settings"])
-    blas = _pin_blas(request["threads"])
+    blas = pin_blas(request["threads"])
     _tell("compiling")
     tiny = _write_tiny(Path(request["answer"]).parent)
     first, again = (_measure(tiny, solver.with_epochs(1), request)["seconds"] for _ in range(2))
@@ -151,7 +151,7 @@ def _sampled(ratings: Ratings, n: int) -> Ratings:
     return ratings.take(chosen)
 
 
-def _pin_blas(threads: int) -> list[dict[str, Any]] | None:
+def pin_blas(threads: int) -> list[dict[str, Any]] | None:
     """Limit every BLAS in the process to this many threads; return them, or None without threadpoolctl."""
     try:
         threadpoolctl = importlib.import_module("threadpoolctl")

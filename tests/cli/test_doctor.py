@@ -1,7 +1,5 @@
 """``fastmf doctor``."""
 
-import pytest
-
 import fastmf
 from fastmf.bench import machine
 from fastmf.cli.doctor import advice
@@ -25,18 +23,10 @@ def test_doctor_names_what_could_be_better(run, monkeypatch):
     assert "unset NUMBA_DISABLE_JIT" in run("doctor").stderr
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({}, None),
-        ({"vector_width": 0}, "the processor is not known"),
-        ({"cpu_quota": 1.5}, "has time for 1.5 of 4 cores"),
-        ({"cpu_quota": 4.0}, None),
-    ],
-    ids=["fine", "no vectors", "a quota", "a quota of all cores"],
-)
-def test_advice_is_given_for_what_is_wrong_only(change, words):
+def test_advice_is_given_for_what_is_wrong_only():
     fine = {"cpu_quota": None, "jit": True, "kernel_cache": "here", "vector_width": 16, "cores": 4}
-    lines = advice(fine | change)
-    assert len(lines) == (words is not None)
-    assert words is None or words in lines[0]
+    assert advice(fine) == advice(fine | {"cpu_quota": 4.0}) == []
+    (line,) = advice(fine | {"vector_width": 0})
+    assert "the processor is not known" in line
+    (line,) = advice(fine | {"cpu_quota": 1.5})
+    assert "has time for 1.5 of 4 cores" in line
