@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -44,6 +45,13 @@ def test_a_terminal_sees_how_many_users_have_their_lists(terminal, monkeypatch):
     frames = [pd.DataFrame({"user_id": [1, 1, 2]}), pd.DataFrame({"user_id": [3]})]
     assert list(console.rows_shown(frames, 3, quiet=False)) == frames
     assert "users 3/3" in plain_text(shown())
+
+
+def test_a_gpu_is_named_and_the_host_is_not(capsys):
+    for on_host in (True, False):
+        device = SimpleNamespace(on_host=on_host, describe=lambda: "cuda:0, a GPU")
+        assert console.say_device(device) is device
+    assert capsys.readouterr().err == "device: cuda:0, a GPU\n"
 
 
 def test_settings_are_written_as_they_are_typed():

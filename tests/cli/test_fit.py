@@ -169,8 +169,9 @@ def test_weights_are_for_implicit_feedback(plays, run):
 
 def test_what_counts_as_observed_is_reported(place, run, tmp_path):
     how = ["--solver", "implicit", "--positive-from", 3, "--k", 2, "--epochs", 1, "-o", tmp_path / "m.fastmf"]
-    done = run("fit", place / "train.parquet", *how)
-    assert re.search(r"\n\d+ of 240 ratings are at least 3 and count as observed\n", done.stderr)
+    done = run("fit", place / "train.parquet", *how, "--validation", 0.2)
+    assert re.search(r"\n\d+ of 192 ratings are at least 3 and count as observed\n", done.stderr)
+    assert re.search(r"epoch 1/1  train RMSE \d\.\d{4}  validation .*nDCG@10 \d\.\d{4}  ", done.stderr)
 
 
 @pytest.mark.big

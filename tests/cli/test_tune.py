@@ -13,7 +13,7 @@ import pytest
 
 import fastmf
 from fastmf.cli.console import progress_shown
-from fastmf.cli.tune import FIT_DEFAULTS, _best, fit_command, publish
+from fastmf.cli.tune import FIT_DEFAULTS, _best, _line, fit_command, publish
 from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
 from fastmf.solvers import ALS
@@ -123,6 +123,7 @@ def test_without_a_better_one_the_command_has_no_settings(capsys):
 
 def test_failed_trials_are_named_and_those_that_were_not_run_counted(capsys):
     lost = tried(1, "failed", None, None, error="epoch 1: diverged", k=ALS.k, reg=ALS.reg)
+    assert _line(lost) == "als k 32 reg 0.03  failed: epoch 1: diverged  1.0 s"
     rows, command, remarks = published(capsys, lost, tried(2, best=7, k=8, reg=0.1), asked=3)
     assert command == "fastmf fit r.parquet --k 8 --reg 0.1 --epochs 7"
     assert rows[1] == ["1", "als", "32", "0.03", "12", "-", "-", "1.0", "failed,", "defaults"]
