@@ -10,7 +10,7 @@ import pytest
 import fastmf
 from fastmf import Ratings
 from fastmf.data.csr import compress
-from fastmf.datasets import movielens as datasets
+from fastmf.datasets import twins
 from fastmf.runtime.device import resolve
 from fastmf.solvers import SOLVERS, links
 
@@ -18,9 +18,8 @@ pytestmark = pytest.mark.big
 
 FOLDER = Path(os.environ.get("FASTMF_DATA_DIR", ""))
 MOVIELENS = FOLDER / "ml-latest-small.parquet"
-# Factors weighted down to nothing: the biases remain.
-OF_RATINGS = [name for name in SOLVERS if name != "implicit"]
-BIAS_ONLY = {"k": 1, "reg0": 1e9}
+OF_RATINGS = [name for name, solver in SOLVERS.items() if not solver.implicit]
+BIAS_ONLY = {"k": 1, "reg0": 1e9}  # factors weighted down to nothing: the biases remain
 
 needs_movielens = pytest.mark.skipif(
     not (FOLDER.name and MOVIELENS.is_file()), reason="FASTMF_DATA_DIR holds no ml-latest-small.parquet"
@@ -85,7 +84,7 @@ class Permuted(links.Linked):
     """Links by what somebody else has rated: all that differs is whose rows are whose."""
 
     def __init__(self, k, ridge, entries, others, table, *more):
-        indptr, indices, values, _ = entries[0]
+        indptr, indices, values, _ = entries
         counts = np.diff(indptr)
         order = np.random.default_rng(0).permutation(len(counts))
         columns = np.concatenate([indices[indptr[row] : indptr[row + 1]] for row in order])
@@ -93,7 +92,7 @@ class Permuted(links.Linked):
         shape = len(counts), len(table)
         theirs = compress(rows, columns, values, shape, resolve("cpu"))
         back = compress(columns, rows, values, shape[::-1], resolve("cpu"))
-        super().__init__(k, ridge, (theirs, theirs), (back, back), table, *more)
+        super().__init__(k, ridge, theirs, back, table, *more)
 
 
 @needs_movielens
@@ -131,7 +130,7 @@ def test_users_folded_in_from_few_ratings_are_predicted_no_worse_than_by_biases(
 def test_factors_beat_biases_on_a_twin(solver):
     # The twin of ml-20m, as small as it gets and so nearly dense: in that of ml-latest-small, with as many ratings of
     # far more items, the factors are too weak to be found.
-    twin = datasets.synthesize("ml-20m", scale=0.006, seed=0)
+    twin = twins.synthesize("ml-20m", scale=0.006, seed=0)
     rest, held_out = Ratings.from_arrays(twin.users, twin.items, twin.ratings).split(0.1)
     biases = fastmf.fit(rest, solver="als", **BIAS_ONLY)
     assert np.abs(biases.user_factors).max() < 1e-3

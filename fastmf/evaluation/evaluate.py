@@ -1,4 +1,4 @@
-"""evaluate: how good a model's predictions and lists are, beside what biases and popularity alone do."""
+"""Evaluation: how good a model's predictions and lists are, compared with biases alone and with popularity."""
 
 from itertools import pairwise
 from statistics import NormalDist
@@ -34,8 +34,8 @@ def evaluate(
     model : the model.
     ratings : held-out ratings, in anything :meth:`Ratings.read` takes.
     n : length of the lists that are ranked.
-    relevant_from : an item is relevant to a user who rates it at least this high. If left out, every held-out item is
-        relevant; for a model with ``positive_from``, every item rated at least that high.
+    relevant_from : an item is relevant to a user who rates it at least this high. None takes the model's
+        ``positive_from``; without one, every held-out item is relevant.
     rank_by : how lists are ranked, as for :meth:`Model.recommend`.
 
     Returns
@@ -46,15 +46,15 @@ def evaluate(
       ratings is predicted by the mean plus the other id's bias.
     * ``rmse_of_biases``: the RMSE of biases fitted without factors, which the factors have to beat.
     * ``trained_pairs``: pairs that were training ratings. Their errors flatter the model, and its lists leave them out.
-      None if the model does not hold what users have rated.
+      None if the model does not hold the seen items.
     * ``unknown_users``, ``unknown_items``: pairs with an id that has no training ratings.
-    * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` by how many training ratings the pair's user has.
-    * ``coverage``: for models that know how sure they are, the share of ratings inside the intervals around their
-      predictions that should hold 50, 80, 90 and 95 percent.
+    * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` by the number of training ratings of the pair's user.
+    * ``coverage``: for models with samples, the share of ratings inside the intervals around their predictions that
+      should hold 50, 80, 90 and 95 percent.
     * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n``: means over
       ``ranked_users``, the users with a relevant item; the others are counted in ``users_without_relevant``. Candidates
       are all items that the user has not rated in training. Relevant items that the model does not know count as
-      misses. None if nobody has a relevant item, or the model does not hold what users have rated.
+      misses. None if nobody has a relevant item, or the model does not hold the seen items.
     * ``reach`` and ``novelty`` of these lists; see :mod:`fastmf.evaluation.metrics`.
     * ``popularity``: the same measures for lists of the most rated items, which a model has to beat.
 
@@ -75,7 +75,7 @@ def evaluate(
 
 
 def reading_for(model: State, relevant_from: float | None) -> dict[str, Any]:
-    """Return how held-out ratings are read; a pair may come several times if nothing depends on its ratings."""
+    """Return how held-out ratings are read; a pair may be repeated if nothing depends on its ratings."""
     how = reading(model.implicit, model.positive_from is not None or relevant_from is not None)
     return how | ({"duplicates": "sum"} if how.get("rating") == "" else {})
 
@@ -83,8 +83,8 @@ def reading_for(model: State, relevant_from: float | None) -> dict[str, Any]:
 def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:
     """Measure predictions alone: the part of :func:`evaluate` from ``pairs`` to ``coverage``."""
     users, items = model.known_users(ratings.user_ids), model.known_items(ratings.item_ids)
-    pairs = Pairs(users[ratings.users], items[ratings.items])
-    facts = {
+    pairs, values = Pairs(users[ratings.users], items[ratings.items]), ratings.values
+    facts: dict[str, Any] = {
         "pairs": len(ratings),
         "trained_pairs": _count_trained(model, ratings),
         "unknown_users": int(np.count_nonzero(pairs.users < 0)),
@@ -92,27 +92,24 @@ def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:
     }
     if model.implicit:
         return facts
-    squares, absolute = error_sums(model, pairs, ratings.values, (model.user_side, model.item_side))
-    found: dict[str, Any] = {
-        **facts,
-        "rmse": float(np.sqrt(squares / len(ratings))),
-        "mae": float(absolute / len(ratings)),
-        "rmse_of_biases": _rmse_of_biases(model, pairs, ratings.values),
-        "by_activity": _by_activity(model, pairs, ratings.values),
-    }
-    return found | ({} if model.samples is None else {"coverage": _coverage(model, pairs, ratings.values)})
+    found = facts | _errors(model, pairs, values) | {"by_activity": _by_activity(model, pairs, values)}
+    if model.samples is not None:
+        away = np.abs(values - estimates(model, pairs)) / deviations(model, pairs)
+        bounds = {str(level): NormalDist().inv_cdf(0.5 + level / 200) for level in LEVELS}
+        found["coverage"] = {level: float(np.mean(away <= bound)) for level, bound in bounds.items()}
+    return found
 
 
 def measure_lists(
     model: State, ratings: Ratings, n: int, relevant_from: float | None, rank_by: str = "rating"
 ) -> dict[str, Any]:
-    """Rank items for every user with a relevant one: the part of :func:`evaluate` from ``n`` on."""
+    """Rank items for every user with a relevant one: the part of :func:`evaluate` from ``precision`` on."""
     ranker = None if model.seen is None else Ranker(model, rank_by=rank_by)
     relevant = np.full(len(ratings), True) if relevant_from is None else ratings.values >= relevant_from
     n_relevant = np.bincount(ratings.users[relevant], minlength=ratings.n_users)
-    rated = np.bincount(ratings.users, minlength=ratings.n_users) > 0
     chosen = np.flatnonzero(n_relevant)
-    counts = {"n": n, "ranked_users": len(chosen), "users_without_relevant": int(np.count_nonzero(rated)) - len(chosen)}
+    n_rated = np.count_nonzero(np.bincount(ratings.users))
+    counts = {"n": n, "ranked_users": len(chosen), "users_without_relevant": int(n_rated) - len(chosen)}
     if ranker is None or len(chosen) == 0:
         return counts | dict.fromkeys([*RANKING, "reach", "novelty", "popularity"])
     require_memory(len(chosen) * n * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
@@ -125,18 +122,15 @@ def measure_lists(
 
 
 def _measures(model: State, lists: np.ndarray, n: int, wanted: Wanted) -> dict[str, float]:
-    """Measure lists by what they should hold."""
+    """Return the measures of lists."""
     hits = hits_of(lists, wanted, len(model.item_ids), n)
     found = {name: float(np.mean(metric(hits, wanted.counts))) for name, metric in RANKING.items()}
     n_users = int(np.count_nonzero(model.user_counts))
-    return found | {
-        "reach": reach(lists, model.item_counts),
-        "novelty": novelty(lists, model.item_counts, n_users),
-    }
+    return found | {"reach": reach(lists, model.item_counts), "novelty": novelty(lists, model.item_counts, n_users)}
 
 
 def _count_trained(model: State, ratings: Ratings) -> int | None:
-    """Count the pairs that the model was trained on; None if it does not know."""
+    """Count the pairs that were training ratings; None if the model does not hold the seen items."""
     if model.seen is None:
         return None
     users = ids.lookup(model.user_ids, ratings.user_ids, "user")[ratings.users]
@@ -144,33 +138,23 @@ def _count_trained(model: State, ratings: Ratings) -> int | None:
     return count_common(model.seen, users, items, len(model.item_ids))
 
 
-def _rmse_of_biases(model: State, pairs: Pairs, values: np.ndarray) -> float | None:
-    """Return the RMSE of the baseline."""
-    if model.baseline is None:
-        return None
-    return float(np.sqrt(error_sums(model, pairs, values, baseline_sides(model.baseline))[0] / len(values)))
+def _errors(model: State, pairs: Pairs, values: np.ndarray) -> dict[str, float | None]:
+    """Return the RMSE and MAE of the model, and the RMSE of its baseline if it has one."""
+    n, biases = len(values), None
+    squares, absolute = error_sums(model, pairs, values, (model.user_side, model.item_side))
+    if model.baseline is not None:
+        biases = float(np.sqrt(error_sums(model, pairs, values, baseline_sides(model.baseline))[0] / n))
+    return {"rmse": float(np.sqrt(squares / n)), "mae": float(absolute / n), "rmse_of_biases": biases}
 
 
 def _by_activity(model: State, pairs: Pairs, values: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Measure predictions by how many training ratings the pairs' users have."""
+    """Measure predictions by the number of training ratings of the pairs' users."""
     counts, found = np.append(model.user_counts, 0)[pairs.users], {}
     for low, high in pairwise(ACTIVITY):
         rows = (counts >= low) & (counts < high)
-        n, some = int(np.count_nonzero(rows)), Pairs(pairs.users[rows], pairs.items[rows])
-        if n:
-            squares, _ = error_sums(model, some, values[rows], (model.user_side, model.item_side))
-            biases = _rmse_of_biases(model, some, values[rows])
-            found[_band(low, high)] = {"pairs": n, "rmse": float(np.sqrt(squares / n)), "rmse_of_biases": biases}
+        if rows.any():
+            last = "" if high == low + 1 else " and more" if high == np.inf else f" to {high - 1:,}"
+            errors = _errors(model, Pairs(pairs.users[rows], pairs.items[rows]), values[rows])
+            del errors["mae"]
+            found[f"{low:,}{last}"] = {"pairs": int(np.count_nonzero(rows)), **errors}
     return found
-
-
-def _band(low: float, high: float) -> str:
-    if high == np.inf:
-        return f"{low:,} and more"
-    return f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
-
-
-def _coverage(model: State, pairs: Pairs, values: np.ndarray) -> dict[str, float]:
-    """Return the share of ratings inside the intervals that should hold each of LEVELS percent."""
-    away = np.abs(values - estimates(model, pairs)) / deviations(model, pairs)
-    return {str(level): float(np.mean(away <= NormalDist().inv_cdf(0.5 + level / 200))) for level in LEVELS}

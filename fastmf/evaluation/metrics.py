@@ -1,4 +1,8 @@
-"""How good predictions and lists are: measures of arrays."""
+"""Measures of predictions and of top-n lists, from arrays.
+
+The functions of RANKING take ``hits`` (n_users, n) bool, whether the item at each rank is relevant, and ``n_relevant``
+(n_users,), the number of relevant items of each user, at least 1. They return (n_users,) float64.
+"""
 
 from typing import Any
 
@@ -8,7 +12,7 @@ from fastmf.errors import ParameterError
 
 
 def rmse(truth: Any, estimate: Any) -> float:
-    """Root of the mean squared difference of two arrays (n,).
+    """Return the root of the mean squared difference of two arrays (n,).
 
     >>> rmse([4.0, 2.0], [3.0, 3.0])
     1.0
@@ -17,7 +21,7 @@ def rmse(truth: Any, estimate: Any) -> float:
 
 
 def mae(truth: Any, estimate: Any) -> float:
-    """Mean absolute difference of two arrays (n,).
+    """Return the mean absolute difference of two arrays (n,).
 
     >>> mae([4.0, 2.0], [3.0, 0.0])
     1.5
@@ -33,61 +37,51 @@ def _differences(truth: Any, estimate: Any) -> np.ndarray:
 
 
 def precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Share of a list's n places that hold a relevant item.
-
-    Parameters
-    ----------
-    hits : (n_users, n) bool, whether the item at each rank is relevant.
-    n_relevant : (n_users,) how many relevant items each user has, at least 1.
-
-    Returns
-    -------
-    (n_users,) float64, as do :func:`recall`, :func:`ndcg` and :func:`average_precision`.
-    """
+    """Return the share of a list's n places that hold a relevant item."""
     return hits.mean(axis=1, dtype=np.float64)
 
 
 def recall(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Share of the relevant items that are in the list; see :func:`precision`."""
+    """Return the share of the relevant items that are in the list."""
     return hits.sum(axis=1) / n_relevant
 
 
 def ndcg(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Discounted gain, 1 / log2(1 + rank) a hit, over that of a perfect list (Järvelin and Kekäläinen 2002)."""
+    """Return the discounted gain, 1 / log2(1 + rank) a hit, over a perfect list's (Järvelin and Kekäläinen 2002)."""
     discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
     ideal = np.append(0, np.cumsum(discount))
     return hits @ discount / ideal[np.minimum(n_relevant, hits.shape[1])]
 
 
 def average_precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Mean of the precision at each hit, over the hits a perfect list of n would have; its mean over users is MAP."""
+    """Return the sum of the precisions at hits over the hits of a perfect list of n; its mean over users is MAP."""
     at_rank = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return np.sum(at_rank * hits, axis=1) / np.minimum(n_relevant, hits.shape[1])
 
 
 def reciprocal_rank(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Find 1 / the rank of the first hit, 0 without any; its mean over users is MRR."""
+    """Return 1 / the rank of the first hit, 0 without hits; its mean over users is MRR."""
     return np.divide(hits.any(axis=1), 1.0 + np.argmax(hits, axis=1))
 
 
 def hit_rate(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Say whether there is a hit."""
+    """Return 1 for a list with a hit, else 0."""
     return np.asarray(hits.any(axis=1), np.float64)
 
 
 def reach(found: np.ndarray, counts: np.ndarray) -> float:
-    """Share of the items that have training ratings, ``counts`` (n_items,), that are in any of the lists ``found``.
+    """Return the share of items with training ratings, ``counts`` (n_items,), that any of the lists ``found`` holds.
 
-    found (n_users, n) int32, -1 where a list has run out.
+    found (n_users, n) int32, -1 after a list's last item.
     """
     return len(np.setdiff1d(found, -1)) / max(int(np.count_nonzero(counts)), 1)
 
 
 def novelty(found: np.ndarray, counts: np.ndarray, n_users: int) -> float:
-    """Mean of -log2 of the share of users who have rated an item, over the items of all lists (Vargas, Castells 2011).
+    """Return the mean of -log2(share of users who rated the item) over the items of all lists (Vargas, Castells 2011).
 
-    0 is what everybody knows; each bit more, what half as many know. Arguments as for :func:`reach`, n_users those with
-    training ratings.
+    An item that everybody has rated counts 0; each further bit halves the users. Arguments as for :func:`reach`;
+    n_users are those with training ratings.
     """
     shown = counts[found[found >= 0]]
     return float(np.mean(np.log2(n_users / shown))) if len(shown) else 0.0

@@ -1,19 +1,19 @@
-"""The loops over ratings: arrays in, arrays out; numba, numpy and our own errors only.
+"""The loops over ratings: arrays in, arrays out. Kernels import numba, numpy and our own errors only.
 
-Every algorithm is one file with one function per device, all of one signature, in a table at its end:
+Each algorithm is a file with one function per device, all of one signature, in a table at its end:
 ``NAME = {"numpy": the definition, "cpu": compiled by Numba, "cuda": compiled for a GPU}``. Only
-:func:`fastmf.runtime.launch.launch` reads these tables. If it pays, the CPU version has two bodies: ``<name>_plain.py``
-and ``<name>_simd.py``. The second is written in vectors (:mod:`fastmf.kernels.simd`) and needs the JIT and a machine
-whose vectors are known. The CUDA version is in ``<name>_cuda.py``, which is imported at its first launch.
+:func:`fastmf.runtime.launch.launch` reads these tables. If it pays, the CPU version has two bodies, one plain and
+one written in vectors (:mod:`fastmf.kernels.simd`), for the JIT on a machine whose vectors are known. Long ones have
+files of their own, ``<name>_plain.py`` and ``<name>_simd.py``. The CUDA version is in ``<name>_cuda.py``, which is
+imported at its first launch.
 
 A kernel's first argument ``tasks`` is a (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
-users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent, and a kernel returns one line of results per task, or
-None if it has nothing to report. (A GPU takes all tasks at once and may return any number of lines that have the same
-sum.) Bounds never depend on the
-number of threads. So any number of threads may share the tasks, and the sums of their results keep their bits. Kernels
-run without the interpreter's lock and start no threads.
+users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent. A kernel returns one line of results per task, or None
+if it has nothing to report. (A GPU takes all tasks at once and may return any number of lines with the same sum.)
+Bounds never depend on the number of threads: any number of them may share the tasks, and the sums keep their bits.
 
-Kernels assume valid input and never raise: failures come back as counts.
+Kernels start no threads and run without the interpreter's lock. They assume valid input and never raise: failures come
+back as counts.
 """
 
 import importlib

@@ -5,11 +5,10 @@ a bias of its own):
 
     sum_j g_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2,    rho = reg n + reg0,    n = sum_j g_j
 
-The weights g_j are 1 unless the entries have others: an entry of weight 2 counts as the same one twice. z, what the row
-is pulled to, is zero unless something is known of it beforehand (:mod:`fastmf.kernels.links`). A term x' B x may be
-added, the same for all rows (:mod:`fastmf.solvers.implicit`). Setting the derivative to b to zero gives
-b = (T - s . x) / d, with t_j = r_j - c_j, s = sum g_j y_j, T = sum g_j t_j and d = n + bias_reg. Put in, the bias is
-eliminated exactly and k unknowns remain:
+The weights g_j are 1 unless the entries have others: an entry of weight 2 counts as two equal entries. The row is
+pulled to z, which is zero without a prior (:mod:`fastmf.kernels.links`). A term x' B x may be added, the same for all
+rows (:mod:`fastmf.solvers.implicit`). Setting the derivative to b to zero gives b = (T - s . x) / d, with t_j = r_j -
+c_j, s = sum g_j y_j, T = sum g_j t_j and d = n + bias_reg. This eliminates the bias exactly, and k unknowns remain:
 
     (sum g_j y_j y_j' - s s'/d + rho I + B) x = sum g_j t_j y_j - s T/d + rho z
 
@@ -32,7 +31,7 @@ else:
     from fastmf.kernels.als_plain import half_sweep
 
 
-# Operations of a task: it takes a tenth of a millisecond to begin one, and a Ctrl-C is heard between two takes of some.
+# Operations of a task: starting one takes a tenth of a millisecond, and a Ctrl-C has to wait for several.
 LEAST, MOST = 4e6, 2e8
 
 
@@ -41,15 +40,10 @@ def half_sweep_numpy(tasks, entries, side, other, penalty, known):
 
     entries is Compressed with one row per row of ``side``; columns of ``other`` beyond side's are zeros. Returns
     (n_tasks,) int64: the rows of each task whose equations are singular. These are solved with a little added to the
-    diagonal (JITTER); where that is of no use, because numbers have run over, the row becomes NaN.
+    diagonal (JITTER). If that does not help, because numbers have overflowed, the row becomes NaN.
     """
-    return np.array(
-        [
-            sum(_solve_row_numpy(row, entries, side, other, penalty, known) for row in range(start, stop))
-            for start, stop in pairwise(tasks)
-        ],
-        np.int64,
-    )
+    given = entries, side, other, penalty, known
+    return np.array([sum(_solve_row_numpy(row, *given) for row in range(*bounds)) for bounds in pairwise(tasks)], int)
 
 
 def _solve_row_numpy(row, entries, side, other, penalty, known):
@@ -89,14 +83,14 @@ def _is_singular(normal):
 
 
 def half_sweep_cpu(tasks, entries, side, other, penalty, known):
-    """Solve the rows of ``side`` in parallel; see :func:`half_sweep_numpy`. Best with ``other`` :func:`padded`."""
+    """Solve the rows of ``side``; see :func:`half_sweep_numpy`. Faster if ``other`` is :func:`padded` already."""
     return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)), known)
 
 
 def extrapolate_numpy(tasks, now, before, ahead, momentum):
-    """Move a side on along its last change, into ``ahead``: y + momentum (y - y_before); ``before`` becomes y.
+    """Extrapolate a side along its last change, into ``ahead``: y + momentum (y - y_before); ``before`` becomes y.
 
-    ahead may have columns to fill up its rows, which stay as they are. Returns (n_tasks,) int64, the rows of each task.
+    Columns of ``ahead`` beyond the side's stay as they are.
     """
     rows, beta = slice(tasks[0], tasks[-1]), np.float32(momentum)
     for new, old, target in zip(now, before, ahead, strict=True):
@@ -105,16 +99,11 @@ def extrapolate_numpy(tasks, now, before, ahead, momentum):
         to *= beta
         to += new[rows]
         old[rows] = new[rows]
-    return np.diff(tasks)
-
-
-def extrapolate_cpu(tasks, now, before, ahead, momentum):
-    """Move a side on; memory is what it takes, and NumPy has its speed."""
-    return extrapolate_numpy(tasks, now, before, ahead, momentum)
 
 
 HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu, "cuda": lazy("als_cuda", "half_sweep_cuda")}
-EXTRAPOLATE = {"numpy": extrapolate_numpy, "cpu": extrapolate_cpu, "cuda": lazy("als_cuda", "extrapolate_cuda")}
+# Bound by memory: NumPy is as fast as compiled code.
+EXTRAPOLATE = {"numpy": extrapolate_numpy, "cpu": extrapolate_numpy, "cuda": lazy("als_cuda", "extrapolate_cuda")}
 
 
 def half_sweep_tasks(indptr, k):

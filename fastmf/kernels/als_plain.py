@@ -1,19 +1,45 @@
-"""The ALS half-sweep in plain Numba: what :mod:`fastmf.kernels.als` defines, one row at a time."""
+"""The ALS half-sweep in plain Numba, one row at a time; see :mod:`fastmf.kernels.als`."""
 
 import numpy as np
 
 from fastmf.kernels.compile import jit
 
-# A pivot this small against its diagonal element is rounding error, not a number to divide by: of float32, and the
-# row is then solved in float64; of float64, and it is then singular.
+# A pivot below this share of its diagonal element is rounding error. A row with one below UNSURE is solved again in
+# float64; with one below SINGULAR there, it is singular.
 UNSURE, SINGULAR = 1e-5, 1e-12
 
-# A singular row is solved with this share of its mean diagonal element added to the diagonal: of all its solutions it
-# gets nearly the shortest.
+# A singular row is solved with this share of its mean diagonal element added to the diagonal, which gives nearly the
+# shortest of its solutions.
 JITTER = 1e-8
 
 # The float32 sums of rows longer than this lose digits that matter: they are summed in float64.
 LONG = 1 << 17
+
+
+@jit
+def half_sweep(tasks, entries, side, other, penalty, known):
+    """Solve the rows of ``side`` with ``other`` fixed."""
+    given = entries.indices, entries.values, entries.weights, other.factors, other.bias, None
+    k = side.factors.shape[1]
+    gram, v, s = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
+    wide_gram, wide_v, wide_s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
+    singular = np.zeros(tasks.shape[0] - 1, np.int64)
+    for task in range(singular.shape[0]):
+        for row in range(tasks[task], tasks[task + 1]):
+            first, last = entries.indptr[row], entries.indptr[row + 1]
+            n, solved = mass_of(first, last, entries.weights), first == last
+            if 0 < last - first <= LONG:
+                total = accumulate(first, last, *given, gram, v, s)
+                solved = finish(row, n, total, side, penalty, known, gram, v, s, np.float32(UNSURE), np.float32(0))
+            for jitter in (0.0, JITTER):
+                if not solved:
+                    wide = wide_gram, wide_v, wide_s
+                    wide_total = accumulate(first, last, *given, *wide)
+                    solved = finish(row, n, wide_total, side, penalty, known, *wide, SINGULAR, jitter)
+                    singular[task] += jitter > 0
+            if not solved:
+                fail(row, side)
+    return singular
 
 
 @jit
@@ -29,10 +55,10 @@ def mass_of(first, last, weights):
 
 @jit
 def accumulate(first, last, indices, values, weights, factors, bias, roots, gram, v, s):
-    """Add up gram = sum g y y', v = sum g t y and s = sum g y over one row's entries, in their type; return sum g t.
+    """Sum gram = sum g y y', v = sum g t y and s = sum g y over one row's entries, in their dtype; return sum g t.
 
-    g are the entries' ``weights``, or 1. With ``roots`` (n_columns,) of the columns' weights, factors have been
-    multiplied by them, t is, too, and so are the last two sums: all are weighted sums then.
+    g are the entries' ``weights``, or 1. ``roots`` (n_columns,) are the roots of weights of the columns, or None. The
+    factors are multiplied by them already; this multiplies t and the last two sums.
 
     The whole square is summed: full rows vectorise, which is 2.5 times as fast as half of them (k = 32, AVX-512).
     """
@@ -70,7 +96,7 @@ def eliminate_bias(gram, v, s, total, d, rho):
 
 @jit
 def lift(gram, jitter):
-    """Add to the diagonal the given share of its mean, or 1 if that is 0."""
+    """Add the given share of the diagonal's mean to the diagonal, or 1 if that is 0."""
     k, total = gram.shape[0], gram.dtype.type(0)
     for a in range(k):
         total += gram[a, a]
@@ -117,7 +143,7 @@ def substitute_back(gram, v):
 
 @jit
 def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
-    """Solve one row from n and its sums, and write its factors and bias; return whether there is a solution."""
+    """Solve one row from n and its sums, and write its factors and bias; return False if no solution is found."""
     d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
     eliminate_bias(gram, v, s, total, d, rho)
     for a in range(known.base.shape[0]):
@@ -143,29 +169,3 @@ def fail(row, side):
     """Mark a row without a solution."""
     side.factors[row] = np.nan
     side.bias[row] = np.nan
-
-
-@jit
-def half_sweep(tasks, entries, side, other, penalty, known):
-    """Solve the rows of ``side`` with ``other`` fixed."""
-    given = entries.indices, entries.values, entries.weights, other.factors, other.bias, None
-    k = side.factors.shape[1]
-    gram, v, s = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
-    wide_gram, wide_v, wide_s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
-    singular = np.zeros(tasks.shape[0] - 1, np.int64)
-    for task in range(singular.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
-            first, last = entries.indptr[row], entries.indptr[row + 1]
-            n, solved = mass_of(first, last, entries.weights), first == last
-            if 0 < last - first <= LONG:
-                total = accumulate(first, last, *given, gram, v, s)
-                solved = finish(row, n, total, side, penalty, known, gram, v, s, np.float32(UNSURE), np.float32(0))
-            for jitter in (0.0, JITTER):
-                if not solved:
-                    wide = wide_gram, wide_v, wide_s
-                    wide_total = accumulate(first, last, *given, *wide)
-                    solved = finish(row, n, wide_total, side, penalty, known, *wide, SINGULAR, jitter)
-                    singular[task] += jitter > 0
-            if not solved:
-                fail(row, side)
-    return singular

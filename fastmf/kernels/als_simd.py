@@ -1,13 +1,13 @@
-"""The ALS half-sweep in vectors: what :mod:`fastmf.kernels.als` defines, WIDTH rows solved at a time.
+"""The ALS half-sweep in vectors, WIDTH rows at a time; see :mod:`fastmf.kernels.als`.
 
 1. Gram matrices, one row after another: the upper triangle of sum y y' in panels of two vectors of columns. A panel is
-   summed in passes over a block of the row's ratings that stays in the L1 cache; each pass holds a tile of the panel in
+   summed in passes over a block of the row's ratings that stays in the L1 cache. Each pass holds a tile of the panel in
    registers and reads the factors where they are. Above the diagonal tiles are rectangles; on it they are cut so that
-   little is computed twice. The first pass prefetches the rows of ratings to come.
+   little is computed twice. The first pass prefetches the rows of the ratings ahead.
 2. A border eliminates the bias: with s / sqrt(d) as one more row on top of the factor U, the Cholesky recursion itself
    subtracts s s'/d from the matrix and s T/d from the right-hand side.
-3. WIDTH matrices are taken into lanes, one matrix a lane, and factored and solved at once: the upper triangle in blocks
-   of 4 x 4, left-looking (Golub and Van Loan, section 4.2).
+3. WIDTH matrices are loaded, one matrix a lane, and factored and solved at once: the upper triangle in blocks of 4 x 4,
+   left-looking (Golub and Van Loan, section 4.2).
 
 The lanes do not mix and a row's sums do not depend on its neighbours: any cut into tasks gives the same bits.
 """
@@ -25,7 +25,7 @@ from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.vectors import LINE, WIDTH, aligned
 
 PANEL = 2 * WIDTH
-# Rows of the tiles: 24 sums of 16 lanes, 12 of 8, which leaves registers for what is being multiplied.
+# Rows of the tiles: 24 sums of 16 lanes, 12 of 8, which leaves registers for the factors.
 TOP, MIDDLE, SQUARE = 3 * WIDTH // 4, WIDTH // 4, WIDTH // 2
 
 CACHED = 1 << 12  # floats of a block of ratings' factors, which several passes read: half an L1 cache
@@ -36,13 +36,13 @@ CHUNK = 1 << 7  # ratings of a long row that are summed in float32 before they a
 
 
 class Batch(NamedTuple):
-    """The equations of WIDTH rows, one a slot, and room to solve them; kp is k up to a multiple of WIDTH.
+    """The equations of WIDTH rows, one a slot, and scratch to solve them; kp is k up to a multiple of WIDTH.
 
     rows (WIDTH,) int64; grams (WIDTH, kp * kp + LINE), the upper triangles, at a stride that keeps slots out of each
     other's cache sets; sums, weighted (WIDTH, kp), sum y / sqrt(d) and sum t y; totals, roots (WIDTH,), sum t / sqrt(d)
     and sqrt(d). In lanes: upper (1 + k4, k4 + BLOCK, WIDTH), the border and U, at such a stride too; right (1 + k4,
-    WIDTH), the right-hand side and then x; growth (BLOCK, WIDTH), sums of diagonal element / pivot, large where the
-    pivots are small.
+    WIDTH), the right-hand side and then x; growth (BLOCK, WIDTH), sums of diagonal element / pivot, large if the pivots
+    are small.
     """
 
     rows: np.ndarray
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 
 
 def new_batch(k, kp):
-    """Make room for the equations of WIDTH rows."""
+    """Allocate a Batch."""
     k4 = -(-k // BLOCK) * BLOCK
     shapes = ((WIDTH, kp * kp + LINE), (WIDTH, kp), (WIDTH, kp), (WIDTH,), (WIDTH,))
     shapes += ((1 + k4, k4 + BLOCK, WIDTH), (1 + k4, WIDTH), (BLOCK, WIDTH))
@@ -67,9 +67,36 @@ def new_batch(k, kp):
     return Batch(np.zeros(WIDTH, np.int64), *parts)
 
 
+def half_sweep(tasks, entries, side, other, penalty, known):
+    """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to whole vectors."""
+    (k, kp), start, stop = (side.factors.shape[1], other.factors.shape[1]), tasks[0], tasks[-1]
+    batch, unsolved = new_batch(k, kp), np.empty(stop - start, np.int64)
+    base = aligned(kp if len(known.base) else 0, kp)
+    base[: len(known.base), :k] = known.base
+    given = entries, side, other, penalty
+    n_unsolved = _solve_rows(start, stop, *given, known._replace(base=base), batch, unsolved)
+    singular = [row for row in unsolved[:n_unsolved] if not _solve_exactly(row, *given, known, batch, 0.0)]
+    for row in singular:
+        if not _solve_exactly(row, *given, known, batch, JITTER):
+            fail(row, side)
+    return np.histogram(singular, tasks)[0]
+
+
+def _solve_exactly(row, entries, side, other, penalty, known, batch, jitter):
+    """Solve one of the few rows that need float64; return False if no solution is found."""
+    k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
+    gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+    if last - first > LONG:
+        total = sum_long(first, last, entries, other.factors, other.bias, None, batch, gram, v, s)
+    else:
+        total = accumulate(first, last, *entries[1:], other.factors, other.bias, None, gram, v, s)
+    mass = mass_of(first, last, entries.weights)
+    return finish(row, mass, total, side, penalty, known, gram, v, s, SINGULAR, jitter)
+
+
 @jit
 def _add_top(first, last, source, fresh, kp, column, gram, sums):
-    """Add to the first TOP rows of the panel at ``column``, and to its part of sum y; prefetch."""
+    """Add to the first TOP rows of the panel at ``column`` and to its part of sum y; prefetch."""
     indices, _, weights, y, _, roots, end = source
     tile, total = simd.zeros(TOP, 2), simd.zeros(1, 2)
     if not fresh:
@@ -87,7 +114,7 @@ def _add_top(first, last, source, fresh, kp, column, gram, sums):
 
 @jit
 def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
-    """Add to the other rows of the panel at ``column``, and to its part of sum t y; return as :func:`sum_row`."""
+    """Add to the other rows of the panel at ``column`` and to its part of sum t y; return as :func:`sum_row`."""
     indices, values, weights, y, c, roots, _ = source
     middle, corner, scaled = simd.zeros(MIDDLE, 2), simd.zeros(WIDTH, 1), simd.zeros(1, 2)
     middle_at, corner_at = simd.at(gram, TOP * kp), simd.at(gram, WIDTH * kp + WIDTH)
@@ -127,7 +154,7 @@ def _add_square(first, last, source, fresh, kp, row_at, column, gram):
 
 @jit
 def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
-    """Add to the first WIDTH rows and columns, where vectors are odd in number; return as :func:`sum_row`."""
+    """Add to the first WIDTH rows and columns, for an odd number of vectors; return as :func:`sum_row`."""
     indices, values, weights, y, c, roots, end = source
     tile, total, scaled = simd.zeros(WIDTH, 1), simd.zeros(1, 1), simd.zeros(1, 1)
     if not fresh:
@@ -152,12 +179,14 @@ def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
 
 
 @jit
-def sum_row(first, last, source, kp, gram, sums, weighted):
-    """Write the upper triangle of sum g y y', sum g y and sum g t y over one row's entries.
+def sum_row(first, last, source, kp, batch, slot):
+    """Write the upper triangle of sum g y y', sum g y and sum g t y over one row's entries into a slot.
 
-    Returns sum g t; and where columns have weights, sum g and sum g t^2, else zeros.
+    Returns sum g t, and sum g and sum g t^2 if columns have weights, else zeros.
     """
     n, total, weight, square = last - first, np.float32(0), np.float32(0), np.float32(0)
+    gram = simd.pointer(batch.grams, slot * batch.grams.shape[1])
+    sums, weighted = simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
     n_blocks = (n - 1) // max(CACHED // kp, FEWEST) + 1
     odd = kp % PANEL
     for block in range(n_blocks):
@@ -181,7 +210,7 @@ def sum_row(first, last, source, kp, gram, sums, weighted):
 
 @jit
 def factor_lanes(batch, k4, kp):
-    """Factor the matrices of all lanes, solving for the right-hand side on the way."""
+    """Factor the matrices of all lanes, and solve U' h = right on the way."""
     step, line = (k4 + BLOCK) * WIDTH, batch.grams.shape[1]
     grams, weighted, sums = simd.pointer(batch.grams, 0), simd.pointer(batch.weighted, 0), simd.pointer(batch.sums, 0)
     upper, right = simd.pointer(batch.upper, 0), simd.pointer(batch.right, 0)
@@ -229,9 +258,9 @@ def solve_lanes(batch, k4):
 
 @jit
 def source_of(entries, factors, bias, roots):
-    """Point at what rows are summed from; and say where the last entry is, for prefetches to stop there.
+    """Return pointers to the terms of the rows' sums, and the number of the last entry, at which prefetches stop.
 
-    With ``roots`` of weights, or None, as for :func:`fastmf.kernels.als_plain.accumulate`.
+    roots are those of :func:`fastmf.kernels.als_plain.accumulate`, or None.
     """
     end = np.int64(entries.indices.shape[0] - 1)
     columns = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0), simd.pointer(entries.weights, 0)
@@ -239,15 +268,8 @@ def source_of(entries, factors, bias, roots):
 
 
 @jit
-def sums_of(batch, slot, kp):
-    """Point at what is summed in a slot."""
-    gram = simd.pointer(batch.grams, slot * batch.grams.shape[1])
-    return gram, simd.pointer(batch.sums, slot * kp), simd.pointer(batch.weighted, slot * kp)
-
-
-@jit
 def add_upper(share, table, gram, kp):
-    """Add a share of a table (kp, kp) to a matrix, to the squares of vectors on and above its diagonal."""
+    """Add a share of a table (kp, kp) to the squares of WIDTH x WIDTH on and above the diagonal of a matrix."""
     there = simd.pointer(table, 0)
     for column in range(0, kp, WIDTH):
         for square in range(column, (column + WIDTH) * kp, WIDTH * kp):
@@ -258,7 +280,7 @@ def add_upper(share, table, gram, kp):
 
 @jit
 def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
-    """Solve the first slots; note the rows whose pivots are too small for float32, and return how many are noted."""
+    """Solve the first slots; append rows with pivots too small for float32 to ``unsolved``, and return its length."""
     x, k = side.factors, side.factors.shape[1]
     k4 = batch.right.shape[0] - 1
     factor_lanes(batch, k4, kp)
@@ -281,7 +303,7 @@ def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
 
 @jit
 def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolved):
-    """Solve the rows from start to stop; note those that float32 cannot do, and return how many are noted."""
+    """Solve the rows from start to stop; list those that float32 cannot do in ``unsolved``, and return its length."""
     k, kp, source = side.factors.shape[1], other.factors.shape[1], source_of(entries, other.factors, other.bias, None)
     reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
     filled, n_unsolved = np.int64(0), np.int64(0)
@@ -292,7 +314,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
             unsolved[n_unsolved] = row
             n_unsolved += 1
         elif n > 0:
-            total, _, _ = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
+            total, _, _ = sum_row(first, last, source, kp, batch, filled)
             mass = np.float32(mass_of(first, last, entries.weights))
             root, rho = np.sqrt(mass + bias_reg), reg * mass + reg0
             for a in range(k):
@@ -303,7 +325,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
                     batch.weighted[filled, a] += rho * known.pull[row, a]
             if known.base.shape[0] > 0:
                 add_upper(np.float32(1), known.base, simd.pointer(batch.grams, filled * batch.grams.shape[1]), kp)
-            for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
+            for a in range(k, batch.right.shape[0] - 1):  # the padding of the last block of 4: x = 0
                 batch.grams[filled, a * kp + a] = 1
             batch.totals[filled] = batch.right[0, filled] = total / root
             batch.roots[filled], batch.rows[filled] = root, row
@@ -316,42 +338,14 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
 
 @jit
 def sum_long(first, last, entries, factors, bias, roots, batch, gram, v, s):
-    """Add up a long row's sums, chunk by chunk in float32 and the chunks in float64; return sum g t."""
+    """Sum a long row, each chunk in float32 and the chunks in float64; return sum g t."""
     k, kp, total = v.shape[0], factors.shape[1], np.float64(0)
     source = source_of(entries, factors, bias, roots)
     for start in range(first, last, CHUNK):
-        total += sum_row(start, min(start + CHUNK, last), source, kp, *sums_of(batch, 0, kp))[0]
+        total += sum_row(start, min(start + CHUNK, last), source, kp, batch, 0)[0]
         for a in range(k):
             v[a] += batch.weighted[0, a]
             s[a] += batch.sums[0, a]
             for column in range(a, k):
                 gram[column, a] += batch.grams[0, a * kp + column]
     return total
-
-
-def half_sweep(tasks, entries, side, other, penalty, known):
-    """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
-    (k, kp), start, stop = (side.factors.shape[1], other.factors.shape[1]), tasks[0], tasks[-1]
-    batch = new_batch(k, kp)
-    unsolved, wide = np.empty(stop - start, np.int64), aligned(kp if len(known.base) else 0, kp)
-    wide[: len(known.base), :k] = known.base
-    filled_up = known._replace(base=wide)
-    unsolved = unsolved[: _solve_rows(start, stop, entries, side, other, penalty, filled_up, batch, unsolved)]
-    given = entries, side, other, penalty, known, batch
-    singular = [row for row in unsolved if not _solve_exactly(row, *given, 0.0)]
-    for row in singular:
-        if not _solve_exactly(row, *given, JITTER):
-            fail(row, side)
-    return np.histogram(singular, tasks)[0]
-
-
-def _solve_exactly(row, entries, side, other, penalty, known, batch, jitter):
-    """Solve a row in float64, which few need; return whether it has a solution."""
-    k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
-    gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
-    if last - first > LONG:
-        total = sum_long(first, last, entries, other.factors, other.bias, None, batch, gram, v, s)
-    else:
-        total = accumulate(first, last, *entries[1:], other.factors, other.bias, None, gram, v, s)
-    mass = mass_of(first, last, entries.weights)
-    return finish(row, mass, total, side, penalty, known, gram, v, s, SINGULAR, jitter)

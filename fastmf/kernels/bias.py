@@ -1,6 +1,7 @@
-"""Biases alone: what is left of a model without factors, and the baseline that factors have to beat.
+"""Biases alone: a model without factors, and the baseline that factors have to beat.
 
-A row's bias, with the other side's fixed, is the damped mean b = sum (r_j - c_j) / (n + reg) (Koren 2008, section 2.1).
+With the other side's biases c fixed, a row's bias is the damped mean b = sum (r_j - c_j) / (n + reg) (Koren 2008,
+section 2.1).
 """
 
 import numpy as np
@@ -12,30 +13,21 @@ LEAST, MOST = 3e5, 1e8  # operations of a task; see fastmf.kernels.als
 
 
 def bias_numpy(tasks, entries, other, reg, out):
-    """Write each row's bias into ``out`` (n_rows,) float32, given the other side's (n_columns,); empty rows get 0.
-
-    Returns (n_tasks,) int64, the rows of each task.
-    """
+    """Write each row's bias into ``out`` (n_rows,) float32, given the other side's (n_columns,); empty rows get 0."""
     for row in range(tasks[0], tasks[-1]):
         rated = slice(entries.indptr[row], entries.indptr[row + 1])
         left = entries.values[rated] - other[entries.indices[rated]]
         out[row] = left.sum(dtype=np.float64) / max(len(left) + reg, 1)
-    return np.diff(tasks)
 
 
 @jit
-def _bias(tasks, indptr, indices, values, other, reg, out):
-    for row in range(tasks[0], tasks[-1]):
-        total, n = np.float64(0), indptr[row + 1] - indptr[row]
-        for j in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):  # a signed index is tested for its sign
-            total += np.float64(values[j] - other[np.uint64(indices[j])])
-        out[row] = np.float32(total / max(n + reg, 1.0))
-
-
 def bias_cpu(tasks, entries, other, reg, out):
     """Write each row's bias; see :func:`bias_numpy`."""
-    _bias(tasks, *entries[:3], other, float(reg), out)
-    return np.diff(tasks)
+    for row in range(tasks[0], tasks[-1]):
+        first, last, total = entries.indptr[row], entries.indptr[row + 1], np.float64(0)
+        for j in range(np.uint64(first), np.uint64(last)):  # a signed index is tested for its sign
+            total += np.float64(entries.values[j] - other[np.uint64(entries.indices[j])])
+        out[row] = np.float32(total / max(last - first + reg, 1.0))
 
 
 BIAS = {"numpy": bias_numpy, "cpu": bias_cpu}

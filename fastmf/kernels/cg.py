@@ -1,18 +1,19 @@
 """Half a sweep of alternating least squares by a few steps of conjugate gradients: cheaper than solving for large k.
 
-The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown: of z = (x, b) and
-w_j = (y_j, 1),
+The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown. For z = (x, b) and
+w_j = (y_j, 1):
 
     (sum g_j w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum g_j t_j w_j
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
-one pass over the row's entries. They start from the row's values, so that what a step leaves is caught up with in the
-next epoch. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that penalties of any size leave
-steps of a sensible length in both.
+one pass over the row's entries. They start from the row's values, so the next epoch continues what a step leaves
+undone. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that steps have a sensible length in
+both for penalties of any size.
 """
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.als import LEAST, MOST
 from fastmf.kernels.als_plain import mass_of
 from fastmf.kernels.compile import jit, lazy
@@ -20,26 +21,21 @@ from fastmf.kernels.tasks import balanced
 from fastmf.kernels.types import Penalty
 from fastmf.kernels.vectors import LINE, WIDTH, aligned, padded, vectors
 
-if WIDTH:
-    from fastmf.kernels.cg_simd import add_up
-else:
-    from fastmf.kernels.cg_plain import add_up
-
 Z, RESIDUAL, DIRECTION, IMAGE, WEIGHT, SCALE = range(6)  # rows of the scratch memory
-DONE = 1e-24  # of its first square, a residual is far below what float32 rounds: further steps would divide by nothing
-CHUNK = 1 << 10  # entries that are summed before they are added to what is there: long float32 sums lose digits
+DONE = 1e-24  # share of its first square at which a residual is below rounding: further steps would divide by zero
+CHUNK = 1 << 10  # entries that are summed before they are added to the total: long float32 sums lose digits
+AHEAD = 16  # entries between the prefetch of a row and its use
 
 
 def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps, base):
     """Move the rows of ``side`` some steps towards their solutions, in place, with ``other`` fixed.
 
-    Arguments as for :func:`fastmf.kernels.als.half_sweep_numpy`, ``base`` being that of its Known. Returns (n_tasks,)
-    int64 zeros: a row that has nowhere to go stays, singular or not.
+    Arguments are those of :func:`fastmf.kernels.als.half_sweep_numpy`, with ``base`` of its Known. Singular rows do no
+    harm: a row without a direction to move in stays.
     """
     for row in range(tasks[0], tasks[-1]):
         if entries.indptr[row] < entries.indptr[row + 1]:
             _solve_row_numpy(row, entries, side, other, penalty, steps, base)
-    return np.zeros(len(tasks) - 1, np.int64)
 
 
 def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
@@ -51,7 +47,7 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     mass = g.sum(dtype=np.float64)
     weights = np.array([penalty.reg * mass + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
     z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(mass))
-    wide = np.zeros((k + 1, k + 1), np.float32)  # B, of which the bias has no part
+    wide = np.zeros((k + 1, k + 1), np.float32)  # B, which leaves the bias out
     wide[: len(base), :k] = base
     residual = (g * (entries.values[rated] - other.bias[columns] - w @ z)) @ w - weights * z - wide @ z
     direction, square = scale * residual, residual @ (scale * residual)
@@ -68,11 +64,25 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     side.factors[row], side.bias[row] = z[:k], z[k]
 
 
+def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
+    """Move the rows of ``side``; see :func:`half_sweep_cg_numpy`."""
+    other, penalty = padded(other), Penalty(*map(float, penalty))
+    kp = other.factors.shape[1]
+    _half_sweep(tasks, entries, side, other, penalty, steps, base, aligned(6, kp + LINE), vectors(kp))
+
+
+@jit
+def _half_sweep(tasks, entries, side, other, penalty, steps, base, scratch, columns):
+    for row in range(tasks[0], tasks[-1]):
+        if entries.indptr[row] < entries.indptr[row + 1]:
+            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
+
+
 @jit
 def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns):
     """Do one row of :func:`half_sweep_cg_numpy`; the bias is element kp of the vectors in ``scratch``.
 
-    Squares are summed in float64: weights may be so large that the square of what they multiply is beyond float32.
+    Squares are summed in float64: weights may be so large that squares of their products are beyond float32.
     """
     n = mass_of(entries.indptr[row], entries.indptr[row + 1], entries.weights)
     k, kp = side.factors.shape[1], other.factors.shape[1]
@@ -114,16 +124,6 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
 
 
 @jit
-def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
-    """Write what a row's entries add up to, chunk by chunk."""
-    last = entries.indptr[row + 1]
-    for f in range(other.factors.shape[1] + 1):
-        scratch[to, f] = 0
-    for start in range(entries.indptr[row], last, CHUNK):
-        add_up(start, min(start + CHUNK, last), entries, other, scratch, of, to, residual, one, columns)
-
-
-@jit
 def _add_product(base, scratch, of, to, sign):
     """Add ``sign`` times B times row ``of`` of scratch to row ``to``."""
     for a in range(base.shape[0]):
@@ -133,25 +133,66 @@ def _add_product(base, scratch, of, to, sign):
 
 
 @jit
-def _half_sweep(tasks, entries, side, other, penalty, steps, base, scratch, columns):
-    for row in range(tasks[0], tasks[-1]):
-        if entries.indptr[row] < entries.indptr[row + 1]:
-            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
+def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
+    """Write the sum of :func:`add_up` over a row's entries, chunk by chunk, into row ``to`` of scratch."""
+    last = entries.indptr[row + 1]
+    for f in range(other.factors.shape[1] + 1):
+        scratch[to, f] = 0
+    for start in range(entries.indptr[row], last, CHUNK):
+        add_up(start, min(start + CHUNK, last), entries, other, scratch, of, to, residual, one, columns)
 
 
-def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
-    """Move the rows of ``side`` in parallel; see :func:`half_sweep_cg_numpy`."""
-    other, penalty = padded(other), Penalty(*map(float, penalty))
+@jit
+def _add_up_plain(first, last, entries, other, scratch, of, to, residual, one, columns):
+    """Add sum g_j e_j w_j to row ``to`` of scratch; z is row ``of``, e_j is w_j . z or (``residual``) t_j - w_j . z."""
     kp = other.factors.shape[1]
-    _half_sweep(tasks, entries, side, other, penalty, steps, base, aligned(6, kp + LINE), vectors(kp))
-    return np.zeros(len(tasks) - 1, np.int64)
+    sums = np.zeros(kp + 1, np.float32)
+    for j in range(first, last):
+        i = entries.indices[j]
+        e = one * scratch[of, kp]
+        for f in range(kp):
+            e += scratch[of, f] * other.factors[i, f]
+        if residual:
+            e = entries.values[j] - other.bias[i] - e
+        e *= mass_of(j, j + 1, entries.weights)
+        for f in range(kp):
+            sums[f] += e * other.factors[i, f]
+        sums[kp] += one * e
+    for f in range(kp + 1):
+        scratch[to, f] += sums[f]
 
 
-HALF_SWEEP_CG = {
-    "numpy": half_sweep_cg_numpy,
-    "cpu": half_sweep_cg_cpu,
-    "cuda": lazy("cg_cuda", "half_sweep_cg_cuda"),
-}
+@jit
+def _add_up_simd(first, last, entries, other, scratch, of, to, residual, one, columns):
+    """Do the same in vectors.
+
+    z and the sum stay in registers (up to k = 128 of AVX-512), so each number of vectors is compiled for itself.
+    """
+    kp, step, end = len(columns) * WIDTH, scratch.shape[1], entries.indices.shape[0] - 1
+    indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)
+    y, c, vectors = simd.pointer(other.factors, 0), simd.pointer(other.bias, 0), simd.pointer(scratch, 0)
+    weights = simd.pointer(entries.weights, 0)
+    z, bias = simd.load(1, columns, simd.at(vectors, of * step), 0), one * scratch[of, kp]
+    sums, total = simd.zeros(1, columns), np.float32(0)
+    for j in range(first, last):
+        simd.prefetch(columns, y, np.int64(simd.element(indices, min(j + AHEAD, end))) * kp)
+        i = np.int64(simd.element(indices, j))
+        row = simd.pointer(y, i * kp)
+        e = bias + simd.dot(z, simd.load(1, columns, row, 0))
+        if residual:
+            e = simd.element(values, j) - simd.element(c, i) - e
+        e *= simd.element_or_one(weights, j)
+        sums = simd.add_scaled(sums, e, row)
+        total += e
+    here = simd.at(vectors, to * step)
+    simd.store(simd.weighted_sum(np.float32(1), sums, np.float32(1), simd.load(1, columns, here, 0)), here, 0)
+    scratch[to, kp] += one * total
+
+
+add_up = _add_up_simd if WIDTH else _add_up_plain
+
+
+HALF_SWEEP_CG = {"numpy": half_sweep_cg_numpy, "cpu": half_sweep_cg_cpu, "cuda": lazy("cg_cuda", "half_sweep_cg_cuda")}
 
 
 def half_sweep_cg_tasks(indptr, k, steps):

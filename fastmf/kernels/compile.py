@@ -1,11 +1,11 @@
-"""How kernels are compiled and cached: one decorator, one set of flags, one folder a version of the kernels.
+"""How kernels are compiled and cached: one decorator, one set of flags, one folder per version of the kernels.
 
-Numba's own cache looks at the file a function stands in and at no other, so a change in :mod:`fastmf.kernels.simd` or
-in another kernel would go unseen. Here the folder's name is a digest of all kernel files and of the width of the
-vectors: a change in any of them compiles everything anew, and two versions never share a folder.
+Numba's own cache checks only the file that a function is in, so it misses a change in :mod:`fastmf.kernels.simd` or in
+another kernel. Here the folder's name is a digest of all kernel files and of the width of the vectors: a change in any
+of them compiles everything anew, and two versions never share a folder.
 
-What is in the folder is run: so it must be this user's, and nobody else may write there. Where there is no such folder
-kernels are compiled anew in every process, and a line on the log says why.
+Cached files are code that gets run. So the folder must belong to this user, and nobody else may write to it. Without
+such a folder, every process compiles the kernels anew, and a line in the log gives the reason.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import stat
 from pathlib import Path
 
 import numba
+import numpy as np
 from numba import config
 from numba.core import caching
 from numba.misc.appdirs import AppDirs
@@ -30,21 +31,34 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ENABLED = not config.DISABLE_JIT
 
 
-@functools.cache
-def _digest():
-    digest, sources = hashlib.sha256(str(WIDTH).encode()), sorted(Path(__file__).parent.glob("*.py"))
-    if not sources:  # in a zip file, say: versions could not be told apart
-        raise OSError(f"there are no sources of kernels in {Path(__file__).parent}")
-    for path in sources:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def jit(function):
+    """Compile a function of a kernel: without the interpreter's lock, cached on disk, division by zero as in NumPy."""
+    if not ENABLED:
+        return np.errstate(over="ignore")(function)  # compiled code wraps integers silently, NumPy's scalars warn
+    compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH)
+    if cache_folder():
+        compiled._cache = _Cache(function)
+    return compiled
+
+
+def lazy(module, name):
+    """Name a kernel of a module that is imported when the kernel first runs: CUDA needs packages that few have."""
+
+    def found():
+        return getattr(importlib.import_module(f"fastmf.kernels.{module}"), name)
+
+    def run(*args):
+        return found()(*args)
+
+    run.found = found
+    return run
 
 
 @functools.cache
 def cache_folder():
     """Make the folder for the kernels of this version: under NUMBA_CACHE_DIR, else in the user's cache.
 
-    Returns it as text, or None where there is none that is this user's alone.
+    Returns its path as a str, or None if it cannot be made or is not this user's alone.
     """
     root = Path(config.CACHE_DIR or AppDirs(appname="numba", appauthor=False).user_cache_dir)
     try:
@@ -61,11 +75,21 @@ def cache_folder():
     return os.fspath(folder)
 
 
+@functools.cache
+def _digest():
+    digest, sources = hashlib.sha256(str(WIDTH).encode()), sorted(Path(__file__).parent.glob("*.py"))
+    if not sources:  # in a zip file, for example: versions could not be told apart
+        raise OSError(f"there are no sources of kernels in {Path(__file__).parent}")
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _require_own(folder):
-    """Raise a PermissionError for a folder that others than this user and root could change (on Windows: for none)."""
+    """Raise a PermissionError if users other than this one and root can change the folder (not checked on Windows)."""
     if not hasattr(os, "getuid"):
         return
-    own, parent = folder.lstat(), folder.parent.stat()  # a link could be pointed elsewhere by whoever made it
+    own, parent = folder.lstat(), folder.parent.stat()  # a symbolic link could be redirected by its owner
     if not stat.S_ISDIR(own.st_mode) or own.st_uid not in (os.getuid(), 0) or own.st_mode & 0o022:
         raise PermissionError(f"{folder} belongs to another user or can be written by others: delete it")
     if parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX:
@@ -86,7 +110,7 @@ class _Locator(caching.UserWideCacheLocator):
         return _digest()
 
     def ensure_cache_path(self):
-        """Nothing is left to do: the folder is there."""
+        """Do nothing: the folder exists."""
 
 
 class _CacheImpl(caching.CompileResultCacheImpl):
@@ -94,7 +118,7 @@ class _CacheImpl(caching.CompileResultCacheImpl):
 
 
 class _Cache(caching.FunctionCache):
-    """A cache that heals itself: what cannot be read is compiled again, what cannot be written is not kept."""
+    """A cache that heals itself: unreadable entries are compiled again, unwritable ones are not kept."""
 
     _impl_class = _CacheImpl
 
@@ -103,32 +127,9 @@ class _Cache(caching.FunctionCache):
             return super().load_overload(sig, target_context)
         except Exception:  # a damaged file fails in as many ways as there are bytes
             with contextlib.suppress(Exception):
-                self.flush()  # else a damaged index would fail again when what is compiled now is saved
+                self.flush()  # else a damaged index would fail again when the new entry is saved
             return None
 
     def save_overload(self, sig, data):
-        try:
+        with contextlib.suppress(Exception):
             super().save_overload(sig, data)
-        except Exception:
-            return
-
-
-def jit(function):
-    """Compile a function of a kernel: without the interpreter's lock, cached on disk, division by zero as in NumPy."""
-    compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH)
-    if ENABLED and cache_folder():
-        compiled._cache = _Cache(function)
-    return compiled
-
-
-def lazy(module, name):
-    """Name a kernel of a module that is imported when the kernel runs first: CUDA needs what few have installed."""
-
-    def found():
-        return getattr(importlib.import_module(f"fastmf.kernels.{module}"), name)
-
-    def run(*args):
-        return found()(*args)
-
-    run.found = found
-    return run

@@ -1,9 +1,9 @@
 """Compressed sparse rows by counting sort.
 
-A rating matrix is kept twice, as CSR (``by_user``) and CSC (``by_item``). Both are one stable sort of the (row, column,
-value) triples by row, which a counting sort does in two passes over the data: count the keys' entries, then move each
-entry to its place (Cormen et al., Introduction to Algorithms, section 8.2). Each task counts a run of entries of its
-own, which says where its entries of each key go; :mod:`fastmf.data.csr` puts the two steps together.
+A rating matrix is kept twice, as CSR (``by_user``) and CSC (``by_item``). Both are one stable sort of (row, column,
+value) triples by row. A counting sort does it in two passes over the data: count each key's entries, then move each
+entry to its place (Cormen et al., Introduction to Algorithms, section 8.2). Each task counts its own run of entries,
+and the counts give the places of its entries; :mod:`fastmf.data.csr` joins the two steps.
 """
 
 from itertools import pairwise
@@ -18,33 +18,17 @@ AHEAD = np.uint64(16)  # entries between the prefetch of an entry's place and it
 
 
 def count_numpy(tasks, size, keys, counts):
-    """Count the entries of each key in each task, into ``counts`` (all tasks, n_keys) int64.
+    """Count the entries of each key (n,) int32 in each task, into ``counts`` (all tasks, n_keys) int64.
 
-    keys (n,) int32; tasks are of ``size`` entries, so that a task knows its line of counts. Returns (n_tasks,) int64,
-    their entries.
+    Tasks are of ``size`` entries, which gives each task its line of counts.
     """
     for start, stop in pairwise(tasks):
         counts[start // size] = np.bincount(keys[start:stop], minlength=counts.shape[1])
-    return np.diff(tasks)
-
-
-def scatter_numpy(tasks, size, keys, places, arrays, moved):
-    """Move each entry of two or three arrays (n,), of 4 bytes each, to its place in the arrays ``moved``.
-
-    places (all tasks, n_keys) int64: where the task's first entry of each key goes; the others follow in their order.
-    They are used up. Returns (n_tasks,) int64, the entries moved.
-    """
-    for start, stop in pairwise(tasks):
-        order = np.argsort(keys[start:stop], kind="stable")
-        own = keys[start:stop][order]
-        place = places[start // size][own] + np.arange(stop - start) - np.searchsorted(own, own)
-        for array, to in zip(arrays, moved, strict=True):
-            to[place] = array[start:stop][order]
-    return np.diff(tasks)
 
 
 @jit
-def _count(tasks, size, keys, counts):
+def count_cpu(tasks, size, keys, counts):
+    """Count the entries of each key; see :func:`count_numpy`."""
     for task in range(tasks.shape[0] - 1):
         own = counts[tasks[task] // size]
         own[:] = 0
@@ -52,11 +36,26 @@ def _count(tasks, size, keys, counts):
             own[np.uint32(keys[n])] += 1
 
 
+def scatter_numpy(tasks, size, keys, places, arrays, moved):
+    """Move each entry of two or three arrays (n,), of 4 bytes each, to its place in the arrays ``moved``.
+
+    places (all tasks, n_keys) int64: the place of each task's first entry of each key, used up by the kernel. Entries
+    of a key keep their order.
+    """
+    for start, stop in pairwise(tasks):
+        order = np.argsort(keys[start:stop], kind="stable")
+        own = keys[start:stop][order]
+        place = places[start // size][own] + np.arange(stop - start) - np.searchsorted(own, own)
+        for array, to in zip(arrays, moved, strict=True):
+            to[place] = array[start:stop][order]
+
+
 @jit
-def _scatter(tasks, size, keys, places, first, second, third, to_first, to_second, to_third):
+def scatter_cpu(tasks, size, keys, places, arrays, moved):
+    """Move each entry to its place; see :func:`scatter_numpy`."""
     end = np.uint64(keys.shape[0] - 1)
     if WIDTH:
-        firsts, seconds = simd.pointer(to_first, 0), simd.pointer(to_second, 0)
+        firsts, seconds = simd.pointer(moved[0], 0), simd.pointer(moved[1], 0)
     for task in range(tasks.shape[0] - 1):
         own = places[tasks[task] // size]
         for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
@@ -67,81 +66,54 @@ def _scatter(tasks, size, keys, places, first, second, third, to_first, to_secon
             key = np.uint32(keys[n])
             place = np.uint64(own[key])
             own[key] += 1
-            to_first[place] = first[n]
-            to_second[place] = second[n]
-            if third is not None:
-                to_third[place] = third[n]
-
-
-def count_cpu(tasks, size, keys, counts):
-    """Count entries; see :func:`count_numpy`."""
-    _count(tasks, size, keys, counts)
-    return np.diff(tasks)
-
-
-def scatter_cpu(tasks, size, keys, places, arrays, moved):
-    """Move each entry to its place; see :func:`scatter_numpy`."""
-    nothing = (None,) * (3 - len(arrays))
-    _scatter(tasks, size, keys, places, *arrays, *nothing, *moved, *nothing)
-    return np.diff(tasks)
-
-
-COUNT = {"numpy": count_numpy, "cpu": count_cpu}
-SCATTER = {"numpy": scatter_numpy, "cpu": scatter_cpu}
+            moved[0][place] = arrays[0][n]
+            moved[1][place] = arrays[1][n]
+            if len(arrays) > 2:
+                moved[2][place] = arrays[2][n]
 
 
 def row_bounds_numpy(tasks, rows, columns, indptr):
-    """Write where each row starts, for entries that are in order of row and column already.
+    """Write where each row starts, for entries that may already be in order of row and column.
 
     rows and columns (n,) int32, indptr (n_rows + 1,) int64; tasks are runs of entries. Returns (n_tasks, 2) int64:
-    1 if an entry of the task is out of order, and then ``indptr`` is no good; else how many repeat the one before.
+    whether an entry of the task is out of order, which makes ``indptr`` useless; if none is, how many repeat the one
+    before.
     """
     found = np.zeros((len(tasks) - 1, 2), np.int64)
     pairs = rows.astype(np.int64) << 32 | columns
     for task, (start, stop) in enumerate(pairwise(tasks)):
         steps = np.diff(pairs[max(start - 1, 0) : stop])
-        found[task] = np.any(steps < 0), np.count_nonzero(steps == 0)
-        if found[task, 0]:
-            found[task, 1] = 0
+        if np.any(steps < 0):
+            found[task] = 1, 0
             continue
+        found[task] = 0, np.count_nonzero(steps == 0)
         row, last = rows[start - 1] + 1 if start else 0, rows[stop - 1] + 1 if stop < len(rows) else len(indptr)
         indptr[row:last] = start + np.searchsorted(rows[start:stop], np.arange(row, last))
     return found
 
 
 @jit
-def _run_bounds(first, last, rows, columns, indptr):
-    """Do one task of :func:`row_bounds_numpy`; it ends with the first entry out of order."""
-    repeats = 0
-    row, column = (rows[first - 1], columns[first - 1]) if first else (np.int32(-1), np.int32(-1))
-    for j in range(np.uint64(first), np.uint64(last)):
-        if rows[j] != row:
-            if rows[j] < row:
-                return 1, 0
+def row_bounds_cpu(tasks, rows, columns, indptr):
+    """Write where each row starts; see :func:`row_bounds_numpy`. A task stops at its first entry out of order."""
+    found = np.zeros((tasks.shape[0] - 1, 2), np.int64)
+    for task in range(found.shape[0]):
+        first, last, repeats = tasks[task], tasks[task + 1], 0
+        row, column = (rows[first - 1], columns[first - 1]) if first else (np.int32(-1), np.int32(-1))
+        for j in range(np.uint64(first), np.uint64(last)):
+            if rows[j] < row or (rows[j] == row and columns[j] < column):
+                found[task, 0] = 1
+                break
+            repeats += rows[j] == row and columns[j] == column
             for skipped in range(row + 1, rows[j] + 1):
                 indptr[skipped] = j
-        elif columns[j] == column:
-            repeats += 1
-        elif columns[j] < column:
-            return 1, 0
-        row, column = rows[j], columns[j]
-    if last == rows.shape[0]:
-        for skipped in range(row + 1, indptr.shape[0]):
-            indptr[skipped] = last
-    return 0, repeats
-
-
-@jit  # in order, each row starts in one task; out of order, it does not matter who writes last
-def _row_bounds(tasks, rows, columns, indptr, found):
-    for task in range(tasks.shape[0] - 1):
-        found[task, 0], found[task, 1] = _run_bounds(tasks[task], tasks[task + 1], rows, columns, indptr)
-
-
-def row_bounds_cpu(tasks, rows, columns, indptr):
-    """Write where each row starts in parallel; see :func:`row_bounds_numpy`."""
-    found = np.empty((len(tasks) - 1, 2), np.int64)
-    _row_bounds(tasks, rows, columns, indptr, found)
+            row, column = rows[j], columns[j]
+        else:
+            found[task, 1] = repeats
+            if last == rows.shape[0]:
+                indptr[row + 1 :] = last
     return found
 
 
+COUNT = {"numpy": count_numpy, "cpu": count_cpu}
+SCATTER = {"numpy": scatter_numpy, "cpu": scatter_cpu}
 ROW_BOUNDS = {"numpy": row_bounds_numpy, "cpu": row_bounds_cpu}

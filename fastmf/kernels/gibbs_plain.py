@@ -1,4 +1,4 @@
-"""A draw of rows in plain Numba; what :mod:`fastmf.kernels.gibbs` defines, one row at a time, in float64."""
+"""Gibbs draws in plain Numba, one row at a time, in float64; see :mod:`fastmf.kernels.gibbs`."""
 
 import math
 
@@ -39,10 +39,10 @@ def weighted_square(precision, x):
 
 @jit
 def errors_left(sums, found, d, total, q_pull):
-    """Make S of what is at hand.
+    """Return S, the weighted sum of the squared errors that remain.
 
     sums: sum g, g t, g t^2. found: b, s . x, |U x|^2 - q x'L x, and (U x) . (U'^-1 right-hand side). total is T, q_pull
-    q x . L mu.
+    is q x . L mu.
     """
     (weight, of_t, of_square), (b, sx, square, product) = sums, found
     of_x = square + sx * sx / d  # x' (sum g y y') x
@@ -53,7 +53,7 @@ def errors_left(sums, found, d, total, q_pull):
 
 @jit
 def redraw(row, n, left, key, k, precisions, chance):
-    """Draw a row's precision, if that is asked for; return tau S."""
+    """Draw a row's precision if precisions are learned; return tau S."""
     if chance.learn:
         drawn = gamma(key, np.uint64(k) + U1, SHAPE + 0.5 * n)
         precisions[row] = np.float32(drawn / (SHAPE + 0.5 * chance.alpha * left))

@@ -1,6 +1,6 @@
-"""A draw of rows in vectors: what :mod:`fastmf.kernels.gibbs` defines, WIDTH rows at a time.
+"""Gibbs draws in vectors, WIDTH rows at a time; see :mod:`fastmf.kernels.gibbs`.
 
-Sums, border and lanes are those of :mod:`fastmf.kernels.als_simd`; between its two triangular solves noise is added.
+Sums, border and lanes are those of :mod:`fastmf.kernels.als_simd`. Noise is added between its two triangular solves.
 """
 
 import math
@@ -9,31 +9,44 @@ import numpy as np
 
 from fastmf.kernels import simd
 from fastmf.kernels.als_plain import LONG, accumulate
-from fastmf.kernels.als_simd import (
-    BLOCK,
-    SURE,
-    add_upper,
-    factor_lanes,
-    new_batch,
-    solve_lanes,
-    source_of,
-    sum_long,
-    sum_row,
-    sums_of,
-)
+from fastmf.kernels.als_simd import SURE, add_upper, factor_lanes, new_batch, solve_lanes, source_of, sum_long, sum_row
 from fastmf.kernels.compile import jit
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
+from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.random import key_of, normal
 from fastmf.kernels.vectors import WIDTH, aligned
 
-# What is kept of a slot until it is drawn: sums g t, g and g t^2; q; |U x|^2, and (U x) . (U'^-1 right-hand side).
-FACTS = 6
-OF_T, WEIGHT, OF_SQUARE, Q, SQUARE, PRODUCT = range(FACTS)
+# Facts of a slot: sums g t, g and g t^2; q; |U x|^2, and (U x) . (U'^-1 right-hand side).
+OF_T, WEIGHT, OF_SQUARE, Q, SQUARE, PRODUCT = range(6)
+
+
+def draw(tasks, entries, side, precisions, other, prior, chance):
+    """Draw the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to whole vectors."""
+    (k, kp), found = (side.factors.shape[1], other.factors.shape[1]), np.zeros(len(tasks) - 1)
+    batch, unsure, wide = new_batch(k, kp), np.empty(tasks[-1] - tasks[0], np.int64), aligned(kp, kp)
+    wide[:k, :k] = prior.precision
+    given = entries, side, precisions, other
+    n_unsure = _draw_rows(tasks, *given, prior._replace(precision=wide), chance, batch, unsure, found)
+    for row in unsure[:n_unsure]:
+        found[np.searchsorted(tasks, row, side="right") - 1] += _draw_exactly(row, *given, prior, chance, batch)
+    return found
+
+
+def _draw_exactly(row, entries, side, precisions, other, prior, chance, batch):
+    """Draw one of the few rows that need float64."""
+    k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
+    gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+    if last - first > LONG:
+        sum_long(first, last, entries, other.factors, other.bias, other.roots, batch, gram, v, s)
+        gram = np.tril(gram) + np.tril(gram, -1).T
+    else:
+        accumulate(first, last, *entries[1:], *other, gram, v, s)
+    return draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)
 
 
 @jit
 def _square(table, kp, x):
-    """Return x' L x, for L and x filled up with zeros to whole vectors."""
+    """Return x' L x, for L and x padded with zeros to whole vectors."""
     rows, own, total = simd.pointer(table, 0), simd.pointer(x, 0), np.float32(0)
     for f in range(0, kp, WIDTH):
         product = simd.zeros(1, 1)
@@ -45,7 +58,7 @@ def _square(table, kp, x):
 
 @jit
 def _prepare(filled, k, kp, precisions, prior, chance, batch, facts):
-    """Add to the sums of the first slots what the prior brings, in the scale of q, which ``facts`` keeps."""
+    """Add q times the prior to the sums of the first slots; ``facts`` keeps q."""
     for slot in range(filled):
         row = batch.rows[slot]
         q = 1.0 / (chance.alpha * np.float64(precisions[row]))
@@ -55,7 +68,7 @@ def _prepare(filled, k, kp, precisions, prior, chance, batch, facts):
             batch.sums[slot, a] /= root
             batch.weighted[slot, a] += share * prior.pull[line, a]
         add_upper(share, prior.precision, simd.pointer(batch.grams, slot * batch.grams.shape[1]), kp)
-        for a in range(k, batch.right.shape[0] - 1):  # what fills up the last block of 4: x = 0
+        for a in range(k, batch.right.shape[0] - 1):  # the padding of the last block of 4: x = 0
             batch.grams[slot, a * kp + a] = 1
         batch.totals[slot] = batch.right[0, slot] = np.float32(total / math.sqrt(d))
         batch.roots[slot], facts[slot, Q] = root, q
@@ -78,9 +91,9 @@ def _move(filled, k, chance, batch, facts):
 
 @jit
 def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x, unsure, n_unsure):
-    """Write what the first slots have drawn, and note the rows that float32 cannot do.
+    """Write the draws of the first slots, and append the rows whose pivots are too small for float32 to ``unsure``.
 
-    Returns how many are noted, and the sum of tau S.
+    Returns the length of ``unsure``, and the sum of tau S.
     """
     k, found = side.factors.shape[1], np.float64(0)
     for slot in range(filled):
@@ -113,16 +126,13 @@ def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x
 
 @jit
 def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, unsure, found):
-    """Draw rows but those that float32 cannot do, which are noted; write each task's sum of tau S into ``found``.
+    """Draw all rows that float32 can do, and list the others in ``unsure``.
 
-    Returns how many are noted.
+    Writes each task's sum of tau S into ``found``. Returns the length of ``unsure``.
     """
-    k, kp, source = (
-        side.factors.shape[1],
-        other.factors.shape[1],
-        source_of(entries, other.factors, other.bias, other.roots),
-    )
-    k4, facts, x = batch.right.shape[0] - 1, np.empty((WIDTH, FACTS)), np.zeros(kp, np.float32)
+    k, kp = side.factors.shape[1], other.factors.shape[1]
+    source = source_of(entries, other.factors, other.bias, other.roots)
+    k4, facts, x = batch.right.shape[0] - 1, np.empty((WIDTH, 6)), np.zeros(kp, np.float32)
     filled, n_unsure = np.int64(0), np.int64(0)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -131,7 +141,7 @@ def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, un
                 unsure[n_unsure] = row
                 n_unsure += 1
             elif last > first:
-                sums = sum_row(first, last, source, kp, *sums_of(batch, filled, kp))
+                sums = sum_row(first, last, source, kp, batch, filled)
                 facts[filled, OF_T], facts[filled, WEIGHT], facts[filled, OF_SQUARE] = sums
                 batch.rows[filled] = row
                 filled += 1
@@ -145,27 +155,3 @@ def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, un
                 found[task] += more
                 filled = 0
     return n_unsure
-
-
-def draw(tasks, entries, side, precisions, other, prior, chance):
-    """Draw the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to a multiple of WIDTH."""
-    (k, kp), found = (side.factors.shape[1], other.factors.shape[1]), np.zeros(len(tasks) - 1)
-    batch, unsure, wide = new_batch(k, kp), np.empty(tasks[-1] - tasks[0], np.int64), aligned(kp, kp)
-    wide[:k, :k] = prior.precision
-    given = entries, side, precisions, other
-    n_unsure = _draw_rows(tasks, *given, prior._replace(precision=wide), chance, batch, unsure, found)
-    for row in unsure[:n_unsure]:
-        found[np.searchsorted(tasks, row, side="right") - 1] += _draw_exactly(row, *given, prior, chance, batch)
-    return found
-
-
-def _draw_exactly(row, entries, side, precisions, other, prior, chance, batch):
-    """Draw a row in float64, which few need."""
-    k, (first, last) = side.factors.shape[1], entries.indptr[row : row + 2]
-    gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
-    if last - first > LONG:
-        sum_long(first, last, entries, other.factors, other.bias, other.roots, batch, gram, v, s)
-        gram = np.tril(gram) + np.tril(gram, -1).T
-    else:
-        accumulate(first, last, *entries[1:], *other, gram, v, s)
-    return draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)

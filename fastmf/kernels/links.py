@@ -1,35 +1,31 @@
-"""Implicit links: what a row's factors may be expected to be, by the columns it has entries in, whatever their values.
+"""Implicit links: the factors that a row is expected to have from the columns it has entries in, whatever their values.
 
 A table W of one vector w_j a column gives row r, with entries in the columns N, the expectation (Koren 2008, SVD++; as
 the mean of a prior: Simm et al. 2017, Macau)
 
     z_r = weight_r sum over j in N of w_j,   that is  Z = D W
 
-W is found from the rows' factors X by ridge regression, (D'D + ridge I) W = D'X, by conjugate gradients for all columns
-of W at once, each with a ridge and lengths of its own (Hestenes and Stiefel 1952), preconditioned by the diagonal. D is
-never formed: D times a table is a sum over each row's entries (GATHER), and D' times one is the same over the entries
-grouped the other way (RESPOND).
+W is the ridge regression of the rows' factors X, (D'D + ridge I) W = D'X. It is solved by conjugate gradients for all
+columns of W at once, each with its own ridge and step lengths (Hestenes and Stiefel 1952), preconditioned by the
+diagonal. D is never formed: D times a table is a sum over each row's entries (GATHER), and D' times a table is the same
+over the entries grouped by column (RESPOND).
 
-Tables are (n, kp) float32, filled up with zeros to whole vectors. What floats add up to over rows comes back as
-(n_tasks, columns) float64, one line a task.
+Tables are (n, kp) float32, padded with zeros to whole vectors. Sums over rows are (n_tasks, kp) float64.
 """
 
 from itertools import pairwise
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.vectors import WIDTH, vectors
 
-if WIDTH:
-    from fastmf.kernels.links_simd import add_row
-else:
-    from fastmf.kernels.links_plain import add_row
-
 LEAST, MOST = 1e6, 2e8  # operations of a task; see fastmf.kernels.als
-CACHED = 1 << 17  # floats of the table that are worked on at a time: half of a small L2 cache
-FEWEST = 8  # entries of a row in these, on average: to begin a row takes as long as some entries
+CACHED = 1 << 17  # floats of a block of the table, worked on at a time: half of a small L2 cache
+FEWEST = 8  # entries of a row in a block, on average: starting a row takes as long as some entries
+AHEAD = 16  # entries between the prefetch of a row of the table and its use
 
 
 def gather_numpy(tasks, entries, weights, table, out):
@@ -44,9 +40,10 @@ def gather_numpy(tasks, entries, weights, table, out):
 
 
 def respond_numpy(tasks, entries, weights, table, ridge, links, squares, out):
-    """Write ``residual / (squares[r] + ridge)``, residual being ``sum of weights[u] * table[u] - ridge * links[r]``.
+    """Write ``residual / (squares[r] + ridge)`` into ``out[r]``: the residual of the regression, preconditioned.
 
-    The sum is over the columns u of row r; ridge is (kp,) float32, squares (n,). Returns the sums of residual * out.
+    residual is ``sum of weights[u] * table[u] - ridge * links[r]``, over the columns u of row r; ridge is (kp,)
+    float32, squares (n,). Returns the sums of residual * out.
     """
     residual = np.empty_like(out)
     for row in range(tasks[0], tasks[-1]):
@@ -57,56 +54,45 @@ def respond_numpy(tasks, entries, weights, table, ridge, links, squares, out):
 
 
 def turn_numpy(tasks, shares, ahead, direction):
-    """Make ``direction`` what is ahead plus ``shares[f]`` of what it was, for shares (kp,) float32.
-
-    Returns the sums of ``direction ** 2``.
-    """
+    """Set ``direction = ahead + shares * direction``, for shares (kp,) float32. Returns the sums of its squares."""
     rows = slice(tasks[0], tasks[-1])
     direction[rows] = ahead[rows] + shares * direction[rows]
     return _by_task(tasks, direction, direction)
 
 
 def advance_numpy(tasks, lengths, direction, table):
-    """Add ``lengths[f] * direction[:, f]`` to ``table[:, f]``, for lengths (kp,) float32.
-
-    Returns (n_tasks,) int64, the rows of each task; as do those below but one.
-    """
+    """Add ``lengths * direction`` to the table, for lengths (kp,) float32."""
     rows = slice(tasks[0], tasks[-1])
     table[rows] += lengths * direction[rows]
-    return np.diff(tasks)
 
 
 def depart_numpy(tasks, factors, expected, out):
-    """Write how far factors (n, k) are from what is expected of them, (n, kp), into ``out`` (n, kp)."""
+    """Write factors (n, k) minus the expected ones (n, kp) into ``out`` (n, kp)."""
     rows, k = slice(tasks[0], tasks[-1]), factors.shape[1]
     np.subtract(factors[rows], expected[rows, :k], out=out[rows, :k])
-    return np.diff(tasks)
 
 
 def attract_numpy(tasks, expected, shares, mean, out):
     """Write ``expected[r] + shares[r] * mean`` into ``out[r]``; mean (kp,) float32."""
     rows = slice(tasks[0], tasks[-1])
     np.add(expected[rows], shares[rows, None] * mean, out=out[rows])
-    return np.diff(tasks)
 
 
 def total_numpy(tasks, counts, factors):
-    """Sum ``counts[r] * factors[r]``; counts (n,) float32. Returns the sums."""
+    """Return the sums of ``counts[r] * factors[r]``; counts (n,) float32."""
     return np.array([counts[start:stop].astype(np.float64) @ factors[start:stop] for start, stop in pairwise(tasks)])
 
 
 def centre_numpy(tasks, counts, factors, mean, out):
-    """Write ``factors[r] - mean`` into ``out[r]``, for rows without counts zeros; mean (k,) float32."""
+    """Write ``factors[r] - mean`` into ``out[r]``, or zeros if a row has no counts; mean (k,) float32."""
     rows = slice(tasks[0], tasks[-1])
     np.multiply(factors[rows] - mean, counts[rows, None] > 0, out=out[rows])
-    return np.diff(tasks)
 
 
 def absorb_numpy(tasks, side, mean, out):
     """Write each row's bias plus its factors times the other side's mean (k,) float32 into ``out`` (n,)."""
     rows = slice(tasks[0], tasks[-1])
     out[rows] = side.bias[rows] + np.sum(side.factors[rows] * mean, axis=1)
-    return np.diff(tasks)
 
 
 def _by_task(tasks, left, right):
@@ -115,32 +101,14 @@ def _by_task(tasks, left, right):
     return np.array([np.sum(left[part].astype(np.float64) * right[part], axis=0) for part in parts])
 
 
-@jit
-def _sum_rows(start, stop, entries, weights, table, out, ends, columns):
-    """Write ``sum of table[j]``, each times its weight if there are weights, into ``out`` for the rows start to stop.
-
-    It goes through some columns at a time for all rows, so that their part of the table stays in the cache; a row's sum
-    goes on from column to column, so its bits depend on neither. ``ends`` (stop - start,) int64 is room for how far
-    each row is.
-    """
-    indices, n_columns, kp = entries.indices, table.shape[0], table.shape[1]
-    n_entries = entries.indptr[stop] - entries.indptr[start]
-    n_blocks = min(n_columns * kp // CACHED, n_entries // (FEWEST * max(stop - start, 1))) + 1
-    for row in range(start, stop):
-        ends[row - start] = entries.indptr[row]
-        for f in range(kp):
-            out[row, f] = 0
-    for block in range(n_blocks):
-        bound = n_columns * (block + 1) // n_blocks
-        for row in range(start, stop):
-            first, last = ends[row - start], entries.indptr[row + 1]
-            if first < last and indices[first] < bound:
-                ends[row - start] = add_row(first, last, bound, indices, weights, table, row, out, columns)
+def gather_cpu(tasks, entries, weights, table, out):
+    """Sum the table over each row's entries; see :func:`gather_numpy`."""
+    return _gather(tasks, entries, weights, table, out, vectors(table.shape[1]))
 
 
 @jit
-def _gather(tasks, entries, weights, table, out, ends, columns):
-    _sum_rows(tasks[0], tasks[-1], entries, None, table, out, ends, columns)
+def _gather(tasks, entries, weights, table, out, columns):
+    _sum_rows(tasks[0], tasks[-1], entries, None, table, out, columns)
     found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -150,9 +118,14 @@ def _gather(tasks, entries, weights, table, out, ends, columns):
     return found
 
 
+def respond_cpu(tasks, entries, weights, table, ridge, links, squares, out):
+    """Write the preconditioned residual; see :func:`respond_numpy`."""
+    return _respond(tasks, entries, weights, table, ridge, links, squares, out, vectors(table.shape[1]))
+
+
 @jit
-def _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, columns):
-    _sum_rows(tasks[0], tasks[-1], entries, weights, table, out, ends, columns)
+def _respond(tasks, entries, weights, table, ridge, links, squares, out, columns):
+    _sum_rows(tasks[0], tasks[-1], entries, weights, table, out, columns)
     found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -164,7 +137,67 @@ def _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, c
 
 
 @jit
-def _turn(tasks, shares, ahead, direction):
+def _sum_rows(start, stop, entries, weights, table, out, columns):
+    """Write ``sum of table[j]``, each times its weight if there are weights, into ``out`` for the rows start to stop.
+
+    All rows go through one block of columns at a time, so that its part of the table stays in the cache. A row's sum
+    continues from block to block, so its bits do not depend on them.
+    """
+    indices, n_columns, kp = entries.indices, table.shape[0], table.shape[1]
+    n_entries = entries.indptr[stop] - entries.indptr[start]
+    n_blocks = min(n_columns * kp // CACHED, n_entries // (FEWEST * max(stop - start, 1))) + 1
+    next_entry = entries.indptr[start:stop].copy()
+    out[start:stop] = 0
+    for block in range(n_blocks):
+        bound = n_columns * (block + 1) // n_blocks
+        for row in range(start, stop):
+            first, last = next_entry[row - start], entries.indptr[row + 1]
+            if first < last and indices[first] < bound:
+                next_entry[row - start] = add_row(first, last, bound, indices, weights, table, row, out, columns)
+
+
+@jit
+def _add_row_plain(first, last, bound, indices, weights, table, row, out, columns):
+    """Add the table's rows at the entries from first on to ``out[row]``, each times its weight if there are weights.
+
+    Returns the entry it stops at: ``last``, or the first whose column is not below the bound.
+    """
+    for j in range(first, last):
+        i, weight = indices[j], np.float32(1)
+        if i >= bound:
+            return j
+        if weights is not None:
+            weight = weights[i]
+        for f in range(table.shape[1]):
+            out[row, f] += weight * table[i, f]
+    return last
+
+
+@jit
+def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns):
+    """Do the same in vectors: the sum stays in registers, so each number of vectors is compiled for itself."""
+    kp, end = len(columns) * WIDTH, indices.shape[0] - 1
+    where, rows, here = simd.pointer(indices, 0), simd.pointer(table, 0), simd.pointer(out, row * kp)
+    total, j = simd.load(1, columns, here, 0), first
+    while j < last:
+        i, weight = np.int64(simd.element(where, j)), np.float32(1)
+        if i >= bound:
+            break
+        simd.prefetch(columns, rows, np.int64(simd.element(where, min(j + AHEAD, end))) * kp)
+        if weights is not None:
+            weight = weights[i]
+        total = simd.add_scaled(total, weight, simd.pointer(rows, i * kp))
+        j += 1
+    simd.store(total, here, 0)
+    return j
+
+
+add_row = _add_row_simd if WIDTH else _add_row_plain
+
+
+@jit
+def turn_cpu(tasks, shares, ahead, direction):
+    """Turn the direction; see :func:`turn_numpy`."""
     found = np.zeros((tasks.shape[0] - 1, direction.shape[1]), np.float64)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -175,7 +208,8 @@ def _turn(tasks, shares, ahead, direction):
 
 
 @jit
-def _total(tasks, counts, factors):
+def total_cpu(tasks, counts, factors):
+    """Sum the rows; see :func:`total_numpy`."""
     found = np.zeros((tasks.shape[0] - 1, factors.shape[1]), np.float64)
     for task in range(found.shape[0]):
         for row in range(tasks[task], tasks[task + 1]):
@@ -184,29 +218,7 @@ def _total(tasks, counts, factors):
     return found
 
 
-def gather_cpu(tasks, entries, weights, table, out):
-    """Sum what rows' entries have in the table; see :func:`gather_numpy`."""
-    ends = np.empty(tasks[-1] - tasks[0], np.int64)
-    return _gather(tasks, entries, weights, table, out, ends, vectors(table.shape[1]))
-
-
-def respond_cpu(tasks, entries, weights, table, ridge, links, squares, out):
-    """Find the residual and scale it; see :func:`respond_numpy`."""
-    ends = np.empty(tasks[-1] - tasks[0], np.int64)
-    return _respond(tasks, entries, weights, table, ridge, links, squares, out, ends, vectors(table.shape[1]))
-
-
-def turn_cpu(tasks, shares, ahead, direction):
-    """Turn the direction; see :func:`turn_numpy`."""
-    return _turn(tasks, shares, ahead, direction)
-
-
-def total_cpu(tasks, counts, factors):
-    """Sum the rows; see :func:`total_numpy`."""
-    return _total(tasks, counts, factors)
-
-
-# Memory is what the others take, and NumPy has its speed.
+# The others are bound by memory: NumPy is as fast as compiled code.
 GATHER = {"numpy": gather_numpy, "cpu": gather_cpu, "cuda": lazy("links_cuda", "gather_cuda")}
 RESPOND = {"numpy": respond_numpy, "cpu": respond_cpu, "cuda": lazy("links_cuda", "respond_cuda")}
 TURN = {"numpy": turn_numpy, "cpu": turn_cpu, "cuda": lazy("links_cuda", "turn_cuda")}
@@ -224,9 +236,9 @@ def gather_tasks(indptr, k):
 
 
 def link_weights(counts, fade):
-    """Say how rows of so many entries (n,) int are pulled: by their links' sum and by the mean row, both (n,) float32.
+    """Return the weights of the links' sum and of the mean row, both (n,) float32, for rows of counts (n,) int entries.
 
-    f / sqrt(n) and 1 - f, for f = n / (n + fade).
+    They are f / sqrt(n) and 1 - f, with f = n / (n + fade).
     """
     n = np.maximum(counts, 1).astype(np.float64)
     force = n / (n + fade)

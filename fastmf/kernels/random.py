@@ -1,8 +1,7 @@
 """Random numbers by counter, for kernels whose results must not depend on who draws first.
 
-They are SplitMix64 (Steele, Lea and Flood 2014): number j of row r in a stream is a function of (seed, stream, r, j)
-alone. Streams keep the uses apart. The functions on bits take uint64 and nothing else: numba makes float64 of uint64
-with int64.
+SplitMix64 (Steele, Lea and Flood 2014): number j of row r in a stream is a function of (seed, stream, r, j) alone.
+Streams keep different uses apart. Functions on bits take uint64 only: Numba makes a float64 of uint64 with int64.
 """
 
 import math
@@ -18,12 +17,12 @@ LOW_32 = np.uint64(0xFFFFFFFF)
 U1, U2, U11, U27, U30, U31, U32 = (np.uint64(n) for n in (1, 2, 11, 27, 30, 31, 32))
 TO_UNIT = 2.0**-53
 
-LAYERS, LAST_EDGE, AREA = 256, 3.6541528853610088, 0.00492867323399  # of a ziggurat, its lowest edge and each area
+LAYERS, LAST_EDGE, AREA = 256, 3.6541528853610088, 0.00492867323399  # of a ziggurat: its lowest edge, a layer's area
 LAYER, SIGN, AGAIN = (np.uint64(n) for n in (LAYERS - 1, LAYERS, 1 << 32))
 
 
 def _edges():
-    """Find where the layers end: the first, which has the tail, is as wide as its area wants it."""
+    """Return the right edges of the layers, widest first; the first layer holds the tail, and its area is its width."""
     edges = [AREA / math.exp(-0.5 * LAST_EDGE**2), LAST_EDGE]
     while len(edges) < LAYERS:
         edges.append(math.sqrt(-2.0 * math.log(AREA / edges[-1] + math.exp(-0.5 * edges[-1] ** 2))))
@@ -33,62 +32,51 @@ def _edges():
 EDGES = _edges()
 
 
-def mix(x):
-    """Scramble 64 bits: the finalizer of SplitMix64. x: a uint64 or an array of them."""
+def mix_numpy(x):
+    """Scramble 64 bits, the finalizer of SplitMix64: of an array of uint64."""
     x = (x ^ (x >> U30)) * MIX_1
     x = (x ^ (x >> U27)) * MIX_2
     return x ^ (x >> U31)
 
 
-_mix = jit(mix)
+mix = jit(mix_numpy)  # of one uint64
 
 
 @jit
 def key_of(seed, stream, row):
     """Make the key of a row's numbers; all are uint64."""
-    return _mix(_mix(_mix(seed) + GOLDEN * (stream + U1)) + GOLDEN * (row + U1))
+    return mix(mix(mix(seed) + GOLDEN * (stream + U1)) + GOLDEN * (row + U1))
 
 
 @jit
 def bits_of(key, counter):
     """Draw 64 bits: number ``counter`` of a key."""
-    return _mix(key + GOLDEN * (counter + U1))
+    return mix(key + GOLDEN * (counter + U1))
 
 
 @jit
 def unit_of(bits):
-    """Number in (0, 1] from 64 bits."""
+    """Turn 64 bits into a number in (0, 1]."""
     return np.float64((bits >> U11) + U1) * TO_UNIT
 
 
 def bits_numpy(seed: np.uint64, stream: np.uint64, row: int, counters: np.ndarray) -> np.ndarray:
-    """Random bits number ``counters`` (n,) uint64 of one row of a stream, as uint64 (n,)."""
-    row = np.array([row], np.uint64)  # an array: NumPy's uint64 scalars warn where 64 bits run over
-    key = mix(mix(mix(np.array([seed], np.uint64)) + GOLDEN * (np.atleast_1d(stream) + U1)) + GOLDEN * (row + U1))
-    return mix(key + GOLDEN * (counters + U1))
+    """Draw the bits number ``counters`` (n,) uint64 of a row of a stream: (n,) uint64."""
+    row = np.array([row], np.uint64)  # an array: NumPy's uint64 scalars warn if 64 bits overflow
+    key = mix_numpy(np.array([seed], np.uint64)) + GOLDEN * (np.atleast_1d(stream) + U1)
+    return mix_numpy(mix_numpy(mix_numpy(key) + GOLDEN * (row + U1)) + GOLDEN * (counters + U1))
 
 
 def units_numpy(bits):
-    """Make numbers in (0, 1] of bits (n,) uint64."""
+    """Turn bits (n,) uint64 into numbers in (0, 1]."""
     return ((bits >> U11) + U1) * TO_UNIT
 
 
 @jit
-def _beyond(key, counter):
-    """Draw from the normal distribution beyond LAST_EDGE (Marsaglia 1964)."""
-    while True:
-        above = -math.log(unit_of(bits_of(key, counter))) / LAST_EDGE
-        counter += AGAIN
-        if -2.0 * math.log(unit_of(bits_of(key, counter))) > above * above:
-            return LAST_EDGE + above
-        counter += AGAIN
-
-
-@jit
 def normal(key, counter):
-    """Draw a standard normal number by a ziggurat of LAYERS (Marsaglia and Tsang 2000), with numbers from counter on.
+    """Draw a standard normal number by a ziggurat of LAYERS (Marsaglia and Tsang 2000).
 
-    99 of 100 are done with the first; what more it takes are numbers AGAIN apart.
+    It takes number ``counter`` of the key; 1 draw in 100 takes more numbers, AGAIN apart.
     """
     while True:
         bits = bits_of(key, counter)
@@ -102,6 +90,17 @@ def normal(key, counter):
         low, high = math.exp(-0.5 * EDGES[layer] ** 2), math.exp(-0.5 * EDGES[layer + 1] ** 2)
         if low + unit_of(bits_of(key, counter)) * (high - low) < math.exp(-0.5 * x * x):
             return sign * x
+        counter += AGAIN
+
+
+@jit
+def _beyond(key, counter):
+    """Draw from the normal distribution beyond LAST_EDGE (Marsaglia 1964)."""
+    while True:
+        above = -math.log(unit_of(bits_of(key, counter))) / LAST_EDGE
+        counter += AGAIN
+        if -2.0 * math.log(unit_of(bits_of(key, counter))) > above * above:
+            return LAST_EDGE + above
         counter += AGAIN
 
 

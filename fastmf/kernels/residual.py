@@ -1,30 +1,25 @@
 """Predictions of given pairs, and the sums of their errors: e_n = r_n - (mean + b_u + c_i + x_u . y_i).
 
-A user or item of index -1 is unknown: it has no factors and no bias, so the mean and the other side's bias remain.
+A user or item of index -1 is unknown. It has no factors and no bias, so the mean and the other side's bias remain.
 """
 
 from itertools import pairwise
 
 import numpy as np
 
+from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
-from fastmf.kernels.types import Scale
 from fastmf.kernels.vectors import WIDTH
-
-if WIDTH:
-    from fastmf.kernels.residual_simd import predict
-else:
-    from fastmf.kernels.residual_plain import predict
 
 PAIRS_PER_TASK = 1 << 15
 AT_ONCE = 1 << 10  # pairs whose predictions are kept to sum their errors
+AHEAD = np.uint64(16)  # pairs between the prefetch of an item's row and its use; users mostly come in order
 
 
 def estimate_numpy(tasks, pairs, user_side, item_side, scale, out):
-    """Write the predictions into ``out`` (n,) float32. Returns (n_tasks,) int64: the pairs of each task."""
-    for start, stop in pairwise(tasks):
-        out[start:stop] = _predict_numpy(slice(start, stop), pairs, user_side, item_side, scale)
-    return np.diff(tasks)
+    """Write the predictions into ``out`` (n,) float32."""
+    chunk = slice(tasks[0], tasks[-1])
+    out[chunk] = _predict_numpy(chunk, pairs, user_side, item_side, scale)
 
 
 def errors_numpy(tasks, pairs, values, user_side, item_side, scale):
@@ -49,30 +44,60 @@ def _predict_numpy(chunk, pairs, user_side, item_side, scale):
 
 
 @jit
-def _errors(tasks, pairs, values, user_side, item_side, scale):
+def _predict(first, last, pairs, user_side, item_side, scale, out):
+    """Write the predictions of the pairs from first to last, the first of them into ``out[0]``."""
+    x, y, b, c = user_side.factors, item_side.factors, user_side.bias, item_side.bias
+    low, high, mean = np.float32(scale.low), np.float32(scale.high), np.float32(scale.mean)
+    k, end, in_vectors = x.shape[1], np.uint64(pairs.items.shape[0] - 1), 0
+    if WIDTH:
+        x_rows, y_rows, in_vectors = simd.pointer(x, 0), simd.pointer(y, 0), k // WIDTH * WIDTH
+    for n in range(np.uint64(first), np.uint64(last)):
+        if WIDTH:
+            ahead = np.int64(pairs.items[min(n + AHEAD, end)]) * k
+            simd.prefetch(2, y_rows, ahead)  # does no harm, even to row -1
+        u, i, estimate = np.int64(pairs.users[n]), np.int64(pairs.items[n]), mean
+        if u >= 0:
+            estimate += b[np.uint64(u)]
+        if i >= 0:
+            estimate += c[np.uint64(i)]
+        if u >= 0 and i >= 0:
+            if WIDTH:
+                x_at, y_at, sums = simd.pointer(x_rows, u * k), simd.pointer(y_rows, i * k), simd.zeros(1, 1)
+                for f in range(0, in_vectors, WIDTH):
+                    left, right = simd.load(1, 1, simd.at(x_at, f), 0), simd.load(1, 1, simd.at(y_at, f), 0)
+                    sums = simd.multiply_add(sums, left, right)
+                estimate += simd.total(sums)
+            for f in range(in_vectors, k):
+                estimate += x[np.uint64(u), np.uint64(f)] * y[np.uint64(i), np.uint64(f)]
+        # written so that NaN passes through both comparisons
+        if estimate < low:
+            estimate = low
+        if estimate > high:
+            estimate = high
+        out[n - np.uint64(first)] = estimate
+
+
+@jit
+def estimate_cpu(tasks, pairs, user_side, item_side, scale, out):
+    """Write the predictions; see :func:`estimate_numpy`."""
+    _predict(tasks[0], tasks[-1], pairs, user_side, item_side, scale, out[tasks[0] : tasks[-1]])
+
+
+@jit
+def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
+    """Sum the errors; see :func:`errors_numpy`."""
     sums, estimates = np.empty((tasks.shape[0] - 1, 2), np.float64), np.empty(AT_ONCE, np.float32)
     for task in range(tasks.shape[0] - 1):
         squared, absolute = np.float64(0), np.float64(0)
         for start in range(tasks[task], tasks[task + 1], AT_ONCE):
             stop = min(start + AT_ONCE, tasks[task + 1])
-            predict(start, stop, pairs, user_side, item_side, scale, estimates)
+            _predict(start, stop, pairs, user_side, item_side, scale, estimates)
             for n in range(start, stop):
                 e = np.float64(values[n] - estimates[n - start])
                 squared += e * e
                 absolute += abs(e)
         sums[task, 0], sums[task, 1] = squared, absolute
     return sums
-
-
-def estimate_cpu(tasks, pairs, user_side, item_side, scale, out):
-    """Write the predictions; see :func:`estimate_numpy`."""
-    predict(tasks[0], tasks[-1], pairs, user_side, item_side, Scale(*map(float, scale)), out[tasks[0] : tasks[-1]])
-    return np.diff(tasks)
-
-
-def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
-    """Sum the errors; see :func:`errors_numpy`."""
-    return _errors(tasks, pairs, values, user_side, item_side, Scale(*map(float, scale)))
 
 
 ESTIMATE = {"numpy": estimate_numpy, "cpu": estimate_cpu, "cuda": lazy("residual_cuda", "estimate_cuda")}

@@ -11,7 +11,7 @@ BIAS, RHO, BIAS_RHO, SQUARES = range(-LINE, 4 - LINE)
 
 @jit
 def error_slope(e, absolute):
-    """Half the slope of the loss at an error e, towards smaller errors."""
+    """Return half the slope of the loss at an error e, towards smaller errors."""
     if not absolute:
         return e
     if e > 0:

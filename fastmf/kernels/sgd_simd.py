@@ -1,12 +1,12 @@
 """Updates by stochastic gradient descent in vectors; see :mod:`fastmf.kernels.sgd`.
 
-A row's factors are a few vectors, held in registers between the error and the update: the compiler must know how many,
-so each k is compiled for itself. What the ratings some places ahead will need is prefetched, for two rows a rating are
-seldom in the first cache.
+A row's factors are a few vectors, held in registers between the error and the update. The compiler must know how many,
+so each k is compiled for itself. The rows of the ratings some places ahead are prefetched, because they are seldom in
+the first cache.
 
 An update is bound by latency, from the load of both rows over the sum of a dot product to the store, and by how many of
-the next ratings' instructions the core has room for meanwhile: so few instructions, and what does not need the error is
-computed before it.
+the next ratings' instructions the core has room for meanwhile. So there are few instructions, and terms that do not
+need the error are computed before it.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ AHEAD = 12  # ratings between the prefetch of a rating's rows and the update
 def update(first, last, triples, users, items, step, columns):
     """Update both sides by the ratings from first to last, one after another.
 
-    columns is a tuple as long as a row of factors has vectors.
+    columns is a tuple with one element per vector in a row of factors.
     """
     stride, lr, end = len(columns) * WIDTH + LINE, np.float32(step.lr), triples.users.shape[0] - 1
     all_x, all_y, values = simd.pointer(users, 0), simd.pointer(items, 0), simd.pointer(triples.values, 0)

@@ -26,13 +26,8 @@ def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, least=1.0, most=
 def packed(counts):
     """Find where each task writes its entries of each bucket, if buckets lie one after another.
 
-    Parameters
-    ----------
-    counts : (n_tasks, n_buckets) int64, the entries of each bucket in each task.
-
-    Returns
-    -------
-    Where buckets start, (n_buckets + 1,) int64, and where each task starts in them, (n_tasks, n_buckets) int64.
+    counts (n_tasks, n_buckets) int64: the entries of each bucket in each task. Returns the starts of the buckets,
+    (n_buckets + 1,) int64, and those of each task inside them, (n_tasks, n_buckets) int64.
     """
     bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
     return bounds, bounds[:-1] + np.cumsum(counts, axis=0) - counts

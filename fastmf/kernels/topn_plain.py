@@ -1,7 +1,7 @@
-"""Top-n in plain Numba: what :mod:`fastmf.kernels.topn` defines, one user at a time.
+"""Top-n in plain Numba, one user at a time; see :mod:`fastmf.kernels.topn`.
 
-The best items so far are a heap with the worst of them on top (Knuth, The Art of Computer Programming, volume 3,
-section 5.2.3), kept in the user's rows of the output: a place in it costs log n, and a whole ranking n log n.
+A user's best items so far are a heap with the worst on top (Knuth, The Art of Computer Programming, volume 3,
+section 5.2.3), kept in the user's row of the output: a place in it costs log n, and a whole ranking n log n.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def sift(items, scores, u, size, item, score):
 
 @jit
 def offer(items, scores, u, item, score):
-    """Let an item of finite score take the place of a user's worst one, if it is better."""
+    """Replace a user's worst item by one of finite score, if that is better."""
     if score > scores[u, 0] or (score == scores[u, 0] and item < items[u, 0]):
         sift(items, scores, u, scores.shape[1], item, score)
 
@@ -43,10 +43,26 @@ def put_in_order(start, stop, items, scores):
             sift(items, scores, u, last, item, score)
 
 
+@jit
 def clear(start, stop, items, scores):
-    """Fill the heaps of the users from start to stop with nothing, which is worse than anything."""
+    """Fill the heaps of the users from start to stop with nothing, which is worse than any item."""
     items[start:stop] = -1
     scores[start:stop] = -np.inf
+
+
+@jit
+def rank(tasks, user_side, items, seen, out_items, out_scores):
+    """Write each user's best items."""
+    scores = np.empty(items.bias.shape[0], np.float32)
+    clear(tasks[0], tasks[-1], out_items, out_scores)
+    for u in range(tasks[0], tasks[-1]):
+        _score_all(user_side.factors, u, user_side.bias[u], items.factors, items.bias, scores)
+        for j in range(seen.indptr[u], seen.indptr[u + 1]):
+            scores[seen.indices[j]] = -np.inf
+        for i in range(scores.shape[0]):
+            if scores[i] > out_scores[u, 0]:
+                offer(out_items, out_scores, u, i, scores[i])
+    put_in_order(tasks[0], tasks[-1], out_items, out_scores)
 
 
 @jit
@@ -56,23 +72,3 @@ def _score_all(x, u, bias, y, c, scores):
         for f in range(y.shape[1]):
             dot += x[u, f] * y[i, f]
         scores[i] = dot + (c[i] + bias)
-
-
-@jit
-def _rank(start, stop, x, b, y, c, seen_indptr, seen_indices, out_items, out_scores):
-    scores = np.empty(y.shape[0], np.float32)
-    for u in range(start, stop):
-        _score_all(x, u, b[u], y, c, scores)
-        for j in range(seen_indptr[u], seen_indptr[u + 1]):
-            scores[seen_indices[j]] = -np.inf
-        for i in range(scores.shape[0]):
-            if scores[i] > out_scores[u, 0]:
-                offer(out_items, out_scores, u, i, scores[i])
-
-
-def rank(start, stop, user_side, items, seen, out_items, out_scores):
-    """Write the lists of the users from start to stop."""
-    side = *user_side, items.factors, items.bias
-    clear(start, stop, out_items, out_scores)
-    _rank(start, stop, *side, seen.indptr, seen.indices, out_items, out_scores)
-    put_in_order(start, stop, out_items, out_scores)

@@ -1,9 +1,9 @@
-"""Top-n in vectors: what :mod:`fastmf.kernels.topn` defines, for a block of users and a panel of items at a time.
+"""Top-n in vectors, for a block of users and a panel of items at a time; see :mod:`fastmf.kernels.topn`.
 
 A panel is two vectors of items, transposed: their biases, ones, then each factor of all of them. A block's users are
 transposed into tiles of TOP users: their biases, then each factor of all of them. A tile of users times a panel is one
-tile of sums in registers, which start at the items' biases: TOP x 2 vectors. Few sums reach a user's n-th best score so
-far, so most tiles end with one test. Where some do, what the user has not seen is offered to the user's heap.
+tile of sums in registers, TOP x 2 vectors that start at the items' biases. Few sums reach a user's n-th best score so
+far, so most tiles end with one test. The sums that do, for items the user has not seen, are offered to the user's heap.
 
 A score is summed in the same order for any block and panel, and a heap holds the same whatever the order of the offers:
 any cut into tasks and any order of the items give the same bits.
@@ -20,17 +20,17 @@ from fastmf.kernels.topn_plain import clear, offer, put_in_order
 from fastmf.kernels.vectors import LINE, WIDTH, aligned
 
 PANEL = 2 * WIDTH
-TOP = 3 * WIDTH // 4  # users of a tile: 24 sums of 16 lanes, 12 of 8; the other registers hold what is multiplied
-USERS = 192  # of a block, a multiple of TOP: their factors and what they have seen stay in the L2 cache
+TOP = 3 * WIDTH // 4  # users of a tile: 24 sums of 16 lanes, 12 of 8; the other registers hold the factors
+USERS = 192  # of a block, a multiple of TOP: their factors and seen items stay in the L2 cache
 LOWEST = np.finfo(np.float32).min  # -inf is no score
 AT_A_TIME = 32  # panels that are packed and read again from the cache
 
 
 class Block(NamedTuple):
-    """A block's users: their factors, their n-th best scores so far, and what they have seen.
+    """A block's users: their factors, n-th best scores so far, and seen items.
 
-    users (n_tiles, 1 + k4, WIDTH), k4 being k up to a multiple of BLOCK; limits (n_users,), the least score that is
-    worth an offer; seen (n_panels, n_users) uint32, a bit an item; sums (TOP, PANEL), room for a tile.
+    users (n_tiles, 1 + k4, WIDTH), k4 being k up to a multiple of BLOCK; limits (n_users,), the least score worth an
+    offer; seen (n_panels, n_users) uint32, a bit an item; sums (TOP, PANEL), scratch for a tile.
     """
 
     users: np.ndarray
@@ -39,23 +39,46 @@ class Block(NamedTuple):
     sums: np.ndarray
 
 
-def _new_block(n_users, n_items, k4):
-    n_tiles = -(-n_users // TOP)
-    seen = np.zeros((-(-n_items // PANEL), n_tiles * TOP), np.uint32)
-    return Block(aligned(n_tiles, 1 + k4, WIDTH), aligned(n_tiles * TOP), seen, aligned(TOP, PANEL))
+def rank(tasks, user_side, items, seen, out_items, out_scores):
+    """Write each user's best items."""
+    (factors, bias), start, stop = user_side, tasks[0], tasks[-1]
+    k4, n_panels = -(-factors.shape[1] // BLOCK) * BLOCK, -(-len(items.order) // PANEL)
+    n_tiles = -(-min(USERS, stop - start) // TOP)
+    marks = np.zeros((n_panels, n_tiles * TOP), np.uint32)
+    block = Block(aligned(n_tiles, 1 + k4, WIDTH), aligned(n_tiles * TOP), marks, aligned(TOP, PANEL))
+    rows = _new_rows(k4)
+    clear(start, stop, out_items, out_scores)
+    for first in range(start, stop, USERS):
+        last = min(first + USERS, stop)
+        _enter(first, last, factors, bias, items.place, seen.indptr, seen.indices, rows, block)
+        for number, panels in _panels(items, n_panels, rows):
+            _rank_block(first, last, number, panels, items.order, block, out_items, out_scores)
+    put_in_order(start, stop, out_items, out_scores)
 
 
-def _new_panels(n_items, k4):
-    return aligned(-(-n_items // PANEL), 2 + k4, PANEL)
+def packed(factors, bias, order):
+    """Make the panels of all items, (n_panels, 2 + k4, PANEL)."""
+    k4 = -(-factors.shape[1] // BLOCK) * BLOCK
+    panels = aligned(-(-len(order) // PANEL), 2 + k4, PANEL)
+    _pack(0, factors, bias, order, _new_rows(k4), panels)
+    return panels
+
+
+def _panels(items, n_panels, rows):
+    """Yield the packed panels; or, for few users, pack some at a time in one place, which is quicker."""
+    if len(items.panels):
+        yield 0, items.panels
+        return
+    room = aligned(min(n_panels, AT_A_TIME), 2 + rows.shape[1] - LINE, PANEL)
+    for first in range(0, n_panels, AT_A_TIME):
+        panels = room[: n_panels - first]
+        _pack(first * PANEL, items.factors, items.bias, items.order, rows, panels)
+        yield first, panels
 
 
 def _new_rows(k4):
     """Make room for rows to be transposed, at a stride that keeps them out of each other's cache sets."""
     return aligned(PANEL, k4 + LINE)
-
-
-def _up(k):
-    return -(-k // BLOCK) * BLOCK
 
 
 @jit
@@ -69,7 +92,7 @@ def _transpose(rows, first, target, target_at, step):
 
 @jit
 def _pack(first, factors, bias, order, rows, panels):
-    """Write panels of the items from ``first`` on in ``order``; they are filled up with bias -inf."""
+    """Write panels of the items from ``first`` on in ``order``, padded with items of bias -inf."""
     depth, n_items = panels.shape[1], order.shape[0]
     for number in range(panels.shape[0]):
         for lane in range(PANEL):
@@ -84,20 +107,12 @@ def _pack(first, factors, bias, order, rows, panels):
             _transpose(rows, column, panels, (number * depth + 2) * PANEL + column, PANEL)
 
 
-def packed(factors, bias, order):
-    """Make the panels of all items, (n_panels, 2 + k4, PANEL)."""
-    k4 = _up(factors.shape[1])
-    panels = _new_panels(len(order), k4)
-    _pack(0, factors, bias, order, _new_rows(k4), panels)
-    return panels
-
-
 @jit
 def _enter(start, stop, factors, bias, place, indptr, indices, rows, block):
-    """Set up the block of the users from start to stop."""
+    """Fill the block with the users from start to stop."""
     users, limits, seen = block.users, block.limits, block.seen
     seen[:] = 0
-    limits[:] = np.inf  # who is not there is never offered anything
+    limits[:] = np.inf  # lanes without a user are never offered anything
     for n in range(stop - start):
         u, tile, lane = start + n, n // TOP, n % TOP
         limits[n] = LOWEST
@@ -113,7 +128,7 @@ def _enter(start, stop, factors, bias, place, indptr, indices, rows, block):
 
 @jit
 def _offer_tile(number, first, start, stop, order, block, out_items, out_scores):
-    """Offer what reaches the limits in a tile of sums to the heaps of its users, who are the block's from ``first``."""
+    """Offer the scores of a tile that reach the limits to the heaps of its users, the block's from ``first`` on."""
     limits, sums = block.limits, block.sums
     for row in range(TOP):
         n = first + row
@@ -134,7 +149,7 @@ def _rank_block(start, stop, first, panels, order, block, out_items, out_scores)
     """Offer the items of some panels, numbered from ``first``, to the users from start to stop, at most USERS."""
     depth, n_tiles = block.users.shape[1], (stop - start - 1) // TOP + 1
     size = (1 + depth) * PANEL
-    ahead = -(-size // (LINE * n_tiles)) * LINE  # of the next panel is prefetched with each tile: 5 to 19 % (AVX-512)
+    ahead = -(-size // (LINE * n_tiles)) * LINE  # floats of the next panel prefetched with each tile: gains 5 to 19 %
     panels_at = simd.pointer(panels, 0)
     for number in range(panels.shape[0]):
         panel = simd.pointer(panels, number * size)
@@ -152,30 +167,3 @@ def _rank_block(start, stop, first, panels, order, block, out_items, out_scores)
             if simd.reaches(sums, simd.pointer(block.limits, tile * TOP)):
                 simd.store(sums, simd.pointer(block.sums, 0), PANEL)
                 _offer_tile(first + number, tile * TOP, start, stop, order, block, out_items, out_scores)
-
-
-def rank(start, stop, user_side, items, seen, out_items, out_scores):
-    """Write the lists of the users from start to stop."""
-    factors, bias = user_side
-    k4 = _up(factors.shape[1])
-    block, rows = _new_block(min(USERS, stop - start), len(items.order), k4), _new_rows(k4)
-    clear(start, stop, out_items, out_scores)
-    for first in range(start, stop, USERS):
-        last = min(first + USERS, stop)
-        _enter(first, last, factors, bias, items.place, seen.indptr, seen.indices, rows, block)
-        for number, panels in _panels(items, rows):
-            _rank_block(first, last, number, panels, items.order, block, out_items, out_scores)
-    put_in_order(start, stop, out_items, out_scores)
-
-
-def _panels(items, rows):
-    """Give the packed panels; or pack some at a time, in one place, for as few users as that is quicker for."""
-    if len(items.panels):
-        yield 0, items.panels
-        return
-    n_panels = -(-len(items.order) // PANEL)
-    room = _new_panels(min(len(items.order), AT_A_TIME * PANEL), rows.shape[1] - LINE)
-    for first in range(0, n_panels, AT_A_TIME):
-        panels = room[: n_panels - first]
-        _pack(first * PANEL, items.factors, items.bias, items.order, rows, panels)
-        yield first, panels

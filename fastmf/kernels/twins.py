@@ -1,12 +1,12 @@
-"""Draw who rated what, and how, for a synthetic rating matrix of known truth.
+"""Draw the items of users, and their ratings, for a synthetic rating matrix of known truth.
 
-Items of a user: successive sampling without replacement, each next item with probability proportional to its weight
-among those left. Tries from an alias table (Walker 1977; Vose 1991) come first, and repeats are thrown away; a user who
-is not done after n_items tries gets the rest as the smallest of the exponential keys -log(U)/weight of the unseen items
-(Efraimidis and Spirakis 2006), which is the same distribution in bounded time.
+A user's items are a successive sample without replacement: each next item has a probability proportional to its weight
+among those left. Tries from an alias table (Walker 1977; Vose 1991) come first, and repeats are thrown away. A user who
+is not done after n_items tries gets the unseen items with the smallest exponential keys -log(U) / weight (Efraimidis
+and Spirakis 2006), which is the same distribution in bounded time.
 
-Random numbers are read by counter (:mod:`fastmf.kernels.random`), so neither the order of the rows nor the number of
-threads shows in the result.
+Random numbers are read by counter (:mod:`fastmf.kernels.random`), so results depend neither on the order of the rows
+nor on the number of threads.
 """
 
 import math
@@ -23,7 +23,7 @@ TRIES, KEYS, NOISE, COVER = (np.uint64(n) for n in range(4))
 class Popularity(NamedTuple):
     """Item weights (n_items,) float64 > 0 and their alias table: threshold (n_items,) uint64, alias (n_items,) int32.
 
-    A try falls on a slot, every slot alike, and takes the item of that number with probability threshold / 2^32, else
+    A try falls on a slot, every slot alike. It takes the item of that number with probability threshold / 2^32, else
     the slot's alias. :func:`popularity` makes one.
     """
 
@@ -33,7 +33,7 @@ class Popularity(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What the ratings were drawn from: a mean, two bias vectors, two factor matrices, and the noise's deviation."""
+    """The model that ratings are drawn from: mean, standard deviation of the noise, biases and factors."""
 
     mean: float
     noise: float
@@ -43,17 +43,13 @@ class Truth(NamedTuple):
     item_factors: np.ndarray
 
 
-@jit
-def _normal(key, counter):
-    """Standard normal number (Box and Muller 1958); it takes two of the stream's numbers."""
-    radius = math.sqrt(-2.0 * math.log(unit_of(bits_of(key, U2 * counter))))
-    return radius * math.cos(2.0 * math.pi * unit_of(bits_of(key, U2 * counter + U1)))
-
-
-def normals_numpy(seed: np.uint64, stream: np.uint64, n: int) -> np.ndarray:
-    """Draw n standard normal numbers, float64, from row 0 of a stream."""
-    pairs = units_numpy(bits_numpy(seed, stream, 0, np.arange(2 * n, dtype=np.uint64)))
-    return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
+def popularity(weights: np.ndarray) -> Popularity:
+    """Build the alias table of positive weights (n_items,): a :class:`Popularity`."""
+    n = len(weights)
+    weights = np.ascontiguousarray(weights, np.float64)
+    threshold, alias = np.full(n, 2**32, np.uint64), np.arange(n, dtype=np.int32)
+    _alias_table(weights * (n / weights.sum()), threshold, alias)
+    return Popularity(weights, threshold, alias)
 
 
 @jit
@@ -80,21 +76,11 @@ def _alias_table(share, threshold, alias):
             large += 1
 
 
-def popularity(weights: np.ndarray) -> Popularity:
-    """Build the alias table of positive weights (n_items,): a :class:`Popularity`."""
-    n = len(weights)
-    weights = np.ascontiguousarray(weights, np.float64)
-    threshold, alias = np.full(n, 2**32, np.uint64), np.arange(n, dtype=np.int32)
-    _alias_table(weights * (n / weights.sum()), threshold, alias)
-    return Popularity(weights, threshold, alias)
-
-
 def draw_items_numpy(tasks, indptr, popularity, seed, items):
     """Draw the items of users ``tasks[0]`` to ``tasks[-1]``, distinct and ascending inside a user, by popularity.
 
-    tasks (n_tasks + 1,) int64, see :mod:`fastmf.kernels`; indptr (n_users + 1,) int64 with at most n_items per user;
-    seed a uint64; items (n,) int32 is written: user u's at ``indptr[u]`` to ``indptr[u + 1]``.
-    Returns (n_tasks,) int64, the items of each task.
+    indptr (n_users + 1,) int64 with at most n_items per user; seed a uint64; items (n,) int32 is written: user u's at
+    ``indptr[u]`` to ``indptr[u + 1]``.
     """
     n_items = len(popularity.weights)
     counters = np.arange(n_items, dtype=np.uint64)
@@ -109,24 +95,11 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
         keys[chosen] = np.inf
         rest = np.argsort(keys)[: wanted - len(chosen)]
         items[indptr[user] : indptr[user + 1]] = np.sort(np.concatenate([chosen, rest]))
-    return np.diff(indptr[tasks])
 
 
 @jit
-def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
-    """Fill ``items[place:last]`` with the unseen items of the smallest keys; keys (n_items,) float64 is scratch."""
-    key = key_of(seed, KEYS, np.uint64(user))
-    for item in range(keys.shape[0]):
-        keys[item] = np.inf
-        if seen[item] != user:
-            keys[item] = -math.log(unit_of(bits_of(key, np.uint64(item)))) / popularity.weights[item]
-    order = np.argsort(keys)  # allocates, for the fraction of a per cent of users who get here
-    for j in range(last - place):
-        items[place + j] = order[j]
-
-
-@jit
-def _draw_items(tasks, indptr, popularity, seed, items):
+def draw_items_cpu(tasks, indptr, popularity, seed, items):
+    """Draw the items; see :func:`draw_items_numpy`."""
     n_items = popularity.weights.shape[0]
     n_slots = np.uint64(n_items)
     seen = np.full(n_items, -1, np.int64)  # the last user each item was drawn for
@@ -150,19 +123,29 @@ def _draw_items(tasks, indptr, popularity, seed, items):
         items[indptr[user] : last].sort()
 
 
-def draw_items_cpu(tasks, indptr, popularity, seed, items):
-    """Draw the items; see :func:`draw_items_numpy`."""
-    with np.errstate(over="ignore"):  # with the JIT off, NumPy's uint64 scalars warn where 64 bits run over
-        _draw_items(tasks, indptr, popularity, seed, items)
-    return np.diff(indptr[tasks])
+@jit
+def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
+    """Fill ``items[place:last]`` with the unseen items of the smallest keys; keys (n_items,) float64 is scratch."""
+    key = key_of(seed, KEYS, np.uint64(user))
+    for item in range(keys.shape[0]):
+        keys[item] = np.inf
+        if seen[item] != user:
+            keys[item] = -math.log(unit_of(bits_of(key, np.uint64(item)))) / popularity.weights[item]
+    order = np.argsort(keys)  # allocates, but few users in a thousand get here
+    for j in range(last - place):
+        items[place + j] = order[j]
 
 
 @jit
-def _cover_items(indptr, items, n_ratings_of, seed):
-    n = np.uint64(items.shape[0])
+def cover_items(indptr, items, n_items, seed):
+    """Give every item without a rating one rating of an item with two or more, picked by chance; return how many.
+
+    items (n,) int32 with n >= n_items is changed in place; each user keeps as many, distinct and ascending. Serial:
+    it changes few ratings, and each change depends on the ones before.
+    """
+    n, n_covered, n_ratings_of = np.uint64(items.shape[0]), 0, np.bincount(items, minlength=n_items)
     key = key_of(seed, COVER, np.uint64(0))
-    n_covered = 0
-    for item in range(n_ratings_of.shape[0]):
+    for item in range(n_items):
         if n_ratings_of[item] > 0:
             continue
         place = np.int64(bits_of(key, np.uint64(item)) % n)
@@ -182,35 +165,35 @@ def _cover_items(indptr, items, n_ratings_of, seed):
     return n_covered
 
 
-def cover_items(indptr: np.ndarray, items: np.ndarray, n_items: int, seed: np.uint64) -> int:
-    """Give every item without a rating one rating of an item with two or more, picked by chance; return how many.
+def normals_numpy(seed: np.uint64, stream: np.uint64, n: int, row: int = 0) -> np.ndarray:
+    """Draw n standard normal numbers, float64, from a row of a stream (Box and Muller 1958): two numbers for each."""
+    pairs = units_numpy(bits_numpy(seed, stream, row, np.arange(2 * n, dtype=np.uint64)))
+    return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
 
-    items (n,) int32 with n >= n_items is changed in place; each user keeps as many, distinct and ascending. Serial:
-    it changes few ratings, and each change depends on the ones before.
-    """
-    with np.errstate(over="ignore"):
-        return int(_cover_items(indptr, items, np.bincount(items, minlength=n_items), seed))
+
+@jit
+def _normal(key, counter):
+    """Draw number ``counter`` of :func:`normals_numpy`."""
+    radius = math.sqrt(-2.0 * math.log(unit_of(bits_of(key, U2 * counter))))
+    return radius * math.cos(2.0 * math.pi * unit_of(bits_of(key, U2 * counter + U1)))
 
 
 def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
     """Draw the ratings of users ``tasks[0]`` to ``tasks[-1]``: truth plus normal noise, to half stars in .5 to 5.
 
     items (n,) int32, truth a :class:`Truth`, seed a uint64; ratings (n,) float32 is written.
-    Returns (n_tasks,) int64, the ratings of each task.
     """
     for user in range(tasks[0], tasks[-1]):
         mine = slice(indptr[user], indptr[user + 1])
-        pairs = np.arange(2 * (mine.stop - mine.start), dtype=np.uint64)
-        units = units_numpy(bits_numpy(seed, NOISE, user, pairs))
-        noise = np.sqrt(-2.0 * np.log(units[0::2])) * np.cos(2.0 * np.pi * units[1::2])
-        exact = truth.mean + truth.user_bias[user] + truth.item_bias[items[mine]] + truth.noise * noise
+        noise = truth.noise * normals_numpy(seed, NOISE, mine.stop - mine.start, user)
+        exact = truth.mean + truth.user_bias[user] + truth.item_bias[items[mine]] + noise
         exact += truth.item_factors[items[mine]] @ truth.user_factors[user]
         ratings[mine] = np.clip(np.floor(2.0 * exact + 0.5) / 2.0, 0.5, 5.0)
-    return np.diff(indptr[tasks])
 
 
 @jit
-def _rate_items(tasks, indptr, items, truth, seed, ratings):
+def rate_items_cpu(tasks, indptr, items, truth, seed, ratings):
+    """Draw the ratings; see :func:`rate_items_numpy`."""
     rank = truth.user_factors.shape[1]
     for user in range(tasks[0], tasks[-1]):
         key = key_of(seed, NOISE, np.uint64(user))
@@ -221,13 +204,6 @@ def _rate_items(tasks, indptr, items, truth, seed, ratings):
                 exact += truth.user_factors[user, f] * truth.item_factors[item, f]
             exact += truth.noise * _normal(key, np.uint64(n - indptr[user]))
             ratings[n] = min(max(math.floor(2.0 * exact + 0.5) / 2.0, 0.5), 5.0)
-
-
-def rate_items_cpu(tasks, indptr, items, truth, seed, ratings):
-    """Draw the ratings; see :func:`rate_items_numpy`."""
-    with np.errstate(over="ignore"):
-        _rate_items(tasks, indptr, items, truth, seed, ratings)
-    return np.diff(indptr[tasks])
 
 
 DRAW_ITEMS = {"numpy": draw_items_numpy, "cpu": draw_items_cpu}

@@ -6,10 +6,10 @@ import numpy as np
 
 
 class Compressed(NamedTuple):
-    """Entries grouped by row: row r holds ``indices[indptr[r]:indptr[r + 1]]`` and the ``values`` beside them.
+    """Entries grouped by row: row r has columns ``indices[indptr[r]:indptr[r + 1]]`` and the ``values`` beside them.
 
-    indptr (n_rows + 1,) int64; indices (n,) int32, the columns; values (n,) float32; weights (n,) float32, or None
-    if all entries count the same.
+    indptr (n_rows + 1,) int64; indices (n,) int32; values (n,) float32; weights (n,) float32, or None if all entries
+    count the same.
     """
 
     indptr: np.ndarray
@@ -27,10 +27,10 @@ class Triples(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Users and items dealt to bins, ``bins`` a side; the rows of a bin lie together.
+    """Users and items dealt to ``bins`` bins a side, so that the rows of a bin lie together.
 
-    user_bins (n_users,) and item_bins (n_items,) int32: the bin of each. user_rows and item_rows: its row in the
-    arrays that are learned, likewise.
+    user_bins (n_users,) and item_bins (n_items,) int32: the bin of each. user_rows and item_rows, likewise: its row in
+    the learner's arrays.
     """
 
     user_bins: np.ndarray
@@ -41,7 +41,7 @@ class Grid(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pairs to predict: users (n,) int32 and items (n,) int32; -1 stands for an unknown user or item."""
+    """Pairs to predict: users (n,) int32 and items (n,) int32; -1 is an unknown user or item."""
 
     users: np.ndarray
     items: np.ndarray
@@ -55,7 +55,7 @@ class Side(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """What turns a dot product into a rating: the mean, and the range it is clipped to (infinite: not clipped)."""
+    """The mean that predictions add to a dot product, and the range they are clipped to (infinite: not clipped)."""
 
     mean: float
     low: float
@@ -71,9 +71,9 @@ class Penalty(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known about rows before their entries are read, float32.
+    """The prior of rows, float32.
 
-    pull is (n_rows, k or more), what each row is pulled to, or (0, k) for zeros. base is (k, k), the matrix B that all
+    pull is (n_rows, k or more), the rows they are pulled to, or (0, k) for zeros. base is (k, k), the matrix B that all
     rows' equations share, or (0, k) for zeros.
     """
 

@@ -79,5 +79,5 @@ def filled_up(factors):
 
 
 def padded(side):
-    """Pad the factors of a side with zeros to whole vectors, in which kernels read the other side."""
+    """Pad the factors of a side that others are solved from with zeros to whole vectors."""
     return Side(filled_up(side.factors), side.bias)

@@ -9,7 +9,7 @@ from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 
 REG = 3.0  # weight of the squared biases, the default of all solvers
-SWEEPS = 5  # over both sides: more change the baseline's RMSE by less than .0001
+SWEEPS = 5  # over both sides; further sweeps change the baseline's RMSE by less than .0001
 
 
 def fit_baseline(by_user: Compressed, by_item: Compressed, scale: float) -> Baseline:
@@ -22,7 +22,7 @@ def fit_baseline(by_user: Compressed, by_item: Compressed, scale: float) -> Base
 
 
 def fold_baseline(baseline: Baseline, entries: Compressed, scale: float) -> Baseline:
-    """Fit new users' biases to the baseline's items, from their standardised ratings."""
+    """Fit new users' biases to the baseline's items, from the users' standardised ratings."""
     users = np.empty(len(entries.indptr) - 1, np.float32)
     _solve(entries, baseline.item_bias / np.float32(scale), users)
     return Baseline(users * np.float32(scale), baseline.item_bias)

@@ -1,4 +1,4 @@
-"""Checks of what a model file holds: everything that kernels and lookups rely on, since a file may come from anywhere.
+"""Checks of a model file: everything that kernels and lookups rely on, since a file may come from anywhere.
 
 Each check raises a ModelFormatError, or whatever else a malformed value makes Python raise.
 """
@@ -19,54 +19,64 @@ from fastmf.model.learned import KINDS, SHAPES
 
 Number = int | float
 LARGEST = float(np.finfo(np.float32).max)
-HUGE = 1e12  # beyond what ratings of deviation 1 lead to, with room to multiply in float32
+HUGE = 1e12  # no fit of standardised ratings comes near it, and float32 products of such values stay finite
+
+TYPES: dict[str, Any] = {
+    "version": str,
+    "rating_range": list,
+    "solver": dict,
+    "history": list,
+    "rows": dict,
+    "id_types": dict,
+    "implicit": bool,
+    "duplicates": str,
+    "weight": str | None,
+}
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """Refuse the NaN and infinity that JSON may hold."""
+    """Refuse NaN and Infinity, which Python's JSON parser accepts."""
     raise ModelFormatError(f"the model file is damaged: its metadata hold {name}; fit and save it again")
 
 
 def finite(text: str) -> float:
-    """Read a number of JSON that is finite."""
+    """Parse a JSON number and refuse it if it overflows."""
     return float(text) if math.isfinite(float(text)) else refuse_constant(text)
 
 
 def check_metadata(metadata: Any) -> None:
-    """Check types, and that float32 arithmetic can use the numbers."""
-    kinds = {"rating_range": list, "solver": dict, "history": list, "rows": dict, "id_types": dict, "implicit": bool}
-    for name, kind in kinds.items():
+    """Check types, and that numbers fit into float32."""
+    for name, kind in TYPES.items():
         _require(isinstance(metadata[name], kind), f"{name} is {metadata[name]!r}")
     best, (low, high) = metadata["best_epoch"], metadata["rating_range"]
     known = best is None or (isinstance(best, int) and 1 <= best <= len(metadata["history"]))
     _require(known, f"best_epoch is {best!r}")
     _require(isinstance(metadata["solver"].get("name"), str), f"solver is {metadata['solver']!r}")
     for name, value in {"mean": metadata["mean"], "scale": metadata["scale"], "low": low, "high": high}.items():
-        _require(isinstance(value, Number) and abs(value) <= LARGEST, f"{name} is {value!r}")
+        _require_number(name, value, -LARGEST)
     _require(bool(np.float32(metadata["scale"]) > 0), f"scale is {metadata['scale']!r}")
     _require(low <= high, f"rating_range is {metadata['rating_range']!r}")
-    _check_equations(metadata["equations"])
-    for name in ("blend", "positive_from"):
-        value, least = metadata[name], 0 if name == "blend" else -LARGEST
-        _require(value is None or (isinstance(value, Number) and least <= value <= LARGEST), f"{name} is {value!r}")
+    for name, least in {"blend": 0, "positive_from": -LARGEST}.items():
+        if metadata[name] is not None:
+            _require_number(name, metadata[name], least)
+    if metadata["equations"] is not None:
+        _check_equations(metadata["equations"])
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold what is not a number")
 
 
 def _check_equations(equations: Any) -> None:
-    """Check the numbers of a :class:`RowEquations`, or None."""
-    if equations is None:
-        return
+    """Check the numbers of :class:`RowEquations`."""
     _require(set(equations) == {field.name for field in fields(RowEquations)}, f"equations are {equations!r}")
+    seed = equations["seed"]
+    _require(isinstance(seed, int) and 0 <= seed < 2**63, f"seed is {seed!r}")
     for name, value in equations.items():
-        if name == "seed":
-            _require(isinstance(value, int) and 0 <= value < 2**63, f"seed is {value!r}")
-        elif not (name == "bias_reg" and value is None):
-            _require(isinstance(value, Number) and 0 <= value <= LARGEST, f"{name} is {value!r}")
+        if name != "seed" and not (name == "bias_reg" and value is None):
+            _require_number(name, value, 0)
 
 
 def check_ids(ids: dict[str, pa.Array]) -> None:
-    """Check that there are ids, sorted and distinct: lookups search them."""
+    """Check that ids are sorted and distinct, since lookups search them, and that there are some."""
     for name, column in ids.items():
         _require(len(column) > 0, f"there are no {name}")
         plain = column.storage if is_uuid(column.type) else column
@@ -76,53 +86,52 @@ def check_ids(ids: dict[str, pa.Array]) -> None:
 
 
 def check_arrays(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
-    """Check shapes, types and ranges of everything."""
-    n_users, n_items, k = len(ids["user_ids"]), len(ids["item_ids"]), arrays["user_factors"].shape[-1]
-    for side, n in (("user", n_users), ("item", n_items)):
-        _check_array(arrays, f"{side}_factors", (n, k), np.float32)
-        _check_array(arrays, f"{side}_bias", (n,), np.float32)
+    """Check the shapes, types and ranges of all arrays. Groups of only some solvers must be complete or absent."""
+    sizes = {"users": len(ids["user_ids"]), "items": len(ids["item_ids"]), "k": arrays["user_factors"].shape[-1]}
+    sizes |= {"numbers": 3, "samples": len(arrays.get("samples_user_bias", ()))}
+    known = {"seen_indptr", "seen_indices"}
+    for side in ("user", "item"):
+        n = sizes[f"{side}s"]
+        _check_array(arrays, f"{side}_factors", (n, sizes["k"]))
+        _check_array(arrays, f"{side}_bias", (n,))
         _check_array(arrays, f"{side}_counts", (n,), np.int32)
         _require(bool((arrays[f"{side}_counts"] >= 0).all()), "counts below 0")
-    known = {f"{group}_{part}" for group, kind in KINDS.items() for part in kind._fields}
-    known |= {f"{side}_{part}" for side in ("user", "item") for part in ("factors", "bias", "counts")}
-    unknown = sorted(set(arrays) - known - {"seen_indptr", "seen_indices"})
+        known |= {f"{side}_factors", f"{side}_bias", f"{side}_counts"}
+    for group, shapes in SHAPES.items():
+        parts = [f"{group}_{part}" for part in KINDS[group]._fields]
+        there = [name for name in parts if name in arrays]
+        _require(there in ([], parts), f"of {', '.join(parts)} only {', '.join(there)} are there")
+        for name, dimensions in zip(there, shapes, strict=False):
+            _check_array(arrays, name, tuple(sizes[dimension] for dimension in dimensions))
+        known |= set(parts)
+    unknown = sorted(set(arrays) - known)
     _require(not unknown, f"it holds arrays that no model has: {', '.join(unknown)}")
-    _check_learned(arrays, {"users": n_users, "items": n_items, "k": k, "numbers": 3})
-    if "seen_indptr" in arrays:
-        indptr, indices = arrays["seen_indptr"], arrays["seen_indices"]
-        _require(indices.dtype == np.int32 and indices.ndim == 1, f"seen_indices are {indices.dtype}")
-        _require(len(indptr) == n_users + 1, f"seen_indptr has {len(indptr)} entries for {n_users} users")
-        require_offsets(indptr, len(indices), "seen_indptr")
-        inside = len(indices) == 0 or (indices.min() >= 0 and indices.max() < n_items)
-        _require(bool(inside), f"seen_indices reach outside the {n_items} items")
+    if "samples_user_bias" in arrays:
+        _require("prior_mean" in arrays, "it has samples, but no prior")
+        _require(sizes["samples"] > 0, "it has 0 samples")
+    if "prior_mean" in arrays:
+        _check_prior(arrays)
+    if "seen_indptr" in arrays or "seen_indices" in arrays:
+        _check_seen(arrays["seen_indptr"], arrays["seen_indices"], sizes["users"], sizes["items"])
 
 
-def _check_array(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...], dtype: type) -> None:
+def _check_array(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...], dtype: type = np.float32) -> None:
     array = arrays[name]
     _require(array.shape == shape, f"{name} has shape {array.shape}, not {shape}")
     _require(array.dtype == dtype, f"{name} is {array.dtype}, not {np.dtype(dtype)}")
     _require(bool(np.isfinite(array).all()), f"{name} holds values that are not finite")
 
 
-def _check_learned(arrays: dict[str, np.ndarray], sizes: dict[str, int]) -> None:
-    """Check the groups that only some solvers learn: each is whole or not there."""
-    if "samples_user_bias" in arrays:
-        sizes = sizes | {"samples": len(arrays["samples_user_bias"])}
-    for group, shapes in SHAPES.items():
-        parts = [f"{group}_{part}" for part in KINDS[group]._fields]
-        there = [name for name in parts if name in arrays]
-        _require(not there or len(there) == len(parts), f"of {', '.join(parts)} only {', '.join(there)} are there")
-        for name, dimensions in zip(there, shapes, strict=False):
-            _check_array(arrays, name, tuple(sizes[dimension] for dimension in dimensions), np.float32)
-    if "samples_user_bias" in arrays:
-        _require("prior_mean" in arrays, "it has samples, but no prior")
-        _require(sizes["samples"] > 0, "it has 0 samples")
-    if "prior_mean" in arrays:
-        _check_prior(arrays)
+def _check_seen(indptr: np.ndarray, indices: np.ndarray, n_users: int, n_items: int) -> None:
+    _require(indices.dtype == np.int32 and indices.ndim == 1, f"seen_indices are {indices.dtype}")
+    _require(len(indptr) == n_users + 1, f"seen_indptr has {len(indptr)} entries for {n_users} users")
+    require_offsets(indptr, len(indices), "seen_indptr")
+    inside = len(indices) == 0 or (indices.min() >= 0 and indices.max() < n_items)
+    _require(bool(inside), f"seen_indices reach outside the {n_items} items")
 
 
 def _check_prior(arrays: dict[str, np.ndarray]) -> None:
-    """Check what is divided by, or inverted, to say how sure a prediction is."""
+    """Check the arrays that deviations divide by or invert."""
     for name in ("prior_items", "samples_user_precisions", "samples_item_precisions"):
         found = arrays.get(name, np.ones(1))
         _require(bool(np.all((found > 1 / HUGE) & (found < HUGE))), f"{name} holds values that are no precisions")
@@ -141,3 +150,7 @@ def _check_prior(arrays: dict[str, np.ndarray]) -> None:
 def _require(true: bool, message: str) -> None:
     if not true:
         raise ModelFormatError(f"the model file is damaged: {message}; fit and save it again")
+
+
+def _require_number(name: str, value: Any, least: float) -> None:
+    _require(isinstance(value, Number) and least <= value <= LARGEST, f"{name} is {value!r}")

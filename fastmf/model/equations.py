@@ -1,11 +1,11 @@
-"""The equations of one row, with the other side fixed: what a solver says and a model keeps, so that it can fold in.
+"""The equations of one row with the other side fixed: stored in the model, so that it can fold in any solver's users.
 
 A row's factors x and bias b minimise, over its standardised ratings t_j of columns with factors y_j and biases c_j,
 
     sum_j (t_j - c_j - b - x . y_j)^2 + (reg n + reg0) |x - z|^2 + bias_reg b^2 + all_pairs sum_i (x . y_i)^2
 
-z is what links say of the row (:mod:`fastmf.solvers.links`), or zero. The last sum is over all columns, rated or not
-(:mod:`fastmf.solvers.implicit`). A Bayesian model draws rows around its prior instead (:mod:`fastmf.solvers.gibbs`).
+z is the prediction of the links (:mod:`fastmf.solvers.links`), or zero. The last sum is over all columns, rated or not
+(:mod:`fastmf.solvers.implicit`). A Bayesian model has a prior of rows instead (:mod:`fastmf.solvers.gibbs`).
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class RowEquations:
     reg, reg0 : weight of the squared factors, per rating and per row.
     bias_reg : weight of the squared bias; None if rows have no bias.
     all_pairs : weight of the squared scores of all pairs.
-    fade : ratings at which a row's links pull with half their force.
-    seed : of the draws around a prior.
+    fade : number of ratings at which links pull a row with half their force.
+    seed : of the draws from the posterior.
     """
 
     reg: float = 0.0
@@ -43,16 +43,16 @@ class RowEquations:
 
     @property
     def penalty(self) -> Penalty:
-        """Return the weights as kernels take them."""
+        """The weights as kernels take them."""
         return Penalty(self.reg, self.reg0, np.inf if self.bias_reg is None else self.bias_reg)
 
     def known(self, table: np.ndarray, k: int, device: Device) -> Known:
-        """Return what all rows' equations share: the sum over all pairs, if it has a weight.
+        """Return the sum over all pairs, which the equations of all rows share, as a Known on the device.
 
         ``table`` holds the other side's factors, padded to whole vectors, on the device.
         """
-        if not self.all_pairs:
-            return Known(*device.put(tuple(nothing_known(k))))
-        gram = launch(kernels.gram.GRAM, device, even(table.shape[0], ROWS_PER_TASK), table, k)
-        base = (self.all_pairs * gram).astype(np.float32)
-        return Known(*device.put(tuple(nothing_known(k)._replace(base=base))))
+        known = nothing_known(k)
+        if self.all_pairs:
+            gram = launch(kernels.gram.GRAM, device, even(table.shape[0], ROWS_PER_TASK), table, k)
+            known = known._replace(base=(self.all_pairs * gram).astype(np.float32))
+        return Known(*device.put(tuple(known)))

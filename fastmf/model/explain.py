@@ -1,7 +1,7 @@
-"""Explanations: what each of a user's items contributes to a score, if the user's factors solve a linear system.
+"""Explanations: the contribution of each of a user's items to a score, if the user's factors solve a linear system.
 
-With w_j = (y_j, 1) for an item and its bias, a user's z = (x, b) solves A z = sum_j g_j t_j w_j + rho (p, 0), where p
-is what the user is pulled to (:mod:`fastmf.kernels.als`). So for any item i (Hu, Koren and Volinsky 2008, section 5)
+With w_j = (y_j, 1) for an item and its bias, a user's z = (x, b) solves A z = sum_j g_j t_j w_j + rho (p, 0). The user
+is pulled to p (:mod:`fastmf.kernels.als`). So for any item i (Hu, Koren and Volinsky 2008, section 5)
 
     x . y_i + b = sum over the user's items of g_j t_j w_j' A^-1 w_i  +  rho (p, 0)' A^-1 w_i
 """
@@ -23,7 +23,7 @@ from fastmf.runtime.device import resolve
 
 
 def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> pd.DataFrame:
-    """Split a score into what the user's items contribute; see :meth:`fastmf.Model.explain`."""
+    """Split a score into the contributions of the user's items; see :meth:`fastmf.Model.explain`."""
     if state.prior is not None:
         name = state.solver.get("name")
         raise ParameterError(f"a model of solver {name!r} cannot explain its scores: fit one with als or implicit")
@@ -34,30 +34,21 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> pd.
     entries, items = _entries_of(state, user_id, ratings), state.standard_items
     terms = row_terms(state, entries, filled_up(state.item_factors), resolve("cpu"))
     rated = Side(items.factors[entries.indices], items.bias[entries.indices])
-    found, beforehand = contributions(rated, entries, items.factors[item], *terms)
+    found, of_pull = _contributions(rated, entries, items.factors[item], *terms)
     order = np.argsort(-found, kind="stable")
     item_ids = state.item_ids.take(pa.array(entries.indices[order]))
     frame = pd.DataFrame({"item_id": ids.to_pandas(item_ids), "contribution": found[order] * state.scale})
-    rest = state.mean + float(state.item_bias[item]) + beforehand * state.scale
+    rest = state.mean + float(state.item_bias[item]) + of_pull * state.scale
     frame.attrs = {"score": rest + float(frame["contribution"].sum()), "rest": rest}
     return frame
 
 
-def contributions(
+def _contributions(
     rated: Side, entries: Compressed, wanted: np.ndarray, penalty: Penalty, known: Known
 ) -> tuple[np.ndarray, float]:
-    """Return what each rated item adds to x . y + b, for standardised ratings.
+    """Return what the user's items (n,) float64, and the pull, contribute to x . y + b on the standardised scale.
 
-    Parameters
-    ----------
-    rated : the side of the user's items, (n, k) and (n,).
-    entries : the user's only row, with their ratings.
-    wanted : the factors y (k,) of the item to explain.
-    penalty, known : of the user's row.
-
-    Returns
-    -------
-    The contributions (n,) float64, and that of what the user is pulled to.
+    ``rated`` is the side of the user's items, ``entries`` the user's only row, ``wanted`` (k,) the factors y.
     """
     n, k = rated.factors.shape
     biased = np.isfinite(penalty.bias_reg)
@@ -68,13 +59,13 @@ def contributions(
     if len(known.base):
         system[:k, :k] += known.base
     towards = np.linalg.lstsq(system, np.append(wanted, float(biased)).astype(np.float64), rcond=None)[0]
-    beforehand = rho * towards[:k] @ known.pull[0, :k] if len(known.pull) else 0.0
+    of_pull = rho * towards[:k] @ known.pull[0, :k] if len(known.pull) else 0.0
     left = entries.values.astype(np.float64) - rated.bias
-    return weights * left * (w @ towards), float(beforehand)
+    return weights * left * (w @ towards), float(of_pull)
 
 
 def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
-    """Return what a user has rated, or what was observed of it, as one row."""
+    """Return a user's ratings, or for implicit feedback the observed pairs, as one row."""
     wanted = ids.as_column(state.user_ids, ids.many(user_id), "user")
     if len(wanted) != 1:
         raise ParameterError(f"{len(wanted):,} users are given: explain one at a time")
@@ -84,14 +75,12 @@ def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
             raise ParameterError("the model does not hold what the user has rated: give --ratings (ratings=)")
         user = int(ids.require(state.user_ids, wanted, "user")[0])
         own = rows_of(np.array([user]), [Compressed(*state.seen, np.empty(0, np.float32))])
-        return Compressed(own.indptr, own.indices, np.ones(len(own.indices), np.float32))
+        return own._replace(values=np.ones(len(own.indices), np.float32))
     data = read_like_training(state, ratings)
     if state.implicit:
         data = data.observed(state.positive_from)
     user = int(ids.lookup(data.user_ids, wanted, "user")[0])
     if user < 0:
         raise UnknownIdError(f"user {wanted[0].as_py()!r} is not in these ratings: give ratings of this user")
-    entries = known_entries(state, data)
-    part = slice(entries.indptr[user], entries.indptr[user + 1])
-    weights = None if entries.weights is None else entries.weights[part]
-    return Compressed(np.array([0, part.stop - part.start]), entries.indices[part], entries.values[part], weights)
+    entries = known_entries(state, data.take(data.users == user))
+    return entries._replace(indptr=np.array([0, len(entries.indices)]))

@@ -1,15 +1,14 @@
 """The model file: one safetensors file of named arrays and JSON metadata, checked before anything in it is used.
 
 Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float32), ``user_counts``, ``item_counts``
-(int32), ``seen_indptr`` (int64) and ``seen_indices`` (int32) if kept, the groups of :mod:`fastmf.model.learned` if
-learned (each array named by its group and its field), and the ids: ``user_ids`` as integers, or for strings, binaries
-and UUIDs ``user_ids.bytes`` and ``user_ids.offsets``; items likewise. The JSON holds the other fields of
-:class:`fastmf.model.state.State`, the format's number and the Arrow types of the ids.
+(int32), and if they were kept ``seen_indptr`` (int64) and ``seen_indices`` (int32). Each array of a group of
+:mod:`fastmf.model.learned` is named ``<group>_<field>``. Integer ids are the arrays ``user_ids`` and ``item_ids``;
+strings, binaries and UUIDs are ``user_ids.bytes`` and ``user_ids.offsets``, items likewise. The JSON holds the other
+fields of :class:`fastmf.model.state.State`, the format's number and the Arrow types of the ids.
 """
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -40,61 +39,18 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
     arrays = {name: getattr(state, name) for name in ARRAYS} | flat(state.learned)
     if state.seen is not None:
         arrays |= {"seen_indptr": state.seen[0], "seen_indices": state.seen[1]}
-    metadata = {name: getattr(state, name) for name in PLAIN} | {"version": fastmf.__version__}
+    for name in IDS:
+        arrays |= pack_ids(name, getattr(state, name))
+    metadata = {name: getattr(state, name) for name in PLAIN} | {"format": FORMAT, "version": fastmf.__version__}
     metadata["history"] = [asdict(epoch) for epoch in state.history]
     metadata["equations"] = None if state.equations is None else asdict(state.equations)
-    write(path, arrays, {name: getattr(state, name) for name in IDS}, metadata, overwrite)
+    metadata["id_types"] = {name: str(getattr(state, name).type) for name in IDS}
+    with replacing(path, overwrite) as temporary:
+        save_arrays(arrays, temporary, json.dumps(metadata, allow_nan=False))
 
 
 def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a model; return the fields of its State. See :meth:`fastmf.Model.load`."""
-    arrays, ids, metadata = read(path)
-    seen = (arrays.pop("seen_indptr"), arrays.pop("seen_indices")) if "seen_indptr" in arrays else None
-    groups = grouped(arrays)
-    try:
-        plain = {name: metadata[name] for name in PLAIN}
-        low, high = plain["rating_range"]
-        plain |= {"rating_range": (float(low), float(high))}
-        plain |= {name: float(plain[name]) for name in ("mean", "scale")}
-        plain["history"] = [Epoch(**epoch) for epoch in plain["history"]]
-        plain["equations"] = None if plain["equations"] is None else RowEquations(**plain["equations"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"{path} has damaged metadata: {error!r}; fit and save it again") from None
-    return {**arrays, **ids, **groups, **plain, "seen": seen}
-
-
-def write(
-    path: str | os.PathLike[str],
-    arrays: Mapping[str, np.ndarray],
-    ids: Mapping[str, pa.Array],
-    metadata: Mapping[str, Any],
-    overwrite: bool,
-) -> None:
-    """Write arrays, ids and metadata, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        As :func:`fastmf.data.atomic.replacing`.
-    """
-    tensors = dict(arrays)
-    for name, column in ids.items():
-        tensors |= pack_ids(name, column)
-    described = {**metadata, "format": FORMAT, "id_types": {name: str(column.type) for name, column in ids.items()}}
-    with replacing(path, overwrite) as temporary:
-        save_arrays(tensors, temporary, json.dumps(described, allow_nan=False))
-
-
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, pa.Array], dict[str, Any]]:
-    """Read a model file and check all that a kernel or a reader relies on. Returns (arrays, ids, metadata).
-
-    Raises
-    ------
-    ModelFormatError
-        If the file is not a model file, is damaged, contradicts itself, or has another format.
-    OSError
-        If there is no such file, or it cannot be read.
-    """
+    """Read and check a model; return the fields of its State. See :meth:`fastmf.Model.load`."""
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist: fit a model and give its file")
     if not Path(path).is_file():
@@ -110,12 +66,24 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
             raise ModelFormatError(f"{path} {other}: use the fastmf that wrote it, or fit and save it again")
         if not sound:
             raise ValueError("a digest does not match, so something in it has changed")
-        check_metadata(metadata)
-        ids = {name: unpack_ids(name, arrays, metadata["id_types"][name]) for name in IDS}
-        check_ids(ids)
-        check_arrays(arrays, ids)
+        return _checked_fields(arrays, metadata)
     except (ModelFormatError, OSError, MemoryError):
         raise
-    except Exception as error:  # what damage makes of a file fails in more ways than can be listed
+    except Exception as error:  # damage raises more kinds of errors than can be listed
         raise ModelFormatError(f"{path} is not a whole fastmf model file: {error!r}; fit and save it again") from None
-    return arrays, ids, metadata
+
+
+def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> dict[str, Any]:
+    """Check arrays and metadata, and make the fields of a State from them."""
+    check_metadata(metadata)
+    ids: dict[str, pa.Array] = {name: unpack_ids(name, arrays, metadata["id_types"][name]) for name in IDS}
+    check_ids(ids)
+    check_arrays(arrays, ids)
+    seen = (arrays.pop("seen_indptr"), arrays.pop("seen_indices")) if "seen_indptr" in arrays else None
+    groups = grouped(arrays)
+    plain = {name: metadata[name] for name in PLAIN}
+    low, high = metadata["rating_range"]
+    plain |= {"rating_range": (float(low), float(high)), "mean": float(plain["mean"]), "scale": float(plain["scale"])}
+    plain["history"] = [Epoch(**epoch) for epoch in plain["history"]]
+    plain["equations"] = None if plain["equations"] is None else RowEquations(**plain["equations"])
+    return {**arrays, **ids, **groups, **plain, "seen": seen}

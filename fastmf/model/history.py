@@ -1,4 +1,4 @@
-"""What an epoch of training came to, and how two epochs are compared."""
+"""The figures of an epoch of training, and how two epochs are compared."""
 
 import math
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """The figures of one epoch: callbacks get it, and a model's history holds it.
+    """The figures of one epoch: callbacks receive it, and a model's history holds it.
 
     Attributes
     ----------
     number : 1 for the first.
     seconds : time of the solver alone.
-    train_rmse : RMSE of the training ratings after the epoch, not clipped. For implicit feedback, of the scores of
-        observed pairs from 1.
+    train_rmse : RMSE of the training ratings after the epoch, not clipped. For implicit feedback, the RMSE between 1
+        and the scores of the observed pairs.
     validation_rmse, validation_mae : errors of the validation ratings, clipped to the rating range; None without
         validation.
     validation_ndcg : for implicit feedback, nDCG@10 of lists for validation users; None without validation.
@@ -29,9 +29,9 @@ class Epoch:
 
 
 class Measure(NamedTuple):
-    """A validation figure that says which of two epochs, or of two trials, is better.
+    """A validation figure by which two epochs, or two trials, are compared.
 
-    key names its attribute, see below; name is its name for people; higher says whether higher is better.
+    key is the end of :attr:`attribute`; name is shown to people; higher tells whether a higher figure is better.
     """
 
     key: str

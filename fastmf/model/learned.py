@@ -1,4 +1,4 @@
-"""Arrays that only some solvers learn beside factors and biases: groups of float32 arrays that belong together."""
+"""Groups of float32 arrays that only some solvers learn beside factors and biases."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,10 +14,10 @@ class Baseline(NamedTuple):
 
 
 class Links(NamedTuple):
-    """What a user's rated items say of the user's factors; see :mod:`fastmf.solvers.links`.
+    """Vectors that predict a user's factors from the items the user has rated; see :mod:`fastmf.solvers.links`.
 
-    items (n_items, k) holds one vector per item. origin (k,) is the mean user; if the model has biases, it is zero in
-    the model's user factors. Both are for standardised ratings.
+    items (n_items, k): one vector per item. origin (k,): the mean user; in a model with biases, the zero of its user
+    factors. Both are for standardised ratings.
     """
 
     items: np.ndarray
@@ -25,10 +25,10 @@ class Links(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """The distribution that a Bayesian model draws users from: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
+    """The prior of users in a Bayesian model: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
 
-    precision (k, k) and mean (k,) of the factors; items (n_items,), the items' precisions; numbers (3,): alpha, and p
-    and p m of the biases, both 0 without biases; origin (k,), the mean user, which is zero in the model's user factors.
+    precision (k, k) and mean (k,): of the factors. items (n_items,): the items' precisions. numbers (3,): alpha, and p
+    and p m of the biases, both 0 without biases. origin (k,): the mean user, the zero of the model's user factors.
     """
 
     precision: np.ndarray
@@ -39,10 +39,10 @@ class Prior(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Whole draws of everything that predictions are made of, for standardised ratings, one per line.
+    """Draws from the posterior of all parameters, for standardised ratings; the first axis is the draw.
 
-    user_factors (n, n_users, k), user_bias and user_precisions (n, n_users), and the same for the items. A rating's
-    precision is that of its user times that of its item.
+    user_factors (n, n_users, k), user_bias and user_precisions (n, n_users); items likewise. The precision of a rating
+    is the product of its user's and its item's.
     """
 
     user_factors: np.ndarray
@@ -53,7 +53,7 @@ class Samples(NamedTuple):
     item_precisions: np.ndarray
 
 
-# The groups by the model's attribute, and the shape of each array, in the order of its fields.
+# Each group by the model's attribute, and the shapes of its arrays in the order of its fields.
 KINDS: dict[str, Any] = {"baseline": Baseline, "links": Links, "prior": Prior, "samples": Samples}
 SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "baseline": (("users",), ("items",)),
@@ -64,13 +64,13 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def flat(groups: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Name each array of the groups that are there: "<group>_<field>"."""
+    """Name each array of the groups that are not None: "<group>_<field>"."""
     there = {name: group for name, group in groups.items() if group is not None}
     return {f"{name}_{part}": array for name, group in there.items() for part, array in group._asdict().items()}
 
 
 def grouped(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Take the arrays of whole groups out of ``arrays``, and return the groups by name."""
+    """Remove the arrays of whole groups from ``arrays`` and return the groups by name."""
     return {
         name: kind(*(arrays.pop(f"{name}_{part}") for part in kind._fields))
         for name, kind in KINDS.items()

@@ -1,7 +1,4 @@
-"""The model: what can be asked of a fit. Raw ids go in and come out.
-
-prediction(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i]
-"""
+"""The model: the answers a fit can give. Raw ids go in and come out."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +24,9 @@ from fastmf.runtime.device import Device
 class Model(State):
     """A fitted matrix factorization. Raw ids go in and come out.
 
-    Its attributes are those of :class:`fastmf.model.state.State`.
+    prediction(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i]
+
+    The attributes are those of :class:`fastmf.model.state.State`.
     """
 
     def __repr__(self) -> str:
@@ -57,7 +56,7 @@ class Model(State):
         DataError
             If ids are null, or of another type than the model's.
         ParameterError
-            If ``std`` is asked of a model without samples.
+            If ``std`` is True and the model has no samples.
         """
         return predict_pairs(self, user_ids, item_ids, on_unknown, std)
 
@@ -72,15 +71,15 @@ class Model(State):
         include_seen: bool = False,
         device: str | Device = "cpu",
     ) -> pd.DataFrame:
-        """Recommend to each user the n items of the highest score that the user has not rated in training.
+        """Recommend to each user the n items of highest score among those not rated in training.
 
         Parameters
         ----------
         user_ids : one raw id, several, or None for all users.
-        n : length of each list, or one for each user; lists are shorter if a user has fewer items left.
-        rank_by : "rating" ranks by prediction, for implicit feedback by score. "blend" adds what popularity is worth
-            (``blend`` of :func:`fastmf.fit`), since people seldom choose what they would rate highest.
-        items : raw ids to choose from; all if left out. Ids without training ratings are never chosen.
+        n : length of each list, or one length for each user; a list is shorter if there are fewer items to recommend.
+        rank_by : "rating" ranks by prediction, for implicit feedback by score. "blend" adds a bonus for popularity
+            (``blend`` of :func:`fastmf.fit`), since people seldom choose the items they would rate highest.
+        items : raw ids to choose from; None for all. Ids without training ratings are never chosen.
         exclude : further (user, item) pairs to leave out, in any form that :func:`fastmf.fit` takes; unknown ids in it
             change nothing.
         include_seen : recommend items rated in training, too.
@@ -88,7 +87,7 @@ class Model(State):
 
         Returns
         -------
-        Frame of user_id, item_id, score (float32, not clipped), rank (from 1). Cold items are never in it.
+        Frame of user_id, item_id, score (float32, not clipped), rank (from 1), without cold items.
         ``.attrs["unknown_items"]`` counts the ``items`` without training ratings.
 
         Raises
@@ -96,13 +95,13 @@ class Model(State):
         UnknownIdError
             If a user is not in the model, or no item of ``items`` is; new users come through :meth:`fold_in`.
         ParameterError
-            If n is less than 1, the model was saved without what users have seen, or has learned no blend.
+            If n is less than 1, the model was saved without the seen items, or has learned no blend.
         """
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
         return joined(self.recommend_batches(user_ids, n, device=device, **how))
 
     def recommend_batches(self, user_ids: Any = None, n: Any = 10, **how: Any) -> Iterator[pd.DataFrame]:
-        """Yield the frame of :meth:`recommend` in parts of some thousand users, so that no memory holds it whole.
+        """Yield the frame of :meth:`recommend` in parts of some thousand users, to limit the memory it takes.
 
         Arguments are those of :meth:`recommend`, and are checked before the first part.
         """
@@ -136,8 +135,8 @@ class Model(State):
     def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
         """Return a model of the same items for the users of new ratings, each solved for exactly.
 
-        With links, users are pulled to what their items say of them. A Bayesian model gives them their posterior means
-        given its items, and samples of their own.
+        With links, users are pulled to the links' prediction. A Bayesian model gives them their posterior means given
+        its items, and samples of their own.
 
         Parameters
         ----------
@@ -148,28 +147,28 @@ class Model(State):
         Raises
         ------
         ParameterError
-            If the solver does not say how.
+            If the model has no equations of a user's row.
         DataError
             As :meth:`Ratings.read`.
         DivergenceError
-            If ratings lead beyond float32.
+            If factors or biases overflow float32.
         """
         return replace(self, **fold_users(self, ratings, device))
 
     def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> pd.DataFrame:
-        """Return what each of a user's items contributes to the score of an item, largest first.
+        """Return the contribution of each of a user's items to the score of an item, largest first.
 
         Parameters
         ----------
         user_id, item_id : raw ids.
-        ratings : the user's ratings, in anything :meth:`Ratings.read` takes; those of others are left out. A model of
-            implicit feedback without ``positive_from`` and weights knows them, and needs none.
+        ratings : the user's ratings, in anything :meth:`Ratings.read` takes; those of others are ignored. A model of
+            implicit feedback without ``positive_from`` and weights needs none.
 
         Returns
         -------
         Frame of item_id and contribution (float64). ``.attrs["score"]`` is the score of the user folded in from these
-        ratings, not clipped. ``.attrs["rest"]`` is the part of it that no item of the user contributes: the mean, the
-        item's bias and what the user is pulled to. For implicit feedback this is the model's own score.
+        ratings, not clipped; for implicit feedback it is the model's own score. ``.attrs["rest"]`` is the part of it
+        that no item of the user contributes: the mean, the item's bias and the user's pull.
 
         Raises
         ------
@@ -181,12 +180,12 @@ class Model(State):
         return explain_score(self, user_id, item_id, ratings)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the model to one file, whole or not at all; see :mod:`fastmf.model.file`.
+        """Write the model to one file, whole or not at all; the format is described in :mod:`fastmf.model.file`.
 
         Raises
         ------
         OSError
-            If the path exists and overwrite is False, or writing fails; what was there before is then still there.
+            If the path exists and overwrite is False, or writing fails; an existing file is then left unchanged.
         """
         write_model(self, path, overwrite)
 

@@ -29,10 +29,10 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
     unknown = (pairs.users < 0) | (pairs.items < 0)
     if on_unknown == "raise" and unknown.any():
         first = int(np.flatnonzero(unknown)[0])
-        pair = f"user {users[first].as_py()!r}, item {items[first].as_py()!r}"
         raise UnknownIdError(
             f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings, the first"
-            f" {pair}: leave them out, or let on_unknown be mean or nan"
+            f" user {users[first].as_py()!r}, item {items[first].as_py()!r}: leave them out, or let on_unknown be mean"
+            " or nan"
         )
     out = estimates(state, pairs)
     if on_unknown == "nan":
@@ -47,9 +47,8 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
 def estimates(state: State, pairs: Pairs) -> np.ndarray:
     """Predict the ratings (n,) float32 of pairs by dense index (-1: unknown), clipped to the rating range."""
     out, scale = np.empty(len(pairs.users), np.float32), Scale(state.mean, *state.rating_range)
-    launch(
-        ESTIMATE, resolve("cpu"), even(len(out), PAIRS_PER_TASK), pairs, state.user_side, state.item_side, scale, out
-    )
+    tasks = even(len(out), PAIRS_PER_TASK)
+    launch(ESTIMATE, resolve("cpu"), tasks, pairs, state.user_side, state.item_side, scale, out)
     return out
 
 

@@ -21,10 +21,10 @@ USERS_PER_BATCH, ROWS_PER_BATCH = 1 << 14, 1 << 21  # at most, unless one list a
 
 
 class Ranker:
-    """Ranks a model's items for its users: what may come and what is left out is looked up once.
+    """Ranks a model's items for its users; the candidates and the items to leave out are looked up once.
 
-    A score is a prediction, for implicit feedback the product of both factors. ``rank_by``, ``items``, ``exclude`` and
-    ``include_seen`` are those of :meth:`fastmf.Model.recommend`; ``bonus`` (n_items,) is added to the items' scores.
+    Scores are predictions without clipping; for implicit feedback, dot products. ``rank_by``, ``items``, ``exclude``
+    and ``include_seen`` are those of :meth:`fastmf.Model.recommend`; ``bonus`` (n_items,) is added to the scores.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Ranker:
         bonus: np.ndarray | None = None,
     ) -> None:
         self.state, self.device = state, resolve(device)
-        bonus = popularity_bonus(state, rank_by) if bonus is None else bonus
+        bonus = _popularity_bonus(state, rank_by) if bonus is None else bonus
         self.candidates, self.unknown_items = _candidates(state, items)
         bias = state.item_bias if bonus is None else state.item_bias + bonus
         self._items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
@@ -52,7 +52,7 @@ class Ranker:
     def top(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Rank the n best items for each of ``users`` (dense, -1: unknown, ranked by item bias).
 
-        For implicit feedback, users without factors get what is most popular, with scores of 0. Returns as
+        For implicit feedback, users without factors get the most popular items, with scores of 0. Returns as
         :func:`fastmf.model.topn.top_n`.
         """
         state, known, zero = self.state, users >= 0, np.float32(0)
@@ -69,7 +69,7 @@ class Ranker:
         return found, scores
 
     def most_popular(self, users: np.ndarray, n: int) -> np.ndarray:
-        """Rank for each of ``users`` the n items of most training ratings, leaving out the same items."""
+        """Rank the n items of most training ratings for each of ``users``, with the same items left out."""
         return most_rated(self.state.item_counts, n, rows_of(users, self._left_out))[0]
 
 
@@ -102,7 +102,10 @@ def batches(ranker: Ranker, users: np.ndarray, n: Any) -> Iterator[pd.DataFrame]
 def list_frame(
     query: tuple[str, pa.Array, np.ndarray], found: tuple[str, pa.Array, np.ndarray], scores: np.ndarray
 ) -> pd.DataFrame:
-    """Write top-n lists as a frame of query id, found id, score and rank; places without an item are left out."""
+    """Return top-n lists as a frame of query id, found id, score and rank, without the places that hold -1.
+
+    ``query`` and ``found`` are each a column's name, the ids, and indices of them: (n_lists,) and (n_lists, n).
+    """
     (query_name, query_ids, wanted), (found_name, found_ids, rows) = query, found
     taken = rows >= 0
     line, place = np.nonzero(taken)
@@ -116,14 +119,8 @@ def list_frame(
     )
 
 
-def popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
-    """Return what popularity adds to the items' predictions, (n_items,) float32; None for "rating".
-
-    Raises
-    ------
-    ParameterError
-        If the model has not learned it.
-    """
+def _popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
+    """Return the bonus (n_items,) float32 that popularity adds to scores; None for "rating"."""
     require_choice("rank_by", rank_by, ("rating", "blend"))
     if rank_by == "rating":
         return None
@@ -134,7 +131,7 @@ def popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
 
 
 def _candidates(state: State, items: Any) -> tuple[np.ndarray, int]:
-    """Mark the items that may be recommended, (n_items,) bool; count those given that have no training ratings."""
+    """Mark the items that may be recommended, (n_items,) bool; count the given ones without training ratings."""
     warm = state.item_counts > 0
     if items is None:
         return warm, 0
@@ -143,18 +140,18 @@ def _candidates(state: State, items: Any) -> tuple[np.ndarray, int]:
         raise UnknownIdError(f"the model knows none of {len(known):,} items to choose from: give others")
     chosen = np.zeros(len(warm), bool)
     chosen[known[known >= 0]] = True
-    return chosen & warm, int(np.count_nonzero(known < 0))
+    return chosen, int(np.count_nonzero(known < 0))
 
 
 def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed]:
-    """Collect, by user, the items to leave out: those seen in training, and the pairs to exclude."""
-    if state.seen is None and not include_seen:
-        raise ParameterError(
-            "the model does not hold what users have rated (keep_seen=False): pass include_seen=True, and the pairs"
-            " to leave out as exclude"
-        )
+    """Collect the items to leave out by user: those seen in training, and the pairs to exclude."""
     lists = []
-    if state.seen is not None and not include_seen:
+    if not include_seen:
+        if state.seen is None:
+            raise ParameterError(
+                "the model does not hold what users have rated (keep_seen=False): pass include_seen=True, and the"
+                " pairs to leave out as exclude"
+            )
         lists.append(Compressed(*state.seen, np.empty(0, np.float32)))
     if exclude is not None:
         users, items = _pairs(state, exclude)
@@ -164,15 +161,12 @@ def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed
 
 
 def _pairs(state: State, source: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Read (user, item) pairs, as the model's dense indices; -1 for an unknown id."""
+    """Read (user, item) pairs as the model's dense indices; -1 for an unknown id."""
     if isinstance(source, Ratings):
-        users, items = source.user_ids, source.item_ids
-        rows: tuple[Any, Any] = source.users, source.items
-    else:
-        users, items = read_columns(source, {"user": None, "item": None}).columns
-        rows = slice(None), slice(None)
-    found = ids.lookup(state.user_ids, users, "user"), ids.lookup(state.item_ids, items, "item")
-    return found[0][rows[0]], found[1][rows[1]]
+        users = ids.lookup(state.user_ids, source.user_ids, "user")[source.users]
+        return users, ids.lookup(state.item_ids, source.item_ids, "item")[source.items]
+    users, items = read_columns(source, {"user": None, "item": None}).columns
+    return ids.lookup(state.user_ids, users, "user"), ids.lookup(state.item_ids, items, "item")
 
 
 def _lengths(n: Any, n_users: int) -> np.ndarray:
@@ -187,6 +181,6 @@ def _lengths(n: Any, n_users: int) -> np.ndarray:
 
 
 def _of_like_length(users: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Group users by the next power of two of their lists' lengths, so that one long list costs only itself."""
+    """Group users by their lengths rounded up to a power of two: one long list must not lengthen all others."""
     powers = np.ceil(np.log2(lengths[users]))
     return [users[powers == power] for power in np.unique(powers)] or [users]

@@ -5,15 +5,14 @@ import numpy as np
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.topn import top_n
 
-# Added to the cosine of rows without a direction, so that they rank after all others.
+# Added to the cosine of rows of zeros, so that they rank after all others.
 _LAST = np.float32(-4)
 
 
 def nearest(factors: np.ndarray, counts: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Rank the n rows nearest to each wanted row by cosine, without the row itself and without cold rows (count 0).
 
-    Rows whose factors are all zero have cosine 0 to everything and come last. Returns as
-    :func:`fastmf.model.topn.top_n`.
+    Rows of zeros have cosine 0 to everything and come last. Returns as :func:`fastmf.model.topn.top_n`.
     """
     norms = np.linalg.norm(factors.astype(np.float64), axis=1)  # the squares of large factors overflow in float32
     unit = (factors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)

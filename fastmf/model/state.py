@@ -1,4 +1,4 @@
-"""What a fit computes: factors, biases, ids, facts and history."""
+"""The data of a fitted model: factors, biases, ids, facts and history."""
 
 import hashlib
 import json
@@ -29,15 +29,16 @@ class State:
     rating_range : lowest and highest training rating; predictions are clipped to it.
     seen : (indptr, indices), the items each user has rated in training, or None if they were not kept.
     solver : name and hyper-parameters of the solver, for people to read.
-    implicit : whether pairs were signs of interest; predictions are then scores, about 1 for what was observed.
-    positive_from : the lowest rating that counted as a sign of interest, if only some did.
-    equations : what a user's row solves; None if the solver cannot fold in.
-    history : one Epoch per epoch run. best_epoch : the one whose factors these are, if validation chose it.
-    rows : how many rating rows were read and used, and what became of the others.
-    weight : the column that weighs observed pairs, "" if their number of rows does, None if all count the same.
-    duplicates : what was done with rows of the same pair; new ratings are read alike.
-    blend : what a unit of log popularity adds to a prediction in lists ranked by "blend", if that was learned.
-    baseline, links, prior, samples : what only some solvers learn; see :mod:`fastmf.model.learned`.
+    implicit : whether the feedback was implicit; predictions are then scores, about 1 for observed pairs.
+    positive_from : lowest rating that counted as observed; None if all did.
+    equations : the equations of a user's row; None if the solver cannot fold in.
+    history : one Epoch per epoch run.
+    best_epoch : number of the epoch that validation chose and the factors are of; None without validation.
+    rows : counts of the rating rows read and used, and of the others by reason.
+    weight : column of weights of observed pairs; "" if they were weighed by their number of rows; None if not at all.
+    duplicates : how rows of the same pair were treated; new ratings are read in the same way.
+    blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
+    baseline, links, prior, samples : arrays that only some solvers learn; see :mod:`fastmf.model.learned`.
     """
 
     user_ids: pa.Array
@@ -74,7 +75,7 @@ class State:
 
     @property
     def learned(self) -> dict[str, Any]:
-        """What only some solvers learn, by name; None if this one did not."""
+        """The groups that only some solvers learn, by name; None for those this one did not."""
         return {name: getattr(self, name) for name in KINDS}
 
     @property
@@ -89,20 +90,20 @@ class State:
 
     @property
     def standard_items(self) -> Side:
-        """The items' side for standardised ratings, which folded-in users are solved against."""
+        """The items' side for standardised ratings, which users are folded in with."""
         return Side(self.item_factors, self.item_bias / np.float32(self.scale))
 
     def known_users(self, user_ids: Any) -> np.ndarray:
-        """Find the index of each user; -1 for ids that are unknown or have no training ratings."""
+        """Return the index (n,) int32 of each user; -1 for ids that are unknown or have no training ratings."""
         return _warm(ids.lookup(self.user_ids, user_ids, "user"), self.user_counts)
 
     def known_items(self, item_ids: Any) -> np.ndarray:
-        """Find the index of each item; -1 for ids that are unknown or have no training ratings."""
+        """Return the index (n,) int32 of each item; -1 for ids that are unknown or have no training ratings."""
         return _warm(ids.lookup(self.item_ids, item_ids, "item"), self.item_counts)
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of what the fit computed: factors, biases, ids, mean, scale, history without seconds, ``learned``."""
+        """SHA-256 of factors, biases, ids, mean, scale, history without seconds, and ``learned``."""
         digest = hashlib.sha256()
         for array in (self.user_factors, self.item_factors, self.user_bias, self.item_bias):
             digest.update(np.ascontiguousarray(array).tobytes())

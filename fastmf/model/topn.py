@@ -17,14 +17,14 @@ USERS_PER_TASK = 96
 def top_n(
     users: Side, items: Side, excluded: Compressed, n: int, device: Device | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the n best items of every user by score, bias + bias + dot product.
+    """Rank the n best items of every user by score: user bias + item bias + dot product.
 
-    Row u of ``excluded`` holds items to leave out for user u. An item bias of -inf leaves an item out for everybody.
+    Row u of ``excluded`` holds the items to leave out for user u. An item bias of -inf leaves an item out for all.
 
     Returns
     -------
-    items (n_users, n) int32 and scores (n_users, n) float32, best first; lists that run out of items end in -1 and
-    -inf.
+    items (n_users, n) int32 and scores (n_users, n) float32, best first, ties by lower index. Places after the last
+    item hold -1 and -inf.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def top_n(
 
 
 def most_rated(counts: np.ndarray, n: int, excluded: Compressed) -> tuple[np.ndarray, np.ndarray]:
-    """Rank, for every row of ``excluded``, the n items of most ratings; counts (n_items,). Returns as :func:`top_n`.
+    """Rank the n items of most ratings for every row of ``excluded``; counts (n_items,). Returns as :func:`top_n`.
 
     Scores are the logarithms of the counts; items without ratings are left out.
     """
@@ -52,27 +52,25 @@ def most_rated(counts: np.ndarray, n: int, excluded: Compressed) -> tuple[np.nda
 
 
 def rows_of(users: np.ndarray, lists: Sequence[Compressed]) -> Compressed:
-    """Join, for each of ``users`` (dense, -1: nobody), that user's rows of several lists; row j belongs to users[j].
+    """Concatenate, for each of ``users``, that user's rows of several lists; row j belongs to users[j].
 
-    Values are left out. A single list is returned uncopied if ``users`` are all its rows in order.
+    Users are dense indices; -1 (unknown) has an empty row. Values are dropped. A single list is returned uncopied if
+    ``users`` are all its rows in order.
     """
     if len(lists) == 1 and np.array_equal(users, np.arange(len(lists[0].indptr) - 1)):
         return lists[0]
-    # np.append: user -1 reads the last row of the extended indptr, which is empty
+    # User -1 reads the last difference of the appended indptr, which is 0.
     counts = [np.diff(np.append(each.indptr, each.indptr[-1]))[users] for each in lists]
     indptr = np.append(0, np.cumsum(sum(counts, np.zeros(len(users), np.int64))))
-    parts = [each.indices[_ranges(each.indptr[users], count)] for each, count in zip(lists, counts, strict=True)]
-    columns = parts[0] if len(parts) == 1 else np.empty(indptr[-1], np.int32)
-    starts = indptr[:-1]
-    for part, count in zip(parts, counts, strict=True):
-        if part is not columns:
-            columns[_ranges(starts, count)] = part
+    columns, starts = np.empty(indptr[-1], np.int32), indptr[:-1]
+    for each, count in zip(lists, counts, strict=True):
+        columns[_ranges(starts, count)] = each.indices[_ranges(each.indptr[users], count)]
         starts = starts + count
     return Compressed(indptr, columns, np.empty(0, np.float32))
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Concatenate the ranges of ``counts`` integers from each of ``starts`` on."""
+    """Concatenate the ranges of ``counts`` integers that begin at ``starts``."""
     numbers = np.repeat(starts - np.cumsum(counts) + counts, counts)
     numbers += np.arange(len(numbers))
     return numbers

@@ -31,9 +31,9 @@ def require_samples(state: State) -> tuple[Samples, Prior]:
 def deviations(state: State, pairs: Pairs) -> np.ndarray:
     """Return the standard deviation (n,) float32 of ratings around their predictions, by dense index (-1: unknown).
 
-    Its square is the variance of the sampled predictions plus the mean variance of the noise. An unknown user is drawn
-    from the prior. An unknown item is like any of the model's items, which its prediction leaves out. If both are
-    unknown, the deviation is that of all ratings.
+    Its square is the variance of the sampled predictions plus the mean variance of the noise. An unknown user is
+    distributed as the prior, an unknown item as the model's items; the prediction of the pair leaves it out. If both
+    are unknown, the deviation is that of all ratings.
 
     Raises
     ------
@@ -46,16 +46,16 @@ def deviations(state: State, pairs: Pairs) -> np.ndarray:
     total, squares, noise = (np.zeros(size) for _ in range(3))
     (user_rows, user_places), (item_rows, item_places) = (np.unique(rows, return_inverse=True) for rows in pairs)
     where = Pairs(user_places.astype(np.int32), item_places.astype(np.int32))
-    estimates, scale = np.empty(size, np.float32), Scale(0.0, -np.inf, np.inf)
+    estimates, scale, tasks = np.empty(size, np.float32), Scale(0.0, -np.inf, np.inf), even(size, PAIRS_PER_TASK)
     for sample in zip(*samples, strict=True):
         users, user_noise = _rows_of(user_rows, Side(*sample[:2]), sample[2], warm[0], prior.origin)
         items, item_noise = _rows_of(item_rows, Side(*sample[3:5]), sample[5], warm[1], np.float32(0))
-        launch(ESTIMATE, resolve("cpu"), even(size, PAIRS_PER_TASK), where, users, items, scale, estimates)
+        launch(ESTIMATE, resolve("cpu"), tasks, where, users, items, scale, estimates)
         total += estimates
         squares += np.square(estimates, dtype=np.float64)
         noise += user_noise[where.users] * item_noise[where.items]
     variance = np.maximum(squares / n - np.square(total / n), 0) + noise / n
-    variance += _spread_of_unknown(samples, prior, pairs, warm)
+    variance += _variance_of_unknown(samples, prior, pairs, warm)
     variance[(pairs.users < 0) & (pairs.items < 0)] = 1
     return np.sqrt(variance).astype(np.float32) * np.float32(state.scale)
 
@@ -63,9 +63,9 @@ def deviations(state: State, pairs: Pairs) -> np.ndarray:
 def _rows_of(
     rows: np.ndarray, side: Side, precisions: np.ndarray, warm: np.ndarray, factors: np.ndarray | np.float32
 ) -> tuple[Side, np.ndarray]:
-    """Return some rows of a side, and their noise (n_rows,) float64.
+    """Return some rows of a side, and the variance (n_rows,) float64 of their noise.
 
-    Unknown rows (-1) get the given factors, no bias, and the mean noise of the warm rows.
+    Unknown rows (-1) get the given factors, no bias, and the mean variance of the warm rows.
     """
     taken, unknown = Side(side.factors[rows], side.bias[rows]), rows < 0
     noise = 1 / precisions[rows].astype(np.float64)
@@ -75,16 +75,18 @@ def _rows_of(
     return taken, noise
 
 
-def _spread_of_unknown(samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Return the variance (n,) float64 that an unknown user's or item's factors and bias add to a prediction."""
+def _variance_of_unknown(
+    samples: Samples, prior: Prior, pairs: Pairs, warm: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Return the variance (n,) float64 that the factors and bias of an unknown user or item add to a prediction."""
     found = np.zeros(len(pairs.users))
     user, item = (pairs.users < 0) & (pairs.items >= 0), (pairs.items < 0) & (pairs.users >= 0)
     if user.any():
         y = samples.item_factors[-1][pairs.items[user]].astype(np.float64)
         _, p, pull = map(float, prior.numbers)
-        mean, variance = (pull / p, 1 / p) if p else (0.0, 0.0)  # of the bias
-        covariance, aside = np.linalg.inv(prior.precision.astype(np.float64)), prior.mean - prior.origin
-        found[user] = np.sum(y @ covariance * y, axis=1) + variance + (y @ aside + mean) ** 2
+        bias_mean, bias_variance = (pull / p, 1 / p) if p else (0.0, 0.0)
+        covariance, offset = np.linalg.inv(prior.precision.astype(np.float64)), prior.mean - prior.origin
+        found[user] = np.sum(y @ covariance * y, axis=1) + bias_variance + (y @ offset + bias_mean) ** 2
     if item.any():
         known = np.column_stack([samples.item_factors[-1], samples.item_bias[-1]])[warm[1]].astype(np.float64)
         x = np.column_stack([samples.user_factors[-1], np.ones(len(warm[0]))])[pairs.users[item]].astype(np.float64)

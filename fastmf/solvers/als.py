@@ -10,7 +10,7 @@ from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Side, nothing_known
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.base import Factors, Regularised, SolvesRows, draw
+from fastmf.solvers.base import ExactOrCG, Factors, Regularised, draw, zeros
 from fastmf.solvers.settings import setting, with_settings
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Alternating(Regularised):
 
 
 @with_settings
-class ALS(SolvesRows, Alternating):
-    """Alternating least squares: users solved with the items fixed, then items with the users fixed.
+class ALS(ExactOrCG, Alternating):
+    """Alternating least squares: users are solved with the items fixed, then items with the users fixed.
 
     The objective is in :mod:`fastmf.solvers`. The same data, settings and seed give the same bits for any number of
     threads. Two steps of conjugate gradients cost half as much as an exact solve at k = 64 and a third at k = 128, and
@@ -46,34 +46,25 @@ class ALS(SolvesRows, Alternating):
     """
 
     name: ClassVar[str] = "als"
+    remedy: ClassVar[str] = "raise reg0 (it is {reg0:g}), or lower momentum (it is {momentum:g})"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"als": {}, "als-cg": {"method": "cg"}}
 
-    @property
-    def remedy(self) -> str:
-        """What to change if training diverges."""
-        return f"raise reg0 (it is {self.reg0:g}), or lower momentum (it is {self.momentum:g})"
-
     def start(self, ratings: "Ratings") -> Factors:
-        """Draw the items' factors; the users' start at zero, and are the first to be solved."""
-        rng = np.random.default_rng(self.seed)
-        items = draw(ratings.item_counts, self.k, INIT_SIGMA, rng)
-        users = Side(kernels.vectors.aligned(ratings.n_users, self.k), np.zeros(ratings.n_users, np.float32))
-        return Factors(users, items, memory=(items.factors.copy(), items.bias.copy()))
+        """Draw the items' factors; the users' start at zero and are solved first."""
+        items = draw(ratings.item_counts, self.k, INIT_SIGMA, np.random.default_rng(self.seed))
+        previous = Side(items.factors.copy(), items.bias.copy())
+        return Factors(zeros(ratings.n_users, self.k), items, memory=previous)
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Solve users, then items, once an epoch; yield how many rows' equations were singular.
-
-        The memory is the item side before its last change, which momentum needs.
-        """
-        by_user, by_item = device.put(ratings.by_user), device.put(ratings.by_item)
-        users, items, previous, _ = factors
-        width = kernels.vectors.whole(self.k)
-        ahead = device.put(Side(kernels.vectors.aligned(ratings.n_items, width), np.zeros(ratings.n_items, np.float32)))
-        rows = even(ratings.n_items, ROWS_PER_TASK)
-        user_tasks, item_tasks = (self.tasks(side.indptr) for side in (ratings.by_user, ratings.by_item))
-        rules = self.penalty, device.put(nothing_known(self.k))
+        """Solve users, then items; the memory holds the items before their last change, for momentum."""
+        by_user, by_item = device.put((ratings.by_user, ratings.by_item))
+        user_tasks, item_tasks = self.tasks(ratings.by_user.indptr), self.tasks(ratings.by_item.indptr)
+        item_rows = even(ratings.n_items, ROWS_PER_TASK)
+        users, items, previous = factors.users, factors.items, Side(*factors.memory)
+        ahead = device.put(zeros(ratings.n_items, kernels.vectors.whole(self.k)))
+        nothing = device.put(nothing_known(self.k))
         for _ in range(done, self.epochs):
-            launch(kernels.als.EXTRAPOLATE, device, rows, items, previous, ahead, self.momentum)
-            singular = self.solve(device, user_tasks, by_user, users, ahead, *rules)
+            launch(kernels.als.EXTRAPOLATE, device, item_rows, items, previous, ahead, self.momentum)
+            singular = self.solve(device, user_tasks, by_user, users, ahead, self.penalty, nothing)
             others = kernels.vectors.padded(users)
-            yield singular + self.solve(device, item_tasks, by_item, items, others, *rules)
+            yield singular + self.solve(device, item_tasks, by_item, items, others, self.penalty, nothing)

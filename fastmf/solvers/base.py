@@ -1,4 +1,4 @@
-"""What a solver is: hyper-parameters, starting factors, a generator of epochs, and all that others need to know of it.
+"""What a solver is: settings, starting factors, a generator of epochs, and the facts that others need to know about it.
 
 Solver modules import no numba, because ``fastmf fit --help`` reads their settings. They name kernels through the
 package, as in ``kernels.als.HALF_SWEEP``, which imports a kernel file at its first use.
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class Factors(NamedTuple):
-    """What a solver works on, in place: both sides' factors and biases, for standardised ratings.
+    """Both sides' factors and biases for standardised ratings, which a solver updates in place.
 
-    memory holds what else the next epoch depends on, so that training can go on from Factors alone. kept holds what
-    the model keeps beside factors and biases; see :meth:`Solver.learned`.
+    ``memory`` holds everything else that the next epoch depends on, so that Factors alone are enough to resume from.
+    ``kept`` holds what the model keeps beside factors and biases; see :meth:`Solver.learned`.
     """
 
     users: Side
@@ -41,35 +41,38 @@ class Factors(NamedTuple):
 class Solver(abc.ABC):
     """A way to factorize ratings; :func:`fastmf.fit` trains with any subclass.
 
-    A subclass defines its settings, ``name``, ``epochs``, ``remedy``, ``start`` and ``run``, and overrides the answers
-    below that are not true of it. Nobody asks for its name, or for a setting, to find out what it is.
+    A subclass defines its settings, ``name``, ``remedy``, ``epochs``, ``start`` and ``run``, and overrides the other
+    members if their defaults are not true of it. Other code asks these members, never for names of solvers or settings.
     """
 
     name: ClassVar[str]
+    remedy: ClassVar[str]  # what to change if training diverges; "{reg0:g}" stands for the value of reg0
     on_gpu: ClassVar[bool] = True  # whether it runs on a GPU
-    implicit: ClassVar[bool] = False  # whether a pair is a sign of interest, and no rating
-    per_rating: ClassVar[bool] = False  # whether an epoch visits rating by rating: a sample of them tells its speed
+    implicit: ClassVar[bool] = False  # whether pairs are signs of interest instead of ratings
+    per_rating: ClassVar[bool] = False  # whether an epoch visits ratings one by one: a sample of them tells its speed
     tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, beside k
     tuned_by_default: ClassVar[bool] = False  # whether fastmf.tune tries it if no solver is named
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what to compile ahead and to measure: label to settings
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # label to settings: what to compile ahead and to measure
 
     k: int = setting(32, "Number of factors.", low=1)
     seed: int = setting(0, "Seed of everything random.", low=0, high=MAX_SEED)
 
     def __post_init__(self) -> None:
         for each in settings_of(type(self)).values():
-            each.check(getattr(self, each.name))
+            value = getattr(self, each.name)
+            each.check(value)
+            if isinstance(value, np.generic):  # models keep settings as plain data
+                object.__setattr__(self, each.name, value.item())
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The hyper-parameters as plain data."""
-        given = asdict(self)
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        """The settings, by name."""
+        return asdict(self)
 
     @property
     @abc.abstractmethod
     def epochs(self) -> int:
-        """The number of times :meth:`run` yields, at most."""
+        """The number of times that :meth:`run` yields, at most."""
 
     @property
     def burn(self) -> int:
@@ -83,45 +86,44 @@ class Solver(abc.ABC):
 
     @property
     def measure(self) -> Measure:
-        """The validation figure that epochs and trials are compared by."""
+        """The validation figure by which epochs and trials are compared."""
         return RMSE
 
     @property
-    @abc.abstractmethod
-    def remedy(self) -> str:
-        """What to change if training diverges."""
-
-    @property
     def bytes_per_row(self) -> int:
-        """The bytes that training and the model made of it hold for each user and item, at least."""
+        """Bytes that training and its model hold for each user and item, at least."""
         return 2 * 4 * self.k
 
     @property
     def bytes_per_thread(self) -> int:
-        """The bytes of scratch memory of each thread on the CPU."""
+        """Bytes of scratch memory of each thread on the CPU."""
         return 0
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count the multiplications and additions that an epoch needs, which are fewer than a kernel issues."""
+        """Count the multiplications and additions that an epoch needs; a kernel may issue more."""
         return 2.0 * n_ratings * self.k
 
     def traffic(self, n_ratings: int) -> float:
-        """Count the bytes that an epoch moves between memory, or a cache, and the arithmetic."""
+        """Count the bytes that an epoch moves between the arithmetic and memory or a cache."""
         return n_ratings * (2 * 4.0 * self.k + 12)
 
     def with_epochs(self, epochs: int) -> Self:
         """Return the same solver with another number of epochs."""
         return replace(self, epochs=epochs)  # type: ignore[call-arg]  # a field of each subclass
 
+    def advise(self) -> str:
+        """Return the remedy, with the values of the settings it names."""
+        return self.remedy.format(**self.settings)
+
     @abc.abstractmethod
     def start(self, ratings: "Ratings") -> Factors:
-        """Draw the factors to start from; cold rows are zero."""
+        """Return the factors to start from; cold rows are zero."""
 
     @abc.abstractmethod
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Train on standardised ratings, in place; after each epoch, yield how many rows' equations were singular.
+        """Train on standardised ratings in place; after each epoch, yield the number of rows with singular equations.
 
-        The factors are those after ``done`` epochs: go on from there.
+        ``factors`` are on the device and have seen ``done`` epochs already.
         """
 
     def learned(self, factors: Factors) -> dict[str, Any]:
@@ -129,20 +131,20 @@ class Solver(abc.ABC):
         return {}
 
     def row_equations(self, ratings: "Ratings") -> RowEquations | None:
-        """Return the equations that new users of the model are folded in by; None if it cannot fold in."""
+        """Return the equations by which the model folds in new users; None if it cannot."""
         return None
 
 
 @with_settings
 class Biased(Solver):
-    """The setting of solvers that may do without biases."""
+    """The setting of solvers that can do without biases."""
 
     biases: bool = setting(True, "Give users and items a bias.")
 
 
 @with_settings
 class Regularised(Biased):
-    """The settings that mean the same in every solver with the objective of :mod:`fastmf.solvers`."""
+    """The settings of solvers with the objective of :mod:`fastmf.solvers`; they mean the same in each."""
 
     tuned: ClassVar[tuple[str, ...]] = ("reg", "reg0")
 
@@ -153,17 +155,35 @@ class Regularised(Biased):
 
     @property
     def penalty(self) -> Penalty:
-        """The weights of the objective as kernels take them; without biases their weight is infinite."""
+        """The weights as kernels take them; an infinite weight keeps biases at zero."""
         return Penalty(self.reg, self.reg0, self.bias_reg if self.biases else np.inf)
 
     def row_equations(self, ratings: "Ratings") -> RowEquations:
-        """Return the penalties of the objective."""
+        """Return the weights of the objective."""
         return RowEquations(reg=self.reg, reg0=self.reg0, bias_reg=self.bias_reg if self.biases else None)
 
 
-@with_settings
 class SolvesRows(Solver):
-    """Settings and costs of solvers that solve each row's equations while the other side is fixed."""
+    """The costs of solvers that solve each row's equations exactly while the other side is fixed."""
+
+    @property
+    def bytes_per_thread(self) -> int:
+        """The equations of a vector of rows in float32, twice, and of one row in float64."""
+        return int(self.k**2 * (2 * max(kernels.vectors.WIDTH, 1) * 4 + 8))
+
+    def operations(self, n_ratings: int, n_rows: int) -> float:
+        """Count k (k + 1) per rating and side for half of y y', and k^3 / 3 + 2 k^2 per row for its Cholesky solve."""
+        k = self.k
+        return 2.0 * n_ratings * k * (k + 1) + n_rows * (k**3 / 3 + 2 * k**2)
+
+    def traffic(self, n_ratings: int) -> float:
+        """Count k factors and a bias of the other side, an index and a value, per rating and side."""
+        return 2.0 * n_ratings * (4 * self.k + 12)
+
+
+@with_settings
+class ExactOrCG(SolvesRows):
+    """The settings of solvers that solve rows exactly or by conjugate gradients."""
 
     method: str = setting(
         "exact",
@@ -179,18 +199,18 @@ class SolvesRows(Solver):
 
     @property
     def bytes_per_thread(self) -> int:
-        """The equations of some rows."""
-        return 0 if self.method == "cg" else equation_bytes(self.k)
+        """The equations of some rows; conjugate gradients form none."""
+        return 0 if self.method == "cg" else super().bytes_per_thread
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count for both sides; conjugate gradients pass over the ratings once, and once more a step: 4 k a rating."""
+        """Count for both sides; conjugate gradients take 4 k per rating for the residual and for each step."""
         if self.method == "cg":
             return 2.0 * n_ratings * (1 + self.steps) * 4 * self.k
-        return solve_operations(self.k, n_ratings, n_rows)
+        return super().operations(n_ratings, n_rows)
 
     def traffic(self, n_ratings: int) -> float:
-        """Count as many passes over the ratings as there are."""
-        return solve_traffic(self.k, n_ratings) * (1 + self.steps if self.method == "cg" else 1)
+        """Count for each pass over the ratings; conjugate gradients make one for the residual and one a step."""
+        return super().traffic(n_ratings) * (1 + self.steps if self.method == "cg" else 1)
 
     def tasks(self, indptr: np.ndarray) -> np.ndarray:
         """Cut rows into tasks of equal work."""
@@ -208,35 +228,22 @@ class SolvesRows(Solver):
         penalty: Penalty,
         known: Known,
     ) -> int:
-        """Solve the rows of ``own``, or take steps towards their solutions; return how many were singular."""
+        """Solve the rows of ``own`` in place, or take steps towards their solutions; return how many were singular."""
         given = tasks, entries, own, other, penalty
         if self.method == "cg":
             return int(launch(kernels.cg.HALF_SWEEP_CG, device, *given, self.steps, known.base))
         return int(launch(kernels.als.HALF_SWEEP, device, *given, known))
 
 
-def equation_bytes(k: int) -> int:
-    """Return the bytes of the equations that a thread works on: those of some rows in float32, of one in float64."""
-    return int(k**2 * (2 * max(kernels.vectors.WIDTH, 1) * 4 + 8))
-
-
-def solve_operations(k: int, n_ratings: int, n_rows: int) -> float:
-    """Count the operations of solving both sides.
-
-    k (k + 1) for each rating's half of y y'; k^3 / 3 + 2 k^2 for each row's Cholesky and two triangular solves.
-    """
-    return 2.0 * n_ratings * k * (k + 1) + n_rows * (k**3 / 3 + 2 * k**2)
-
-
-def solve_traffic(k: int, n_ratings: int) -> float:
-    """Count the bytes of solving both sides: a rating's k factors and bias of the other side, index, value."""
-    return 2.0 * n_ratings * (4 * k + 12)
+def zeros(n: int, k: int) -> Side:
+    """Return n rows of k zero factors and zero biases."""
+    return Side(kernels.vectors.aligned(n, k), np.zeros(n, np.float32))
 
 
 def draw(counts: np.ndarray, k: int, sigma: float, rng: np.random.Generator) -> Side:
     """Draw factors from N(0, sigma^2), with zero biases; rows with a count of zero are cold and all zero."""
-    factors = kernels.vectors.aligned(len(counts), k)
+    factors, bias = zeros(len(counts), k)
     rng.standard_normal(out=factors, dtype=np.float32)
     factors *= np.float32(sigma)
     factors[counts == 0] = 0
-    return Side(factors, np.zeros(len(counts), np.float32))
+    return Side(factors, bias)

@@ -1,24 +1,24 @@
-"""Bayesian matrix factorization by Gibbs sampling (Salakhutdinov and Mnih 2008), with biases and a precision a row.
+"""Bayesian matrix factorization by Gibbs sampling (Salakhutdinov and Mnih 2008), with biases and row precisions.
 
-Ratings are normal around b_u + c_i + x_u . y_i, with precision alpha tau_u g_i: some users, and some items, are rated
-less predictably than others. Factors are normal around a mean, with a precision matrix, that are drawn themselves:
+Ratings are normal around b_u + c_i + x_u . y_i with precision alpha tau_u g_i, because some users and some items are
+rated less predictably than others. Factors are normal, with hyper-parameters that are drawn, too:
 
     x_u ~ N(m, L^-1),  (m, L) ~ Normal-Wishart(0, 2, I, k)     b_u ~ N(m_b, 1/p),  (m_b, p) ~ Normal-Gamma(0, 2, 1, .1)
     tau_u ~ Gamma(5, 5)       alpha ~ Gamma(1, 1)              (shape, rate), and the same for the items
 
-With links x_u ~ N(m + z_u, L^-1), z_u = f_u n_u^(-1/2) sum over u's items of w_j, f_u as in
-:mod:`fastmf.solvers.links`, w_j ~ N(0, 1/kappa I) and kappa ~ Gamma(1, 1). In the basis of L's eigenvectors, l being
-the eigenvalues, W is drawn by solving a ridge regression a column with noise on both sides (as in Macau, Simm et al.
-2017),
+With links, x_u ~ N(m + z_u, L^-1), z_u = f_u n_u^(-1/2) sum over u's items of w_j with f_u as in
+:mod:`fastmf.solvers.links`, w_j ~ N(0, I / kappa) and kappa ~ Gamma(1, 1). A draw of W solves a ridge regression with
+noise on both sides (as in Macau, Simm et al. 2017). In the basis of L's eigenvectors, with eigenvalues l, it is one per
+column,
 
     (D'D + kappa/l I) W = D'(X - m + E1) + kappa^(1/2)/l E2,    E1 ~ N(0, 1/l), E2 ~ N(0, 1)
 
-by some steps of conjugate gradients from where it is. Macau's prior of the links, (kappa L)^-1, would let them take
-part in drawing L, in which the many links of rare items leave too little room to the rows (.840 in place of .812 on a
-fold of ml-latest-small); and drawn as if they took no part, L and kappa run away from each other.
+and is solved by some steps of conjugate gradients from the last W. Macau's own prior of the links, (kappa L)^-1, makes
+them part of the draw of L, in which the many links of rare items leave too little room to the rows (RMSE .840 instead
+of .812 on a fold of ml-latest-small). Without that part, L and kappa run away from each other.
 
-A sweep draws, of all that depends on it, users, their precisions, items and theirs, and alpha. The factors of the model
-are means over the sweeps after the first ``burn``. Random numbers are a function of (seed, sweep, row).
+A sweep draws users, their precisions, items, theirs, and alpha, each given everything else. The model's factors are
+means over the sweeps after the first ``burn``. Random numbers are a function of (seed, sweep, row).
 """
 
 import math
@@ -37,26 +37,26 @@ from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK
-from fastmf.solvers.base import Biased, Factors, equation_bytes, solve_operations, solve_traffic
-from fastmf.solvers.links import Fading, Linked, LinkedALS
+from fastmf.solvers.base import Biased, Factors, SolvesRows, zeros
+from fastmf.solvers.links import Fading, Linked, LinkedALS, Memory
 from fastmf.solvers.settings import setting, with_settings
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
-WARM_UP = 6  # epochs of ALS that the first sweep begins with
+WARM_UP = 6  # epochs of ALS before the first sweep
 STEADY = 3  # sweeps before precisions are drawn
-LINK_STEPS = 4  # of conjugate gradients towards a draw of the links
+LINK_STEPS = 4  # of conjugate gradients for a draw of the links
 BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # of the priors above
 
 
 @with_settings
-class Gibbs(Fading, Biased):
+class Gibbs(Fading, SolvesRows, Biased):
     """Bayesian matrix factorization by Gibbs sampling; the model is in :mod:`fastmf.solvers.gibbs`.
 
-    It has no weights to tune: it learns them, and how sure it is. An epoch is a sweep. The samples that are kept serve
-    ``predict(..., std=True)`` and the intervals of ``evaluate``. Each takes as much memory, and room in the model file
-    and in checkpoints, as the model has without them; less than four make the intervals too narrow. The same data,
+    It has no weights to tune: it learns them, and its own uncertainty. An epoch is a sweep. Kept samples are used by
+    ``predict(..., std=True)`` and by the intervals of ``evaluate``. Each takes as much memory, and room in the model
+    file and in checkpoints, as a model without samples; fewer than four make the intervals too narrow. The same data,
     settings and seed give the same bits for any number of threads. It does not run on a GPU.
 
     Examples
@@ -66,6 +66,7 @@ class Gibbs(Fading, Biased):
     """
 
     name: ClassVar[str] = "gibbs"
+    remedy: ClassVar[str] = "use fewer factors (k is {k})"
     on_gpu: ClassVar[bool] = False
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gibbs": {"kept": 0}}
 
@@ -82,86 +83,82 @@ class Gibbs(Fading, Biased):
     @property
     def epochs(self) -> int:
         """The number of sweeps."""
-        return int(self.burn) + int(self.samples)
+        return self.burn + self.samples
 
     @property
     def bytes_per_row(self) -> int:
-        """The factors; the same as drawn, weighted and averaged; the samples; and all that links take."""
-        return (5 + min(int(self.kept), int(self.samples)) + (8 if self.links else 0)) * 4 * self.k
-
-    @property
-    def bytes_per_thread(self) -> int:
-        """The equations of some rows."""
-        return equation_bytes(self.k)
-
-    def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count those of solving rows."""
-        return solve_operations(self.k, n_ratings, n_rows)
-
-    def traffic(self, n_ratings: int) -> float:
-        """Count the bytes of solving rows."""
-        return solve_traffic(self.k, n_ratings)
+        """The factors; the same as drawn, weighted and averaged; the samples; and the arrays of links."""
+        return (5 + min(self.kept, self.samples) + (8 if self.links else 0)) * 4 * self.k
 
     def with_epochs(self, epochs: int) -> Self:
         """Return the same solver with so many sweeps, none of them thrown away."""
         return replace(self, burn=0, samples=epochs)
 
-    @property
-    def remedy(self) -> str:
-        """What to change if training diverges."""
-        return f"use fewer factors (k is {self.k})"
-
     def start(self, ratings: "Ratings") -> Factors:
-        """Make room; the first sweep begins with some epochs of ALS."""
-        n_users, n_items, k, kp = ratings.n_users, ratings.n_items, self.k, kernels.vectors.whole(self.k)
-        users, items = (Side(kernels.vectors.aligned(n, k), np.zeros(n, np.float32)) for n in (n_users, n_items))
-        state = _State(
-            *(array.copy() for array in (*users, *items)),
-            *(np.ones(n, np.float32) for n in (n_users, n_items)),
-            np.ones(3),
-            *(kernels.vectors.aligned(n if self.links else 0, kp) for n in (n_items, n_users, n_users, n_items)),
-            users.factors.copy(),
-            items.bias.copy(),
-            *(
-                np.zeros((min(self.kept, self.samples), n, *more), np.float32)
-                for n in (n_users, n_items)
-                for more in ((k,), (), ())
-            ),  # type: ignore[call-arg]
+        """Allocate all arrays; the first sweep fills them by some epochs of ALS."""
+        n_users, n_items, k, width = ratings.n_users, ratings.n_items, self.k, kernels.vectors.whole(self.k)
+        users, items, n_samples = zeros(n_users, k), zeros(n_items, k), min(self.kept, self.samples)
+
+        def table(n_rows: int) -> np.ndarray:
+            return kernels.vectors.aligned(n_rows if self.links else 0, width)
+
+        state = State(
+            users=users.factors.copy(),
+            user_bias=users.bias.copy(),
+            items=items.factors.copy(),
+            item_bias=items.bias.copy(),
+            user_precisions=np.ones(n_users, np.float32),
+            item_precisions=np.ones(n_items, np.float32),
+            numbers=np.ones(3),
+            item_links=table(n_items),
+            expected_users=table(n_users),
+            user_links=table(n_users),
+            expected_items=table(n_items),
+            mean_users=users.factors.copy(),
+            mean_item_bias=items.bias.copy(),
+            user_factor_samples=np.zeros((n_samples, n_users, k), np.float32),
+            user_bias_samples=np.zeros((n_samples, n_users), np.float32),
+            user_precision_samples=np.zeros((n_samples, n_users), np.float32),
+            item_factor_samples=np.zeros((n_samples, n_items, k), np.float32),
+            item_bias_samples=np.zeros((n_samples, n_items), np.float32),
+            item_precision_samples=np.zeros((n_samples, n_items), np.float32),
         )
-        of_items = np.zeros((n_items if self.links else 0, kp))
-        prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k), of_items
-        return Factors(users, items, state, kept=tuple(array.astype(np.float32) for array in prior))
+        prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k)
+        mean_links = np.zeros((n_items if self.links else 0, width), np.float32)
+        return Factors(users, items, state, kept=(*(array.astype(np.float32) for array in prior), mean_links))
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Draw users, their precisions, items, theirs, and alpha, once a sweep; no row is singular."""
-        sampler = _Sampler(self, ratings, _State(*factors.memory), device)
+        """Draw everything once per sweep; no row is singular, because its prior is proper."""
+        sampler = Sampler(self, ratings, State(*factors.memory), device)
         if not done:
             sampler.warm_up(ratings)
         for sweep in range(done, self.epochs):
             try:
-                drawn = sampler.sweep(sweep)
+                hyper = sampler.sweep(sweep)
             except np.linalg.LinAlgError:
-                raise DivergenceError(f"sweep {sweep + 1}: the factors ran away; {self.remedy}") from None
-            sampler.publish(sweep, factors, drawn)
+                raise DivergenceError(f"sweep {sweep + 1}: the factors ran away; {self.advise()}") from None
+            sampler.average(sweep, factors, hyper)
             yield 0
 
     def row_equations(self, ratings: "Ratings") -> RowEquations:
         """Return how links fade, and the seed: new users are drawn around the prior."""
-        return RowEquations(fade=self.fade, seed=int(self.seed))
+        return RowEquations(fade=self.fade, seed=self.seed)
 
     def learned(self, factors: Factors) -> dict[str, Any]:
-        """Keep the users' prior, for fold-in, and some of the samples."""
-        *prior_arrays, links = (array.copy() for array in factors.kept)
-        prior: dict[str, Any] = {"prior": Prior(*prior_arrays)}
+        """Keep the users' prior, for fold-in, and the samples drawn."""
+        *prior, mean_links = (array.copy() for array in factors.kept)
+        learned: dict[str, Any] = {"prior": Prior(*prior)}
         if self.links:
-            prior["links"] = Links(np.ascontiguousarray(links[:, : self.k]), np.zeros(self.k, np.float32))
-        samples = Samples(*factors.memory[SAMPLES:])
-        filled = int(np.count_nonzero(samples.user_precisions.any(axis=1)))  # patience may have ended it early
-        return prior | ({"samples": Samples(*(array[:filled] for array in samples))} if filled else {})
+            learned["links"] = Links(np.ascontiguousarray(mean_links[:, : self.k]), np.zeros(self.k, np.float32))
+        samples = Samples(*factors.memory[FIRST_SAMPLE:])
+        drawn = int(np.count_nonzero(samples.user_precisions.any(axis=1)))  # fewer than kept if patience ended it early
+        if drawn:
+            learned["samples"] = Samples(*(array[:drawn] for array in samples))
+        return learned
 
 
-class _State(NamedTuple):
-    """What a sweep goes on from; then the mean of the users' factors and the items' biases; then the samples kept."""
+class State(NamedTuple):
+    """The memory of a sweep: the last draw, means over draws, and the samples kept so far."""
 
     users: np.ndarray
     user_bias: np.ndarray
@@ -169,14 +166,14 @@ class _State(NamedTuple):
     item_bias: np.ndarray
     user_precisions: np.ndarray
     item_precisions: np.ndarray
-    numbers: np.ndarray  # alpha, and kappa of both sides
-    item_links: np.ndarray
+    numbers: np.ndarray  # alpha, and kappa of the users and of the items
+    item_links: np.ndarray  # these tables are as in links.Memory
     expected_users: np.ndarray
     user_links: np.ndarray
     expected_items: np.ndarray
     mean_users: np.ndarray
     mean_item_bias: np.ndarray
-    user_factor_samples: np.ndarray
+    user_factor_samples: np.ndarray  # the samples are those of learned.Samples
     user_bias_samples: np.ndarray
     user_precision_samples: np.ndarray
     item_factor_samples: np.ndarray
@@ -184,127 +181,115 @@ class _State(NamedTuple):
     item_precision_samples: np.ndarray
 
 
-SAMPLES = _State._fields.index("user_factor_samples")
+FIRST_SAMPLE = State._fields.index("user_factor_samples")
 
 
-class _Sampler:
-    """The draws of a sweep, over the arrays of a state."""
+class Sampler:
+    """The draws of a sweep, in place in the arrays of a state."""
 
-    def __init__(self, solver: Gibbs, ratings: "Ratings", state: _State, device: Device) -> None:
-        self.solver, self.state, self.device = solver, state, device
-        self.users, self.items = Side(*state[:2]), Side(*state[2:4])
-        self.n_ratings, both = len(ratings), (ratings.by_user, ratings.by_item)
-        self.sides = (
-            _Rows(self.users, ratings.by_user, state.user_precisions),
-            _Rows(self.items, ratings.by_item, state.item_precisions),
-        )
+    def __init__(self, solver: Gibbs, ratings: "Ratings", state: State, device: Device) -> None:
+        self.solver, self.state, self.device, self.n_ratings = solver, state, device, len(ratings)
+        by_user, by_item, of_users, of_items = ratings.by_user, ratings.by_item, None, None
         if solver.links:
-            twice = [(entries, entries) for entries in both]
-            tables = (state.item_links, state.expected_users), (state.user_links, state.expected_items)
-            orders, given = (twice, twice[::-1]), zip((solver.fade, 0.0), map(float, state.numbers[1:]), strict=True)
-            for rows, (own, other), found, (fade, kappa) in zip(self.sides, orders, tables, given, strict=True):
-                rows.links = Linked(solver.k, kappa, own, other, *found, device, fade)
+            kappas, tables = map(float, state.numbers[1:]), (state.item_links, state.expected_users)
+            of_users = Linked(solver.k, next(kappas), by_user, by_item, *tables, device, solver.fade)
+            tables = state.user_links, state.expected_items
+            of_items = Linked(solver.k, next(kappas), by_item, by_user, *tables, device)
+        self.users = Rows(Side(state.users, state.user_bias), by_user, state.user_precisions, of_users, device)
+        self.items = Rows(Side(state.items, state.item_bias), by_item, state.item_precisions, of_items, device)
 
     def warm_up(self, ratings: "Ratings") -> None:
-        """Begin with some epochs of ALS, with links where these are to be drawn."""
-        same: dict[str, Any] = {
-            "k": self.solver.k,
-            "epochs": WARM_UP,
-            "biases": self.solver.biases,
-            "seed": self.solver.seed,
-        }
-        solver = LinkedALS(**same, fade=self.solver.fade) if self.solver.links else ALS(**same)
+        """Start from some epochs of ALS, with links if these are to be drawn."""
+        given = self.solver
+        same: dict[str, Any] = {"k": given.k, "epochs": WARM_UP, "biases": given.biases, "seed": given.seed}
+        solver = LinkedALS(**same, fade=given.fade) if given.links else ALS(**same)
         found = solver.start(ratings)
         for _ in solver.run(ratings, found, self.device):
             pass
-        starts = [*found.users, *found.items]
-        if isinstance(solver, LinkedALS):
-            (starts[0], starts[3], *_, expected, of_users, expected_items), (of_items, _) = found.memory, found.kept
-            starts += [of_items, expected, of_users, expected_items]
-        for array, start in zip((*self.users, *self.items, *self.state[7:11]), starts, strict=False):
-            array[:] = start
+        starts = {"users": found.users.factors, "items": found.items.factors}
+        starts |= {"user_bias": found.users.bias, "item_bias": found.items.bias}
+        if given.links:
+            memory = Memory(*found.memory)
+            starts |= {"users": memory.users, "item_bias": memory.item_bias, "item_links": found.kept[0]}
+            starts |= {"user_links": memory.user_links, "expected_users": memory.expected_users}
+            starts["expected_items"] = memory.expected_items
+        for name, start in starts.items():
+            getattr(self.state, name)[:] = start
 
-    def sweep(self, sweep: int) -> "_Hyper":
-        """Draw everything once; return what users were drawn around."""
-        around_users, _ = self._draw_side(0, sweep)
-        _, left = self._draw_side(1, sweep)
+    def sweep(self, sweep: int) -> "Hyper":
+        """Draw everything once; return the users' hyper-parameters."""
+        hyper, _ = self._draw_rows(self.users, self.items, sweep, 0)
+        _, errors = self._draw_rows(self.items, self.users, sweep, 1)
         rng = np.random.default_rng([self.solver.seed, sweep, 2])
-        self.state.numbers[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + left / 2)
-        return around_users
+        self.state.numbers[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + errors / 2)
+        return hyper
 
-    def _draw_side(self, turn: int, sweep: int) -> "tuple[_Hyper, float]":
-        """Draw users (turn 0) or items; return what around, and the sum of the weighted squared errors left."""
-        own, other, solver = self.sides[turn], self.sides[1 - turn], self.solver
-        rng = np.random.default_rng([solver.seed, sweep, turn])
-        hyper = _draw_hyper(own, solver.biases, rng, self.device)
-        pull = self._draw_links(own, hyper, turn, rng) if own.links else None
-        numbers = np.uint64(solver.seed), np.uint64(2 * sweep + turn)
-        chance = kernels.gibbs.Chance(*numbers, float(self.state.numbers[0]), sweep >= STEADY, True)
-        given = own.entries, own.side, own.precisions, other.weighted(self.device), hyper.prior(pull)
+    def _draw_rows(self, own: "Rows", other: "Rows", sweep: int, side: int) -> "tuple[Hyper, float]":
+        """Draw the rows of the users (side 0) or items (1); return their hyper-parameters and sum of weighted e^2."""
+        rng = np.random.default_rng([self.solver.seed, sweep, side])
+        hyper = own.draw_hyper(self.solver.biases, rng)
+        expected = None
+        if own.links is not None:
+            kappa, expected = own.draw_links(own.links, hyper, rng)
+            self.state.numbers[1 + side] = kappa
+        stream, alpha = np.uint64(2 * sweep + side), float(self.state.numbers[0])
+        chance = kernels.gibbs.Chance(np.uint64(self.solver.seed), stream, alpha, sweep >= STEADY, True)
+        given = own.entries, own.side, own.precisions, other.weighted(), hyper.prior(expected)
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
-    def _draw_links(self, rows: "_Rows", hyper: "_Hyper", turn: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw kappa and the links of a side; return what these pull its rows to."""
-        links, k = rows.links, self.solver.k
-        assert links is not None
-        precisions, basis = np.linalg.eigh(hyper.precision)
-        table, warm = links.table[:, :k].astype(np.float64), links.squares > 0  # cold columns stay zero
-        kappa = rng.gamma(1 + np.count_nonzero(warm) * k / 2) / (1 + np.sum(table**2) / 2)
-        self.state.numbers[1 + turn] = kappa
-        links.weigh(kappa / precisions)
-        links.table[:, :k], links.expected[:, :k] = table @ basis, links.expected[:, :k] @ basis
-        links.gap[:, :k] = (rows.side.factors - hyper.mean) @ basis - links.expected[:, :k]
-        links.gap[:, :k] += rng.standard_normal(rows.side.factors.shape) / np.sqrt(precisions)
-        around = links.table.copy()
-        around[:, :k] -= rng.standard_normal(table.shape) * warm[:, None] / math.sqrt(kappa)
-        links.approach(LINK_STEPS, around)
-        links.table[:, :k], links.expected[:, :k] = links.table[:, :k] @ basis.T, links.expected[:, :k] @ basis.T
-        return links.expected[:, :k]
+    def average(self, sweep: int, factors: Factors, hyper: "Hyper") -> None:
+        """Move the means, which are the model's factors, towards the draw; until burn-in is over they are the draw."""
+        state, users, items = self.state, self.users, self.items
+        share = 1 / max(sweep - self.solver.burn + 1, 1)
+        prior, mean_links = Prior(*factors.kept[:-1]), factors.kept[-1]
+        averaged = [
+            (users.rows, state.users, state.mean_users),
+            (users.rows, state.user_bias, factors.users.bias),
+            (items.rows, state.items, factors.items.factors),
+            (items.rows, state.item_bias, state.mean_item_bias),
+            (items.rows, state.item_precisions, prior.items),
+        ]
+        if self.solver.links:
+            averaged.append((items.rows, state.item_links, mean_links))
+        for rows, drawn, mean in averaged:
+            launch(kernels.gibbs.AVERAGE, self.device, rows, share, (drawn,), (mean,))
+        alpha, bias_precision = state.numbers[0], hyper.bias_precision if self.solver.biases else 0.0
+        numbers = np.array([alpha, bias_precision, hyper.bias_pull])
+        for mean, drawn in ((prior.precision, hyper.precision), (prior.mean, hyper.mean), (prior.numbers, numbers)):
+            mean += np.float32(share) * (drawn - mean).astype(np.float32)
+        self._centre(factors, prior.origin)
+        self._keep(sweep - self.solver.burn)
 
-    def publish(self, sweep: int, factors: Factors, hyper: "_Hyper") -> None:
-        """Average what is drawn into the factors, with the mean user in the items' biases, and keep some samples."""
-        state, solver, device, (users, items) = self.state, self.solver, self.device, self.sides
-        share = 1 / max(sweep - solver.burn + 1, 1)
-        precision, mean, item_precisions, numbers, origin, mean_links = factors.kept
-        means = state.mean_users, factors.users.bias
-        launch(kernels.gibbs.AVERAGE, device, users.rows, share, (state.users, state.user_bias), means)
-        drawn, means = (state.items, state.item_bias), (factors.items.factors, state.mean_item_bias)
-        launch(
-            kernels.gibbs.AVERAGE, device, items.rows, share, (*drawn, state.item_precisions), (*means, item_precisions)
-        )
-        if solver.links:
-            launch(kernels.gibbs.AVERAGE, device, items.rows, share, (state.item_links,), (mean_links,))
-        user_mean = launch(kernels.links.TOTAL, device, users.rows, users.counts, state.mean_users) / self.n_ratings
-        origin[:] = user_mean.astype(np.float32) * solver.biases
-        launch(kernels.links.CENTRE, device, users.rows, users.counts, state.mean_users, origin, factors.users.factors)
+    def _centre(self, factors: Factors, origin: np.ndarray) -> None:
+        """Move the mean user from the users' factors into the items' biases, if there are any, and into ``origin``."""
+        state, users, items, links = self.state, self.users, self.items, kernels.links
+        mean = launch(links.TOTAL, self.device, users.rows, users.counts, state.mean_users) / self.n_ratings
+        origin[:] = mean.astype(np.float32) * self.solver.biases
+        centred, absorbed = factors.users.factors, factors.items.bias
+        launch(links.CENTRE, self.device, users.rows, users.counts, state.mean_users, origin, centred)
         solved = Side(factors.items.factors, state.mean_item_bias)
-        launch(kernels.links.ABSORB, device, items.rows, solved, origin, factors.items.bias)
-        facts = np.array([state.numbers[0], hyper.bias_precision if solver.biases else 0.0, hyper.bias_pull])
-        for average, new in ((precision, hyper.precision), (mean, hyper.mean), (numbers, facts)):
-            average += np.float32(share) * (new - average).astype(np.float32)
-        self._keep(sweep - solver.burn)
+        launch(links.ABSORB, self.device, items.rows, solved, origin, absorbed)
 
     def _keep(self, place: int) -> None:
-        """Keep a sample where its turn has come."""
-        kept, samples, state = len(self.state.user_bias_samples), self.solver.samples, self.state
-        slot = place * kept // samples
-        if place < 0 or (place + 1) * kept // samples == slot:
+        """Keep the draw of the place-th sweep after burn-in, if it is one of those evenly spaced that are kept."""
+        state, samples = self.state, Samples(*self.state[FIRST_SAMPLE:])
+        kept, n = len(samples.user_bias), self.solver.samples
+        slot = place * kept // n
+        if place < 0 or (place + 1) * kept // n == slot:
             return
-        drawn = (
-            (*self.users, state.user_precisions * np.float32(state.numbers[0])),
-            (*self.items, state.item_precisions),
-        )
-        for array, now in zip(state[SAMPLES:], (*drawn[0], *drawn[1]), strict=True):
-            array[slot] = now
+        user_precisions = state.user_precisions * np.float32(state.numbers[0])
+        drawn = state.users, state.user_bias, user_precisions, state.items, state.item_bias, state.item_precisions
+        for sample, now in zip(samples, drawn, strict=True):
+            sample[slot] = now
 
 
-class _Rows:
-    """One side of what is drawn, and what stays the same of it."""
+class Rows:
+    """Users or items: their last draw, their entries, and their links, if any."""
 
-    links: Linked | None = None
-
-    def __init__(self, side: Side, entries: Compressed, precisions: np.ndarray) -> None:
-        self.side, self.entries, self.precisions = side, entries, precisions
+    def __init__(
+        self, side: Side, entries: Compressed, precisions: np.ndarray, links: Linked | None, device: Device
+    ) -> None:
+        self.side, self.entries, self.precisions, self.links, self.device = side, entries, precisions, links, device
         n, k = side.factors.shape
         counts = np.diff(entries.indptr)
         self.warm, self.counts = counts > 0, counts.astype(np.float32)
@@ -313,19 +298,47 @@ class _Rows:
             kernels.vectors.aligned(n, kernels.vectors.whole(k)), np.zeros(n, np.float32), np.ones(n, np.float32)
         )
 
-    def departed(self) -> np.ndarray:
-        """Say how far factors are from what links say of them."""
-        factors = self.side.factors
-        return factors if self.links is None else factors - self.links.expected[:, : factors.shape[1]]
-
-    def weighted(self, device: Device) -> Any:
-        """Say what the other side is drawn from."""
-        launch(kernels.gibbs.WEIGH, device, self.rows, self.side, self.precisions, self._weighted)
+    def weighted(self) -> Any:
+        """Return the rows weighted by their precisions, for draws of the other side."""
+        launch(kernels.gibbs.WEIGH, self.device, self.rows, self.side, self.precisions, self._weighted)
         return self._weighted
 
+    def draw_hyper(self, biases: bool, rng: np.random.Generator) -> "Hyper":
+        """Draw the hyper-parameters of the rows' factors and biases."""
+        factors, n, k = self.side.factors, int(np.count_nonzero(self.warm)), self.side.factors.shape[1]
+        if self.links is not None:
+            factors = factors - self.links.expected[:, :k]
+        total = launch(kernels.links.TOTAL, self.device, self.rows, np.ones(len(factors), np.float32), factors)
+        squares = launch(kernels.gram.GRAM, self.device, self.rows, kernels.vectors.filled_up(factors), k)
+        mean, precision = draw_normal_wishart(n, total, squares, rng)
+        if not biases:
+            return Hyper(mean, precision, math.inf, 0.0)
+        b = self.side.bias[self.warm].astype(np.float64)
+        spread = np.sum((b - b.mean()) ** 2) + BETA * n / (BETA + n) * b.mean() ** 2
+        p = rng.gamma(SHAPE + n / 2) / (RATE + spread / 2)
+        pull = p * (b.sum() / (BETA + n)) + math.sqrt(p / (BETA + n)) * rng.standard_normal()
+        return Hyper(mean, precision, p, pull)
 
-class _Hyper(NamedTuple):
-    """What a side's rows are drawn around: mean and precision of the factors; of the biases precision and p m."""
+    def draw_links(self, links: Linked, hyper: "Hyper", rng: np.random.Generator) -> tuple[float, np.ndarray]:
+        """Draw kappa and the links in the basis of L's eigenvectors; return kappa and the links' predictions (n, k)."""
+        factors, k = self.side.factors, self.side.factors.shape[1]
+        eigenvalues, basis = np.linalg.eigh(hyper.precision)
+        table, expected, gap = (array[:, :k] for array in (links.table, links.expected, links.gap))
+        old, warm = table.astype(np.float64), links.squares > 0  # cold columns stay zero
+        kappa = rng.gamma(1 + np.count_nonzero(warm) * k / 2) / (1 + np.sum(old**2) / 2)
+        links.set_ridge(kappa / eigenvalues)
+        table[:], expected[:] = old @ basis, expected @ basis
+        gap[:] = (factors - hyper.mean) @ basis - expected
+        gap += rng.standard_normal(factors.shape) / np.sqrt(eigenvalues)  # E1
+        penalised = links.table.copy()
+        penalised[:, :k] -= rng.standard_normal(old.shape) * warm[:, None] / math.sqrt(kappa)  # E2
+        links.approach(LINK_STEPS, penalised)
+        table[:], expected[:] = table @ basis.T, expected @ basis.T
+        return kappa, expected
+
+
+class Hyper(NamedTuple):
+    """Hyper-parameters of a side: mean m and precision L of the factors; precision p and pull p m_b of the biases."""
 
     mean: np.ndarray
     precision: np.ndarray
@@ -333,24 +346,10 @@ class _Hyper(NamedTuple):
     bias_pull: float
 
     def prior(self, expected: np.ndarray | None) -> Any:
-        """Put it as the kernels take it, with what links say of each row, if there are any."""
-        around = self.mean[None] if expected is None else self.mean + expected
-        pull = np.ascontiguousarray((around @ self.precision).astype(np.float32))
+        """Return the prior of each row as kernels take it; ``expected`` (n, k) are predictions of links."""
+        centre = self.mean[None] if expected is None else self.mean + expected
+        pull = np.ascontiguousarray((centre @ self.precision).astype(np.float32))
         return kernels.gibbs.Prior(self.precision.astype(np.float32), pull, self.bias_precision, self.bias_pull)
-
-
-def _draw_hyper(rows: _Rows, biases: bool, rng: np.random.Generator, device: Device) -> _Hyper:
-    """Draw what a side's rows are drawn around."""
-    n, k, departed = int(np.count_nonzero(rows.warm)), rows.side.factors.shape[1], rows.departed()
-    total = launch(kernels.links.TOTAL, device, rows.rows, np.ones(len(rows.warm), np.float32), departed)
-    squares = launch(kernels.gram.GRAM, device, rows.rows, kernels.vectors.filled_up(departed), k)
-    mean, precision = draw_normal_wishart(n, total, squares, rng)
-    if not biases:
-        return _Hyper(mean, precision, math.inf, 0.0)
-    b = rows.side.bias[rows.warm].astype(np.float64)
-    spread = np.sum((b - b.mean()) ** 2) + BETA * n / (BETA + n) * b.mean() ** 2
-    p = rng.gamma(SHAPE + n / 2) / (RATE + spread / 2)
-    return _Hyper(mean, precision, p, p * (b.sum() / (BETA + n)) + math.sqrt(p / (BETA + n)) * rng.standard_normal())
 
 
 def draw_normal_wishart(
@@ -358,7 +357,7 @@ def draw_normal_wishart(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the mean (k,) and precision (k, k) of n normal rows x, given sum x and sum x x'.
 
-    The prior is that of the module; the Wishart is drawn by Bartlett's decomposition (Bartlett 1933).
+    The prior is that of the module. The Wishart is drawn by its Bartlett decomposition (Bartlett 1933).
     """
     k = len(total)
     spread = squares - np.outer(total, total) / (BETA + n) + np.eye(k) / WISHART

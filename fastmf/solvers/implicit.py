@@ -1,18 +1,18 @@
-"""ALS for implicit feedback: every pair counts, those observed as 1 and all others as 0, with less weight.
+"""ALS for implicit feedback: observed pairs count as 1, all others as 0 with less weight.
 
-Minimised over all users u and items i (Hu, Koren and Volinsky 2008; in the notation, and with the penalties, of Rendle,
-Krichene, Zhang and Koren 2022, "Revisiting the performance of iALS on item recommendation benchmarks"):
+The objective is that of Hu, Koren and Volinsky (2008), with the notation and penalties of Rendle, Krichene, Zhang
+and Koren (2022, "Revisiting the performance of iALS on item recommendation benchmarks"):
 
     sum over observed (u, i) of g_ui (1 - x_u . y_i)^2 + alpha0 sum over all (u, i) of (x_u . y_i)^2
       + reg (sum_u (n_u + alpha0 I) |x_u|^2 + sum_i (n_i + alpha0 U) |y_i|^2)
 
 The weights g_ui of observed pairs are 1, or come with the ratings (``weight`` of :func:`fastmf.fit`). n_u and n_i are
-their sums over a user's and an item's pairs; U and I are the users and items that have any. The sum over all pairs
-costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs plus B.
-A row costs what it costs in :mod:`fastmf.solvers.als`.
+their sums over a user's and an item's pairs; U and I are the numbers of users and items that have any. The sum over all
+pairs costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs
+plus B. A row costs what it costs in :mod:`fastmf.solvers.als`.
 
-Each epoch solves the items, then the users. So the users' factors are what :meth:`fastmf.Model.fold_in` finds, except
-for what steps of conjugate gradients leave unsolved. These leave more, the more the weights differ.
+Each epoch solves the items, then the users. The users' factors are therefore those that :meth:`fastmf.Model.fold_in`
+finds, except for what conjugate gradients leave unsolved, which is more the more the weights differ.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,26 +21,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastmf import kernels
-from fastmf.kernels.types import Side
 from fastmf.model.equations import RowEquations
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
-from fastmf.solvers.base import Factors, SolvesRows, draw
+from fastmf.solvers.base import ExactOrCG, Factors, draw, zeros
 from fastmf.solvers.settings import MAX_WEIGHT, setting, with_settings
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
-INIT_SIGMA = 0.1  # of the length of a user's starting factors, as in the paper
+INIT_SIGMA = 0.1  # expected length of a user's starting factors, as in the paper
 
 
 @with_settings
-class ImplicitALS(SolvesRows):
+class ImplicitALS(ExactOrCG):
     """Alternating least squares for implicit feedback; the objective is in :mod:`fastmf.solvers.implicit`.
 
-    What a user has rated, bought or seen is a sign of interest, as strong as the pair's weight. A score says how
-    likely there is more interest, and is no rating. The same data, settings and seed give the same bits for any number
-    of threads. Solve exactly if weights differ by orders of magnitude.
+    What a user has rated, bought or seen is a sign of interest, as strong as the pair's weight. A score tells how
+    likely more interest is; it is no rating. The same data, settings and seed give the same bits for any number of
+    threads. Solve exactly if weights differ by orders of magnitude.
 
     Examples
     --------
@@ -49,6 +48,7 @@ class ImplicitALS(SolvesRows):
     """
 
     name: ClassVar[str] = "implicit"
+    remedy: ClassVar[str] = "raise reg (it is {reg:g})"
     implicit: ClassVar[bool] = True
     tuned: ClassVar[tuple[str, ...]] = ("reg", "alpha0")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"implicit": {}}
@@ -72,20 +72,14 @@ class ImplicitALS(SolvesRows):
         """The quality of lists."""
         return NDCG
 
-    @property
-    def remedy(self) -> str:
-        """What to change if training diverges."""
-        return f"raise reg (it is {self.reg:g})"
-
     def start(self, ratings: "Ratings") -> Factors:
-        """Draw the users' factors; the items' start at zero, and are the first to be solved."""
-        rng = np.random.default_rng(self.seed)
-        users = draw(ratings.user_counts, self.k, INIT_SIGMA / np.sqrt(self.k), rng)
-        items = Side(kernels.vectors.aligned(ratings.n_items, self.k), np.zeros(ratings.n_items, np.float32))
-        return Factors(users, items)
+        """Draw the users' factors; the items' start at zero and are solved first."""
+        sigma = INIT_SIGMA / np.sqrt(self.k)
+        users = draw(ratings.user_counts, self.k, sigma, np.random.default_rng(self.seed))
+        return Factors(users, zeros(ratings.n_items, self.k))
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Solve items, then users, once an epoch; yield how many rows' equations were singular."""
+        """Solve items, then users."""
         users, items = factors.users, factors.items
         halves = [
             (self.tasks(entries.indptr), device.put(entries), own, other, self._equations(counts))
@@ -107,6 +101,6 @@ class ImplicitALS(SolvesRows):
         return self._equations(ratings.item_counts)
 
     def _equations(self, counts: np.ndarray) -> RowEquations:
-        """Return the equations of the rows of one side; ``counts`` are the observed pairs of the other side's rows."""
-        everything = self.reg * self.alpha0 * int(np.count_nonzero(counts))
-        return RowEquations(reg=self.reg, reg0=everything, all_pairs=self.alpha0)
+        """Return the equations of one side's rows, given the number of observed pairs of each row of the other side."""
+        unobserved = self.reg * self.alpha0 * int(np.count_nonzero(counts))
+        return RowEquations(reg=self.reg, reg0=unobserved, all_pairs=self.alpha0)

@@ -1,7 +1,7 @@
-"""The settings of a solver: each is a field of its dataclass, with one sentence of help and the values it may take.
+"""The settings of a solver: fields of its dataclass, each with one sentence of help and the values it may have.
 
-This is the only place where a setting is described. Validation, the docstrings of the solvers, the options of the
-command line and the search of :func:`fastmf.tune` are all made from it.
+A setting is described here and nowhere else. Validation, the docstrings of solvers, the options of the command line and
+the search of :func:`fastmf.tune` are all made from this description.
 """
 
 import math
@@ -16,11 +16,16 @@ T = TypeVar("T")
 MAX_SEED = 2**63 - 1  # kernels take it as int64
 MAX_WEIGHT = 1e30  # kernels take weights as float32, and multiply them
 
+RAISES = """    Raises
+    ------
+    ParameterError
+        If a setting has a value it cannot have."""
+
 
 class Setting(NamedTuple):
-    """One setting of a solver.
+    """A setting and its limits.
 
-    kind is int, float, bool or str; optional says whether None is allowed, too. Numbers lie in [low, high], or in
+    ``kind`` is int, float, bool or str; ``optional`` says that None is allowed, too. Numbers lie in [low, high], or in
     (low, high] if ``above``; text is one of ``choices``.
     """
 
@@ -51,28 +56,26 @@ class Setting(NamedTuple):
 def setting(default: Any, text: str, **limits: Any) -> Any:
     """Declare a setting as a field of a solver's dataclass; ``limits`` are those of :class:`Setting`.
 
-    A subclass that changes the default alone writes ``name: type = default``; help and limits stay as they are.
+    A subclass that changes only the default writes ``name: type = default`` and inherits help and limits.
     """
     return field(default=default, metadata={"help": text, **limits})
 
 
 def settings_of(solver: type) -> dict[str, Setting]:
-    """Describe the settings of a solver class, by name."""
+    """Return the settings of a solver class, by name."""
     found = {}
     for declared in fields(solver):
         allowed = get_args(declared.type) or (declared.type,)
         kind = next(kind for kind in allowed if kind is not NoneType)
-        described = _described(solver, declared)
+        described = _description(solver, declared)
         found[declared.name] = Setting(declared.name, declared.default, kind, NoneType in allowed, **described)
     return found
 
 
-def _described(solver: type, declared: "Field[Any]") -> dict[str, Any]:
-    """Find the help and the limits of a setting: where the class or the nearest of its bases declares them."""
-    if "help" in declared.metadata:
-        return dict(declared.metadata)
-    for base in solver.__mro__[1:]:
-        inherited = getattr(base, "__dataclass_fields__", {}).get(declared.name)
+def _description(solver: type, declared: "Field[Any]") -> dict[str, Any]:
+    """Return help and limits of a setting, as the class or the nearest of its bases declares them."""
+    for kind in solver.__mro__:
+        inherited = getattr(kind, "__dataclass_fields__", {}).get(declared.name)
         if inherited is not None and "help" in inherited.metadata:
             return dict(inherited.metadata)
     raise TypeError(f"setting {declared.name} of {solver.__name__} has no help: declare it with setting()")
@@ -80,24 +83,13 @@ def _described(solver: type, declared: "Field[Any]") -> dict[str, Any]:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting,))
 def with_settings(solver: type[T]) -> type[T]:
-    """Make a frozen dataclass of a solver class, and append its settings to its docstring."""
+    """Make a solver class a frozen dataclass, and add its settings to its docstring."""
     made = dataclass(frozen=True, kw_only=True)(solver)
-    made.__doc__ = _documented(made)
-    return made
-
-
-def _documented(solver: type) -> str:
-    lines = []
-    for each in settings_of(solver).values():
+    lines = ["    Parameters", "    ----------"]
+    for each in settings_of(made).values():
         values = " or ".join(f'"{choice}"' for choice in each.choices) or each.kind.__name__
         usual = f'"{each.default}"' if isinstance(each.default, str) else each.default
         lines += [f"    {each.name} : {values}, default {usual}", f"        {each.help}"]
-    section = "\n".join(["    Parameters", "    ----------", *lines])
-    head, mark, examples = (solver.__doc__ or "").partition("\n\n    Examples\n")
-    return f"{head.rstrip()}\n\n{section}\n\n{RAISES}{mark}{examples}"
-
-
-RAISES = """    Raises
-    ------
-    ParameterError
-        If a setting has a value it cannot have."""
+    summary, heading, examples = (made.__doc__ or "").partition("\n\n    Examples\n")
+    made.__doc__ = "\n\n".join([summary.rstrip(), "\n".join(lines), RAISES]) + heading + examples
+    return made

@@ -25,8 +25,7 @@ RATINGS_PER_TASK = 1 << 18
 ROWS_PER_TASK = 1 << 12
 MAX_BINS = 1024
 
-# Large blocks, for in small ones ratings of the same rows follow one another closely, and each waits for the one
-# before.
+# In smaller blocks ratings of the same rows follow one another closely, and each waits for the one before.
 RATINGS_PER_BLOCK = 1 << 16
 RATINGS_PER_GPU_BLOCK = 1 << 6
 
@@ -35,9 +34,9 @@ RATINGS_PER_GPU_BLOCK = 1 << 6
 class SGD(Regularised):
     """Stochastic gradient descent, rating by rating, in an order shuffled anew each epoch.
 
-    The objective is in :mod:`fastmf.solvers`; for the absolute loss the error is not squared. The blocked schedule
-    works through blocks of users x items, in strata whose blocks share no user and no item, so that the same data,
-    settings and seed give the same bits for any number of threads. Hogwild lets threads race over one shuffle of all
+    The objective is in :mod:`fastmf.solvers`; the absolute loss does not square the errors. The blocked schedule
+    works through blocks of users x items, in strata whose blocks share no user and no item. The same data, settings
+    and seed therefore give the same bits for any number of threads. Hogwild lets threads race over one shuffle of all
     ratings, and gives the same bits on one thread only. The adaptive step needs a larger lr.
 
     Examples
@@ -47,6 +46,7 @@ class SGD(Regularised):
     """
 
     name: ClassVar[str] = "sgd"
+    remedy: ClassVar[str] = "lower lr (it is {lr:g})"
     per_rating: ClassVar[bool] = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "sgd": {},
@@ -57,7 +57,7 @@ class SGD(Regularised):
     epochs: int = 40
     reg0: float = 6.0
     lr: float = setting(0.05, "Step of the first epoch, in standardised ratings.", low=0, above=True)
-    decay: float = setting(0.93, "What the step is multiplied by after every epoch.", low=0, above=True, high=1)
+    decay: float = setting(0.93, "Factor by which the step shrinks after every epoch.", low=0, above=True, high=1)
     loss: str = setting("squared", "The loss of an error.", choices=("squared", "absolute"))
     schedule: str = setting(
         "blocked", "Blocks that share no row, or threads that race.", choices=("blocked", "hogwild")
@@ -73,51 +73,48 @@ class SGD(Regularised):
         return MAE if self.loss == "absolute" else RMSE
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count for each rating 2 k for the prediction and 3 k for the step of either row."""
+        """Count 2 k per rating for its prediction, and 3 k for the step of either row."""
         return 8.0 * n_ratings * self.k
 
     def traffic(self, n_ratings: int) -> float:
-        """Count for each rating two rows read and written, with four terms of each, two indices and the value."""
+        """Count two rows read and written per rating, with four terms each, two indices and the value."""
         return float(n_ratings) * (2 * 4 * (self.k + 4) + 2 * 4 * (self.k + 1) + 12)
 
-    @property
-    def remedy(self) -> str:
-        """What to change if training diverges."""
-        return f"lower lr (it is {self.lr:g})"
-
     def start(self, ratings: "Ratings") -> Factors:
-        """Draw both sides' factors. The memory of the adaptive step is one number a row."""
+        """Draw both sides' factors; the adaptive step remembers one number per row."""
         rng = np.random.default_rng(self.seed)
         users = draw(ratings.user_counts, self.k, INIT_SIGMA, rng)
         items = draw(ratings.item_counts, self.k, INIT_SIGMA, rng)
-        squares = (np.ones(len(side.bias), np.float32) for side in (users, items))
-        return Factors(users, items, memory=tuple(squares) if self.adaptive else ())
+        squares = np.ones(ratings.n_users, np.float32), np.ones(ratings.n_items, np.float32)
+        return Factors(users, items, memory=squares if self.adaptive else ())
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Update by every rating once an epoch; there is nothing that could fail to solve, so yield 0."""
+        """Take one step for every rating; no equations are solved, so none are singular."""
         blocked = self.schedule == "blocked"
         bins = (self.bins or default_bins(len(ratings), not device.on_host)) if blocked else 1
         grid = cut(ratings, min(bins, ratings.n_users, ratings.n_items))
         triples, strata = dealt(ratings, grid, self.seed, device.host)
-        triples, to = device.put(triples), device.put((grid.user_rows, grid.item_rows))
+        triples, rows = device.put((triples, (grid.user_rows, grid.item_rows)))
         if not blocked:
             places = kernels.sgd.positions(-(-len(ratings) // kernels.sgd.RUN))
             strata = [even(places, -(-places // HOGWILD_TASKS))]
         kernel = kernels.sgd.BLOCK_EPOCH if blocked else kernels.sgd.HOGWILD_EPOCH
-        sides = self._learners(ratings, factors, grid, device)
+        learners = self._learners(ratings, factors, grid, device)
         for epoch in range(done, self.epochs):
             lr = float(self.lr * self.decay**epoch)
             step = kernels.sgd.Step(lr, self.biases, self.adaptive, self.loss == "absolute", self.k, self.seed, epoch)
             for tasks in strata:
-                launch(kernel, device, tasks, triples, *sides, step)
-            self._collect(sides, factors, to, device)
+                launch(kernel, device, tasks, triples, *learners, step)
+            self._collect(learners, factors, rows, device)
             yield 0
 
     def _learners(self, ratings: "Ratings", factors: Factors, grid: Grid, device: Device) -> list[Any]:
-        """Bring both sides into the rows of their bins, each with its penalty spread over its ratings."""
+        """Copy both sides into the order of their bins, with each row's penalty spread over its ratings."""
         learners = []
-        for place, (side, rows) in enumerate(((factors.users, grid.user_rows), (factors.items, grid.item_rows))):
-            n = np.maximum((ratings.user_counts, ratings.item_counts)[place], 1)
+        users = factors.users, grid.user_rows, ratings.user_counts
+        items = factors.items, grid.item_rows, ratings.item_counts
+        for place, (side, rows, counts) in enumerate((users, items)):
+            n = np.maximum(counts, 1)
             learner = kernels.sgd.new_learner(len(rows), self.k)
             learner[rows, : self.k] = device.get(side.factors)
             learner[rows, kernels.sgd.BIAS] = device.get(side.bias)
@@ -128,17 +125,17 @@ class SGD(Regularised):
         return learners
 
     def _collect(self, learners: list[Any], factors: Factors, rows: tuple[Any, Any], device: Device) -> None:
-        """Bring what was learned back to where it came from."""
+        """Copy what was learned back into the order of the factors."""
         squares = factors.memory or (device.put(np.empty(0, np.float32)),) * 2
         for learner, side, row, square in zip(learners, (factors.users, factors.items), rows, squares, strict=True):
             launch(kernels.blocks.COLLECT, device, even(len(side.bias), ROWS_PER_TASK), row, learner, *side, square)
 
 
 def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
-    """Choose the bins a side from the size of the data alone, so that the result depends on nothing else.
+    """Choose the number of bins a side, from the size of the data alone.
 
-    A power of two from 8 to 128 that makes blocks of about ``RATINGS_PER_BLOCK`` ratings; on a GPU, which works on as
-    many blocks at a time as there are bins, from 8 to 1024 and of about ``RATINGS_PER_GPU_BLOCK``.
+    It is a power of two from 8 to 128 that makes blocks of about ``RATINGS_PER_BLOCK`` ratings. A GPU works on as many
+    blocks at a time as there are bins: there it is from 8 to 1024, for about ``RATINGS_PER_GPU_BLOCK`` ratings.
     """
     size, most = (RATINGS_PER_GPU_BLOCK, MAX_BINS) if on_gpu else (RATINGS_PER_BLOCK, 128)
     doublings = round(math.log2(max(n_ratings / size, 1)) / 2)
@@ -146,30 +143,31 @@ def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
 
 
 def cut(ratings: "Ratings", bins: int) -> Grid:
-    """Deal users and items to bins by falling number of ratings, there and back: bins hold as many ratings."""
+    """Deal users and items to bins that hold about equally many ratings."""
     users, items = _deal(ratings.user_counts, bins), _deal(ratings.item_counts, bins)
     return Grid(users[0], items[0], users[1], items[1], bins)
 
 
 def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Triples, list[np.ndarray]]:
-    """Put ratings into the blocks of a grid, in random order.
+    """Sort ratings by stratum and block of a grid, in random order within a block.
 
-    Returns
-    -------
-    The ratings, stratum by stratum and block by block, and for each stratum the bounds of its blocks.
+    Returns them, and for each stratum the bounds of its blocks.
     """
     bins, source = grid.bins, Triples(ratings.users, ratings.items, ratings.values)
     tasks, blocks = even(len(ratings), RATINGS_PER_TASK), np.empty(len(ratings), np.int32)
     launch(kernels.blocks.BLOCKS, device, tasks, source, grid, blocks)
     bounds, moved = csr.group(blocks, bins**2, source, device)
-    del blocks  # its memory is wanted for the copy
+    del blocks  # the copy needs the memory
     shuffled = Triples(*map(np.empty_like, source))
     launch(kernels.blocks.SHUFFLE_BLOCKS, device, tasks, bounds, Triples(*moved), grid, seed, shuffled)
     return shuffled, [bounds[s * bins : (s + 1) * bins + 1] for s in range(bins)]
 
 
 def _deal(counts: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deal rows to bins. Returns the bin of each row and its place when bin lies after bin, both (n,) int32."""
+    """Deal rows to bins by falling count: to the first bin, ... the last, the last, ... the first, and so on.
+
+    Returns the bin of each row, and its place among all rows sorted by bin, both (n,) int32.
+    """
     there_and_back = np.concatenate((np.arange(bins), np.arange(bins)[::-1])).astype(np.int32)
     by_count = np.argsort(-counts, kind="stable")
     of_bin, places = np.empty(len(counts), np.int32), np.empty(len(counts), np.int32)

@@ -1,11 +1,11 @@
-"""blend: what popularity is worth in the lists of a model of ratings.
+"""blend: the weight of popularity in the lists of a model of ratings.
 
-Such a model says what people would rate highly, which is seldom what they choose next. A list ranked by
+Such a model predicts what people would rate highly, which is seldom what they choose next. Lists ranked by
 
-    prediction + blend log(1 + n_i),    n_i being the item's training ratings,
+    prediction + blend log(1 + n_i),    n_i being the number of the item's training ratings,
 
-may hit more often than predictions alone, and than popularity alone. The weight is the one of WEIGHTS, in deviations of
-the ratings, whose lists have the best nDCG for held-out ratings that are at least the mean.
+can be better than lists by predictions alone or by popularity alone. The weight is the one among WEIGHTS, in standard
+deviations of the ratings, whose lists have the best nDCG for held-out ratings that are at least the mean.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ LIST_LENGTH = 10
 
 
 def learn_blend(model: Model, held_out: Ratings) -> float:
-    """Choose the weight, on the rating scale, by ratings that the model has not been trained on."""
+    """Return the weight, on the rating scale, chosen by ratings that the model has not been trained on."""
     users, items = model.known_users(held_out.user_ids), model.known_items(held_out.item_ids)
     good = held_out.take(held_out.values >= model.mean)
     chosen = fixed_sample(np.flatnonzero((users >= 0) & (good.user_counts > 0)))

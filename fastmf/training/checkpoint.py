@@ -1,10 +1,11 @@
 """Checkpoints: everything that training needs to go on after an epoch as if it had never stopped.
 
-A checkpoint is one safetensors file in a folder, replaced whole after every epoch: the arrays the solver works on, the
-best factors so far if validation chooses them, and as JSON the history and a fingerprint of data and settings. Training
-goes on only from a checkpoint with its own fingerprint.
+A checkpoint is one safetensors file in a folder, replaced as a whole. It holds the arrays of the solver, the best
+factors so far if validation chooses them, and as JSON the history and a fingerprint of data and settings. A run resumes
+only from a checkpoint with its own fingerprint.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -12,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,19 +29,23 @@ NAME = "checkpoint.safetensors"
 FORMAT = 2
 
 
+class Snapshot(NamedTuple):
+    """The state of a run after an epoch, on the host; ``best`` are the factors of the best epoch, if there is one."""
+
+    now: Factors
+    best: Factors | None
+    history: list[Epoch]
+    best_epoch: int | None
+
+
 class Checkpoint:
     """The file that keeps the state of one training run.
 
     Parameters
     ----------
-    folder : created if it does not exist.
-    fingerprint : what the run is, name to plain value; see :func:`fingerprint`.
+    folder : created if it does not exist; an OSError if that fails. See :func:`check_folder` for earlier checks.
+    fingerprint : data and settings of the run as plain values; see :func:`fingerprint`.
     every : epochs from one save to the next.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be created; :func:`check_folder` finds what else is wrong with it, before data are read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], fingerprint: Mapping[str, Any], every: int) -> None:
@@ -49,31 +54,20 @@ class Checkpoint:
         self.every = every
         Path(folder).mkdir(parents=True, exist_ok=True)
 
-    def save(self, arrays: Mapping[str, np.ndarray], history: Iterable[Epoch], best_epoch: int | None) -> None:
-        """Write the state after the last epoch of the history."""
+    def save(self, state: Snapshot) -> None:
+        """Replace the file by one of this state."""
+        arrays = _named("now", state.now) | ({} if state.best is None else _named("best", state.best))
         described = {
             "format": FORMAT,
             "fingerprint": self._fingerprint,
-            "history": [asdict(epoch) for epoch in history],
-            "best_epoch": best_epoch,
+            "history": [asdict(epoch) for epoch in state.history],
+            "best_epoch": state.best_epoch,
         }
         with replacing(self._path, overwrite=True) as temporary:
             save_arrays(arrays, temporary, json.dumps(described, allow_nan=False))
 
-    def _check(self, history: list[Epoch], best_epoch: Any, asked: int) -> None:
-        """Raise a ValueError unless the history is whole, has no more epochs than asked for, and holds the best one."""
-        if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
-            raise ValueError("its epochs are not numbered from 1")
-        if len(history) > asked:
-            raise ValueError(f"it holds {len(history)} epochs, more than the settings ask for")
-        measures = [value for epoch in history for value in asdict(epoch).values()]
-        if not all(value is None or (isinstance(value, int | float) and math.isfinite(value)) for value in measures):
-            raise ValueError("its history holds what is not a number")
-        if best_epoch is not None and not (isinstance(best_epoch, int) and 1 <= best_epoch <= len(history)):
-            raise ValueError(f"its best epoch is {best_epoch!r}")
-
-    def load(self) -> tuple[dict[str, np.ndarray], list[Epoch], int | None] | None:
-        """Read the state to go on from. Returns (arrays, history, best_epoch), or None if there is no checkpoint.
+    def load(self, start: Factors) -> Snapshot | None:
+        """Read the state to go on from into the arrays of ``start``; return None if there is no checkpoint.
 
         Raises
         ------
@@ -94,12 +88,12 @@ class Checkpoint:
                 )
             history = [Epoch(**epoch) for epoch in described["history"]]
             then, best_epoch = dict(described["fingerprint"]), described["best_epoch"]
-            self._check(history, best_epoch, then["epochs"])
+            _check_history(history, best_epoch, then["epochs"])
             if not sound:
                 raise ValueError("its digest is another, so something in it has changed")
         except (ModelFormatError, MemoryError):
             raise
-        except Exception as error:  # what damage makes of a file fails in more ways than can be listed
+        except Exception as error:  # damaged files fail in more ways than can be listed
             raise ModelFormatError(f"{self._path} is damaged: {error!r}; delete it to start over") from None
         for name, value in self._fingerprint.items():
             if then.get(name) != value:
@@ -108,7 +102,10 @@ class Checkpoint:
                     f"{self._path} is of a run with other {name} ({was}, now {now}): resume with what it began with,"
                     " or give another folder"
                 )
-        return arrays, history, best_epoch
+        best = None if best_epoch is None else copy.deepcopy(start._replace(memory=()))
+        for prefix, factors in (("best", best), ("now", start)):
+            _fill({} if factors is None else _named(prefix, factors), arrays)
+        return Snapshot(start, best, history, best_epoch)
 
 
 def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[Any] = ()) -> None:
@@ -133,13 +130,12 @@ def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[
 
 
 def fingerprint(solver: str, settings: Mapping[str, Any], device: str, **data: Ratings | None) -> dict[str, Any]:
-    """Return what a run is: its solver, settings and device, and a hash of each set of ratings."""
-    hashes = {name: ratings and hash_of(ratings) for name, ratings in data.items()}
+    """Return what identifies a run: solver, settings and device, and a BLAKE2b hash of each set of ratings."""
+    hashes = {name: None if ratings is None else _hash(ratings) for name, ratings in data.items()}
     return {"solver": solver, **settings, "device": device, **hashes}
 
 
-def hash_of(ratings: Ratings) -> str:
-    """Return a BLAKE2b hash of the pairs, values, weights and ids of ratings."""
+def _hash(ratings: Ratings) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for array in (ratings.users, ratings.items, ratings.values, ratings.weights):
         digest.update(b"" if array is None else np.ascontiguousarray(array).data)
@@ -148,7 +144,20 @@ def hash_of(ratings: Ratings) -> str:
     return digest.hexdigest()
 
 
-def named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
+def _check_history(history: list[Epoch], best_epoch: Any, asked: int) -> None:
+    """Raise a ValueError unless the history is whole, has no more epochs than asked for, and holds the best one."""
+    if [epoch.number for epoch in history] != list(range(1, len(history) + 1)):
+        raise ValueError("its epochs are not numbered from 1")
+    if len(history) > asked:
+        raise ValueError(f"it holds {len(history)} epochs, more than the settings ask for")
+    figures = [value for epoch in history for value in asdict(epoch).values()]
+    if not all(value is None or (isinstance(value, int | float) and math.isfinite(value)) for value in figures):
+        raise ValueError("its history holds what is not a number")
+    if best_epoch is not None and not (isinstance(best_epoch, int) and 1 <= best_epoch <= len(history)):
+        raise ValueError(f"its best epoch is {best_epoch!r}")
+
+
+def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
     """Name every array of the factors."""
     sides = {"users": factors.users, "items": factors.items}
     arrays = {
@@ -158,16 +167,10 @@ def named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
     return arrays | kept | {f"{prefix}.memory{place}": array for place, array in enumerate(factors.memory)}
 
 
-def fill(arrays: dict[str, np.ndarray], kept: dict[str, np.ndarray]) -> None:
-    """Copy the kept arrays into those of the same names.
-
-    Raises
-    ------
-    ModelFormatError
-        If one is missing, has another shape, or is not finite.
-    """
+def _fill(arrays: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> None:
+    """Copy saved arrays into those of the same names; a ModelFormatError if one is missing, misshapen or not finite."""
     for name, array in arrays.items():
-        found = kept.get(name)
+        found = saved.get(name)
         if found is None or found.shape != array.shape or found.dtype != array.dtype or not np.isfinite(found).all():
             raise ModelFormatError(f"the checkpoint is damaged in {name}: delete it to start over")
         array[:] = found

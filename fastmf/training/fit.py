@@ -1,4 +1,4 @@
-"""fit: from ratings to a model."""
+"""fit: train a model on ratings."""
 
 import os
 import warnings
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastmf.data.ratings import Ratings
 from fastmf.errors import DivergenceError
 from fastmf.kernels.compile import ENABLED
 from fastmf.model.fold_in import lost_rows
@@ -23,7 +22,7 @@ from fastmf.training.loop import Run
 from fastmf.training.objective import objective_of
 from fastmf.training.plan import BLEND_SHARE, Data, Plan, make_plan
 
-MANY = 100_000  # ratings that take longer without the JIT than anybody wants to wait
+MANY = 100_000  # ratings that take hours without the JIT
 
 
 def fit(
@@ -55,25 +54,25 @@ def fit(
     ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of arrays, or a Ratings.
     k : number of factors; the solver's default if left out.
     solver : "als", "als-links", "sgd", "gibbs", "implicit", or a solver object, which then holds all hyper-parameters.
-    validation : ratings to validate on, in the same forms; or the fraction of the ratings to hold out for it. The model
-        keeps the factors of the best epoch, by RMSE; for the absolute loss by MAE; for implicit feedback by nDCG.
+    validation : ratings to validate on, in the same forms, or the fraction of the ratings to hold out for it. The model
+        keeps the factors of the best epoch: by RMSE, for the absolute loss by MAE, for implicit feedback by nDCG.
     patience : stop after this many epochs without a better one; needs validation.
     device : "cpu", "cuda" (the first GPU; "cuda:1" and so on), "numpy" (the plain definitions, slow) or "auto".
-    threads : use at most this many.
-    seed : seed of everything random, 0 unless the solver says otherwise.
-    weight : for implicit feedback, the column that says how much rows count; it may be that of the ratings.
+    threads : the most threads to use.
+    seed : seed of everything random.
+    weight : for implicit feedback, the column of the rows' weights; it may be that of the ratings.
     duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean" or "sum";
         see :meth:`fastmf.Ratings.read`.
-    bad_rows : what to do with rows of a null id, or without a finite rating or a weight: "error", or "drop" and count
-        them.
+    bad_rows : what to do with rows that have a null id, no finite rating or no weight above 0: "error", or "drop" and
+        count them.
     callback : called with an Epoch after every epoch.
-    checkpoint : a folder to keep the state of training in.
-    every : epochs between two checkpoints, which a kill may lose; any other end keeps the last whole epoch.
-    resume : go on from the checkpoint, if there is one; data and settings must be those it was made with. The model is
+    checkpoint : a folder for the state of training.
+    every : epochs from one checkpoint to the next. A kill loses those since the last; any other end saves them.
+    resume : go on from the checkpoint, if there is one, which must be of the same data and settings. The model is
         then the same, bit for bit, as without the interruption.
-    keep_seen : keep in the model what each user has rated, to leave it out of recommendations.
-    blend : learn what popularity is worth in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from the
-        validation ratings, or else from a tenth of the ratings, which a fit of its own leaves out.
+    keep_seen : keep in the model what each user has rated, so that recommendations leave it out.
+    blend : learn the weight of popularity in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from the
+        validation ratings, or else from a tenth of the ratings, which are left out of an extra fit.
     memory_limit : bytes, or text such as "4GiB", that fitting may take; what is available if left out.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
@@ -92,7 +91,7 @@ def fit(
     DivergenceError
         If training does not stay finite; it names the epoch and the setting to change.
     ResourceError
-        If the ratings or the factors do not fit into memory: what is known ahead is checked before anything is read.
+        If memory cannot hold the ratings or the factors; what is known ahead is checked before anything is read.
 
     Examples
     --------
@@ -122,28 +121,23 @@ def fit(
 
 
 def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = None) -> Model:
-    """Train by a plan on the ratings it has read; see :func:`fit`."""
+    """Train on the ratings that a plan has read; see :func:`fit`."""
     solver, device, ratings = plan.solver, plan.device, data.ratings
     if not ENABLED and device.name == "cpu" and len(ratings) > MANY:
         warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=3)
-    checkpoint = None if plan.checkpoint is None else _checkpoint(plan, data)
+    checkpoint = None
+    if plan.checkpoint is not None:
+        settings = {**solver.settings, "epochs": solver.epochs, "patience": plan.patience}
+        made_of = fingerprint(solver.name, settings, device.name, ratings=ratings, validation=data.validation)
+        checkpoint = Checkpoint(plan.checkpoint, made_of, plan.every)
     run = Run(solver, objective_of(solver, ratings, data.validation, device), device, plan.patience, checkpoint)
     run.train(callback)
     model = _model(run, data.rows, plan.keep_seen)
     return replace(model, blend=_blend(model, data, plan)) if plan.blend else model
 
 
-def _checkpoint(plan: Plan, data: Data) -> Checkpoint:
-    """Return the checkpoint of a run, with all that the run depends on."""
-    solver = plan.solver
-    settings = {**solver.settings, "epochs": int(solver.epochs), "patience": plan.patience}
-    made_of = fingerprint(solver.name, settings, plan.device.name, ratings=data.ratings, validation=data.validation)
-    assert plan.checkpoint is not None
-    return Checkpoint(plan.checkpoint, made_of, plan.every)
-
-
 def _blend(model: Model, data: Data, plan: Plan) -> float:
-    """Learn what popularity is worth from the validation, or from ratings that a fit of its own leaves out."""
+    """Learn the weight of popularity from the validation, or from ratings that an extra fit leaves out."""
     ratings, held_out = data.ratings, data.validation
     if held_out is None:
         rest, held_out = ratings.split(BLEND_SHARE, seed=plan.solver.seed)
@@ -154,13 +148,7 @@ def _blend(model: Model, data: Data, plan: Plan) -> float:
 
 
 def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
-    """Put the factors back on the rating scale.
-
-    Raises
-    ------
-    DivergenceError
-        If they do not fit there.
-    """
+    """Return the model, on the rating scale; a DivergenceError if its factors are not finite there."""
     objective, factors, solver = run.objective, run.result(), run.solver
     ratings, scale = objective.ratings, np.float32(objective.scale)
     model = Model(
@@ -183,16 +171,12 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         history=run.history,
         best_epoch=run.best_epoch,
         rows=rows | objective.counts,
-        weight=_weight(ratings),
+        weight=None if ratings.weights is None else ratings.columns[3],
         duplicates=ratings.duplicates,
         baseline=objective.baseline(),
         **solver.learned(factors),
     )
     if any(len(lost_rows(side)) for side in (model.user_side, model.item_side)):
-        range_ = f"the rating scale ({objective.scale:g})"
-        raise DivergenceError(f"the factors do not fit into float32 on {range_}: rescale them")
+        place = f"the rating scale ({objective.scale:g})"
+        raise DivergenceError(f"the factors do not fit into float32 on {place}: rescale them")
     return model
-
-
-def _weight(ratings: Ratings) -> str | None:
-    return None if ratings.weights is None else ratings.columns[3]

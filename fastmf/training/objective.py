@@ -1,4 +1,4 @@
-"""What a run trains on and is measured by: standardised ratings or observed pairs, and the validation beside them."""
+"""What a run trains on and is measured by: standardised ratings or observed pairs, and validation."""
 
 import abc
 import warnings
@@ -22,21 +22,19 @@ from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.base import Factors, Solver
 
-# Ratings are too coarse in float32 if its steps are more than this share of their deviation.
-COARSE = 0.01
-
-LIST_LENGTH = 10  # of the lists that implicit feedback is validated by
-
+COARSE = 0.01  # Ratings are too coarse in float32 if its steps are more than this share of their deviation.
+LIST_LENGTH = 10  # of the lists by which implicit feedback is validated
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
 
 class Objective(abc.ABC):
-    """The ratings as the solver takes them, what users have seen, and the errors of factors on both.
+    """The ratings as the solver takes them, and the errors of factors on them and on the validation.
 
     Attributes
     ----------
-    ratings : what the solver trains on. seen : (indptr, indices), all that users have rated.
-    mean, scale, range : of the ratings as they came.
+    ratings : what the solver trains on.
+    seen : (indptr, indices), everything that users have rated.
+    mean, scale, range : of the ratings as given.
     counts : counts of rows to report beside those of reading.
     """
 
@@ -50,23 +48,29 @@ class Objective(abc.ABC):
         self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
 
     def train_rmse(self, factors: Factors, device: Device) -> float:
-        """Return the RMSE of the training ratings, not clipped, on the standardised scale."""
+        """Return the RMSE of unclipped predictions of the training ratings, on the standardised scale."""
         pairs, values = self._training
         return _errors(pairs, values, factors, UNCLIPPED, device)[0]
 
     def baseline(self) -> Baseline | None:
-        """Fit biases alone, on the rating scale; None if there are no ratings."""
+        """Fit biases alone, on the rating scale; return None if there are no ratings."""
         return None
 
     @abc.abstractmethod
     def validate(self, factors: Factors, device: Device) -> dict[str, float]:
-        """Measure the validation: attributes of an Epoch; none without validation."""
+        """Return the validation's figures by their attribute of an Epoch; none without validation."""
 
     def _found(self, validation: Ratings) -> tuple[np.ndarray, np.ndarray]:
-        """Find each user and item of the validation among those of the training, -1 if unknown; warn of overlap."""
-        users = ids.lookup(self.ratings.user_ids, validation.user_ids, "validation user")
-        items = ids.lookup(self.ratings.item_ids, validation.item_ids, "validation item")
-        _warn_of_overlap(self.ratings, users[validation.users], items[validation.items])
+        """Find the training index of each validation user and item, -1 if unknown; warn of pairs that are in both."""
+        ratings = self.ratings
+        users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")
+        items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")
+        pairs = users[validation.users], items[validation.items]
+        n = count_common((ratings.by_user.indptr, ratings.items), *pairs, ratings.n_items)
+        if n:
+            warnings.warn(
+                f"{n:,} of {len(validation):,} validation pairs are in the training ratings too", stacklevel=6
+            )
         return users, items
 
 
@@ -78,16 +82,14 @@ class RatingObjective(Objective):
         self.scale = deviation_of(ratings.values, self.mean) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self._warn_of_coarseness()
-        super().__init__(ratings, ratings.with_values(self._standardised(ratings.values)), device)
+        values = standardised(ratings.values, self.mean, self.scale)
+        super().__init__(ratings, ratings.with_values(values), device)
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
         self.validation: tuple[Pairs, np.ndarray] | None = None
         if validation is not None:
             users, items = self._found(validation)
             pairs = Pairs(users[validation.users], items[validation.items])
-            self.validation = device.put((pairs, self._standardised(validation.values)))
-
-    def _standardised(self, values: np.ndarray) -> np.ndarray:
-        return standardised(values, self.mean, self.scale)
+            self.validation = device.put((pairs, standardised(validation.values, self.mean, self.scale)))
 
     def _warn_of_coarseness(self) -> None:
         spacing = np.finfo(np.float32)
@@ -104,7 +106,7 @@ class RatingObjective(Objective):
         return fit_baseline(self.ratings.by_user, self.ratings.by_item, self.scale)
 
     def validate(self, factors: Factors, device: Device) -> dict[str, float]:
-        """Measure the errors of clipped predictions, on the rating scale."""
+        """Return RMSE and MAE of clipped predictions, on the rating scale."""
         if self.validation is None:
             return {}
         rmse, mae = _errors(*self.validation, factors, self.clipped, device)
@@ -112,7 +114,7 @@ class RatingObjective(Objective):
 
 
 class ImplicitObjective(Objective):
-    """Observed pairs, each a 1, and lists that should hold the observed pairs of the validation."""
+    """Observed pairs, each with the value 1, and lists that should hold the observed pairs of the validation."""
 
     mean, scale, range = 0.0, 1.0, (0.0, 1.0)
 
@@ -132,14 +134,14 @@ class ImplicitObjective(Objective):
             self.wanted = self._wanted(held_out, *self._found(held_out))
 
     def _wanted(self, held_out: Ratings, users: np.ndarray, items: np.ndarray) -> Wanted:
-        """Choose users, and say what their lists should hold."""
+        """Choose a sample of users, and return what their lists should hold."""
         known = (np.append(self.ratings.user_counts, 0)[users] > 0) & (held_out.user_counts > 0)
         if not known.any():
             raise DataError("no user of the validation has training ratings: watch others, or none")
         return wanted_of((held_out.users, held_out.items), fixed_sample(np.flatnonzero(known)), users, items)
 
     def validate(self, factors: Factors, device: Device) -> dict[str, float]:
-        """Rank, for the users of the validation, what they have not seen in training; measure by nDCG@10."""
+        """Return nDCG@10 of lists for validation users, without what they have seen in training."""
         if self.wanted is None:
             return {}
         users = self.wanted.users
@@ -153,17 +155,10 @@ class ImplicitObjective(Objective):
 
 
 def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Objective:
-    """Return what a solver trains on."""
+    """Return what a solver trains on and is measured by."""
     if solver.implicit:
         return ImplicitObjective(solver.positive_from, ratings, validation, device)
     return RatingObjective(ratings, validation, device)
-
-
-def _warn_of_overlap(ratings: Ratings, users: np.ndarray, items: np.ndarray) -> None:
-    """Warn of validation pairs (dense, -1: unknown) that are among the training ratings."""
-    n = count_common((ratings.by_user.indptr, ratings.items), users, items, ratings.n_items)
-    if n:
-        warnings.warn(f"{n:,} of {len(users):,} validation pairs are in the training ratings too", stacklevel=7)
 
 
 def _errors(pairs: Pairs, values: np.ndarray, factors: Factors, scale: Scale, device: Device) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The plan of a fit: all that can be checked before anything is read, checked once, and how ratings are then read.
+"""The plan of a fit: arguments that have been checked, once and before any data are read, and how ratings are read.
 
 ``fastmf.fit``, ``fastmf.tune`` and both their commands make a plan, read by it, and train by it.
 """
@@ -22,17 +22,16 @@ from fastmf.training.checkpoint import check_folder
 
 BLEND_SHARE = 0.1  # of the ratings that are held out to learn a blend
 
-# What training holds of each rating, beside the Ratings: its standardised value, and both compressed views of these.
-BYTES_PER_RATING = 12
-BYTES_PER_WEIGHT = 4  # if ratings have weights, one of the views copies them
-BYTES_HELD = 12  # of each of the Ratings
-BYTES_ON_GPU = 28  # of each rating there: both views, and the pairs to measure the errors of
+BYTES_HELD = 12  # of each rating in Ratings
+BYTES_PER_RATING = 12  # that training adds: the standardised value, and two compressed views of it
+BYTES_PER_WEIGHT = 4  # that training adds if ratings have weights: one of the views copies them
+BYTES_ON_GPU = 28  # of each rating: both views, and the pairs whose errors are measured
 
 Tell = Callable[[str], object]
 
 
 class Data(NamedTuple):
-    """What a plan has read: training ratings, validation ratings if any, and the account of all rows."""
+    """What a plan reads: training ratings, validation ratings if any, and counts of all rows."""
 
     ratings: Ratings
     validation: Ratings | None
@@ -41,12 +40,10 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A fit whose arguments have been checked; see :func:`fastmf.fit` for what they mean.
+    """The checked arguments of a fit; see :func:`fastmf.fit`.
 
-    Attributes
-    ----------
-    how : how :meth:`Ratings.read` reads training and validation ratings; weight : of the training ratings alone.
-    outputs : files that will be written.
+    ``how`` holds the arguments of :meth:`Ratings.read` for training and validation ratings; only the training ratings
+    have a ``weight``. ``outputs`` are the files to be written.
     """
 
     source: Any
@@ -64,41 +61,37 @@ class Plan:
     outputs: Sequence[Path]
 
     def read(self, tell: Tell | None = None) -> Data:
-        """Read the ratings, and hold some out or read those to validate on.
+        """Read the ratings, and read or hold out those to validate on.
 
-        ``tell`` gets a line about each file that was read, and about rows left out of it.
+        ``tell`` is called with a line about each file that was read, and about the rows left out of it.
 
         Raises
         ------
         DataError, OSError, ResourceError
-            As :meth:`Ratings.read`.
+            As :meth:`Ratings.read`, or if memory cannot hold the fit.
         ParameterError
-            If ratings have weights that do not count, or are too few to learn a blend from.
+            If the solver takes no weights, or the ratings are too few to learn a blend from.
         """
         limit = self.memory_limit
         ratings = _read(self.source, tell, weight=self.weight, memory_limit=limit, **self.how)
-        if isinstance(self.validation, int | float | np.number):
+        if self.validation is None:
+            data = Data(ratings, None, ratings.rows)
+        elif _is_fraction(self.validation):
             rest, held_out = ratings.split(float(self.validation), seed=self.solver.seed)
             data = Data(rest, held_out, {**ratings.rows, "used": len(rest), "validation": len(held_out)})
-        elif self.validation is None:
-            data = Data(ratings, None, ratings.rows)
         else:
             left = None if limit is None else max(limit - BYTES_HELD * len(ratings), 1)
             held_out = _read(self.validation, tell, memory_limit=left, **self.how)
-            both = {
-                name: ratings.rows.get(name, 0) + held_out.rows.get(name, 0) for name in ratings.rows | held_out.rows
-            }
+            first, second = ratings.rows, held_out.rows
+            both = {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
             data = Data(ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)})
-        self._check(data)
-        return data
-
-    def _check(self, data: Data) -> None:
-        """Check what depends on the ratings."""
-        require_weight(self.solver, None if data.ratings.weights is None else data.ratings.columns[3])
-        if self.blend and data.validation is None and round(len(data.ratings) * BLEND_SHARE) < 1:
-            n = f"{len(data.ratings):,}"
-            raise ParameterError(f"{n} ratings are too few to learn a blend from a tenth: give validation=")
+        _check_solver(self.solver, self.blend, None if data.ratings.weights is None else data.ratings.columns[3])
+        if self.blend and data.validation is None and round(len(ratings) * BLEND_SHARE) < 1:
+            raise ParameterError(
+                f"{len(ratings):,} ratings are too few to learn a blend from a tenth: give validation="
+            )
         require_room(self.solver, self.device, self.memory_limit, data)
+        return data
 
 
 def make_plan(
@@ -122,83 +115,96 @@ def make_plan(
 ) -> Plan:
     """Check everything that can be checked before anything is read.
 
-    Parameters are those of :func:`fastmf.fit`; ``outputs`` are files to be written, which ``overwrite`` may replace;
-    ``how`` are further arguments of :meth:`Ratings.read`, of which None is left out.
+    Parameters are those of :func:`fastmf.fit`. ``outputs`` are files to be written, which ``overwrite`` may replace.
+    ``how`` are further arguments of :meth:`Ratings.read`; None stands for their defaults.
 
     Raises
     ------
     ParameterError
-        If an argument is out of range, needs another or contradicts one.
+        If an argument is out of range, needs another one or contradicts one.
     DeviceUnavailableError, ResourceError
-        If the device is not there, or memory cannot hold the factors.
+        If the device does not exist, or memory cannot hold the factors.
     OSError
-        If the validation ratings are not there, or a checkpoint or an output cannot be written.
+        If the validation ratings do not exist, or a checkpoint or an output cannot be written.
     """
-    limit, where = parse_size(memory_limit), place_for(solver, device, threads)
-    _require_validation(validation, patience)
-    paths = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
-    _require_checkpoint(checkpoint, every, resume, paths)
-    if blend and solver.implicit:
-        raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is made to rank as it is")
-    require_weight(solver, weight)
+    limit, where = parse_size(memory_limit), _device_for(solver, device, threads)
+    _check_validation(validation, patience)
+    inputs = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
+    inputs += _checkpoint_files(checkpoint, every, resume, inputs)
+    _check_solver(solver, blend, weight)
     require_room(solver, where, limit)
-    inputs = paths if checkpoint is None else [*paths, Path(checkpoint) / CHECKPOINT]
-    written = check_outputs(outputs, overwrite, inputs=inputs)
     given = {name: value for name, value in how.items() if value is not None}
-    how = reading(solver.implicit, solver.positive_from is not None) | given
-    kept = {"patience": patience, "checkpoint": checkpoint, "every": every, "blend": blend, "keep_seen": keep_seen}
-    ready: dict[str, Any] = {"device": where, "memory_limit": limit, "outputs": written, "how": how, **kept}
-    return Plan(source=source, solver=solver, validation=validation, weight=weight, **ready)
+    options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
+    return Plan(
+        source=source,
+        solver=solver,
+        device=where,
+        validation=validation,
+        checkpoint=checkpoint,
+        weight=weight,
+        memory_limit=limit,
+        how=reading(solver.implicit, solver.positive_from is not None) | given,
+        outputs=check_outputs(outputs, overwrite, inputs=inputs),
+        **options,
+    )
 
 
-def place_for(solver: Solver, device: str | Device, threads: int | None) -> Device:
-    """Return the device to train on; "auto" is a GPU only for a solver that runs there.
+def require_room(solver: Solver, device: Device, limit: int | None, data: Data | None = None) -> None:
+    """Raise a ResourceError, with the numbers, if memory cannot hold a fit.
 
-    Raises
-    ------
-    DeviceUnavailableError, ParameterError
-        As :func:`fastmf.runtime.device.resolve`, and if the solver does not run there.
+    It has to hold the factors, each thread's equations, and what training makes of the ratings. Before these are read,
+    there is at least one user and one item. Ratings in memory count against a limit that is given; the available bytes
+    of the machine do not include them anyway.
     """
+    n_rows, what = 2, f"fitting k = {solver.k:,} factors"
+    of_ratings = on_gpu = 0
+    if data is not None:
+        ratings, weight = data.ratings, 0 if data.ratings.weights is None else BYTES_PER_WEIGHT
+        n_rows = ratings.n_users + ratings.n_items
+        what += f" of {n_rows:,} users and items"
+        of_ratings = len(ratings) * (BYTES_PER_RATING + weight)
+        on_gpu = len(ratings) * (BYTES_ON_GPU + 2 * weight)
+        if limit is not None:
+            of_ratings += BYTES_HELD * (len(ratings) + (0 if data.validation is None else len(data.validation)))
+    threads = device.threads if device.name == "cpu" else 0
+    need = solver.bytes_per_row * n_rows + threads * solver.bytes_per_thread + of_ratings
+    require_memory(need, what, limit, "use a smaller k, or set another limit with --memory-limit (memory_limit=)")
+    device.require(solver.k, on_gpu + max(solver.bytes_per_row, 4 * 4 * solver.k) * n_rows, what)
+
+
+def notes_on(ratings: Ratings) -> list[str]:
+    """Describe the rows that were read but are not among the ratings, one line for each kind."""
+    lines, dropped = [], {**ratings.dropped}
+    merged = dropped.pop("duplicates", 0)
+    if merged:
+        lines.append(f"note: {merged:,} rows of repeated pairs were merged (--duplicates {ratings.duplicates})")
+    if dropped:
+        counts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.items())
+        lines.append(f"note: {sum(dropped.values()):,} bad rows were dropped (--bad-rows drop): {counts}")
+    return lines
+
+
+def _device_for(solver: Solver, device: str | Device, threads: int | None) -> Device:
+    """Return the device to train on; "auto" is a GPU only if the solver runs there."""
     where = resolve("cpu" if device == "auto" and not solver.on_gpu else device, threads)
     if not where.on_host and not solver.on_gpu:
         raise DeviceUnavailableError(f"solver {solver.name!r} does not run on a GPU: use --device cpu, or another one")
     return where
 
 
-def require_weight(solver: Solver, weight: str | None) -> None:
-    """Raise a ParameterError if rows are to be weighed for a solver that takes no weights."""
+def _check_solver(solver: Solver, blend: bool, weight: str | None) -> None:
+    if blend and solver.implicit:
+        raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is made to rank as it is")
     if weight is not None and not solver.implicit:
         raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} takes all ratings alike")
 
 
-def require_room(solver: Solver, device: Device, limit: int | None, data: Data | None = None) -> None:
-    """Refuse a fit that memory cannot hold: factors, each thread's equations, and the ratings once they are read.
-
-    Before that there is at least one user and one item. Ratings in memory count against a given limit, and are no
-    longer among the available bytes.
-
-    Raises
-    ------
-    ResourceError
-        With the numbers.
-    """
-    ratings = None if data is None else data.ratings
-    rows = 2 if ratings is None else ratings.n_users + ratings.n_items
-    need, on_gpu = solver.bytes_per_row * rows, max(solver.bytes_per_row, 4 * 4 * solver.k) * rows
-    if device.name == "cpu":
-        need += device.threads * solver.bytes_per_thread
-    if data is not None and ratings is not None:
-        weight = 0 if ratings.weights is None else BYTES_PER_WEIGHT
-        held = BYTES_HELD * (len(ratings) + (0 if data.validation is None else len(data.validation)))
-        need += len(ratings) * (BYTES_PER_RATING + weight) + (0 if limit is None else held)
-        on_gpu += len(ratings) * (BYTES_ON_GPU + 2 * weight)
-    what = f"fitting k = {solver.k:,} factors" + ("" if ratings is None else f" of {rows:,} users and items")
-    require_memory(need, what, limit, "use a smaller k, or set another limit with --memory-limit (memory_limit=)")
-    device.require(solver.k, on_gpu, what)
+def _is_fraction(validation: Any) -> bool:
+    return isinstance(validation, int | float | np.number)
 
 
-def _require_validation(validation: Any, patience: int | None) -> None:
-    if isinstance(validation, int | float | np.number) and not 0 < validation < 1:
+def _check_validation(validation: Any, patience: int | None) -> None:
+    if _is_fraction(validation) and not 0 < validation < 1:
         raise ParameterError(f"validation is a fraction of {validation}: give one above 0 and below 1, or ratings")
     if patience is not None:
         require_integer("patience", patience, 1)
@@ -208,16 +214,18 @@ def _require_validation(validation: Any, patience: int | None) -> None:
         raise FileNotFoundError(f"{validation} does not exist: give ratings to watch, or a fraction to hold out for it")
 
 
-def _require_checkpoint(checkpoint: Any, every: int, resume: bool, inputs: Iterable[Any]) -> None:
+def _checkpoint_files(checkpoint: Any, every: int, resume: bool, inputs: Iterable[Any]) -> list[Path]:
+    """Check the options of checkpoints; return the file that will be written, if any."""
     require_integer("every", every, 1)
-    if checkpoint is None and (resume or every != 1):
-        raise ParameterError(f"{'resume' if resume else 'every'} needs a checkpoint: give the folder")
     if checkpoint is not None:
         check_folder(checkpoint, resume, inputs)
+        return [Path(checkpoint) / CHECKPOINT]
+    if resume or every != 1:
+        raise ParameterError(f"{'resume' if resume else 'every'} needs a checkpoint: give the folder")
+    return []
 
 
 def _read(source: Any, tell: Tell | None, **how: Any) -> Ratings:
-    """Read ratings; tell what they are, and what was left out."""
     ratings = Ratings.read(source, **how)
     if tell is not None and not isinstance(source, Ratings):
         size = f"{len(ratings):,} ratings of {ratings.n_items:,} items by {ratings.n_users:,} users"
@@ -225,15 +233,3 @@ def _read(source: Any, tell: Tell | None, **how: Any) -> Ratings:
         for line in notes_on(ratings):
             tell(line)
     return ratings
-
-
-def notes_on(ratings: Ratings) -> list[str]:
-    """Describe the rows that were read and are not in the ratings, a line for each kind."""
-    lines, dropped = [], {**ratings.dropped}
-    again = dropped.pop("duplicates", 0)
-    if again:
-        lines.append(f"note: {again:,} rows of repeated pairs were merged (--duplicates {ratings.duplicates})")
-    if dropped:
-        counts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.items())
-        lines.append(f"note: {sum(dropped.values()):,} bad rows were dropped (--bad-rows drop): {counts}")
-    return lines

@@ -1,27 +1,26 @@
-"""The search behind tuning: where to look for a solver's settings, and its trials, proposed and pruned by optuna.
+"""The search behind tuning: which settings of a solver are tried, and trials that optuna proposes and prunes.
 
-Each solver has its own trials, since an epoch of one says little about an epoch of another. They begin with its
-defaults. Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes the others. After a quarter of its
-epochs, and again after three quarters, a trial goes on only if it is in the best third of those that got so far (Li et
-al. 2020, as optuna has it: without waiting for the others).
+Each solver has its own trials, since an epoch of one tells little about an epoch of another. The first trial has the
+solver's defaults. Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes the others. After a quarter
+of its epochs, and again after three quarters, a trial goes on only if it is in the best third of those that got so far
+(Li et al. 2020, as optuna has it: without waiting for the others).
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from fastmf.errors import FastMFError, ParameterError
-from fastmf.model.history import Epoch, Measure
+from fastmf.model.history import Epoch
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.base import Solver
 from fastmf.training.fit import train
 from fastmf.training.plan import Data, Plan, require_room
 
-# The values tried of a weight: from a sixth of the default to six times it, in 24 steps each way, rounded to two
-# digits. The values tried of k: these and their doubles.
+# Values of a weight: from a sixth of its default to six times it, in 24 steps each way, rounded to two digits.
 SPAN, STEPS = 6.0, 24
-FEWEST_K = (8, 12)
+FEWEST_K = (8, 12)  # values of k are these and their doubles
 
 # At a quarter of the epochs, settings are nearly in their final order: on ml-latest-small the ranks correlate by .96
 # for ALS, .9 for SGD and .97 for implicit; after the first epoch by .8 for ALS, and for implicit not at all.
@@ -34,7 +33,7 @@ SAMPLER_SEEDS = 2**32  # NumPy's RandomState takes none beyond
 
 
 class Space(NamedTuple):
-    """Where to look for a solver's settings: those that are fixed, the values to choose from, and the first trial."""
+    """The settings of a solver to search: those that are fixed, the values of the others, and the first trial."""
 
     solver: str
     fixed: dict[str, Any]
@@ -43,14 +42,13 @@ class Space(NamedTuple):
 
 
 def space_of(name: str, max_k: int, fixed: dict[str, Any]) -> Space:
-    """Return where to look for the settings of a solver, k at most ``max_k``."""
+    """Return the settings of a solver to search, with k at most ``max_k``."""
     usual, values = make(name, **fixed).settings, {}
-    if "k" in usual and "k" not in fixed:
-        start = {"k": min(usual["k"], max_k)}
+    start: dict[str, Any] = {}
+    if "k" not in fixed:
+        start["k"] = min(usual["k"], max_k)
         doubled = {fewest << times for fewest in FEWEST_K for times in range(max_k.bit_length())}
-        values["k"] = sorted({k for k in doubled if k <= max_k} | set(start.values()))
-    else:
-        start = {}
+        values["k"] = sorted({k for k in doubled if k <= max_k} | {start["k"]})
     for weight in SOLVERS[name].tuned:
         if weight not in fixed and usual[weight] > 0:
             start[weight] = usual[weight]
@@ -63,16 +61,11 @@ class _Pruned(Exception):  # noqa: N818  nothing is wrong
     """Ends a trial that has fallen behind."""
 
 
-class Outcome(NamedTuple):
-    """How a trial ended, the epochs it ran, and why it failed."""
-
-    state: str
-    history: list[Epoch]
-    failure: BaseException | None
+Outcome = tuple[str, list[Epoch], BaseException | None]  # how a trial ended, the epochs it ran, why it failed
 
 
 class Study:
-    """The trials of one solver. Optuna proposes places in the lists of values, and looks for the least cost."""
+    """The trials of one solver. Optuna proposes positions in the lists of values, and minimises the cost."""
 
     def __init__(self, space: Space, optuna: Any, seed: int) -> None:
         self.space, self.measure, self.states = space, space.start.measure, optuna.trial.TrialState
@@ -101,37 +94,29 @@ class Study:
     def run(self, asked: Any, settings: dict[str, Any], data: Data, plan: Plan) -> Outcome:
         """Train with the proposed settings, and tell optuna the result."""
         history: list[Epoch] = []
-        state, failure = "complete", None
+        solver = make(self.space.solver, **settings)
+
+        def lowest_cost() -> float:
+            return min(map(self.measure.cost, history))
+
+        def watch(epoch: Epoch) -> None:
+            history.append(epoch)
+            if epoch.number < solver.epochs:
+                asked.report(lowest_cost(), epoch.number)
+                if asked.should_prune():
+                    raise _Pruned
+
         try:
-            solver = make(self.space.solver, **settings)
-            watch = _watch(asked, history, solver.epochs, self.measure)
             require_room(solver, plan.device, plan.memory_limit, data)
             train(replace(plan, solver=solver), data, watch)
         except _Pruned:
-            state = "pruned"
+            self.study.tell(asked, state=self.states.PRUNED)
+            return "pruned", history, None
         except (FastMFError, MemoryError) as error:
-            state, failure = "failed", error.with_traceback(None)  # its traceback would keep the factors alive
-        value = _least(history, self.measure) if state == "complete" else None
-        told = {"complete": self.states.COMPLETE, "pruned": self.states.PRUNED, "failed": self.states.FAIL}
-        self.study.tell(asked, value, state=told[state])
-        return Outcome(state, history, failure)
-
-
-def _watch(asked: Any, history: list[Epoch], epochs: int, measure: Measure) -> Callable[[Epoch], None]:
-    """Return a callback that keeps the epochs and ends the trial if optuna says so."""
-
-    def watch(epoch: Epoch) -> None:
-        history.append(epoch)
-        if epoch.number < epochs:
-            asked.report(_least(history, measure), epoch.number)
-            if asked.should_prune():
-                raise _Pruned
-
-    return watch
-
-
-def _least(history: list[Epoch], measure: Measure) -> float:
-    return min(map(measure.cost, history))
+            self.study.tell(asked, state=self.states.FAIL)
+            return "failed", history, error.with_traceback(None)  # its traceback would keep the factors alive
+        self.study.tell(asked, lowest_cost())
+        return "complete", history, None
 
 
 def require_optuna() -> Any:

@@ -1,7 +1,4 @@
-"""tune: look for k and the weights of a solver on one validation split.
-
-The ratings are read, encoded and split once; :mod:`fastmf.training.search` runs the trials.
-"""
+"""tune: search for k and the weights of solvers on one validation split; :mod:`fastmf.training.search` runs trials."""
 
 import time
 from collections import deque
@@ -9,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastmf.data.ratings import Ratings
 from fastmf.errors import ParameterError, require_integer, require_number
 from fastmf.model.history import MAE, NDCG, RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.solvers import SOLVERS, make
-from fastmf.solvers.base import Solver
 from fastmf.solvers.settings import MAX_SEED
 from fastmf.training.plan import Data, Plan, make_plan
-from fastmf.training.search import Outcome, Space, Study, quiet_optuna, require_optuna, space_of
+from fastmf.training.search import Space, Study, quiet_optuna, require_optuna, space_of
 
 TRIALS = 40
 VALIDATION = 0.1
@@ -26,18 +21,18 @@ MAX_K = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One setting of a solver, and its result.
+    """A solver with its settings, and the result of training it.
 
     Attributes
     ----------
     number : from 1, in the order of the trials.
-    solver, settings : the solver's name, and its settings that are not defaults.
+    solver, settings : the solver's name, and the settings given to it; the others are defaults.
     state : "complete"; "pruned", stopped early because others had done better by then; or "failed".
-    epochs : how many were run.
+    epochs : the number of epochs run.
     best_epoch, validation_rmse, validation_mae, validation_ndcg : the best of these epochs by the measure, and its
         figures, as in an Epoch; None if the trial failed.
     seconds : of the whole trial.
-    error : why it failed.
+    error : the message of the error if the trial failed.
     """
 
     number: int
@@ -54,18 +49,18 @@ class Trial:
 
     @property
     def measure(self) -> Measure:
-        """The figure it is compared by: nDCG for implicit feedback, MAE for the absolute loss, RMSE for the others."""
+        """The figure by which trials are compared: nDCG for implicit feedback, MAE for absolute loss, else RMSE."""
         return make(self.solver, **self.settings).measure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What :func:`tune` found.
+    """The result of :func:`tune`.
 
     Attributes
     ----------
     trials : all trials, in their order; the first of each solver has its defaults.
-    training, validation : the number of ratings each trial was trained and measured on.
+    training, validation : the number of ratings that each trial was trained on and measured on.
     """
 
     trials: tuple[Trial, ...]
@@ -75,12 +70,14 @@ class Tuning:
     @property
     def defaults(self) -> dict[str, Trial]:
         """The trial of each solver's defaults, by its name."""
-        names = dict.fromkeys(trial.solver for trial in self.trials)
-        return {name: next(trial for trial in self.trials if trial.solver == name) for name in names}
+        found: dict[str, Trial] = {}
+        for trial in self.trials:
+            found.setdefault(trial.solver, trial)
+        return found
 
     @property
     def best(self) -> Trial:
-        """The best complete trial; of equals the earliest."""
+        """The best complete trial; the earliest if several are equally good."""
         return ranked(self.trials)[0]
 
     @property
@@ -119,32 +116,32 @@ def tune(
     memory_limit: float | str | None = None,
     **fixed: Any,
 ) -> Tuning:
-    """Look for settings that predict held-out ratings, or rank them, better than the defaults do.
+    """Search for settings that predict or rank held-out ratings better than the defaults do.
 
     Trials are compared as :func:`fastmf.fit` compares epochs: by RMSE, by MAE for the absolute loss, by nDCG for
-    implicit feedback. The figure of the best of many trials is a little too good, because it was chosen by it: for a
-    figure to quote, evaluate the model on ratings that took no part.
+    implicit feedback. The best trial's figure is a little too good, because the trial was chosen by it. For a figure
+    to quote, evaluate the model on ratings that took no part.
 
     Parameters
     ----------
     ratings : in any form :func:`fastmf.fit` takes.
-    solver : a name, or several of one measure to share the trials; "als" and "als-links" if left out.
-    trials : how many settings to try, each solver's defaults among them.
-    validation : the fraction of the ratings to measure on, or ratings for it. Every trial has the same.
+    solver : a name, or several with the same measure, which share the trials; "als" and "als-links" if left out.
+    trials : the number of trials, with each solver's defaults among them.
+    validation : the fraction of the ratings to measure on, or ratings for it. It is the same for every trial.
     max_k : the most factors to try.
-    timeout : seconds after which no trial is begun; results then depend on the machine's speed.
+    timeout : seconds after which no trial begins; results then depend on the machine's speed.
     device, threads, weight, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
     callback : called with a :class:`Trial` after each.
-    fixed : settings of the solver that every trial has, such as epochs or positive_from. What is fixed of k and the
-        weights (reg, and reg0 or for implicit feedback alpha0) is not searched.
+    fixed : settings that every trial has, such as epochs or positive_from. k and the weights (reg, and reg0 or for
+        implicit feedback alpha0) are searched unless they are fixed.
 
     Raises
     ------
     DataError, ParameterError, ResourceError
         As :func:`fastmf.fit`; a ParameterError also if optuna is not installed.
     FastMFError
-        That of the first trial that failed, if none is completed.
+        If no trial was completed: the error of the first that failed.
 
     Examples
     --------
@@ -173,7 +170,7 @@ def tune(
 
 @dataclass(frozen=True, kw_only=True)
 class TuningPlan:
-    """A search whose arguments have been checked: where to look, and how the ratings are read and fitted."""
+    """The checked arguments of a search: what to search, and how ratings are read and fitted."""
 
     spaces: tuple[Space, ...]
     fit: Plan  # that of the first solver; the others share its measure, and so how ratings are read
@@ -202,8 +199,8 @@ def plan_tuning(
         As :func:`tune`.
     """
     require_optuna()
-    for name, value in (("trials", trials), ("max_k", max_k)):
-        require_integer(name, value, 1)
+    require_integer("trials", trials, 1)
+    require_integer("max_k", max_k, 1)
     require_integer("seed", seed, 0, MAX_SEED)
     if timeout is not None:
         require_number("timeout", timeout, low=0, above=True)
@@ -217,36 +214,28 @@ def plan_tuning(
 
 def run_trials(plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None = None) -> Tuning:
     """Run the trials of a plan on the ratings it has read; see :func:`tune`."""
-    assert data.validation is not None
-    sizes = [_count(part, plan.spaces[0].start) for part in (data.ratings, data.validation)]
+    solver, parts = plan.spaces[0].start, [part for part in (data.ratings, data.validation) if part is not None]
+    used = [len(part.observed(solver.positive_from) if solver.implicit else part) for part in parts]
     with quiet_optuna() as optuna:
         studies = [Study(space, optuna, plan.seed + place) for place, space in enumerate(plan.spaces)]
         done = _trials(studies, plan, data, callback)
-    return Tuning(trials=tuple(done), training=sizes[0], validation=sizes[1])
-
-
-def _count(ratings: Ratings, solver: Solver) -> int:
-    """Count the ratings that a solver uses; raise a DataError if there are none."""
-    return len(ratings.observed(solver.positive_from) if solver.implicit else ratings)
+    return Tuning(trials=tuple(done), training=used[0], validation=used[1])
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Sort trials: complete, pruned, failed; the better first, and of equals the earlier."""
+    """Sort trials: complete before pruned before failed, then the better first, then the earlier first."""
     states = ["complete", "pruned", "failed"]
     return sorted(trials, key=lambda trial: (states.index(trial.state), trial.measure.cost(trial)))
 
 
 def settings_for(trial: Trial) -> dict[str, Any]:
-    """Return the arguments of :func:`fastmf.fit` for the model that a trial had at its best epoch.
-
-    They are the solver, the settings that are not defaults, and the best epoch as epochs.
-    """
+    """Return the arguments of :func:`fastmf.fit` that give a trial's model at its best epoch, without defaults."""
     given, usual = {**trial.settings, "epochs": trial.best_epoch}, make(trial.solver).settings
     return {"solver": trial.solver} | {name: value for name, value in given.items() if value != usual[name]}
 
 
 def _names(solver: str | Sequence[str] | None) -> list[str]:
-    """Return the names of the solvers to try."""
+    """Return the names of the solvers to try; a ParameterError unless they can be tuned and compared."""
     tunable = [name for name, each in SOLVERS.items() if each.tuned]
     if solver is None:
         return [name for name, each in SOLVERS.items() if each.tuned_by_default]
@@ -272,7 +261,7 @@ def _names(solver: str | Sequence[str] | None) -> list[str]:
 def _trials(
     studies: list[Study], plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None
 ) -> list[Trial]:
-    """Run trials, the studies in turn, until there are enough or nothing is left to try."""
+    """Run trials of the studies in turn, until there are enough, time is up, or nothing is left to try."""
     began, waiting = time.perf_counter(), deque(studies)
     done: list[Trial] = []
     failures: list[BaseException] = []
@@ -285,30 +274,17 @@ def _trials(
         if proposal is None:
             continue
         waiting.append(study)
-        outcome = study.run(*proposal, data, plan.fit)
-        failures += [outcome.failure] if outcome.failure else []
-        done.append(_trial(len(done) + 1, study, proposal[1], outcome, time.perf_counter() - now))
+        state, history, failure = study.run(*proposal, data, plan.fit)
+        result: dict[str, Any] = {"state": state, "epochs": len(history), "seconds": time.perf_counter() - now}
+        if failure is None:
+            best = min(history, key=study.measure.cost)
+            result |= {"best_epoch": best.number} | {figure.attribute: figure.of(best) for figure in (RMSE, MAE, NDCG)}
+        else:
+            failures.append(failure)
+            result["error"] = str(failure) or type(failure).__name__
+        done.append(Trial(number=len(done) + 1, solver=study.space.solver, settings=proposal[1], **result))
         if callback is not None:
             callback(done[-1])
     if not any(trial.state == "complete" for trial in done):
         raise type(failures[0])(f"none of {len(done)} trials was completed; the first that failed: {failures[0]}")
     return done
-
-
-def _trial(number: int, study: Study, settings: dict[str, Any], outcome: Outcome, seconds: float) -> Trial:
-    """Return a trial and its result as plain data."""
-    failure = outcome.failure
-    found: dict[str, Any] = {}
-    if not failure:
-        best = min(outcome.history, key=study.measure.cost)
-        found = {"best_epoch": best.number} | {figure.attribute: figure.of(best) for figure in (RMSE, MAE, NDCG)}
-    return Trial(
-        number=number,
-        solver=study.space.solver,
-        settings=settings,
-        state=outcome.state,
-        epochs=len(outcome.history),
-        **found,
-        seconds=seconds,
-        error=str(failure) or type(failure).__name__ if failure else None,
-    )

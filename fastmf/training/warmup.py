@@ -1,7 +1,7 @@
-"""Compile all kernels ahead of time, by doing everything on a few ratings that users do on many.
+"""Compile all kernels ahead of time, by fitting and serving a few ratings.
 
-What is compiled depends on the types of the arrays, and those on the columns of the file. So small files of the usual
-types are written, fitted and served. The compiled kernels end up in the cache (:mod:`fastmf.kernels.compile`), from
+A kernel is compiled for the types of its arrays, and these depend on the columns of the file. So small files of the
+usual types are written, fitted and served. The compiled kernels go to the cache (:mod:`fastmf.kernels.compile`), from
 which later processes load them in milliseconds.
 """
 
@@ -22,7 +22,7 @@ from fastmf.training.fit import fit
 
 SHAPE = Shape(users=60, items=40, ratings=1200, cap=40)
 
-# The types that user and item ids and ratings come in: our own twins, pandas, Spark.
+# Types of ids and ratings: those of our own twins, of pandas, and of Spark.
 TYPES = (("int32", "float32"), ("int64", "float64"), ("str", "float64"))
 
 
@@ -50,23 +50,19 @@ def warmup(k: int = 32) -> float:
     require_integer("k", k, 1)
     began = time.perf_counter()
     if ENABLED:
-        _compile(k)
+        twin = draw(SHAPE, np.uint64(0), name="warm-up")
+        rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
+        with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
+            for keys, numbers in TYPES:
+                path = Path(folder) / f"{keys}.parquet"
+                columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
+                write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
+                _use(Ratings.read(path), k)
     return time.perf_counter() - began
 
 
-def _compile(k: int) -> None:
-    twin = draw(SHAPE, np.uint64(0), name="warm-up")
-    rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
-    with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
-        for keys, numbers in TYPES:
-            path = Path(folder) / f"{keys}.parquet"
-            columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
-            write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
-            _use(Ratings.read(path), k)
-
-
 def _use(ratings: Ratings, k: int) -> None:
-    """Fit a model by each variant of each solver, and ask one of them everything."""
+    """Fit a model by each variant of each solver, and call every method that serves one."""
     training, test = ratings.split(0.2)
     for name, solver in SOLVERS.items():
         for settings in solver.variants.values():

@@ -7,28 +7,12 @@ import pyarrow as pa
 import pytest
 
 import fastmf
+from fastmf import ImplicitALS
 from fastmf.errors import DataError, ParameterError, ResourceError
+from fastmf.evaluation.evaluate import reading_for
 from fastmf.evaluation.metrics import RANKING, mae, rmse
+from fastmf.model.learned import Baseline
 from fastmf.model.model import Model
-
-# rmse and mae
-
-
-def test_errors_of_hand_examples():
-    assert rmse([1.0, 2.0, 3.0], [1.0, 4.0, 2.0]) == pytest.approx(math.sqrt(5 / 3))
-    assert mae([1.0, 2.0, 3.0], [1.0, 4.0, 2.0]) == 1.0
-    assert rmse(np.array([3], np.int8), pd.Series([3])) == 0.0
-    assert mae(np.float32([1e8, 1]), np.float32([1e8, 2])) == 0.5  # in float64
-
-
-@pytest.mark.parametrize("pair", [([1.0], [1.0, 2.0]), ([], []), ([[1.0]], [1.0]), ([1.0, 2.0], [1.0])])
-def test_arrays_that_do_not_pair_up_are_refused(pair):
-    for metric in (rmse, mae):
-        with pytest.raises(ParameterError, match="give two arrays of one length, not empty"):
-            metric(*pair)
-
-
-# ranking metrics
 
 
 def naive(ranked, relevant, n):
@@ -45,39 +29,6 @@ def naive(ranked, relevant, n):
         "hit_rate": float(any(hits)),
     }
 
-
-@pytest.mark.parametrize(
-    ("hits", "n_relevant", "expected"),
-    [
-        ([1, 1, 1, 1], 4, (1, 1, 1, 1, 1, 1)),
-        ([1, 1, 1, 1], 9, (1, 4 / 9, 1, 1, 1, 1)),
-        ([1, 1, 0, 0], 2, (1 / 2, 1, 1, 1, 1, 1)),
-        ([0, 0, 0, 0], 3, (0, 0, 0, 0, 0, 0)),
-        ([0, 1, 0, 0], 1, (1 / 4, 1, 1 / math.log2(3), 1 / 2, 1 / 2, 1)),
-        ([1, 0, 1, 0], 3, (1 / 2, 2 / 3, 1.5 / (1.5 + 1 / math.log2(3)), (1 + 2 / 3) / 3, 1, 1)),
-    ],
-)
-def test_ranking_metrics_of_hand_examples(hits, n_relevant, expected):
-    for (name, metric), value in zip(RANKING.items(), expected, strict=True):
-        result = metric(np.array([hits], bool), np.array([n_relevant]))
-        assert result.dtype == np.float64
-        assert result.tolist() == pytest.approx([value]), name
-
-
-def test_ranking_metrics_follow_their_definitions():
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 7):
-        hits = rng.random((50, n)) < 0.4
-        n_relevant = np.maximum(hits.sum(axis=1) + rng.integers(0, 4, 50), 1)
-        users = []
-        for line, count in zip(hits, n_relevant, strict=True):
-            relevant = {*np.flatnonzero(line).tolist(), *range(100, 100 + count - line.sum())}
-            users.append(naive(list(range(n)), relevant, n))
-        for name, metric in RANKING.items():
-            np.testing.assert_allclose(metric(hits, n_relevant), [user[name] for user in users], rtol=1e-12)
-
-
-# evaluate
 
 N_USERS, N_ITEMS = 12, 9
 COLD_USER, COLD_ITEM = 5, 3
@@ -185,8 +136,7 @@ def of_lists(per_user, lists, model):
     }
 
 
-@pytest.mark.parametrize("relevant_from", [None, 3.5, 5.0])
-@pytest.mark.parametrize("n", [1, 3, 20])
+@pytest.mark.parametrize(("n", "relevant_from"), [(1, None), (3, None), (3, 3.5), (20, 5.0)])
 def test_evaluate_is_the_explicit_computation(model, n, relevant_from):
     rows = held_out()
     result = fastmf.evaluate(model, tuple(columns(rows)), n=n, relevant_from=relevant_from)
@@ -277,16 +227,48 @@ def pairs_of(ratings):
     return {(users[u], int(items[i][1:])) for u, i in zip(ratings.users, ratings.items, strict=True)}
 
 
-def test_what_cannot_be_evaluated_is_refused(model):
+def test_bad_ratings_and_settings_are_refused(model):
     with pytest.raises(DataError, match="user ids are large_string"):
         fastmf.evaluate(model, (["0"], ["i0"], [3.0]))
     with pytest.raises(DataError, match="repeat a"):
         fastmf.evaluate(model, ([0, 0], ["i0", "i0"], [3.0, 4.0]))
     with pytest.raises(ParameterError, match="n is 0: give an integer of at least 1"):
         fastmf.evaluate(model, ([0], ["i0"], [3.0]), n=0)
+    with pytest.raises(ParameterError, match="relevant_from is nan: give a rating"):
+        fastmf.evaluate(model, ([0], ["i0"], [3.0]), relevant_from=math.nan)
 
 
 def test_lists_beyond_the_memory_are_refused(planted):
     rows = planted()
     with pytest.raises(ResourceError, match=r"ranking 1,000,000,000,000 items for 30 users takes .*: use a smaller n"):
         fastmf.evaluate(fastmf.fit(rows, k=2, epochs=1), rows, n=10**12)
+
+
+def test_biases_alone_are_measured_beside_the_model(model):
+    users, items, ratings = columns(held_out())
+    biases = dataclasses.replace(model, baseline=Baseline(model.user_bias, model.item_bias))
+    flat = dataclasses.replace(model, user_factors=np.zeros_like(model.user_factors))
+    found, expected = (fastmf.evaluate(each, (users, items, ratings)) for each in (biases, flat))
+    assert found["rmse_of_biases"] == pytest.approx(expected["rmse"], rel=1e-6)
+    for band, figures in found["by_activity"].items():
+        assert figures["rmse_of_biases"] == pytest.approx(expected["by_activity"][band]["rmse"], rel=1e-6)
+
+
+def test_implicit_feedback_is_measured_by_lists_alone(planted):
+    users, items, ratings = planted()
+    model = fastmf.fit((users, items, ratings), solver=ImplicitALS(k=2, epochs=2, positive_from=3.0))
+    found = fastmf.evaluate(model, (users, items, ratings))
+    assert not {"rmse", "mae", "by_activity", "coverage"} & found.keys()
+    assert found["pairs"] == found["trained_pairs"] == len(users)
+    given = fastmf.evaluate(model, (users, items, ratings), relevant_from=3.0)
+    assert found == given  # the model's own limit is the default
+    assert found["users_without_relevant"] == len(set(users)) - len(set(users[ratings >= 3]))
+
+
+def test_pairs_may_repeat_only_if_their_ratings_do_not_matter(model):
+    implicit = dataclasses.replace(model, implicit=True)
+    table = pd.DataFrame({"user": [0, 0], "item": ["i0", "i0"]})
+    assert fastmf.evaluate(implicit, table)["pairs"] == 1
+    assert reading_for(implicit, None)["duplicates"] == "sum"
+    for explicit_model, limit in ((model, None), (implicit, 2.0), (model, 2.0)):
+        assert "duplicates" not in reading_for(explicit_model, limit)

@@ -6,7 +6,6 @@ from fastmf.kernels.types import Compressed, Penalty, Side, nothing_known
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
-KS = [1, 2, 5, 16, 33]
 PENALTIES = [Penalty(0.03, 1.0, 3.0), Penalty(0.2, 0.5, 0.5), Penalty(0.0, 2.0, np.inf)]
 N_USERS, N_ITEMS, EMPTY = 14, 11, 3
 
@@ -30,42 +29,29 @@ def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None, 
     """The users' side after half a sweep."""
     users = Side(users.factors.copy(), users.bias.copy())
     tasks = half_sweep_cg_tasks(entries.indptr, users.factors.shape[1], steps) if tasks is None else tasks
-    where = Device(name=device, threads=threads)
-    assert (
-        launch(
-            HALF_SWEEP_CG,
-            where,
-            tasks,
-            entries,
-            users,
-            items,
-            penalty,
-            steps,
-            nothing_known(items.factors.shape[1]).base if base is None else base,
-        )
-        == 0
-    )
+    base = nothing_known(items.factors.shape[1]).base if base is None else base
+    launch(HALF_SWEEP_CG, Device(name=device, threads=threads), tasks, entries, users, items, penalty, steps, base)
     return users
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
-@pytest.mark.parametrize("more", [(), ("base",), ("base", "weights")], ids=str)
-def test_half_sweep_equals_the_definition(device, k, penalty, steps, more):
+@pytest.mark.parametrize("k", [1, 5, 16, 33])
+@pytest.mark.parametrize(
+    ("penalty", "steps", "more"),
+    [(PENALTIES[0], 2, ""), (PENALTIES[1], 5, "base"), (PENALTIES[2], 1, "base, weights")],
+    ids=str,
+)
+def test_half_sweep_equals_the_definition(k, penalty, steps, more):
     entries, users, items = problem(k, penalty)
-    based, weights = "base" in more, np.random.default_rng(2).uniform(0.1, 5, len(entries.values)).astype(np.float32)
+    weights = np.random.default_rng(2).uniform(0.1, 5, len(entries.values)).astype(np.float32)
     entries = entries._replace(weights=weights if "weights" in more else None)
-    base = 0.1 * items.factors.T @ items.factors if based else nothing_known(k).base
-    found = moved(device, entries, users, items, penalty, steps, base=base)
+    base = 0.1 * items.factors.T @ items.factors if "base" in more else nothing_known(k).base
+    found = moved("cpu", entries, users, items, penalty, steps, base=base)
     half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, steps, base)
     np.testing.assert_allclose(found.factors, users.factors, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.bias, users.bias, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
-@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize(("k", "penalty"), list(zip((5, 1, 5), PENALTIES, strict=True)), ids=str)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_as_many_steps_as_unknowns_solve_the_equations(device, k, penalty):
     entries, users, items = problem(k, penalty)
@@ -96,8 +82,7 @@ def test_a_solved_row_stays_where_it_is(device):
     assert not still.bias.any()
 
 
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize(("device", "k"), [("numpy", 5), ("cpu", 5), ("cpu", 33)])
 def test_tasks_and_threads_do_not_change_a_bit(device, k):
     entries, users, items = problem(k, PENALTIES[0])
     expected = moved(device, entries, users, items, PENALTIES[0], 2, threads=1)
@@ -107,8 +92,7 @@ def test_tasks_and_threads_do_not_change_a_bit(device, k):
         assert found.bias.tobytes() == expected.bias.tobytes()
 
 
-@pytest.mark.parametrize("k", [2, 16, 33])
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize(("device", "k"), [("numpy", 2), ("cpu", 2), ("cpu", 33)])
 def test_steps_beyond_the_solution_do_no_harm(device, k):
     entries, users, items = problem(k, PENALTIES[0])
     enough, many = (moved(device, entries, users, items, PENALTIES[0], steps) for steps in (k + 1, 500))
@@ -116,7 +100,7 @@ def test_steps_beyond_the_solution_do_no_harm(device, k):
     np.testing.assert_allclose(many.bias, enough.bias, atol=2e-4)
 
 
-@pytest.mark.parametrize("reg0", [1e6, 1e12, 1e18])
+@pytest.mark.parametrize("reg0", [1e6, 1e18])
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_huge_weight_pins_the_factors_and_leaves_the_bias_free(device, reg0):
     penalty = Penalty(0.03, reg0, 3.0)
@@ -130,6 +114,7 @@ def test_a_huge_weight_pins_the_factors_and_leaves_the_bias_free(device, reg0):
         np.testing.assert_allclose(found.bias[row], expected, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.big
 def test_a_long_row_loses_no_digits_that_matter():
     rng, n, k = np.random.default_rng(0), 1 << 20, 5
     items = Side(rng.normal(0.1, 0.3, (50, k)).astype(np.float32), rng.normal(0, 0.3, 50).astype(np.float32))

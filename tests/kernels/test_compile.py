@@ -10,7 +10,6 @@ import pytest
 
 from fastmf.kernels import compile as compiling
 from fastmf.kernels.compile import ENABLED, cache_folder, jit
-from fastmf.kernels.vectors import host_width
 
 pytestmark = pytest.mark.skipif(not ENABLED, reason="nothing is compiled without the JIT")
 
@@ -117,10 +116,3 @@ def test_the_caches_of_others_keep_their_place(tmp_path):
     script = [sys.executable, "-c", textwrap.dedent(OWN), str(tmp_path)]
     subprocess.run(script, env=environment, check=True, timeout=200)
     assert list((tmp_path / "__pycache__").glob("own.triple*.nbi"))
-
-
-@pytest.mark.parametrize("forced", ["12", "abc", "", "-4"])
-def test_only_widths_that_there_are_can_be_forced(monkeypatch, forced):
-    monkeypatch.setenv("FASTMF_VECTOR_WIDTH", forced)
-    with pytest.raises(ValueError, match="choose 0, 4, 8 or 16"):
-        host_width()

@@ -24,9 +24,9 @@ def test_keys_are_marked_and_looked_up(device, name):
     keys, low = KEYS[name]
     present, out = np.zeros(8, np.uint8), np.empty(8, np.int32)
     table = np.arange(100, 108, dtype=np.int32)
-    assert launch(MARK_KEYS, TWO[device], TASKS, keys, np.int64(low), present) == 8
+    launch(MARK_KEYS, TWO[device], TASKS, keys, np.int64(low), present)
     assert present.tolist() == [1, 0, 1, 0, 1, 0, 0, 1]
-    assert launch(LOOK_UP, TWO[device], TASKS, keys, np.int64(low), table, out) == 8
+    launch(LOOK_UP, TWO[device], TASKS, keys, np.int64(low), table, out)
     assert out.tolist() == [100, 104, 100, 102, 107, 100, 102, 104]
 
 
@@ -40,8 +40,7 @@ def test_numbers_become_float32_and_those_that_are_not_finite_are_counted(device
     np.testing.assert_array_equal(out, np.array([0.1, -2, np.nan, np.inf, 5, -np.inf, 0, 3], np.float32))
 
 
-@pytest.mark.parametrize("share", [0, 0.3, 1])
-@pytest.mark.parametrize("n", [0, 1, 700])
+@pytest.mark.parametrize(("n", "share"), [(0, 1), (1, 0), (700, 0.3), (700, 1)])
 @pytest.mark.parametrize("device", KEEP)
 def test_rows_of_a_mask_are_kept_in_order(monkeypatch, device, n, share):
     monkeypatch.setattr(grouping, "FEWEST", 50)

@@ -48,7 +48,7 @@ def run(name, device, tasks, *args, out):
 
 
 @devices
-@pytest.mark.parametrize("k", [1, 5, 16, 33])
+@pytest.mark.parametrize("k", [5, 16, 33])
 def test_gather_is_a_product_with_a_sparse_matrix_of_ones(device, k):
     device = resolve(device)
     entries, dense, out, y = drawn(k=k)
@@ -60,7 +60,7 @@ def test_gather_is_a_product_with_a_sparse_matrix_of_ones(device, k):
 
 
 @devices
-@pytest.mark.parametrize("k", [1, 5, 33])
+@pytest.mark.parametrize("k", [1, 33])
 def test_respond_is_the_residual_of_the_ridge_regression_scaled(device, k):
     device = resolve(device)
     entries, dense, w, gap = drawn(k=k)

@@ -7,7 +7,6 @@ from fastmf.kernels.types import Pairs, Scale, Side
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
-KS = [1, 2, 5, 16, 33]
 SCALES = [Scale(3.5, 2.5, 4.5), Scale(0.0, -np.inf, np.inf)]
 N = 60
 CUTS = [np.array([0, N]), np.arange(N + 1), np.array([0, 1, 37, N])]
@@ -31,22 +30,20 @@ def estimates(device, tasks, pairs, user_side, item_side, scale, threads=2):
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=["clipped", "unclipped"])
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
-def test_estimate_equals_the_definition(device, k, scale):
+@pytest.mark.parametrize("k", [1, 5, 16, 33])
+def test_estimates_equal_the_definition(k, scale):
     pairs, _, *sides = problem(k)
     expected = np.empty(N, np.float32)
     estimate_numpy(even(N, 25), pairs, *sides, scale, expected)
-    np.testing.assert_allclose(estimates(device, even(N, 25), pairs, *sides, scale), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(estimates("cpu", even(N, 25), pairs, *sides, scale), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=["clipped", "unclipped"])
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
-def test_errors_equal_the_definition(device, k, scale):
+@pytest.mark.parametrize("k", [1, 5, 16, 33])
+def test_errors_equal_the_definition(k, scale):
     pairs, values, *sides = problem(k)
     expected = errors_numpy(even(N, 25), pairs, values, *sides, scale)
-    found = ERRORS[device](even(N, 25), pairs, values, *sides, scale)
+    found = ERRORS["cpu"](even(N, 25), pairs, values, *sides, scale)
     assert found.shape == (3, 2)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
@@ -81,8 +78,7 @@ def test_nan_comes_through(device, scale):
     assert np.isnan(ERRORS[device](np.array([0, N]), pairs, values, users, items, scale)).all()
 
 
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize(("device", "k"), [("numpy", 5), ("cpu", 5), ("cpu", 33)])
 def test_tasks_and_threads_do_not_change_a_bit_of_the_estimates(device, k):
     pairs, _, *sides = problem(k)
     whole = estimates(device, CUTS[0], pairs, *sides, SCALES[0], threads=1)

@@ -19,7 +19,6 @@ from fastmf.kernels.vectors import LINE
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
-KS = [1, 2, 5, 16, 33]
 TERMS = slice(BIAS, SQUARES + 1)
 
 
@@ -73,10 +72,10 @@ def hogwild_tasks(n, n_tasks=4):
 
 
 def trained(kernel, device, tasks, triples, users, items, step, threads=2):
-    """Both sides after an epoch, and the number of updates."""
+    """Both sides after an epoch."""
     users, items = copied(users), copied(items)
-    updates = launch(kernel, Device(name=device, threads=threads), tasks, triples, users, items, step)
-    return users, items, updates
+    launch(kernel, Device(name=device, threads=threads), tasks, triples, users, items, step)
+    return users, items
 
 
 def assert_close(found, expected):
@@ -88,27 +87,21 @@ def bits(sides):
     return [side.tobytes() for side in sides]
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
-def test_blocks_equal_the_definition(device, k, step):
+@pytest.mark.parametrize(("k", "step"), list(zip((1, 2, 5, 16, 33), STEPS, strict=True)))
+def test_blocks_equal_the_definition(k, step):
     triples, users, items = problem(k)
-    *found, updates = trained(BLOCK_EPOCH, device, BLOCKS, triples, users, items, STEPS[step])
+    found = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples, users, items, STEPS[step])
     block_epoch_numpy(BLOCKS, triples, users, items, STEPS[step])
     assert_close(found, (users, items))
-    assert updates == len(triples.values)
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
-def test_hogwild_on_one_thread_equals_the_definition(device, k, step):
+@pytest.mark.parametrize(("k", "step"), list(zip((33, 16, 5, 2, 1), STEPS, strict=True)))
+def test_hogwild_on_one_thread_equals_the_definition(k, step):
     triples, users, items = problem(k)
     tasks = hogwild_tasks(len(triples.values))
-    *found, updates = trained(HOGWILD_EPOCH, device, tasks, triples, users, items, STEPS[step], threads=1)
+    found = trained(HOGWILD_EPOCH, "cpu", tasks, triples, users, items, STEPS[step], threads=1)
     hogwild_epoch_numpy(tasks, triples, users, items, STEPS[step])
     assert_close(found, (users, items))
-    assert updates == len(triples.values)
 
 
 def one_row(*numbers):
@@ -126,7 +119,7 @@ def test_one_update_by_hand(device):
     for absolute, g in ((False, 0.25), (True, 0.5)):
         for adaptive, lr_u, lr_i in ((False, 0.1, 0.1), (True, 0.05, 0.025)):
             step = step_of(0.1, absolute=absolute, adaptive=adaptive, k=2)
-            users, items, _ = trained(BLOCK_EPOCH, device, np.array([0, 1]), triples, *sides, step)
+            users, items = trained(BLOCK_EPOCH, device, np.array([0, 1]), triples, *sides, step)
             toward_u, toward_i = g * 1 - 0.1 * 2, g * 2 - 0.3 * 1
             np.testing.assert_allclose(users[0, 0], 2 + lr_u * toward_u, rtol=1e-5)
             np.testing.assert_allclose(items[0, 0], 1 + lr_i * toward_i, rtol=1e-5)
@@ -136,12 +129,11 @@ def test_one_update_by_hand(device):
             np.testing.assert_allclose(items[0, SQUARES], 16 + adaptive * toward_i**2 / 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize(("device", "k"), [("numpy", 5), ("cpu", 5), ("cpu", 33)])
 def test_what_fills_up_the_vectors_stays_zero(device, k):
     triples, *sides = problem(k)
     for step in STEPS.values():
-        for side in trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, step)[:2]:
+        for side in trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, step):
             assert not side[:, k:-LINE].any()
 
 
@@ -153,12 +145,11 @@ def test_biases_stay_unless_they_are_learned(device):
     assert found[1][:, TERMS].tobytes() == items[:, TERMS].tobytes()
 
 
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize(("device", "k"), [("numpy", 5), ("cpu", 5), ("cpu", 33)])
 def test_slices_and_threads_do_not_change_a_bit_of_blocks(device, k):
     triples, *sides = problem(k)
-    *whole, _ = trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, STEPS["squared"], threads=1)
-    *parallel, _ = trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, STEPS["squared"], threads=2)
+    whole = trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, STEPS["squared"], threads=1)
+    parallel = trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, STEPS["squared"], threads=2)
     assert bits(whole) == bits(parallel)
     cut = [copied(side) for side in sides]
     for first in (3, 0, 1, 2, 4):  # blocks of a stratum may come in any order
@@ -172,11 +163,10 @@ def test_slices_do_not_change_a_bit_of_hogwild_on_one_thread(device):
     n = len(triples.values)
     whole = trained(HOGWILD_EPOCH, device, hogwild_tasks(n, 1), triples, *sides, STEPS["squared"], threads=1)
     cut = trained(HOGWILD_EPOCH, device, hogwild_tasks(n, 7), triples, *sides, STEPS["squared"], threads=1)
-    assert bits(whole[:2]) == bits(cut[:2])
-    assert whole[2] == cut[2] == n
+    assert bits(whole) == bits(cut)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 9, 100, 255, 256, 257])
+@pytest.mark.parametrize("n", [1, 3, 100, 256, 257])
 @pytest.mark.parametrize("schedule", ["blocked", "hogwild"])
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_every_rating_is_used_exactly_once(device, schedule, n):
@@ -186,8 +176,7 @@ def test_every_rating_is_used_exactly_once(device, schedule, n):
     triples = Triples(rng.permutation(n).astype(np.int32), (np.arange(n) % 3).astype(np.int32), values)
     users, items = blank(n, 2), blank(3, 2)
     kernel, tasks = (BLOCK_EPOCH, np.array([0, n])) if schedule == "blocked" else (HOGWILD_EPOCH, hogwild_tasks(n))
-    users, items, updates = trained(kernel, device, tasks, triples, users, items, step_of(1e-6), 1)
-    assert updates == n
+    users, items = trained(kernel, device, tasks, triples, users, items, step_of(1e-6), 1)
     np.testing.assert_allclose(users[triples.users, BIAS], 1e-6 * values, rtol=1e-3)
     np.testing.assert_allclose(users[:, BIAS].sum(), items[:, BIAS].sum(), rtol=1e-3)
     np.testing.assert_allclose(items[:, BIAS].sum(), 1e-6 * values.sum(), rtol=1e-3)
@@ -209,7 +198,7 @@ def test_every_device_visits_in_the_order_of_the_shuffle(kernel):
                 expected += np.float32(0.5) * (np.float32(value) - expected)
         orders.add(float(expected))
         for device in ("numpy", "cpu"):
-            _, items, _ = trained(kernel, device, tasks, triples, *sides, step_of(0.5, epoch=epoch), threads=1)
+            _, items = trained(kernel, device, tasks, triples, *sides, step_of(0.5, epoch=epoch), threads=1)
             np.testing.assert_allclose(items[0, BIAS], expected, rtol=1e-5)
     assert len(orders) >= 3
 
@@ -220,10 +209,9 @@ def permutation(n, seed, epoch, block):
     return drawn[drawn < n]
 
 
-@pytest.mark.parametrize("n", [*range(1, 70), 100, 127, 128, 129, 1000, 4097])
-def test_shuffle_is_a_permutation(n):
-    for seed, epoch in ((0, 0), (2**40 + 1, 7), (3, -1)):
-        for block in (0, n, 10**9):
+def test_shuffle_is_a_permutation():
+    for n in (*range(1, 70), 100, 127, 128, 129, 1000, 4097):
+        for seed, epoch, block in ((0, 0, 0), (2**40 + 1, 7, 10**9), (3, -1, n)):
             assert sorted(permutation(n, seed, epoch, block)) == list(range(n))
 
 
@@ -246,6 +234,5 @@ def test_shuffles_send_every_rating_everywhere():
     assert beside < 2 * 2 / n
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1, 2), (2, 2), (3, 4), (4, 4), (5, 8), (1024, 1024), (1025, 2048)])
-def test_positions_are_the_power_of_two_at_or_above(n, expected):
-    assert positions(n) == expected
+def test_positions_are_the_power_of_two_at_or_above():
+    assert [positions(n) for n in (1, 2, 3, 4, 5, 1024, 1025)] == [2, 2, 4, 4, 8, 1024, 2048]

@@ -1,17 +1,22 @@
-"""Lists: what may be in them, how long they are, what they are ranked by, and how many come at a time."""
+"""Lists: the candidates, the items left out, lengths, what ranks them, and how many come at a time."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
 import fastmf
 from fastmf import ImplicitALS, ParameterError, Ratings, UnknownIdError
 from fastmf.cli import cli
-from fastmf.training.blend import learned
+from fastmf.errors import DataError
+from fastmf.model import recommend
+from fastmf.model.recommend import Ranker
+from fastmf.training.blend import learn_blend
 
 
 @pytest.fixture(scope="module")
@@ -20,86 +25,226 @@ def rows(planted):
 
 
 @pytest.fixture(scope="module")
-def model(rows):
+def fitted(rows):
     return fastmf.fit(rows, k=3, epochs=4, blend=True)
 
 
-def pairs(frame):
+def seen_by(model, user):
+    indptr, indices = model.seen
+    return set(indices[indptr[user] : indptr[user + 1]].tolist())
+
+
+def expected_lists(model, users, n, out=lambda user, item: False):
+    """Rank by sorting all items; ``out`` tells which are left out."""
+    user_ids, item_ids, lines = model.user_ids.to_pylist(), model.item_ids.to_pylist(), []
+    for user in users:
+        every = model.mean + model.user_bias[user] + model.item_bias + model.item_factors @ model.user_factors[user]
+        left = [i for i in range(len(item_ids)) if model.item_counts[i] and not out(user, i)]
+        best = sorted(left, key=lambda i: (-every[i], i))[:n]
+        lines += [(user_ids[user], item_ids[i], float(every[i]), rank + 1) for rank, i in enumerate(best)]
+    return lines
+
+
+def lines_of(frame):
+    assert frame.columns.tolist() == ["user_id", "item_id", "score", "rank"]
+    assert frame["score"].dtype == np.float32
+    assert frame.index.tolist() == list(range(len(frame)))
+    return list(frame.itertuples(index=False, name=None))
+
+
+# which items
+
+
+@pytest.mark.parametrize("n", [1, 3, 100])
+def test_recommendations_are_the_order_of_all_unseen_items(model, n):
+    user_ids = model.user_ids.to_pylist()
+    for users in ([4], [1, 5, 1, 1], list(range(len(user_ids)))):
+        expected = expected_lists(model, users, n, out=lambda user, item: item in seen_by(model, user))
+        assert lines_of(model.recommend([user_ids[u] for u in users], n)) == expected
+    assert lines_of(model.recommend(n=n)) == expected
+    assert lines_of(model.recommend("dan", n)) == lines_of(model.recommend(["dan"], n))
+    assert lines_of(model.recommend(n=n, include_seen=True)) == expected_lists(model, users, n)
+
+
+def test_lists_have_ties_and_scores_beyond_the_rating_range(model):
+    frame = model.recommend(n=100, include_seen=True)
+    assert frame["score"].max() > 5
+    assert frame["score"].min() < 1
+    assert frame.duplicated(["user_id", "score"]).any()
+
+
+def test_who_has_rated_everything_gets_no_list_and_who_nothing_all_warm_items(model):
+    assert model.recommend("").empty
+    assert sorted(model.recommend("cold", 100)["item_id"]) == sorted(set(model.item_ids.to_pylist()) - {7})
+    assert model.recommend([]).empty
+
+
+EXCLUDED = {
+    "arrays": (["ann", "eve", "zoe", "ann"], [0, 3, 3, 12345]),
+    "pandas": pd.DataFrame({"user": ["ann", "ann", "eve"], "item": [0, 0, 3], "more": [[], {}, None]}),
+    "Arrow": pa.table({"movieId": pa.array([3, 0], pa.int8()), "userId": ["eve", "ann"]}),
+    "Ratings": Ratings.from_arrays(["zoe", "eve", "ann", "ann"], [0, 3, 12345, 0], [1.0, 2.0, 3.0, 4.0]),
+}
+
+
+@pytest.mark.parametrize("exclude", EXCLUDED.values(), ids=EXCLUDED)
+def test_excluded_pairs_are_left_out_beside_seen_ones(model, exclude):
+    user_ids, item_ids = model.user_ids.to_pylist(), model.item_ids.to_pylist()
+    excluded = {("ann", 0), ("eve", 3)}
+    for include_seen in (True, False):
+
+        def out(user, item, include_seen=include_seen):
+            pair = user_ids[user], item_ids[item]
+            return pair in excluded or (not include_seen and item in seen_by(model, user))
+
+        users = [1, 5, 1, 2, 6]
+        frame = model.recommend([user_ids[u] for u in users], 100, exclude=exclude, include_seen=include_seen)
+        assert lines_of(frame) == expected_lists(model, users, 100, out)
+
+
+def test_excluded_pairs_are_read_from_parquet_too(model, tmp_path):
+    best = model.recommend(n=1)
+    best.to_parquet(tmp_path / "best.parquet")
+    again = model.recommend(n=1, exclude=tmp_path / "best.parquet")
+    pairs = [set(zip(frame["user_id"], frame["item_id"], strict=True)) for frame in (best, again)]
+    assert not pairs[0] & pairs[1]
+    with pytest.raises(DataError, match="no column for the items"):
+        model.recommend(exclude=best[["user_id"]])
+
+
+def test_only_candidates_come_in_the_same_order(fitted):
+    items = [1003, 1007, 1011, 5, 1015]
+    found, everything = fitted.recommend(n=30, items=items), fitted.recommend(n=30)
+    left = everything[everything["item_id"].isin(items)]
+    assert found[["user_id", "item_id", "score"]].equals(left[["user_id", "item_id", "score"]].reset_index(drop=True))
+    assert found.attrs == {"unknown_items": 1}
+    with pytest.raises(UnknownIdError, match="knows none of 2 items to choose from"):
+        fitted.recommend(items=[5, 6])
+
+
+def test_cold_items_are_no_candidates(model):
+    found = model.recommend("cold", 9, items=[7, 3, 0])
+    assert sorted(found["item_id"]) == [0, 3]
+    assert found.attrs == {"unknown_items": 1}
+
+
+def test_bad_users_and_lengths_are_refused(model):
+    with pytest.raises(ParameterError, match="n is 0: give an integer of at least 1"):
+        model.recommend("ann", 0)
+    with pytest.raises(UnknownIdError, match=r"2 of 3 user ids are not in the model, the first 'x': .*folded in"):
+        model.recommend(["x", "ann", "y"])
+    with pytest.raises(UnknownIdError, match=r"1 of 1 user ids .* the first 'zoe'"):
+        model.recommend("zoe")
+    with pytest.raises(DataError, match="user ids are int64"):
+        model.recommend(5)
+
+
+# how many
+
+
+def ranked(frame):
     return list(zip(frame["user_id"], frame["item_id"], frame["rank"], strict=True))
 
 
-def test_only_candidates_come_in_the_same_order(model):
-    items = [1003, 1007, 1011, 5, 1015]
-    found, everything = model.recommend(n=30, items=items), model.recommend(n=30)
-    left = everything[everything["item_id"].isin(items)]
-    assert found[["user_id", "item_id", "score"]].equals(left[["user_id", "item_id", "score"]].reset_index(drop=True))
-    with pytest.raises(UnknownIdError, match="knows none of 2 items to choose from"):
-        model.recommend(items=[5, 6])
-
-
-def test_every_user_may_have_a_length(model):
-    found = model.recommend([100, 103, 106], n=[1, 4, 2])
+def test_every_user_may_have_a_length(fitted):
+    found = fitted.recommend([100, 103, 106], n=[1, 4, 2])
     assert found.groupby("user_id").size().to_dict() == {100: 1, 103: 4, 106: 2}
-    assert pairs(found[found["user_id"] == 103]) == pairs(model.recommend(103, n=4))
+    assert ranked(found[found["user_id"] == 103]) == ranked(fitted.recommend(103, n=4))
     with pytest.raises(ParameterError, match="2 lengths for 3 users"):
-        model.recommend([100, 103, 106], n=[1, 2])
+        fitted.recommend([100, 103, 106], n=[1, 2])
     for n in (0, [1, 0, 2], 2.5, [1.0, 2.0, 3.0], True, "3"):
         with pytest.raises(ParameterError, match="give an integer of at least 1, or one for each user"):
-            model.recommend([100, 103, 106], n=n)
+            fitted.recommend([100, 103, 106], n=n)
 
 
-def test_lists_of_very_different_lengths_are_those_they_are_alone(model, monkeypatch):
-    widths, best = [], type(model).best_items
+def test_one_long_list_does_not_lengthen_the_others(fitted, monkeypatch):
+    widths, top = [], Ranker.top
 
-    def watched(self, users, n, *more):
+    def watched(self, users, n):
         widths.append((len(users), n))
-        return best(self, users, n, *more)
+        return top(self, users, n)
 
-    monkeypatch.setattr("fastmf.model.recommend.Listing.best_items", watched)
+    monkeypatch.setattr(Ranker, "top", watched)
     lengths = [1, 10**9, 2, 1, 5]
-    found = model.recommend([106, 100, 103, 109, 112], n=lengths)
-    assert widths == [(2, 1), (1, 2), (1, 5), (1, len(model.item_ids))]
+    found = fitted.recommend([106, 100, 103, 109, 112], n=lengths)
+    assert widths == [(2, 1), (1, 2), (1, 5), (1, len(fitted.item_ids))]
     assert found["user_id"].drop_duplicates().tolist() == [106, 100, 103, 109, 112]
     for user, n in zip([106, 100, 103, 109, 112], lengths, strict=True):
-        assert pairs(found[found["user_id"] == user]) == pairs(model.recommend(user, n=n))
+        assert ranked(found[found["user_id"] == user]) == ranked(fitted.recommend(user, n=n))
 
 
-def test_frames_come_one_after_another(model, monkeypatch):
-    monkeypatch.setattr("fastmf.model.recommend.USERS_OF_FRAME", 7)
-    users = model.users_of(None)
-    frames = list(model.lists_of(users, 4))
-    assert [frame["user_id"].nunique() for frame in frames] == [7, 7, 7, 7, 7, 5]
-    assert pd.concat(frames, ignore_index=True).equals(model.recommend(n=4))
-    assert len(next(model.lists_of(users[:0], 4))) == 0
+@pytest.mark.parametrize(
+    ("limit", "most", "sizes"), [("USERS_PER_BATCH", 7, [7] * 5 + [5]), ("ROWS_PER_BATCH", 60, [14, 15, 11])]
+)
+def test_batches_are_limited_and_together_the_whole_frame(fitted, monkeypatch, limit, most, sizes):
+    whole = fitted.recommend(n=4)
+    monkeypatch.setattr(recommend, limit, most)
+    frames = list(fitted.recommend_batches(n=4))
+    assert [frame["user_id"].nunique() for frame in frames] == sizes
+    assert all(frame.attrs == {"unknown_items": 0} for frame in frames)
+    assert pd.concat(frames, ignore_index=True).equals(whole)
+    assert len(next(fitted.recommend_batches([], 4))) == 0
 
 
-def test_a_blend_adds_what_popularity_is_worth(model):
-    assert model.blend >= 0
-    strong = fastmf.Model(**{**vars(model), "blend": 100.0})
+# ranked by what
+
+
+def test_a_ranker_knows_unknown_users_and_popularity(model):
+    ranker = Ranker(model)
+    users = np.array([1, -1])
+    found, scores = ranker.top(users, 3)
+    assert found[0].tolist() == [i for _, i, _, _ in indexed(model, expected_lists(model, [1], 3, seen_out(model)))]
+    order = sorted(np.flatnonzero(model.item_counts), key=lambda i: (-model.item_bias[i], i))
+    assert found[1].tolist() == order[:3]
+    assert scores[1].tolist() == (model.mean + model.item_bias[order[:3]]).tolist()
+    popular = [sorted(np.flatnonzero(model.item_counts), key=lambda i: (-model.item_counts[i], i)) for _ in users]
+    popular[0] = [i for i in popular[0] if i not in seen_by(model, 1)]
+    assert ranker.most_popular(users, 3).tolist() == [line[:3] for line in popular]
+
+
+def seen_out(model):
+    return lambda user, item: item in seen_by(model, user)
+
+
+def indexed(model, lines):
+    item_ids = model.item_ids.to_pylist()
+    return [(user, item_ids.index(item), score, rank) for user, item, score, rank in lines]
+
+
+def test_users_without_factors_get_popular_items_for_implicit_feedback(build):
+    model = build(implicit=True)
+    frame = model.recommend("cold", 3)
+    order = sorted(np.flatnonzero(model.item_counts), key=lambda i: (-model.item_counts[i], i))
+    assert frame["item_id"].tolist() == [model.item_ids[int(i)].as_py() for i in order[:3]]
+    assert frame["score"].tolist() == [0, 0, 0]
+    assert model.recommend("cold", 9, items=[0])["item_id"].tolist() == [0]
+
+
+def test_a_bonus_is_added_to_the_scores(model):
+    bonus = np.linspace(0, 9, len(model.item_ids)).astype(np.float32)
+    users = np.arange(len(model.user_ids))
+    found, scores = Ranker(model, bonus=bonus).top(users, 3)
+    expected, theirs = Ranker(dataclasses.replace(model, item_bias=model.item_bias + bonus)).top(users, 3)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(scores, theirs)
+
+
+def test_a_blend_adds_a_bonus_for_popularity(fitted):
+    assert fitted.blend >= 0
+    strong = dataclasses.replace(fitted, blend=100.0)
     lists = strong.recommend(n=3, rank_by="blend")
-    counts = dict(zip(np.array(model.item_ids).tolist(), model.item_counts.tolist(), strict=True))
+    counts = dict(zip(fitted.item_ids.to_pylist(), fitted.item_counts.tolist(), strict=True))
     popular = lists["item_id"].map(counts)
     assert popular.groupby(lists["user_id"]).is_monotonic_decreasing.mean() > 0.9
-    rating = model.predict(lists["user_id"], lists["item_id"])
     plain = strong.recommend(n=30).set_index(["user_id", "item_id"])["score"]
-    expected = plain.loc[list(zip(lists["user_id"], lists["item_id"], strict=True))].to_numpy() + 100 * np.log1p(
-        popular
-    )
-    np.testing.assert_allclose(lists["score"], expected, rtol=1e-5)
-    assert len(rating) == len(lists)
+    of_lists = plain.loc[list(zip(lists["user_id"], lists["item_id"], strict=True))].to_numpy()
+    np.testing.assert_allclose(lists["score"], of_lists + 100 * np.log1p(popular), rtol=1e-5)
 
 
-def test_too_few_ratings_for_a_blend_are_refused_before_training():
-    epochs = []
-    with pytest.raises(ParameterError, match="3 ratings are too few to learn a blend from a tenth"):
-        fastmf.fit(([1, 2, 3], [1, 2, 3], [1.0, 2, 3]), k=1, blend=True, callback=epochs.append)
-    assert not epochs
-
-
-def test_a_blend_is_learned_where_it_helps_and_kept(tmp_path):
+def test_a_blend_is_learned_if_it_helps_and_kept(tmp_path):
     rng = np.random.default_rng(0)
     popularity = 1 / np.arange(1, 61)
-    chosen = rng.random((300, 60)) < np.minimum(8 * popularity / popularity.sum(), 0.9)  # ratings say nothing
+    chosen = rng.random((300, 60)) < np.minimum(8 * popularity / popularity.sum(), 0.9)  # ratings are pure noise
     users, items = np.nonzero(chosen)
     ratings = Ratings.from_arrays(users, items, rng.integers(1, 6, len(users)).astype(float))
     train, test = ratings.split(0.2)
@@ -111,57 +256,61 @@ def test_a_blend_is_learned_where_it_helps_and_kept(tmp_path):
     assert fastmf.load(tmp_path / "a").blend == model.blend
     assert model.fold_in(test).blend == model.blend
     watched = fastmf.fit(train, k=4, blend=True, validation=test)
-    assert watched.blend == learned(watched, test)
+    assert watched.blend == learn_blend(watched, test)
 
 
-def test_blends_that_cannot_be_are_refused(rows, model):
+def test_impossible_blends_are_refused(rows, fitted):
     plain, implicit = fastmf.fit(rows, k=2, epochs=1), fastmf.fit(rows, solver=ImplicitALS(k=2, epochs=1))
     with pytest.raises(ParameterError, match="has not learned what popularity is worth: fit it with --blend"):
         plain.recommend(rank_by="blend")
     with pytest.raises(ParameterError, match="its scores are made to rank"):
         implicit.recommend(rank_by="blend")
     with pytest.raises(ParameterError, match="rank_by is 'best': choose rating or blend"):
-        model.recommend(rank_by="best")
+        fitted.recommend(rank_by="best")
     with pytest.raises(ParameterError, match="blend is for models of ratings: solver 'implicit'"):
         fastmf.fit(rows, solver="implicit", blend=True)
+    epochs = []
+    with pytest.raises(ParameterError, match="3 ratings are too few to learn a blend from a tenth"):
+        fastmf.fit(([1, 2, 3], [1, 2, 3], [1.0, 2, 3]), k=1, blend=True, callback=epochs.append)
+    assert not epochs
+
+
+# the commands
 
 
 def command(*words):
     return CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)
 
 
-def test_the_command_writes_row_groups_and_takes_candidates_and_lengths(model, tmp_path, monkeypatch):
-    path, out = tmp_path / "m.fastmf", tmp_path / "lists.parquet"
-    model.save(path)
-    assert command("recommend", path, "--all", "-n", 3, "-o", out).exit_code == 0
-    assert pq.read_table(out).to_pandas().equals(model.recommend(n=3))
-    items, users = tmp_path / "items.parquet", tmp_path / "users.parquet"
+def test_the_command_takes_candidates_lengths_and_a_blend(fitted, tmp_path):
+    path, items, users = (tmp_path / name for name in ("m.fastmf", "items.parquet", "users.parquet"))
+    fitted.save(path)
+    assert command("recommend", path, "--all", "-n", 3, "-o", tmp_path / "lists.parquet").exit_code == 0
+    assert pd.read_parquet(tmp_path / "lists.parquet").equals(fitted.recommend(n=3))
     pd.DataFrame({"item_id": [1003, 1007, 99]}).to_parquet(items)
     pd.DataFrame({"user_id": [103, 100], "how_many": [2, 1]}).to_parquet(users)
     done = command("recommend", path, "--users", users, "--n-column", "how_many", "--items", items, "--json")
-    expected = model.recommend([103, 100], n=[2, 1], items=[1003, 1007])
+    expected = fitted.recommend([103, 100], n=[2, 1], items=[1003, 1007])
     assert [line["item_id"] for line in json.loads(done.stdout)] == expected["item_id"].tolist()
-    assert "1 of 3 items" in done.stderr
+    assert re.search("1 of .*items", done.stderr)
     done = command("recommend", path, "--user", 100, "--rank-by", "blend", "--json")
-    assert [line["item_id"] for line in json.loads(done.stdout)] == model.recommend(100, rank_by="blend")[
-        "item_id"
-    ].tolist()
+    blended = fitted.recommend(100, rank_by="blend")
+    assert [line["item_id"] for line in json.loads(done.stdout)] == blended["item_id"].tolist()
 
 
 def test_the_command_explains(rows, tmp_path):
     model = fastmf.fit(rows, solver=ImplicitALS(k=3))
     model.save(tmp_path / "m")
     done = command("explain", tmp_path / "m", 100, 1003, "-n", 2, "--json")
-    expected = model.explain(100, 1003)
-    told = json.loads(done.stdout)
+    expected, told = model.explain(100, 1003), json.loads(done.stdout)
     assert told["score"] == pytest.approx(expected.attrs["score"])
     assert [line["item_id"] for line in told["contributions"]] == expected["item_id"].tolist()[:2]
     shown = command("explain", tmp_path / "m", 100, 1003, "-n", 2)
     assert len(shown.stdout.splitlines()) == 3
-    assert f"score {expected.attrs['score']:.4f}: 0.0000 whatever the user has rated" in shown.stderr
+    assert f"score {expected.attrs['score']:.4f}: 0.0000" in shown.stderr
 
 
-def test_the_command_fits_files_without_ratings(rows, tmp_path):
+def test_the_command_fits_and_evaluates_files_without_ratings(rows, tmp_path):
     pd.DataFrame({"user_id": rows[0], "item_id": rows[1]}).to_parquet(tmp_path / "a.parquet")
     done = command("fit", tmp_path / "a.parquet", "--solver", "implicit", "--k", 3, "--validation", 0.1, "--json")
     told = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""predict(std=True): the formula of its parts, ids that are unknown, and whether the intervals hold what they say."""
+"""predict(std=True): its formula, unknown ids, and the share of ratings inside the intervals."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_the_deviation_is_the_spread_of_the_samples_and_their_noise(model, split
 
 
 @pytest.mark.big
-def test_intervals_hold_what_they_say_and_errors_rise_with_the_deviation(model, split):
+def test_intervals_hold_their_share_of_the_ratings(model, split):
     result = fastmf.evaluate(model, split[1])
     for level, share in result["coverage"].items():
         assert share == pytest.approx(int(level) / 100, abs=0.1)
@@ -88,6 +88,7 @@ def metrics_close(one, other, most=0.1):
 def test_a_model_without_samples_says_so(rows, settings):
     model = fastmf.fit(rows, k=2, **settings)
     assert "coverage" not in fastmf.evaluate(model, rows)
+    assert model.fold_in(rows).samples is None
     with pytest.raises(ParameterError, match="without samples cannot say how sure it is: fit one with solver gibbs"):
         model.predict([rows[0][0]], [rows[1][0]], std=True)
 
@@ -99,7 +100,7 @@ def test_gibbs_without_biases_knows_how_sure_it_is(rows):
     assert (found > 0).all()
 
 
-def test_a_deviation_does_not_depend_on_what_else_is_asked_for(model, split):
+def test_a_deviation_does_not_depend_on_the_other_pairs(model, split):
     users, items = pairs(split[1])
     users, items = np.append(users, [-1, users[0]]), np.append(items, [items[0], -1])
     together = model.predict(users, items, std=True)["std"].to_numpy()

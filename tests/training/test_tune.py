@@ -1,7 +1,7 @@
 """tune: what is tried, what is stopped, and that the settings found give what was measured."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +14,9 @@ from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
 from fastmf.errors import DataError, DivergenceError, ParameterError, ResourceError
 from fastmf.solvers import ALS, SOLVERS, ImplicitALS
-from fastmf.training import tune
-from fastmf.training import tune as tuning
+from fastmf.solvers.settings import with_settings
+from fastmf.training import search
+from fastmf.training.tune import ranked
 
 optuna = pytest.importorskip("optuna")
 TRIALS = 16
@@ -84,7 +85,7 @@ def test_the_best_is_the_complete_trial_of_the_lowest_rmse(found):
     complete = [trial for trial in found.trials if trial.state == "complete"]
     assert found.best.validation_rmse == min(trial.validation_rmse for trial in complete)
     assert found.best.validation_rmse < found.defaults["als"].validation_rmse
-    in_order = tune.ranked(found.trials)
+    in_order = ranked(found.trials)
     assert [trial.state for trial in in_order] == sorted(trial.state for trial in found.trials)  # c comes before p
     again = replace(found, trials=(found.best, replace(found.best, number=99)))
     assert again.best is again.defaults["als"]
@@ -114,9 +115,9 @@ def test_data_are_read_encoded_and_split_once(planted, tmp_path, monkeypatch):
     counted(ratings_module, "read_columns")
     counted(Ratings, "_from_columns")
     counted(Ratings, "split")
-    counted(tuning, "fit")
+    counted(search, "train")
     found = fastmf.tune(tmp_path / "r.parquet", "als", trials=3, k=2)
-    assert calls == ["read_columns", "_from_columns", "split", "fit", "fit", "fit"]
+    assert calls == ["read_columns", "_from_columns", "split", "train", "train", "train"]
     assert (found.training, found.validation) == (270, 30)
 
 
@@ -147,21 +148,20 @@ def test_defaults_beyond_max_k_are_tried_with_max_k(ratings):
 
 
 def test_several_solvers_take_turns_and_als_brings_its_variants(ratings, monkeypatch):
-    @dataclass(frozen=True, kw_only=True)
+    @with_settings
     class Twin(ALS):
         name: ClassVar[str] = "als-twin"
         reg: float = 0.02
 
     variants = [name for name in SOLVERS if name.startswith("als")]
     monkeypatch.setitem(SOLVERS, "als-twin", Twin)
-    monkeypatch.setattr(tuning, "TUNABLE", [*tuning.TUNABLE, "als-twin"])
     found = fastmf.tune(ratings, trials=2 * (len(variants) + 1), k=2)
     assert [trial.solver for trial in found.trials] == [*variants, "als-twin"] * 2
     assert found.trials[len(variants)].settings == {"k": 2, "reg": 0.02, "reg0": 8.0}
     assert [t.solver for t in fastmf.tune(ratings, ["sgd", "als"], trials=3, k=2).trials] == ["sgd", "als", "sgd"]
 
 
-@pytest.mark.parametrize("solver", tune.TUNABLE)
+@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if solver.tuned])
 def test_the_settings_found_give_what_was_measured(ratings, solver):
     found = fastmf.tune(ratings, solver, trials=6, k=4, seed=3)
     model = fastmf.fit(ratings, **found.settings, validation=0.1)
@@ -239,17 +239,19 @@ def test_a_trial_that_does_not_fit_into_memory_is_counted_and_the_others_go_on(r
     for trial in failed:
         assert (trial.epochs, trial.best_epoch, trial.validation_rmse) == (0, None, None)
         assert f"k = {trial.settings['k']:,}" in trial.error
-    assert tune.ranked(found.trials)[-len(failed) :] == failed
+    assert ranked(found.trials)[-len(failed) :] == failed
     assert found.best.state == "complete"
 
 
 def test_a_trial_that_diverges_is_counted_even_if_it_is_that_of_the_defaults(ratings, monkeypatch):
-    def failing(data, solver, **options):
-        if solver.reg == ALS.reg:
-            raise DivergenceError("epoch 1: training diverged")
-        return fastmf.fit(data, solver=solver, **options)
+    train = search.train
 
-    monkeypatch.setattr(tuning, "fit", failing)
+    def failing(plan, data, callback):
+        if plan.solver.reg == ALS.reg:
+            raise DivergenceError("epoch 1: training diverged")
+        return train(plan, data, callback)
+
+    monkeypatch.setattr(search, "train", failing)
     found = fastmf.tune(ratings, "als", trials=3, k=2)
     assert [trial.state == "failed" for trial in found.trials] == [True, False, False]
     assert found.defaults["als"].error == "epoch 1: training diverged"
@@ -262,29 +264,29 @@ def test_if_all_trials_fail_it_says_why(ratings):
         fastmf.tune(ratings, "sgd", trials=2, k=2, lr=100.0)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (dict(trials=0), "trials is 0"),
-        (dict(max_k=0), "max_k is 0"),
-        (dict(max_k=2.5), "max_k is 2.5"),
-        (dict(timeout=0), "timeout is 0"),
-        (dict(seed=-1), "seed is -1"),
-        (dict(seed=0.0), "seed is 0.0"),
-        (dict(validation=None), "needs validation"),
-        (dict(validation=1), "a fraction of 1"),
-        (dict(solver="svd"), "unknown solver 'svd'"),
-        (dict(solver=[]), "give one or more of als, als-links, sgd"),
-        (dict(solver=ALS()), "by name"),
-        (dict(solver=["als", "gibbs"]), "'gibbs' has no weights to tune"),
-        (dict(solver=["als", "implicit"], positive_from=4), "als by RMSE, implicit by nDCG@10.*separate runs"),
-        (dict(lr=0.1), "'als' has no setting lr"),
-        (dict(k=0), "k is 0"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_anything_is_read(settings, message):
-    with pytest.raises(ParameterError, match=message):
-        fastmf.tune("missing.parquet", **{"solver": "als", **settings})
+REFUSED = [
+    (dict(trials=0), "trials is 0"),
+    (dict(max_k=0), "max_k is 0"),
+    (dict(max_k=2.5), "max_k is 2.5"),
+    (dict(timeout=0), "timeout is 0"),
+    (dict(seed=-1), "seed is -1"),
+    (dict(seed=0.0), "seed is 0.0"),
+    (dict(validation=None), "needs validation"),
+    (dict(validation=1), "a fraction of 1"),
+    (dict(solver="svd"), "unknown solver 'svd'"),
+    (dict(solver=[]), "give one or more of als, als-links, sgd"),
+    (dict(solver=ALS()), "by name"),
+    (dict(solver=["als", "gibbs"]), "'gibbs' has no weights to tune"),
+    (dict(solver=["als", "implicit"], positive_from=4), "als by RMSE, implicit by nDCG@10.*separate runs"),
+    (dict(lr=0.1), "'als' has no setting lr"),
+    (dict(k=0), "k is 0"),
+]
+
+
+def test_what_cannot_be_is_refused_before_anything_is_read():
+    for settings, message in REFUSED:
+        with pytest.raises(ParameterError, match=message):
+            fastmf.tune("missing.parquet", **{"solver": "als", **settings})
 
 
 def test_factors_beyond_memory_are_refused_before_anything_is_read():

@@ -1,0 +1,107 @@
+"""Stochastic gradient descent: its objective, its steps, and the blocks it works through."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import fastmf
+from fastmf import ALS, SGD, Ratings
+from fastmf.kernels.sgd import Step
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
+from fastmf.solvers import sgd as sgd_module
+from fastmf.solvers.sgd import cut, dealt
+
+
+def test_als_and_sgd_minimise_the_same_objective(planted, standardised, ran, objective):
+    users, items, values = planted(15, 12, 150)
+    rng = np.random.default_rng(1)
+    values = values + rng.standard_normal(200)[users - 100] + rng.standard_normal(12)[items - 1000]
+    ratings = standardised((users, items, values))
+    weights = {"reg": 0.05, "reg0": 0.5, "bias_reg": 2.0}
+
+    def reached(solver, **settings):
+        factors = ran(solver(k=2, **settings), ratings)
+        assert min(np.linalg.norm(side.factors) for side in factors[:2]) > 1  # not at the saddle, where all is zero
+        return objective(ratings, factors, **weights)
+
+    slow = {"epochs": 300, "lr": 0.05, "decay": 0.985}
+    expected = reached(ALS, epochs=60, momentum=0, **weights)
+    assert reached(SGD, **slow, **weights) == pytest.approx(expected, rel=0.005)
+    for name, weight in weights.items():  # this check can tell when one of them means something else
+        assert reached(SGD, **slow, **{**weights, name: 2 * weight}) > 1.005 * expected
+
+
+@pytest.mark.parametrize("loss", ["squared", "absolute"])
+def test_sgd_lowers_its_loss(loss, rows):
+    model = fastmf.fit(rows, 3, "sgd", lr=0.2, reg0=0.5, bias_reg=1.0, loss=loss, epochs=30)
+    assert model.history[-1].train_rmse < 0.8 * model.history[0].train_rmse
+
+
+def test_sgd_steps_by_lr_times_decay(monkeypatch, rows, standardised, ran):
+    steps = []
+
+    def launched(kernel, device, tasks, *args):
+        if isinstance(args[-1], Step):
+            steps.append(args[-1])
+        return launch(kernel, device, tasks, *args)
+
+    monkeypatch.setattr(sgd_module, "launch", launched)
+    ran(SGD(epochs=3, lr=0.08, decay=0.5, bins=1, seed=7, k=5), standardised(rows))
+    assert [step.lr for step in steps] == [0.08, 0.04, 0.02]
+    assert {(step.k, step.biases, step.adaptive, step.absolute) for step in steps} == {(5, True, False, False)}
+    assert [step.epoch for step in steps] == [0, 1, 2]
+    assert {step.seed for step in steps} == {7}
+    steps.clear()
+    ran(SGD(epochs=1, biases=False, bins=1, loss="absolute", adaptive=True), standardised(rows))
+    assert (steps[0].biases, steps[0].adaptive, steps[0].absolute) == (False, True, True)
+
+
+def test_hogwild_on_two_threads_comes_as_near(rows):
+    one, two = (
+        fastmf.fit(rows, solver=SGD(k=3, lr=0.2, reg0=0.5, bias_reg=1.0, schedule="hogwild"), threads=threads)
+        for threads in (1, 2)
+    )
+    assert two.history[-1].train_rmse == pytest.approx(one.history[-1].train_rmse, rel=0.1)
+
+
+def skewed():
+    """Ratings of which a few users and items hold most."""
+    rng = np.random.default_rng(0)
+    pairs = {(int(u), int(i)) for u, i in (rng.random((900, 2)) ** 3 * (40, 25)).astype(int)}
+    users, items = np.array(sorted(pairs)).T
+    return Ratings.from_arrays(users, items, np.arange(len(users), dtype=np.float32))
+
+
+@pytest.mark.parametrize(("bins", "device"), [(1, "cpu"), (8, "numpy"), (25, "cpu")])
+def test_blocks_hold_every_rating_once_and_a_stratum_shares_no_row(bins, device):
+    ratings = skewed()
+    grid = cut(ratings, bins)
+    triples, strata = dealt(ratings, grid, 0, Device(name=device, threads=2))
+    assert len(strata) == bins
+    order = triples.values.astype(int)  # the ratings are their own numbers
+    assert sorted(order) == list(range(len(ratings)))
+    np.testing.assert_array_equal(triples.users, grid.user_rows[ratings.users[order]])
+    np.testing.assert_array_equal(triples.items, grid.item_rows[ratings.items[order]])
+    for rows, of_bin in ((grid.user_rows, grid.user_bins), (grid.item_rows, grid.item_bins)):
+        assert sorted(rows) == list(range(len(rows)))
+        assert np.all(np.diff(of_bin[np.argsort(rows)]) >= 0)  # the rows of a bin lie together
+    bounds = np.concatenate([strata[0][:1], *(tasks[1:] for tasks in strata)])
+    assert (bounds[0], bounds[-1]) == (0, len(ratings))
+    assert all(before[-1] == after[0] for before, after in pairwise(strata))
+    for tasks in strata:
+        for side in (triples.users, triples.items):
+            of_block = [set(side[first:last]) for first, last in pairwise(tasks)]
+            assert sum(map(len, of_block)) == len(set().union(*of_block))
+
+
+def test_bins_hold_as_many_ratings():
+    # a user with c ratings for every c of 1 to 16, and so with the items: dealt there and back, 8 bins have 17 each
+    pairs = np.argwhere(np.tri(16, dtype=bool))
+    order = np.random.default_rng(0).permutation(16)
+    ratings = Ratings.from_arrays(*order[pairs].T, np.ones(len(pairs)))
+    _, strata = dealt(ratings, cut(ratings, 8), 0, Device(name="cpu", threads=2))
+    sizes = np.array([np.diff(tasks) for tasks in strata])  # stratum s holds the blocks (b, b + s mod 8)
+    assert sizes.sum(axis=0).tolist() == [17] * 8
+    assert sum(np.roll(sizes[s], s) for s in range(8)).tolist() == [17] * 8

@@ -1,0 +1,106 @@
+"""Plans: what is refused before anything is read, what is refused once it is, and what is told of the ratings."""
+
+import numpy as np
+import pytest
+
+import fastmf
+from fastmf import ALS, SGD, DataError, ParameterError, Ratings, ResourceError
+from fastmf.data.write import write_parquet
+from fastmf.solvers import make
+from fastmf.training.plan import make_plan
+
+
+@pytest.fixture(scope="module")
+def ratings(planted):
+    return Ratings.from_arrays(*planted(n=400, noise=1.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"patience": 2}, ParameterError, "patience needs validation"),
+        ({"patience": 0, "validation": 0.1}, ParameterError, "patience is 0"),
+        ({"patience": 1.5, "validation": 0.1}, ParameterError, "patience is 1.5"),
+        ({"validation": 0.0}, ParameterError, "fraction of 0.0"),
+        ({"validation": 1}, ParameterError, "fraction of 1"),
+        ({"validation": float("nan")}, ParameterError, "fraction of nan"),
+        ({"validation": "missing.parquet"}, FileNotFoundError, "missing.parquet does not exist: give ratings"),
+        ({"solver": "svd"}, ParameterError, "unknown solver 'svd'"),
+        ({"solver": ALS(), "k": 3}, ParameterError, "k given beside a solver object"),
+        ({"solver": SGD(), "lr": 0.1, "seed": 3}, ParameterError, "seed, lr given beside a solver object"),
+        ({"lr": 0.1}, ParameterError, "solver 'als' has no setting lr"),
+        ({"k": 0}, ParameterError, "k is 0"),
+        ({"seed": -1}, ParameterError, "seed is -1"),
+        ({"threads": 0}, ParameterError, "threads is 0"),
+        ({"device": "tpu"}, ParameterError, "unknown device 'tpu'"),
+        ({"every": 3}, ParameterError, "every needs a checkpoint"),
+        ({"every": 0}, ParameterError, "every is 0"),
+        ({"resume": True}, ParameterError, "resume needs a checkpoint"),
+        ({"weight": "plays"}, ParameterError, "weight is for implicit feedback: solver 'als'"),
+        ({"solver": "implicit", "blend": True}, ParameterError, "blend is for models of ratings: solver 'implicit'"),
+        ({"memory_limit": "lots"}, ParameterError, "memory limit is 'lots'"),
+        ({"k": 10**9}, ResourceError, r"^fitting k = 1,000,000,000 factors takes at least .* GiB"),
+        ({"k": 1000, "memory_limit": "1 MB"}, ResourceError, r"\d MiB of memory, 1\.0 MiB are allowed"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_before_anything_is_read(monkeypatch, settings, error, message):
+    monkeypatch.setattr(Ratings, "read", lambda *_, **__: pytest.fail("nothing must be read"))
+    with pytest.raises(error, match=message):
+        fastmf.fit("ratings.parquet", **settings)
+
+
+def test_how_to_read_is_checked_by_reading(ratings, planted):
+    with pytest.raises(ParameterError, match="duplicates is 'first'"):
+        fastmf.fit(planted(n=50), duplicates="first")
+    with pytest.raises(DataError, match="rating"):
+        make_plan(([1, 2], [1, 2]), ALS()).read()
+
+
+def test_outputs_are_checked_with_the_inputs_and_the_checkpoint(tmp_path):
+    def plan(output, **more):
+        return make_plan(tmp_path / "r.parquet", ALS(), outputs=[output], **more)
+
+    (tmp_path / "r.parquet").touch()
+    (tmp_path / "old.fastmf").touch()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        plan(tmp_path / "old.fastmf")
+    assert [path.name for path in plan(tmp_path / "old.fastmf", overwrite=True).outputs] == ["old.fastmf"]
+    with pytest.raises(FileExistsError, match="input"):
+        plan(tmp_path / "r.parquet", overwrite=True)
+    with pytest.raises(FileExistsError, match="input"):
+        plan(tmp_path / "state/checkpoint.safetensors", overwrite=True, checkpoint=tmp_path / "state")
+
+
+def test_memory_is_counted_again_once_the_ratings_are_known(ratings):
+    with pytest.raises(ResourceError, match="fitting k = 1 factors of 50 users and items takes at least"):
+        fastmf.fit(ratings, k=1, threads=1, memory_limit=1000)
+    rows = Ratings.read((ratings.users, ratings.items, ratings.values, ratings.values**2 + 1), weight="weight")
+    # per rating: 12 bytes held, 12 of training, 4 of a weight; 8 per row and factor
+    for given, need in ((ratings, 400 * 24 + 50 * 8), (rows, 400 * 28 + 50 * 8)):
+        solver = make("implicit", k=1, method="cg")
+        make_plan(given, solver, threads=1, memory_limit=need).read()
+        with pytest.raises(ResourceError, match="are allowed"):
+            make_plan(given, solver, threads=1, memory_limit=need - 1).read()
+
+
+def test_weights_and_blends_that_cannot_be_are_refused_once_ratings_are_read(ratings):
+    weighed = Ratings.read((ratings.users, ratings.items, ratings.values, ratings.values**2 + 1), weight="weight")
+    with pytest.raises(ParameterError, match="solver 'sgd' takes all ratings alike"):
+        fastmf.fit(weighed, solver="sgd")
+    with pytest.raises(ParameterError, match="4 ratings are too few to learn a blend from a tenth"):
+        fastmf.fit(([1, 1, 2, 2], [1, 2, 1, 2], [1.0, 2, 3, 4]), blend=True)
+
+
+def test_each_file_is_told_with_what_was_left_out(tmp_path):
+    rows = {"user": [1, 1, 2, 2], "item": [1, 2, 1, 1], "rating": np.float64([1, np.nan, 3, 4])}
+    write_parquet(rows, tmp_path / "r.parquet")
+    told = []
+    plan = make_plan(tmp_path / "r.parquet", ALS(), validation=0.5, duplicates="last", bad_rows="drop")
+    data = plan.read(told.append)
+    assert told == [
+        f"{tmp_path / 'r.parquet'}: 2 ratings of 1 items by 2 users (columns user, item, rating)",
+        "note: 1 rows of repeated pairs were merged (--duplicates last)",
+        "note: 1 bad rows were dropped (--bad-rows drop): nan ratings 1",
+    ]
+    assert (len(data.ratings), len(data.validation), data.rows["validation"]) == (1, 1, 1)
