@@ -23,13 +23,7 @@ class Source(NamedTuple):
 
 
 def find_source(name: str, data_dir: str | os.PathLike[str] | None, download: bool, folder: Path, say: Say) -> Source:
-    """Find the file of a data set, or write its twin into ``folder``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither a file of that name nor a data set with a twin, or no folder ``data_dir``.
-    """
+    """Find the file of a data set, or write its twin into ``folder``; raise a FileNotFoundError if it has none."""
     if data_dir is not None and not Path(data_dir).is_dir():
         raise FileNotFoundError(f"there is no folder {os.fspath(data_dir)} to look for data sets in")
     if name not in MOVIELENS:

@@ -9,10 +9,7 @@ from fastmf.cli.console import remark, show_json, show_table
 
 
 def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[Any]:
-    """Add a column of the items' titles to frames, empty for items without one; at the end, report how many those are.
-
-    ``titles`` is a Parquet file; if it is None, frames pass unchanged.
-    """
+    """Add a column of titles to frames, unless ``titles`` is None; report after the last how many items have none."""
     if titles is None:
         yield from frames
         return

@@ -102,13 +102,7 @@ def _noted(frames: Iterable[Any], n_users: int, among: str) -> Iterator[Any]:
 
 
 def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: str | None, n: int) -> tuple[Any, Any]:
-    """Return the ids of the users to recommend for (None for all), and the length of all lists or of each.
-
-    Raises
-    ------
-    DataError
-        If lengths are not integers of at least 1.
-    """
+    """Return the ids of the users to recommend for (None for all), and the length of all lists or of each."""
     from fastmf.data import ids
     from fastmf.data.read import read_columns
     from fastmf.errors import DataError
