@@ -1,1 +1,1 @@
-"""How fast this machine trains, compared with plain NumPy and with the machine's own limits."""
+"""The benchmark: how fast this machine trains, against plain NumPy and the machine's own limits."""

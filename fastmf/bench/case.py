@@ -1,12 +1,10 @@
 """One case of the benchmark, measured in this process: one data set, one solver, one device.
 
-The whole path (read, split, fit, errors) runs twice on a few hundred ratings. What the first pass takes longer is the
-compile time. Then it runs once on the data. Nothing is trained but by ``fit``, and an epoch's seconds are those of its
-history.
+The whole path (read, split, fit, errors) runs twice on a few hundred ratings: the difference is the compile time. Then
+it runs once on the data. The seconds of an epoch are those in the history of ``fit``.
 """
 
 import importlib
-import json
 import os
 import statistics
 import sys
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastmf.bench.machine import limits, peak_memory
+from fastmf.data.atomic import write_json
 from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
 from fastmf.errors import FastMFError
@@ -32,43 +31,41 @@ from fastmf.training.fit import fit
 HELD_OUT = 0.1
 SEED = 0
 
-# What the NumPy reference runs: a few whole epochs on few training ratings; else one epoch of ALS, or a sample of SGD.
+# What the NumPy reference runs: a few epochs of few training ratings; of more, one epoch of ALS or a sample of SGD.
 FEW_RATINGS = 200_000
 NUMPY_EPOCHS = 3
 SAMPLE = 200_000
 
 
 def run_case(request: dict[str, Any]) -> None:
-    """Measure one case, in this process, and write the result to ``request["answer"]``; one stage a line on stdout."""
+    """Measure one case, and write the result to ``request["answer"]``; print a line on stdout for each stage."""
     try:
         result = _measure_case(request)
     except (FastMFError, OSError) as error:
         result = {"error": type(error).__name__, "message": str(error)}
-    whole = Path(request["answer"] + ".part")
-    whole.write_text(json.dumps(result), encoding="utf-8")
-    whole.replace(request["answer"])
+    write_json(result, request["answer"], overwrite=False)
 
 
 def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     solver = SOLVERS[request["name"]](**request["settings"])
-    blas = _pin_blas(request["threads"])
+    blas = pin_blas(request["threads"])
     _tell("compiling")
     tiny = _write_tiny(Path(request["answer"]).parent)
     first, again = (_measure(tiny, solver.with_epochs(1), request)["seconds"] for _ in range(2))
     _tell("measuring")
     result = _measure(request["file"], solver, request)
-    peak = peak_memory()  # before an array is read that is larger than the caches
+    peak = peak_memory()  # before limits() takes memory for its own measurements
     where = resolve(request["device"], request["threads"])
     most = limits(resolve("cpu" if ENABLED else "numpy", where.threads) if where.on_host else where)
-    rows = result["users"] + result["items"]
-    flops, moved = solver.operations(result["training_ratings"], rows), solver.traffic(result["training_ratings"])
-    _tell(f"{result['epoch_seconds_median']:.3g} s an epoch, {result.pop('seconds'):.3g} s in all")
+    n, seconds = result["training_ratings"], result["epoch_seconds_median"]
+    flops = solver.operations(n, result["users"] + result["items"]) / seconds
+    _tell(f"{seconds:.3g} s an epoch, {result.pop('seconds'):.3g} s in all")
     return {
         **result,
         "limits": most,
-        "flops_per_second": flops / result["epoch_seconds_median"],
-        "share_of_peak": flops / result["epoch_seconds_median"] / most["flops_per_second"],
-        "share_of_bandwidth": moved / result["epoch_seconds_median"] / most["bytes_per_second"],
+        "flops_per_second": flops,
+        "share_of_peak": flops / most["flops_per_second"],
+        "share_of_bandwidth": solver.traffic(n) / seconds / most["bytes_per_second"],
         "compile_seconds": max(first - again, 0.0),
         "peak_memory_bytes": peak,
         "blas": blas,
@@ -81,7 +78,7 @@ def _tell(stage: str) -> None:
 
 
 def _write_tiny(folder: Path) -> str:
-    """Write 600 ratings that walk the same path through the kernels as any others."""
+    """Write 600 ratings that run through the same kernels as any others."""
     users, places = np.divmod(np.arange(600), 20)
     rows = {"user": users, "item": (7 * users + 3 * places) % 61, "rating": np.float32(1 + (users * places) % 5)}
     write_parquet(rows, folder / "tiny.parquet")
@@ -103,9 +100,8 @@ def _measure(file: str, solver: Solver, request: dict[str, Any]) -> dict[str, An
     watched = held_out if request["target_rmse"] is not None and request["device"] != "numpy" else None
     model = fit(
         train if sample is None else _sampled(train, sample),
-        solver=solver.with_epochs(epochs) if epochs != solver.epochs else solver,
-        device=request["device"],
-        threads=request["threads"],
+        solver=solver if epochs == solver.epochs else solver.with_epochs(epochs),  # which may leave out a burn-in
+        device=where,
         validation=watched,
     )
     whole = 1.0 if sample is None else len(train) / sample
@@ -132,7 +128,7 @@ def _measure(file: str, solver: Solver, request: dict[str, Any]) -> dict[str, An
 
 
 def _seconds_to(target: float, history: Sequence[Epoch]) -> float | None:
-    """Add up the seconds of the epochs until the validation RMSE was reached; None if it never was."""
+    """Return the seconds of the epochs up to the first with this validation RMSE; None if there is none."""
     for n, epoch in enumerate(history):
         if epoch.validation_rmse is not None and epoch.validation_rmse <= target:
             return sum(epoch.seconds for epoch in history[: n + 1])
@@ -140,7 +136,7 @@ def _seconds_to(target: float, history: Sequence[Epoch]) -> float | None:
 
 
 def _share(solver: Solver, request: dict[str, Any], n_ratings: int) -> tuple[int, int | None]:
-    """Say how many epochs to run, and on a sample of how many ratings (None: on all)."""
+    """Return the number of epochs to run, and the number of ratings to sample (None: all)."""
     if request["device"] != "numpy":
         return solver.epochs, None
     if n_ratings <= FEW_RATINGS:
@@ -149,14 +145,14 @@ def _share(solver: Solver, request: dict[str, Any], n_ratings: int) -> tuple[int
 
 
 def _sampled(ratings: Ratings, n: int) -> Ratings:
-    """Take n ratings at random, and all ids: what an update costs depends on how far apart its rows are."""
+    """Draw n ratings at random and keep all ids: the cost of an update depends on how far apart its rows are."""
     chosen = np.zeros(len(ratings), bool)
     chosen[np.random.default_rng(SEED).choice(len(ratings), n, replace=False)] = True
     return ratings.take(chosen)
 
 
-def _pin_blas(threads: int) -> list[dict[str, Any]] | None:
-    """Give every BLAS in the process this many threads. Returns what is loaded, or None without threadpoolctl."""
+def pin_blas(threads: int) -> list[dict[str, Any]] | None:
+    """Limit every BLAS in the process to this many threads; return them, or None without threadpoolctl."""
     try:
         threadpoolctl = importlib.import_module("threadpoolctl")
     except ImportError:

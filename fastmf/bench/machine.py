@@ -1,4 +1,4 @@
-"""The machine: what it is, what it can do at most, what an epoch asks of it, how much memory a process held."""
+"""The machine: its description, its limits, and the peak memory of a process."""
 
 import os
 import platform
@@ -22,13 +22,13 @@ from fastmf.runtime.launch import launch
 from fastmf.runtime.memory import available_memory, total_memory
 from fastmf.runtime.threads import cpu_quota, max_threads
 
-TRIES = 5  # of which the fastest counts
-ITERATIONS = 400  # of multiply-adds a try, some ten milliseconds a core
+TRIES = 5  # the fastest counts
+ITERATIONS = 400  # of multiply-adds a try: some ten milliseconds a core
 ARRAY = 1 << 26  # floats to read: more than a cache holds
 
 
 def limits(device: Device) -> dict[str, float]:
-    """Measure the most float32 operations a second and bytes read a second, on a GPU or the threads of the host."""
+    """Measure the peak rates of a device's threads, or of a GPU: float32 operations and bytes read a second."""
     array = device.put(np.ones(ARRAY, np.float32))
     work, pieces = even(ITERATIONS * device.threads, 8), even(ARRAY, 1 << 20)
     operations = max(_rate(lambda: launch(MULTIPLY_ADD, device, work)) for _ in range(TRIES))
@@ -43,9 +43,9 @@ def _rate(run: Any) -> float:
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes of memory this process has held, None where the system does not say (Windows).
+    """Return the peak memory of this process in bytes, or None on Windows.
 
-    Linux counts into ``ru_maxrss`` what the parent held when it started the process, hence /proc first.
+    On Linux, ``ru_maxrss`` of a child starts at what its parent held, so /proc is read instead.
     """
     status = Path("/proc/self/status")
     for line in status.read_text(encoding="ascii", errors="replace").splitlines() if status.exists() else ():
@@ -60,7 +60,7 @@ def peak_memory() -> int | None:
 
 
 def describe() -> dict[str, Any]:
-    """Describe the machine: its processor, the cores this process may use, memory in bytes, operating system."""
+    """Describe the machine: processor, cores that this process may use, memory, operating system."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -73,7 +73,7 @@ def describe() -> dict[str, Any]:
 
 
 def runtime() -> dict[str, Any]:
-    """Describe what kernels run on here: threads, vectors, kernel cache, and each device or why it is missing."""
+    """Describe what kernels run on: threads, vectors, kernel cache, and each device or why it is missing."""
     features = binding.get_host_cpu_features()
     return {
         "threads": max_threads(),
@@ -90,12 +90,12 @@ def runtime() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Name the versions that decide about speed."""
+    """Return the versions of the packages that decide about speed."""
     libraries = {name: metadata.version(name) for name in ("numba", "llvmlite", "numpy", "pyarrow")}
     return {"python": platform.python_version(), **libraries, "fastmf": fastmf.__version__}
 
 
 def command_line(script: str) -> str:
-    """Tell how this process was started, for a report: whole paths, which say nothing elsewhere, by their last part."""
+    """Return the command that started this process, for a report; of absolute paths only the last part."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["python", script, *words])

@@ -1,4 +1,4 @@
-"""The report of a benchmark: speed-ups between its cases, notes that belong beside the figures, and the table."""
+"""The report of a benchmark: speed-ups between cases, notes to the figures, and the table."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from fastmf.kernels.compile import ENABLED
 
 
 def add_speedups(results: list[dict[str, Any]]) -> None:
-    """Add speedup_over_numpy and speedup_over_cpu, their median seconds an epoch over the case's own, or None."""
+    """Add speedup_over_numpy and speedup_over_cpu to results: ratios of median seconds an epoch, or None."""
     seconds = {(r["dataset"], r["solver"], r["device"]): r["epoch_seconds_median"] for r in results}
     for result in results:
         own = result["dataset"], result["solver"]
@@ -19,7 +19,7 @@ def add_speedups(results: list[dict[str, Any]]) -> None:
 
 
 def notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what the figures do not: what the data are, and where a case did less than a whole run."""
+    """Return notes to the figures: what the data are, and which cases did less than a whole run."""
     lines = []
     for source in sources:
         of = next((result for result in results if result["dataset"] == source.name), None)
@@ -54,7 +54,7 @@ HEADER = (
 
 
 def table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Write a report's results as text. Returns the header and one row a case; "-" stands for what was not measured."""
+    """Return the header and one row of text a case; "-" stands for what was not measured."""
     return list(HEADER), [_row(result) for result in report["results"]]
 
 

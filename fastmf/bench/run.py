@@ -1,8 +1,7 @@
-"""bench: how fast this machine trains, measured against the plain NumPy definitions of the same kernels.
+"""A benchmark: every case in a process of its own, and the report.
 
-A case is one data set, one solver, one device (:mod:`fastmf.bench.case`). Each runs in a process of its own, so that
-its peak memory is its own, with an empty Numba cache, so that compile time is real, and with BLAS on as many threads as
-fastmf.
+A case is one data set, one solver, one device (:mod:`fastmf.bench.case`). Its process has a peak memory of its own, an
+empty Numba cache, so that compile time is real, and as many threads for BLAS as for fastmf.
 """
 
 import builtins
@@ -30,7 +29,7 @@ DATASETS = ("ml-latest-small", "ml-20m")
 DEFAULT_SOLVERS = ("als", "sgd")
 DEVICES = ("numpy", "cpu")
 
-# The solvers measured: a label, the solver's name, and its settings. What ranks is measured elsewhere.
+# Label to solver and settings. Solvers of implicit feedback are measured by benchmarks/ranking.py.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     label: (name, dict(settings))
     for name, solver in SOLVERS.items()
@@ -39,13 +38,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 BLAS_VARIABLES = (
-    "BLIS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-STDERR_LINES = 12  # of a child that has failed, in the error
+    "BLIS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+STDERR_LINES = 12  # in the error, if a child fails
 
 CHILD = """
 import json, pathlib, sys
@@ -73,24 +68,19 @@ def run(
 
     Parameters
     ----------
-    dataset_names : names of MovieLens sets, or ratings files. A set that is not at hand is replaced by its synthetic
-        twin, and labelled so.
-    data_dir : where to look for the sets first.
-    download : fetch a set that is not at hand.
-    k : number of factors.
-    solvers : of :data:`VARIANTS`.
-    devices : of "numpy", "cpu", "cuda" (or "cuda:1" and so on) and "auto".
-    threads : of fastmf and of BLAS; all there are when left out.
-    epochs : of the solver, its own default when left out. On more than 200,000 training ratings the numpy device
-        runs one epoch of ALS and times 200,000 updates of SGD; on fewer 3 epochs, or ``epochs`` where given.
-    target_rmse : also report the seconds that the solver took to reach this RMSE of the held-out ratings; the RMSE
-        reported is then that of the best epoch.
+    dataset_names : names of MovieLens sets, or ratings files. A set that is not at hand is replaced by its twin.
+    data_dir, download : where to look for sets first, and whether to fetch those that are not at hand.
+    solvers, devices : labels of :data:`VARIANTS`, and devices of fastmf.
+    threads : of fastmf and of BLAS.
+    epochs : the solver's own if left out. The numpy device then runs 3; on more than 200,000 training ratings always
+        one epoch of ALS, or 200,000 updates of SGD.
+    target_rmse : also report the seconds to this RMSE of the held-out ratings; the RMSE is then the best epoch's.
     progress : called with a line of text when something begins or ends.
 
     Returns
     -------
-    A report of plain data, for JSON and :func:`table`: ``machine``, ``versions``, ``settings``, ``results`` (one dict a
-    case; benchmarks/README.md says what each field means) and ``notes`` that belong beside the figures.
+    A report of plain data, for JSON and :func:`fastmf.bench.report.table`: ``machine``, ``versions``, ``settings``,
+    ``results`` (one dict a case; benchmarks/README.md describes the fields) and ``notes``.
 
     Raises
     ------
@@ -130,7 +120,7 @@ def _solver(label: str, k: int, epochs: int | None) -> Solver:
 
 
 def _in_child(request: dict[str, Any], case: str, folder: Path, say: Say) -> dict[str, Any]:
-    """Run a case in a fresh process; whatever ends this call early ends that process too."""
+    """Run a case in a fresh process, which ends if this call ends early."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         asked, answer, complaints = (Path(own) / name for name in ("request.json", "answer.json", "stderr"))
         request = {**request, "path": sys.path, "answer": os.fspath(answer)}
@@ -139,11 +129,10 @@ def _in_child(request: dict[str, Any], case: str, folder: Path, say: Say) -> dic
         environment = os.environ | dict.fromkeys(BLAS_VARIABLES, threads)
         environment |= {"NUMBA_CACHE_DIR": os.fspath(Path(own) / "numba"), "NUMBA_NUM_THREADS": threads}
         command = [sys.executable, "-P", *(f"-W{option}" for option in sys.warnoptions), "-c", CHILD, os.fspath(asked)]
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
         with (
             complaints.open("wb") as stderr,
-            subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
-            ) as process,
+            subprocess.Popen(command, env=environment, stderr=stderr, **pipes) as process,
         ):
             try:
                 for line in process.stdout or ():

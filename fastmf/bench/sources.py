@@ -1,4 +1,4 @@
-"""The data that a benchmark measures on: real files that are at hand, or else synthetic twins, and which they are."""
+"""The data of a benchmark: real files that are at hand, or else their synthetic twins."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Say = Callable[[str], object]
 
 
 class Source(NamedTuple):
-    """A data set to measure: what it was asked for as, its file, "real", "twin (seed 0)" or "file", and its terms."""
+    """A data set: the name asked for, its file, data ("real", "twin (seed 0)" or "file"), and its terms of use."""
 
     name: str
     path: str
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
 
 def find_source(name: str, data_dir: str | os.PathLike[str] | None, download: bool, folder: Path, say: Say) -> Source:
-    """Find the file of a data set, or write its twin into ``folder``."""
+    """Find the file of a data set, or write its twin into ``folder``; raise a FileNotFoundError if it has none."""
     if data_dir is not None and not Path(data_dir).is_dir():
         raise FileNotFoundError(f"there is no folder {os.fspath(data_dir)} to look for data sets in")
     if name not in MOVIELENS:

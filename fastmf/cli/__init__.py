@@ -1,4 +1,4 @@
-"""The command line: ``fastmf fit``, ``predict``, ``recommend``, and so on, one file each over the Python functions.
+"""The command line: one file a command, each a thin layer over the Python functions.
 
 Commands import what they need when they run, so that ``--help`` is instant. stdout carries data only.
 """
@@ -16,6 +16,7 @@ import click
 
 import fastmf
 from fastmf.cli.bench import bench
+from fastmf.cli.console import remark
 from fastmf.cli.doctor import doctor
 from fastmf.cli.evaluate import evaluate
 from fastmf.cli.explain import explain
@@ -43,28 +44,15 @@ def cli() -> None:
     """
 
 
-for _command in (
-    split,
-    fit,
-    tune,
-    predict,
-    recommend,
-    similar,
-    explain,
-    evaluate,
-    inspect,
-    synth,
-    bench,
-    doctor,
-    warmup,
-):
+COMMANDS = split, fit, tune, predict, recommend, similar, explain, evaluate, inspect, synth, bench, doctor, warmup
+for _command in COMMANDS:
     cli.add_command(_command)
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with the code its outcome has; see :mod:`fastmf.errors`."""
+    """Run the command line and exit with the code of its outcome; see :mod:`fastmf.errors`."""
     _make_streams_usable()
-    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: remark(f"warning: {message}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = cli(standalone_mode=False) or 0
@@ -83,17 +71,17 @@ def main() -> NoReturn:
     except fastmf.FastMFError as error:
         code = fail(str(error), error.exit_code)
     except SystemExit as leaving:
-        # click and rich leave with 1 when whoever reads has closed the pipe (| head): not an error
+        # click and rich exit with 1 if the reader has closed the pipe (| head): not an error
         code = 0 if leaving.code == 1 else leaving.code
     except BrokenPipeError:
-        # the same, seen in the flush above; stdout must not be flushed again at exit
+        # the same, but raised by a write or flush of our own; Python must not flush stdout again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except MemoryError as error:
         code = fail(f"out of memory: {error or 'an allocation failed'}; use fewer factors (--k) or ratings", 6)
     except OSError as error:
         code = fail(str(error), 4)
-    if code in (130, 143):  # what a signal has cut short may have left locks behind that threads wait for at the end
+    if code in (130, 143):  # a signal may have left locks held that other threads wait for at exit
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
@@ -101,7 +89,7 @@ def main() -> NoReturn:
 
 
 def _make_streams_usable() -> None:
-    """Open a stream that whoever started us has closed, and let stdout escape what its encoding does not have."""
+    """Replace closed streams by the null device, and let stdout escape characters that its encoding lacks."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open to the end
@@ -110,13 +98,6 @@ def _make_streams_usable() -> None:
 
 
 def fail(message: str, code: int) -> int:
-    """Say on stderr what went wrong, and return the exit code."""
-    say(f"error: {message}")
+    """Report an error on stderr; return its exit code."""
+    remark(f"error: {message}")
     return code
-
-
-def say(text: str) -> None:
-    """Say something on stderr; the console is loaded only now."""
-    from fastmf.cli import console
-
-    console.remark(text)

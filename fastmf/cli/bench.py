@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
+from fastmf.cli.console import remark, show_json, show_table
 from fastmf.cli.options import json_option, overwrite_option
-from fastmf.cli.solver_options import bench_options, lazy_command
+from fastmf.cli.solver_options import SolverCommand, bench_options
 
 
-@click.command(cls=lazy_command(bench_options))
+@click.command(cls=SolverCommand, make_options=bench_options)
 @click.option("--dataset", "names", multiple=True, metavar="NAME|FILE",
               help="MovieLens set or ratings file, once or more.  [default: ml-latest-small, ml-20m]")  # fmt: skip
 @click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
@@ -18,19 +19,11 @@ from fastmf.cli.solver_options import bench_options, lazy_command
               help="numpy, cpu, cuda, cuda:1 …  [default: numpy and cpu]")  # fmt: skip
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
 @click.option("--epochs", type=int, help="Epochs of every run.  [default: the solver's; fewer for numpy]")
-@click.option("--target-rmse", type=float, help="Also say how long it took to reach this RMSE on the held-out ratings.")
+@click.option("--target-rmse", type=float, help="Also report the time to this RMSE of the held-out ratings.")
 @click.option("-o", "--output", metavar="FILE", help="Write the results as JSON to FILE, too.")
 @overwrite_option
 @json_option
-def bench(
-    names: tuple[str, ...],
-    solvers: tuple[str, ...],
-    devices: tuple[str, ...],
-    output: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def bench(names: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Time fitting, and compare with plain NumPy.
 
     Each data set, solver and device runs in a process of its own. Real MovieLens files are used where they are found,
@@ -43,24 +36,18 @@ def bench(
     """
     from fastmf.bench import run as benchmark
     from fastmf.bench.report import table
-    from fastmf.cli import console
     from fastmf.data.atomic import check_output, write_json
 
     if output:
         check_output(output, overwrite, inputs=names)
-    report = benchmark.run(
-        names or benchmark.DATASETS,
-        solvers=solvers or benchmark.DEFAULT_SOLVERS,
-        devices=devices or benchmark.DEVICES,
-        progress=console.remark,
-        **given,
-    )
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    report = benchmark.run(names or benchmark.DATASETS, progress=remark, **given)
     if output:
         write_json(report, output, overwrite)
-        console.remark(f"the results are in {output}")
+        remark(f"the results are in {output}")
     if as_json:
-        console.show_json(report)
+        show_json(report)
     else:
-        console.show_table(*table(report))
+        show_table(*table(report))
         for note in report["notes"]:
-            console.remark(note)
+            remark(note)

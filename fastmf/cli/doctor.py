@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 import fastmf
+from fastmf.cli.console import remark, show_json, show_table
 from fastmf.cli.options import json_option
 
 
@@ -18,19 +19,18 @@ def doctor(as_json: bool) -> None:
       fastmf doctor --json
     """
     from fastmf.bench.machine import describe, runtime, versions
-    from fastmf.cli import console
 
     report = {"fastmf": fastmf.__version__, **describe(), **versions(), **runtime()}
     if as_json:
-        console.show_json({**report, "advice": advice(report)})
+        show_json({**report, "advice": advice(report)})
         return
-    console.show_table(("property", "value"), [(name, as_text(value)) for name, value in report.items()])
+    show_table(("property", "value"), [(name, as_text(value)) for name, value in report.items()])
     for line in advice(report):
-        console.remark(line)
+        remark(line)
 
 
 def advice(report: dict[str, Any]) -> list[str]:
-    """Say what to change, a line each; nothing where all is well."""
+    """Return what to change, a line each; none if all is well."""
     quota, lines = report["cpu_quota"], []
     if not report["jit"]:
         lines.append("the JIT is off: unset NUMBA_DISABLE_JIT, or everything takes hundreds of times as long")
@@ -44,7 +44,7 @@ def advice(report: dict[str, Any]) -> list[str]:
 
 
 def as_text(value: object) -> str:
-    """Write a list or dict without its brackets."""
+    """Format a list or dict without its brackets."""
     if isinstance(value, dict):
         return ", ".join(f"{name}: {reason}" for name, reason in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

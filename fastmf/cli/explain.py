@@ -3,6 +3,7 @@
 import click
 
 import fastmf
+from fastmf.cli.console import remark, show_json
 from fastmf.cli.options import json_option, n_option, titles_option
 from fastmf.cli.publish import publish, titled
 
@@ -24,24 +25,21 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
       fastmf explain clicks.fastmf 42 318 --titles movies.parquet
       fastmf explain ratings.fastmf 42 318 --ratings ratings.parquet
     """
-    from fastmf.cli import console
     from fastmf.data import ids
+    from fastmf.errors import require_integer
 
-    if n < 1:
-        raise click.BadParameter(f"{n} is less than 1", param_hint="-n")
+    require_integer("n", n, 1)
     loaded = fastmf.load(model)
-    (wanted,), (what,) = (
-        ids.parse(own, [text], kind)
-        for own, text, kind in ((loaded.user_ids, user, "user"), (loaded.item_ids, item, "item"))
-    )
-    found = loaded.explain(wanted, what, ratings)
+    (user_id,) = ids.parse(loaded.user_ids, [user], "user")
+    (item_id,) = ids.parse(loaded.item_ids, [item], "item")
+    found = loaded.explain(user_id, item_id, ratings)
     (shown,) = titled([found.head(n)], "item_id", titles)
     if as_json:
-        console.show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})
+        show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})
         return
     publish(shown, False)
-    others = found["contribution"].iloc[n:]
-    console.remark(
+    total, not_shown = found["contribution"].sum(), found["contribution"].iloc[n:].sum()
+    remark(
         f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} whatever the user has rated,"
-        f" {found['contribution'].sum():.4f} of {len(found):,} items, {others.sum():.4f} of it not shown"
+        f" {total:.4f} of {len(found):,} items, {not_shown:.4f} of it not shown"
     )

@@ -1,10 +1,12 @@
 """``fastmf inspect``: what a model file holds."""
 
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 import fastmf
+from fastmf.cli.console import show_json, show_table
 from fastmf.cli.options import json_option
 
 
@@ -18,27 +20,23 @@ def inspect(model: str, as_json: bool) -> None:
     Example:
       fastmf inspect ratings.fastmf --json
     """
-    from fastmf.cli import console
-
-    loaded = summary(fastmf.load(model))
+    found = summary(fastmf.load(model))
     if as_json:
-        console.show_json(loaded)
+        show_json(found)
         return
-    history = loaded.pop("history")
-    if loaded["weight"] == "":
-        loaded["weight"] = "number of rows"
-    settings = {f"solver {name}": value for name, value in loaded.pop("solver").items()}
-    counts = {f"rows {name}": value for name, value in loaded.pop("rows").items()}
-    console.show_table(("property", "value"), [(k, str(v)) for k, v in {**loaded, **counts, **settings}.items()])
+    history = found.pop("history")
+    if found["weight"] == "":
+        found["weight"] = "number of rows"
+    for group in ("rows", "solver"):
+        found |= {f"{group} {name}": value for name, value in found.pop(group).items()}
+    show_table(("property", "value"), [(name, str(value)) for name, value in found.items()])
     if history:
         names = [name for name in history[0] if any(epoch[name] is not None for epoch in history)]
-        console.show_table(names, [[epoch[name] for name in names] for epoch in history])
+        show_table(names, [[epoch[name] for name in names] for epoch in history])
 
 
 def summary(model: Any) -> dict[str, Any]:
     """Describe a model as plain data."""
-    from dataclasses import asdict
-
     return {
         "users": len(model.user_ids),
         "items": len(model.item_ids),

@@ -1,8 +1,11 @@
 """``fastmf predict``: ratings of given pairs."""
 
+from typing import Any
+
 import click
 
 import fastmf
+from fastmf.cli.console import remark, show_json
 from fastmf.cli.options import column_options, json_option, overwrite_option
 
 
@@ -16,17 +19,7 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @column_options("user", "item")
 @overwrite_option
 @json_option
-def predict(
-    model: str,
-    pairs: str,
-    output: str,
-    on_unknown: str,
-    std: bool,
-    user: str | None,
-    item: str | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def predict(model: str, pairs: str, output: str, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Predict the ratings of pairs.
 
     PAIRS is Parquet with a column of users and one of items.
@@ -35,20 +28,19 @@ def predict(
     Example:
       fastmf predict ratings.fastmf pairs.parquet -o predictions.parquet
     """
-    from fastmf.cli import console
     from fastmf.data.atomic import check_output
     from fastmf.data.read import read_columns
     from fastmf.data.write import write_frame
 
     check_output(output, overwrite, inputs=[model, pairs])
     loaded = fastmf.load(model)
-    table = read_columns(pairs, {"user": user, "item": item})
-    frame = loaded.predict(table.column(0), table.column(1), on_unknown=on_unknown, std=std)
+    users, items = read_columns(pairs, {role: given.pop(role) for role in ("user", "item")}).columns
+    frame = loaded.predict(users, items, **given)
     write_frame(frame, output, overwrite)
     report = {"output": output, "pairs": len(frame), **frame.attrs}
     if as_json:
-        console.show_json(report)
+        show_json(report)
     else:
         unknown = f"{report['unknown_users']:,} with an unknown user, {report['unknown_items']:,} with an unknown item"
-        console.remark(f"{len(frame):,} pairs predicted, {unknown}; they are in:")
+        remark(f"{len(frame):,} pairs predicted, {unknown}; they are in:")
         click.echo(output)

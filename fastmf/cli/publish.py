@@ -1,17 +1,18 @@
-"""Where lists go: to a file, or to stdout as a table or JSON; with titles, if there are any."""
+"""Output of lists: to a file, or to stdout as a table or JSON, with titles if there are any."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
 
+from fastmf.cli.console import remark, show_json, show_table
+
 
 def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[Any]:
-    """Add the title of each item to frames, empty if there is none; say at the end how many have none."""
+    """Add a column of titles to frames, unless ``titles`` is None; report after the last how many items have none."""
     if titles is None:
         yield from frames
         return
-    from fastmf.cli import console
     from fastmf.data.read import read_titles
 
     names, rows, missing = read_titles(titles), 0, 0
@@ -20,12 +21,11 @@ def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[A
         rows, missing = rows + len(named), missing + int(named.isna().sum())
         yield frame.assign(title=named.fillna(""))
     if missing:
-        console.remark(f"note: {missing:,} of {rows:,} items have no title in {titles}")
+        remark(f"note: {missing:,} of {rows:,} items have no title in {titles}")
 
 
 def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:
     """Write frames to a file one after another, or print them together."""
-    from fastmf.cli import console
     from fastmf.data.write import joined, write_frames
 
     if not output:
@@ -41,17 +41,15 @@ def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_j
 
     write_frames(counted(), output, overwrite)
     if as_json:
-        console.show_json({"output": output, "rows": rows})
+        show_json({"output": output, "rows": rows})
     else:
-        console.remark(f"{rows:,} rows are in:")
+        remark(f"{rows:,} rows are in:")
         click.echo(output)
 
 
 def publish(frame: Any, as_json: bool) -> None:
     """Print a frame as JSON records or a table."""
-    from fastmf.cli import console
-
     if as_json:
-        console.show_json(frame.to_dict("records"))
+        show_json(frame.to_dict("records"))
     else:
-        console.show_table(list(frame.columns), frame.to_dict("split")["data"])
+        show_table(list(frame.columns), frame.to_dict("split")["data"])

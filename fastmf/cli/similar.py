@@ -25,6 +25,6 @@ def similar(model: str, item: str, n: int, titles: str | None, as_json: bool) ->
     from fastmf.data import ids
 
     loaded = fastmf.load(model)
-    lists = loaded.similar_items(ids.parse(loaded.item_ids, [item], "item"), n)
-    (named,) = titled([lists], "similar_item_id", titles)
-    publish(named, as_json)
+    found = loaded.similar_items(ids.parse(loaded.item_ids, [item], "item"), n)
+    (shown,) = titled([found], "similar_item_id", titles)
+    publish(shown, as_json)

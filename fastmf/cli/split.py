@@ -1,8 +1,11 @@
 """``fastmf split``: rows to train on, and rows to measure on."""
 
+from typing import Any
+
 import click
 
 import fastmf
+from fastmf.cli.console import remark, show_json
 from fastmf.cli.options import column_options, json_option, overwrite_option
 
 
@@ -14,22 +17,11 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
               help="What is held out.")  # fmt: skip
 @click.option("--fraction", type=float, help="Share of the rows, or of each user's.  [default: 0.2]")
 @click.option("--timestamp", metavar="COLUMN", help="Column of the times.  [default for temporal: timestamp]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what is random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @column_options("user")
 @overwrite_option
 @json_option
-def split(
-    ratings: str,
-    train: str,
-    test: str,
-    how: str,
-    fraction: float | None,
-    timestamp: str | None,
-    seed: int,
-    user: str | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Part RATINGS into TRAIN and TEST, Parquet files with all columns.
 
     random holds out a share of all rows; leave-one-out one row of each user who has two or more, the latest with
@@ -40,17 +32,16 @@ def split(
       fastmf split ratings.parquet train.parquet test.parquet
       fastmf split ratings.parquet train.parquet test.parquet --how temporal --fraction 0.1
     """
-    from fastmf.cli import console
     from fastmf.data.atomic import check_outputs
     from fastmf.data.write import write_parquet
 
     outputs = check_outputs([train, test], overwrite, inputs=[ratings])
-    parts = fastmf.split(ratings, how, fraction=fraction, seed=seed, user=user, timestamp=timestamp)
+    parts = fastmf.split(ratings, **given)
     for part, path in zip(parts, outputs, strict=True):
         write_parquet(part, path, overwrite)
     if as_json:
-        console.show_json({"train": train, "train_rows": len(parts[0]), "test": test, "test_rows": len(parts[1])})
+        show_json({"train": train, "train_rows": len(parts[0]), "test": test, "test_rows": len(parts[1])})
     else:
-        console.remark(f"{len(parts[0]):,} rows to train on and {len(parts[1]):,} to measure on are in:")
+        remark(f"{len(parts[0]):,} rows to train on and {len(parts[1]):,} to measure on are in:")
         click.echo(train)
         click.echo(test)

@@ -1,7 +1,10 @@
 """``fastmf synth``: synthetic ratings of known truth."""
 
+from typing import Any
+
 import click
 
+from fastmf.cli.console import remark
 from fastmf.cli.options import overwrite_option
 
 
@@ -13,7 +16,7 @@ from fastmf.cli.options import overwrite_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same one gives the same file.")
 @click.option("--titles", metavar="FILE", help="Write titles of the items there, too.")
 @overwrite_option
-def synth(out: str, like: str, scale: float, seed: int, titles: str | None, overwrite: bool) -> None:
+def synth(out: str, like: str, **given: Any) -> None:
     """Write synthetic ratings to OUT.
 
     They are drawn from a known truth and have the size and the shape of a MovieLens set.
@@ -23,9 +26,8 @@ def synth(out: str, like: str, scale: float, seed: int, titles: str | None, over
       fastmf synth ratings.parquet --titles titles.parquet
       fastmf synth big.parquet --like ml-20m --scale 2
     """
-    from fastmf.cli import console
     from fastmf.datasets.twins import write_twin
 
-    made = write_twin(out, like, scale=scale, seed=seed, titles=titles, overwrite=overwrite)
-    console.remark(f"{made.note}; the ratings are in:")
+    made = write_twin(out, like, **given)
+    remark(f"{made.note}; the ratings are in:")
     click.echo(out)

@@ -7,59 +7,36 @@ from typing import Any
 
 import click
 
-from fastmf.cli.options import (
-    as_fraction,
-    json_option,
-    machine_options,
-    overwrite_option,
-    reading_options,
-    weight_option,
-)
-from fastmf.cli.solver_options import lazy_command, tune_options
+from fastmf.cli.console import progress_shown, remark, say_device, short, show_json, show_table
+from fastmf.cli.options import as_fraction, fitting_options, json_option, overwrite_option
+from fastmf.cli.solver_options import SolverCommand, tune_options
 
-SHOWN = 10  # trials in the table, and the defaults'
+SHOWN = 10  # best trials in the table, beside those of the defaults
 
-LEFT_OUT = ("epochs", "seed", "positive_from")  # in the table: it has a column of its own, or is the same everywhere
+LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: it has a column of its own, or all trials share it
 
-# Options that go on to the command that fits, where they are not what they are without.
-FIT_DEFAULTS: dict[str, Any] = {
-    "user": None,
-    "item": None,
-    "rating": None,
-    "weight": None,
-    "duplicates": "error",
-    "bad_rows": "error",
-    "memory_limit": None,
-    "device": "cpu",
-    "threads": None,
-}
+# Options that the command to fit with repeats if they are not the defaults.
+FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(("user", "item", "rating", "weight"))
+FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": None, "device": "cpu", "threads": None}
 
 
-@click.command(cls=lazy_command(tune_options))
+@click.command(cls=SolverCommand, make_options=tune_options)
 @click.argument("ratings")
 @click.option("--solver", "solvers", multiple=True, metavar="NAME",
               help="Solver to try; may be given several times.  [default: als and its variants]")  # fmt: skip
 @click.option("--trials", type=int, default=40, show_default=True, help="Settings to try, of all solvers together.")
-@click.option("--validation", metavar="FILE|FRACTION", default="0.1", show_default=True,
+@click.option("--validation", type=as_fraction, metavar="FILE|FRACTION", default="0.1", show_default=True,
               help="Ratings to measure on, or a fraction to hold out for it.")  # fmt: skip
 @click.option("--k", type=int, help="Take this number of factors, instead of looking for one.")
 @click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
-@weight_option
 @click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after this time.")
-@machine_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers.")
-@reading_options
+@fitting_options
 @click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
 @overwrite_option
 @json_option
 def tune(
-    ratings: str,
-    solvers: tuple[str, ...],
-    validation: str,
-    output: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **given: Any,
+    ratings: str, solvers: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any
 ) -> None:
     """Look for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best.
 
@@ -73,52 +50,72 @@ def tune(
       fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tune.json
       fastmf tune ratings.parquet --solver implicit --positive-from 4
     """
-    from fastmf.cli import console
     from fastmf.data.atomic import write_json
     from fastmf.training.tune import plan_tuning, run_trials
 
-    options = {**given}
+    passed_on = {name: given[name] for name in FIT_DEFAULTS}
     fixed = {name: given.pop(name) for name in ("k", "epochs", "positive_from")}
-    given |= {"validation": as_fraction(validation), "outputs": [output] if output else [], "overwrite": overwrite}
-    plan = plan_tuning(ratings, solvers or None, fixed, **given)
-    console.say_device(plan.fit.device)
-    data, done = plan.fit.read(console.remark), list[Any]()
-    with best_kept(done, ratings, options), console.trials_shown(plan.trials, done, as_json) as callback:
+    outputs, done = [output] if output else [], list[Any]()
+    plan = plan_tuning(ratings, solvers or None, fixed, outputs=outputs, overwrite=overwrite, **given)
+    say_device(plan.fit.device)
+    data = plan.fit.read(remark)
+    shown = progress_shown("trial", plan.trials, as_json, _line, lambda _: _best(done))
+    with best_kept(done, ratings, passed_on), shown as show:
+
+        def callback(trial: Any) -> None:
+            done.append(trial)
+            show(trial)
+
         found = run_trials(plan, data, callback)
-    report = {"command": fit_command(ratings, found.settings, options), **found.as_dict()}
+    report = {"command": fit_command(ratings, found.settings, passed_on), **found.as_dict()}
     if output:
         write_json(report, output, overwrite)
-        console.remark(f"the results are in {output}")
+        remark(f"the results are in {output}")
     if as_json:
-        console.show_json(report)
+        show_json(report)
     else:
         publish(found, plan.trials, report["command"])
 
 
 @contextlib.contextmanager
-def best_kept(done: list[Any], ratings: str, options: dict[str, Any]) -> Iterator[None]:
-    """Say what the best of the trials done is when a signal ends the block."""
+def best_kept(done: list[Any], ratings: str, passed_on: dict[str, Any]) -> Iterator[None]:
+    """Report the best trial so far if a signal ends the block."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        from fastmf.cli import console
-        from fastmf.training import tune
+        from fastmf.training.tune import ranked, settings_for
 
-        complete = [trial for trial in tune.ranked(done) if trial.state == "complete"]
+        complete = [trial for trial in ranked(done) if trial.state == "complete"]
         if complete:
-            command = fit_command(ratings, tune.settings_for(complete[0]), options)
-            best = console.figure(complete[0])
-            console.remark(f"the best of {len(done)} trials so far, {best}: {command}")
+            command = fit_command(ratings, settings_for(complete[0]), passed_on)
+            remark(f"the best of {len(done)} trials so far, {figure(complete[0])}: {command}")
         raise
 
 
-def fit_command(ratings: str, settings: dict[str, Any], options: dict[str, Any]) -> str:
-    """Write the command that fits with these settings, and reads as the options of this one say."""
-    from fastmf.cli.console import short
+def _line(trial: Any) -> str:
+    what = " ".join([trial.solver, *(f"{name} {short(value)}" for name, value in trial.settings.items())])
+    if trial.state == "failed":
+        return f"{what}  failed: {trial.error}  {trial.seconds:.1f} s"
+    return f"{what}  validation {figure(trial)}  {trial.state}, {trial.epochs} epochs  {trial.seconds:.1f} s"
 
+
+def _best(trials: list[Any]) -> str:
+    from fastmf.training.tune import ranked
+
+    best = ranked(trials)[0]
+    return f"best: {figure(best)} of trial {best.number}" if best.state == "complete" else ""
+
+
+def figure(trial: Any) -> str:
+    """Format the validation figure of a trial, with the name of its measure."""
+    return f"{trial.measure.name} {trial.measure.of(trial):.4f}"
+
+
+def fit_command(ratings: str, settings: dict[str, Any], passed_on: dict[str, Any]) -> str:
+    """Return the command that fits with these settings and reads ratings in the same way."""
     words = ["fastmf", "fit", f"./{ratings}" if ratings.startswith("-") else ratings]
     usual = {"solver": "als", **FIT_DEFAULTS}
-    for name, value in {**settings, **{name: options[name] for name in FIT_DEFAULTS}}.items():
+    for name, value in {**settings, **passed_on}.items():
         if value != usual.get(name):
             option, text = f"--{name.replace('_', '-')}", short(value)
             words += [f"{option}={text}"] if text.startswith("-") else [option, text]
@@ -126,23 +123,9 @@ def fit_command(ratings: str, settings: dict[str, Any], options: dict[str, Any])
 
 
 def publish(found: Any, asked: int, command: str) -> None:
-    """Print the best trials and the defaults', and the command; say beside them what they mean."""
-    from fastmf.cli.console import figure, remark, short, show_table
-    from fastmf.training.tune import ranked
-
-    in_order, best, defaults = ranked(found.trials), found.best, list(found.defaults.values())
-    measure = best.measure
-    shown = in_order[:SHOWN] + [trial for trial in in_order[SHOWN:] if trial in defaults]
-    names = list(dict.fromkeys(name for trial in found.trials for name in trial.settings if name not in LEFT_OUT))
-    rows = [
-        {"trial": trial.number, "solver": trial.solver}
-        | {name: short(trial.settings.get(name)) for name in names}
-        | {"epochs": trial.epochs, "best": short(trial.best_epoch)}
-        | {f"validation {measure.name}": short(measure.of(trial), ".4f"), "seconds": short(trial.seconds, ".1f")}
-        | {"state": trial.state + (", defaults" if trial in defaults else "")}
-        for trial in shown
-    ]
-    show_table(list(rows[0]), [list(row.values()) for row in rows])
+    """Print the best trials, those of the defaults, and the command to fit with; explain them on stderr."""
+    table = _rows(found)
+    show_table(list(table[0]), [list(row.values()) for row in table])
     failed = [trial for trial in found.trials if trial.state == "failed"]
     if failed:
         first = f"the first, trial {failed[0].number}: {failed[0].error}"
@@ -150,13 +133,34 @@ def publish(found: Any, asked: int, command: str) -> None:
     if len(found.trials) < asked:
         why = "the time was up, or there was nothing else to try"
         remark(f"note: {len(found.trials)} of {asked} trials were run: {why}")
+    remark(_verdict(found))
+    click.echo(command)
+
+
+def _rows(found: Any) -> list[dict[str, Any]]:
+    """Return the rows of the table, each column to cell."""
+    from fastmf.training.tune import ranked
+
+    in_order, defaults, measure = ranked(found.trials), list(found.defaults.values()), found.best.measure
+    names = list(dict.fromkeys(name for trial in found.trials for name in trial.settings if name not in LEFT_OUT))
+    return [
+        {"trial": trial.number, "solver": trial.solver}
+        | {name: short(trial.settings.get(name)) for name in names}
+        | {"epochs": trial.epochs, "best": short(trial.best_epoch)}
+        | {f"validation {measure.name}": short(measure.of(trial), ".4f"), "seconds": short(trial.seconds, ".1f")}
+        | {"state": trial.state + (", defaults" if trial in defaults else "")}
+        for trial in in_order[:SHOWN] + [trial for trial in in_order[SHOWN:] if trial in defaults]
+    ]
+
+
+def _verdict(found: Any) -> str:
+    """Compare the best trial with the defaults."""
+    best, measure = found.best, found.best.measure
     reached = f"{figure(best)} on {found.validation:,} held-out ratings"
     if best is found.trials[0]:
-        remark(f"nothing tried beats the defaults, {reached}; the command is:")
-    else:
-        theirs = (f"{trial.solver} {short(measure.of(trial), '.4f')}" for trial in defaults)
-        remark(
-            f"trial {best.number} is best, {reached} (defaults: {', '.join(theirs)});"
-            f" as it was chosen by this {measure.name}, expect a little worse of other ratings; the command is:"
-        )
-    click.echo(command)
+        return f"nothing tried beats the defaults, {reached}; the command is:"
+    theirs = (f"{trial.solver} {short(measure.of(trial), '.4f')}" for trial in found.defaults.values())
+    return (
+        f"trial {best.number} is best, {reached} (defaults: {', '.join(theirs)});"
+        f" as it was chosen by this {measure.name}, expect a little worse of other ratings; the command is:"
+    )

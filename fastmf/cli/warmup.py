@@ -2,6 +2,8 @@
 
 import click
 
+from fastmf.cli.console import remark
+
 
 @click.command()
 @click.option("--k", type=int, default=32, show_default=True, help="Factors that sgd and als by cg are compiled for.")
@@ -15,14 +17,13 @@ def warmup(k: int) -> None:
     Example:
       fastmf warmup --k 64
     """
-    from fastmf.cli import console
     from fastmf.kernels.compile import ENABLED, cache_folder
     from fastmf.training.warmup import warmup as compile_all
 
     seconds = compile_all(k)
     folder = cache_folder() if ENABLED else None
     if folder:
-        console.remark(f"all kernels are ready ({seconds:.1f} s), kept in:")
+        remark(f"all kernels are ready ({seconds:.1f} s), kept in:")
         click.echo(folder)
     else:
-        console.remark("nothing was kept: the JIT is off, or no folder for the cache can be written")
+        remark("nothing was kept: the JIT is off, or no folder for the cache can be written")

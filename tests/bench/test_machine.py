@@ -1,7 +1,9 @@
+import sys
+
 import pytest
 
 from fastmf.bench import machine
-from fastmf.bench.machine import command_line, limits, useful_flops
+from fastmf.bench.machine import command_line, describe, limits, peak_memory, runtime, versions
 from fastmf.runtime.device import Device
 
 
@@ -14,12 +16,37 @@ def test_limits_are_those_of_a_machine(monkeypatch):
     assert 1e7 < found["bytes_per_second"] < 1e13
 
 
-def test_useful_operations_by_hand():
-    # two ratings, k = 2: y y' has 3 different elements, of a product and a sum each, for both sides; 3 rows
-    assert useful_flops("als", 2, 2, 3) == 2 * 2 * (3 * 2) + 3 * (8 / 3 + 8)
-    assert useful_flops("als-links", 2, 2, 3) == useful_flops("als", 2, 2, 3) + 4 * 2 * 2
-    assert useful_flops("als-cg", 2, 2, 3) == 2 * 2 * 3 * (4 * 2)
-    assert useful_flops("sgd", 2, 2, 3) == 2 * 8 * 2
+@pytest.mark.skipif(sys.platform != "linux", reason="what /proc holds")
+def test_peak_memory_is_not_what_a_parent_once_held(monkeypatch):
+    import resource
+
+    monkeypatch.setattr(resource, "getrusage", lambda _: pytest.fail("on Linux it starts at the parent's peak"))
+    assert 2**24 < peak_memory() < 2**36
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not report it")
+@pytest.mark.parametrize(("platform", "unit"), [("darwin", 1), ("sunos", 1024)])
+def test_peak_memory_without_proc_is_in_the_units_of_the_system(monkeypatch, platform, unit):
+    import resource
+
+    monkeypatch.setattr(machine.Path, "exists", lambda _: False)
+    monkeypatch.setattr(sys, "platform", platform)
+    peak = peak_memory()
+    assert peak == pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, rel=0.1)
+
+
+def test_peak_memory_is_unknown_where_python_lacks_the_module(monkeypatch):
+    monkeypatch.setattr(machine.Path, "exists", lambda _: False)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory() is None
+
+
+def test_a_machine_is_described_by_its_parts():
+    assert describe()["cpu"]
+    assert describe()["cores"] >= 1
+    assert describe()["memory_bytes"] > 2**24
+    assert runtime()["devices"]["numpy"]
+    assert set(versions()) == {"python", "numba", "llvmlite", "numpy", "pyarrow", "fastmf"}
 
 
 def test_a_command_line_names_no_folders_of_this_machine(monkeypatch, tmp_path):
