@@ -32,7 +32,7 @@ from fastmf import ImplicitALS, Ratings
 from fastmf.cli.console import remark
 from fastmf.data import split
 from fastmf.datasets.movielens import cache_directory
-from fastmf.evaluation.lists import hits_of, wanted_of
+from fastmf.evaluation.hits import hits_of, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Compressed
 from fastmf.model.recommend import Ranker

@@ -8,7 +8,7 @@ import click
 import fastmf
 from fastmf.cli.console import remark, rows_shown, say_device
 from fastmf.cli.options import json_option, n_option, overwrite_option, rank_by_option, titles_option
-from fastmf.cli.publish import publish_all, titled
+from fastmf.cli.output import publish_all, titled
 
 
 @click.command()

@@ -4,7 +4,7 @@ import click
 
 import fastmf
 from fastmf.cli.options import json_option, n_option, titles_option
-from fastmf.cli.publish import publish, titled
+from fastmf.cli.output import publish, titled
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id

@@ -10,7 +10,7 @@ from fastmf.data import ids
 from fastmf.data.csr import count_common
 from fastmf.data.ratings import Ratings, reading
 from fastmf.errors import ParameterError, require_integer
-from fastmf.evaluation.lists import Wanted, hits_of, wanted_of
+from fastmf.evaluation.hits import Wanted, hits_of, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Pairs
 from fastmf.model.baseline import baseline_sides

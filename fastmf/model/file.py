@@ -21,8 +21,8 @@ from fastmf.data.arrays import load_arrays, save_arrays
 from fastmf.data.atomic import replacing
 from fastmf.data.packed_ids import pack_ids, unpack_ids
 from fastmf.errors import ModelFormatError
-from fastmf.model.check import check_arrays, check_ids, check_metadata, finite, refuse_constant
-from fastmf.model.equations import RowEquations
+from fastmf.model.check_file import check_arrays, check_ids, check_metadata, finite, refuse_constant
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import Epoch
 from fastmf.model.learned import KINDS, flat, grouped
 from fastmf.model.state import State
@@ -43,7 +43,7 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
         arrays |= pack_ids(name, getattr(state, name))
     metadata = {name: getattr(state, name) for name in PLAIN} | {"format": FORMAT, "version": fastmf.__version__}
     metadata["history"] = [asdict(epoch) for epoch in state.history]
-    metadata["equations"] = None if state.equations is None else asdict(state.equations)
+    metadata["fold_in_rule"] = None if state.fold_in_rule is None else asdict(state.fold_in_rule)
     metadata["id_types"] = {name: str(getattr(state, name).type) for name in IDS}
     with replacing(path, overwrite) as temporary:
         save_arrays(arrays, temporary, json.dumps(metadata, allow_nan=False))
@@ -85,5 +85,5 @@ def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> 
     low, high = metadata["rating_range"]
     plain |= {"rating_range": (float(low), float(high)), "mean": float(plain["mean"]), "scale": float(plain["scale"])}
     plain["history"] = [Epoch(**epoch) for epoch in plain["history"]]
-    plain["equations"] = None if plain["equations"] is None else RowEquations(**plain["equations"])
+    plain["fold_in_rule"] = None if plain["fold_in_rule"] is None else FoldInRule(**plain["fold_in_rule"])
     return {**arrays, **ids, **groups, **plain, "seen": seen}

@@ -11,7 +11,7 @@ from fastmf.data.standardise import standardised
 from fastmf.errors import DataError, DivergenceError, ParameterError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.baseline import fold_baseline
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links, Prior, Samples
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
@@ -90,15 +90,15 @@ def row_terms(state: State, entries: Compressed, table: np.ndarray, device: Devi
 
     ``table`` holds the items' factors, on the device.
     """
-    equations = _equations_of(state)
-    known = equations.known(table, state.k, device)
+    rule = _rule_of(state)
+    known = rule.known(table, state.k, device)
     if state.links is not None:
-        _, shares = kernels.links.link_weights(np.diff(entries.indptr), equations.fade)
-        if equations.bias_reg is not None:  # factors are then measured from the mean user
+        _, shares = kernels.links.link_weights(np.diff(entries.indptr), rule.fade)
+        if rule.bias_reg is not None:  # factors are then measured from the mean user
             shares = shares - 1
-        pull = _expected(entries, state.links, equations.fade, state.k) + shares[:, None] * state.links.origin
+        pull = _expected(entries, state.links, rule.fade, state.k) + shares[:, None] * state.links.origin
         known = known._replace(pull=device.put(np.ascontiguousarray(pull)))
-    return equations.penalty, known
+    return rule.penalty, known
 
 
 def lost_rows(side: Side) -> np.ndarray:
@@ -106,10 +106,11 @@ def lost_rows(side: Side) -> np.ndarray:
     return np.flatnonzero(~(np.isfinite(side.factors).all(axis=1) & np.isfinite(side.bias)))
 
 
-def _equations_of(state: State) -> RowEquations:
-    if state.equations is None:
-        raise ParameterError(f"solver {state.solver.get('name')!r} gives no equations of a row: it cannot fold in")
-    return state.equations
+def _rule_of(state: State) -> FoldInRule:
+    if state.fold_in_rule is None:
+        name = state.solver.get("name")
+        raise ParameterError(f"solver {name!r} gives no rule to solve for new users: it cannot fold in")
+    return state.fold_in_rule
 
 
 def _solved(state: State, entries: Compressed, device: Device) -> Side:
@@ -135,15 +136,15 @@ def _posterior(state: State, prior: Prior, entries: Compressed) -> tuple[Side, S
     The mean items predict best, so the means are conditional on these. Each sample of the items has its own basis, in
     which users are drawn once.
     """
-    equations, items, samples = _equations_of(state), state.standard_items, state.samples
-    expected = _expected(entries, state.links, equations.fade, state.k)
+    rule, items, samples = _rule_of(state), state.standard_items, state.samples
+    expected = _expected(entries, state.links, rule.fade, state.k)
     centred = prior._replace(mean=prior.mean - prior.origin)
     users, _ = _drawn(entries, items, prior.items, centred, expected)
     if samples is None:
         return users, None
     draws = []
     for number, (factors, bias, precisions) in enumerate(zip(*samples[3:], strict=True)):
-        random = equations.seed, number
+        random = rule.seed, number
         drawn, of_users = _drawn(entries, Side(factors, bias), precisions, prior, expected, random)
         draws.append((*drawn, of_users * prior.numbers[0]))
     own = [np.stack(arrays) for arrays in zip(*draws, strict=True)]

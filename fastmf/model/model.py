@@ -147,7 +147,7 @@ class Model(State):
         Raises
         ------
         ParameterError
-            If the model has no equations of a user's row.
+            If the model has no rule for new users.
         DataError
             As :meth:`Ratings.read`.
         DivergenceError

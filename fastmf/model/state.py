@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fastmf.data import ids
 from fastmf.kernels.types import Side
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import Epoch
 from fastmf.model.learned import KINDS, Baseline, Links, Prior, Samples, flat
 
@@ -31,7 +31,7 @@ class State:
     solver : name and hyper-parameters of the solver, for people to read.
     implicit : whether the feedback was implicit; predictions are then scores, about 1 for observed pairs.
     positive_from : lowest rating that counted as observed; None if all did.
-    equations : the equations of a user's row; None if the solver cannot fold in.
+    fold_in_rule : how a new user's row is solved for; None if the solver cannot fold in.
     history : one Epoch per epoch run.
     best_epoch : number of the epoch that validation chose and the factors are of; None without validation.
     rows : counts of the rating rows read and used, and of the others by reason.
@@ -56,7 +56,7 @@ class State:
     solver: dict[str, Any]
     implicit: bool = False
     positive_from: float | None = None
-    equations: RowEquations | None = None
+    fold_in_rule: FoldInRule | None = None
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import numpy as np
 from fastmf import kernels
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
@@ -127,8 +127,8 @@ class Solver(Common, abc.ABC):
         """Return what the model keeps beside factors and biases: groups of :mod:`fastmf.model.learned`, by name."""
         return {}
 
-    def row_equations(self, ratings: "Ratings") -> RowEquations | None:
-        """Return the equations by which the model folds in new users; None if it cannot."""
+    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule | None:
+        """Return how the model solves for new users; None if it cannot."""
         return None
 
 
@@ -142,9 +142,9 @@ class Regularised(Penalties, Solver):
         """The weights as kernels take them; an infinite weight keeps biases at zero."""
         return Penalty(self.reg, self.reg0, self.bias_reg if self.biases else np.inf)
 
-    def row_equations(self, ratings: "Ratings") -> RowEquations:
+    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return the weights of the objective."""
-        return RowEquations(reg=self.reg, reg0=self.reg0, bias_reg=self.bias_reg if self.biases else None)
+        return FoldInRule(reg=self.reg, reg0=self.reg0, bias_reg=self.bias_reg if self.biases else None)
 
 
 class SolvesRows(Solver):

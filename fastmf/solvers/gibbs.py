@@ -32,7 +32,7 @@ from fastmf import kernels
 from fastmf.errors import DivergenceError, ParameterError
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
@@ -141,9 +141,9 @@ class Gibbs(Fading, Biases, SolvesRows):
             sampler.average(sweep, factors, hyper)
             yield 0
 
-    def row_equations(self, ratings: "Ratings") -> RowEquations:
+    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return how links fade, and the seed: new users are drawn around the prior."""
-        return RowEquations(fade=self.fade, seed=self.seed)
+        return FoldInRule(fade=self.fade, seed=self.seed)
 
     def learned(self, factors: Factors) -> dict[str, Any]:
         """Keep the users' prior, for fold-in, and the samples drawn."""

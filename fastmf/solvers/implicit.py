@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastmf import kernels
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
 from fastmf.solvers.base import ExactOrCG, Factors, draw, zeros
@@ -83,7 +83,7 @@ class ImplicitALS(ExactOrCG):
         """Solve items, then users."""
         users, items = factors.users, factors.items
         halves = [
-            (self.tasks(entries.indptr), device.put(entries), own, other, self._equations(counts))
+            (self.tasks(entries.indptr), device.put(entries), own, other, self._rule(counts))
             for entries, own, other, counts in (
                 (ratings.by_item, items, users, ratings.user_counts),
                 (ratings.by_user, users, items, ratings.item_counts),
@@ -91,17 +91,17 @@ class ImplicitALS(ExactOrCG):
         ]
         for _ in range(done, self.epochs):
             singular = 0
-            for tasks, entries, own, other, equations in halves:
+            for tasks, entries, own, other, rule in halves:
                 others = kernels.vectors.padded(other)
-                known = equations.known(others.factors, self.k, device)
-                singular += self.solve(device, tasks, entries, own, others, equations.penalty, known)
+                known = rule.known(others.factors, self.k, device)
+                singular += self.solve(device, tasks, entries, own, others, rule.penalty, known)
             yield singular
 
-    def row_equations(self, ratings: "Ratings") -> RowEquations:
-        """Return a user's equations."""
-        return self._equations(ratings.item_counts)
+    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return how users are solved for."""
+        return self._rule(ratings.item_counts)
 
-    def _equations(self, counts: np.ndarray) -> RowEquations:
-        """Return the equations of one side's rows, given the number of observed pairs of each row of the other side."""
+    def _rule(self, counts: np.ndarray) -> FoldInRule:
+        """Return how one side is solved for, given the number of observed pairs of each row of the other side."""
         unobserved = self.reg * self.alpha0 * int(np.count_nonzero(counts))
-        return RowEquations(reg=self.reg, reg0=unobserved, all_pairs=self.alpha0)
+        return FoldInRule(reg=self.reg, reg0=unobserved, all_pairs=self.alpha0)

@@ -30,7 +30,7 @@ import numpy as np
 from fastmf import kernels
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side, nothing_known
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
@@ -130,9 +130,9 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
         item_links, origin = factors.kept
         return {"links": Links(item_links[:, : self.k].copy(), origin[0, : self.k].copy())}
 
-    def row_equations(self, ratings: "Ratings") -> RowEquations:
+    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return the penalties, and how links fade."""
-        return replace(super().row_equations(ratings), fade=self.fade)
+        return replace(super().fold_in_rule(ratings), fade=self.fade)
 
 
 class Memory(NamedTuple):

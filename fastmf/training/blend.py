@@ -11,7 +11,7 @@ deviations of the ratings, whose lists have the best nDCG for held-out ratings t
 import numpy as np
 
 from fastmf.data.ratings import Ratings
-from fastmf.evaluation.lists import fixed_sample, hits_of, wanted_of
+from fastmf.evaluation.hits import fixed_sample, hits_of, wanted_of
 from fastmf.evaluation.metrics import ndcg
 from fastmf.model.model import Model
 from fastmf.model.recommend import Ranker

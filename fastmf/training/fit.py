@@ -167,7 +167,7 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         solver={"name": solver.name, **solver.settings},
         implicit=solver.implicit,
         positive_from=solver.positive_from,
-        equations=solver.row_equations(ratings),
+        fold_in_rule=solver.fold_in_rule(ratings),
         history=run.history,
         best_epoch=run.best_epoch,
         rows=rows | objective.counts,

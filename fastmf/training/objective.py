@@ -10,7 +10,7 @@ from fastmf.data.csr import count_common
 from fastmf.data.ratings import Ratings
 from fastmf.data.standardise import deviation_of, mean_of, standardised
 from fastmf.errors import DataError
-from fastmf.evaluation.lists import Wanted, fixed_sample, hits_of, wanted_of
+from fastmf.evaluation.hits import Wanted, fixed_sample, hits_of, wanted_of
 from fastmf.evaluation.metrics import ndcg
 from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK
 from fastmf.kernels.tasks import even

@@ -1,4 +1,4 @@
-"""tune: search for k and the weights of solvers on one validation split; :mod:`fastmf.training.search` runs trials."""
+"""tune: search for k and the weights of solvers on one validation split; :mod:`fastmf.training.trials` runs trials."""
 
 import time
 from collections import deque
@@ -12,7 +12,7 @@ from fastmf.runtime.device import Device
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.settings import MAX_SEED
 from fastmf.training.plan import Data, Plan, make_plan
-from fastmf.training.search import Space, Study, quiet_optuna, require_optuna, space_of
+from fastmf.training.trials import Space, Study, quiet_optuna, require_optuna, space_of
 
 TRIALS = 40
 VALIDATION = 0.1

@@ -6,16 +6,22 @@ from dataclasses import fields
 import click
 import pytest
 
+from fastmf.cli import cli
 from fastmf.cli.bench import bench
 from fastmf.cli.fit import fit
 from fastmf.cli.solver_options import setting_names
 from fastmf.cli.tune import tune
 from fastmf.solvers import SOLVERS
-from fastmf.solvers.settings import settings_of
+from fastmf.solvers.declare import settings_of
+
+
+def context(command):
+    """The context of a command of fastmf; click keeps the command's --help as it is in the first one."""
+    return click.Context(command, parent=click.Context(cli, **cli.context_settings))
 
 
 def options_of(command):
-    return {option.name: option for option in command.get_params(click.Context(command))}
+    return {option.name: option for option in command.get_params(context(command))}
 
 
 def sections(run):
@@ -76,7 +82,7 @@ def test_settings_stand_in_the_section_of_the_solvers_that_have_them(run):
 
 @pytest.mark.parametrize("command", [fit, tune, bench], ids=["fit", "tune", "bench"])
 def test_no_option_is_there_twice(command):
-    words = [word for option in command.get_params(click.Context(command)) for word in option.opts]
+    words = [word for option in command.get_params(context(command)) for word in option.opts]
     assert len(words) == len(set(words))
 
 

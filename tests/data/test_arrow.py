@@ -12,7 +12,7 @@ from fastmf.errors import DataError
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ((n for n in (1, 2)), pa.array([1, 2])),
+        pytest.param((n for n in (1, 2)), pa.array([1, 2]), id="generator"),
         ([0, 2**64 - 1], pa.array([0, 2**64 - 1], pa.uint64())),
         (np.array([0, 2**64 - 1], object), pa.array([0, 2**64 - 1], pa.uint64())),
         (np.array([1, 2], ">i2"), pa.array([1, 2], pa.int16())),

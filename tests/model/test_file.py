@@ -17,7 +17,7 @@ import fastmf
 from fastmf.data.arrays import digests_of
 from fastmf.errors import ModelFormatError
 from fastmf.model import file, learned
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import Epoch
 from fastmf.model.state import State
 
@@ -61,7 +61,7 @@ def state(users=IDS["string"], items=IDS["int16"], **changes):
         rating_range=(0.5, 5.0),
         solver={"name": "als", "reg": 0.1},
         positive_from=3.5,
-        equations=RowEquations(reg=0.1, bias_reg=3.0, fade=2.0, seed=2**63 - 1),
+        fold_in_rule=FoldInRule(reg=0.1, bias_reg=3.0, fade=2.0, seed=2**63 - 1),
         history=[Epoch(number=1, seconds=0.5, train_rmse=0.1)],
         best_epoch=1,
         rows={"read": 3, "used": 3, "duplicates": 0},
@@ -134,7 +134,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("name", IDS)
 def test_everything_written_is_read_back(path, name):
-    bare = {"seen": None, "equations": None, "best_epoch": None} | dict.fromkeys(learned.KINDS)
+    bare = {"seen": None, "fold_in_rule": None, "best_epoch": None} | dict.fromkeys(learned.KINDS)
     for changes in ({}, bare):
         given = state(IDS[name], IDS[name], **changes)
         file.write_model(given, path, overwrite=True)
@@ -155,7 +155,7 @@ def test_a_file_can_be_read_without_fastmf(saved):
     assert metadata["id_types"] == {"user_ids": "large_string", "item_ids": "int16"}
     assert metadata["implicit"] is False
     assert metadata["positive_from"] == 3.5
-    assert metadata["equations"] == dataclasses.asdict(state().equations)
+    assert metadata["fold_in_rule"] == dataclasses.asdict(state().fold_in_rule)
     assert metadata["rating_range"] == [0.5, 5]
 
 
@@ -425,7 +425,7 @@ def test_another_version_of_the_format_is_named(path, saved):
 
 
 EPOCH = dataclasses.asdict(Epoch(number=1, seconds=0.5, train_rmse=0.1))
-EQUATIONS = dataclasses.asdict(RowEquations())
+EQUATIONS = dataclasses.asdict(FoldInRule())
 WRONG = {
     "mean": [None, "3", [1], {}, float("nan"), float("inf"), 1e308],
     "scale": [None, "1", 0, 0.0, -1.0, 1e-320, float("nan"), float("inf")],
@@ -433,7 +433,7 @@ WRONG = {
     "solver": [None, 5, "als", [], {}, {"name": 5}, [["name", "als"]]],
     "implicit": [None, 0, 1, "yes", []],
     "positive_from": ["3", [], float("nan"), 1e308],
-    "equations": [
+    "fold_in_rule": [
         *(5, "x", [], {}, {"reg": 0.1}, EQUATIONS | {"more": 1}),
         *(EQUATIONS | {"reg": value} for value in ("1", None, -1, float("nan"), 1e308, [])),
         *(EQUATIONS | {name: -1} for name in EQUATIONS),

@@ -15,7 +15,7 @@ import pytest
 import fastmf
 from fastmf import ParameterError, Ratings
 from fastmf.kernels.compile import ENABLED
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.runtime.device import CudaDevice, Device
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.base import Factors, Solver, draw, zeros
@@ -311,8 +311,8 @@ class DenseALS(Biases, Solver):
                     own[row], bias[row] = found[:-1], found[-1]
             yield 0
 
-    def row_equations(self, ratings):
-        return RowEquations(reg0=self.shrink, bias_reg=self.shrink if self.biases else None)
+    def fold_in_rule(self, ratings):
+        return FoldInRule(reg0=self.shrink, bias_reg=self.shrink if self.biases else None)
 
 
 def test_a_new_solver_needs_one_file_and_one_line(rows, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from fastmf.data.write import write_parquet
 from fastmf.errors import DataError, DivergenceError, ParameterError, ResourceError
 from fastmf.solvers import ALS, SOLVERS, ImplicitALS
 from fastmf.solvers.declare import with_settings
-from fastmf.training import search
+from fastmf.training import trials
 from fastmf.training.tune import ranked
 
 optuna = pytest.importorskip("optuna")
@@ -115,7 +115,7 @@ def test_data_are_read_encoded_and_split_once(planted, tmp_path, monkeypatch):
     counted(ratings_module, "read_columns")
     counted(Ratings, "_from_columns")
     counted(Ratings, "split")
-    counted(search, "train")
+    counted(trials, "train")
     found = fastmf.tune(tmp_path / "r.parquet", "als", trials=3, k=2)
     assert calls == ["read_columns", "_from_columns", "split", "train", "train", "train"]
     assert (found.training, found.validation) == (270, 30)
@@ -244,14 +244,14 @@ def test_a_trial_that_does_not_fit_into_memory_is_counted_and_the_others_go_on(r
 
 
 def test_a_trial_that_diverges_is_counted_even_if_it_is_that_of_the_defaults(ratings, monkeypatch):
-    train = search.train
+    train = trials.train
 
     def failing(plan, data, callback):
         if plan.solver.reg == ALS.reg:
             raise DivergenceError("epoch 1: training diverged")
         return train(plan, data, callback)
 
-    monkeypatch.setattr(search, "train", failing)
+    monkeypatch.setattr(trials, "train", failing)
     found = fastmf.tune(ratings, "als", trials=3, k=2)
     assert [trial.state == "failed" for trial in found.trials] == [True, False, False]
     assert found.defaults["als"].error == "epoch 1: training diverged"

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from fastmf.data.ids import is_uuid
 from fastmf.data.packed_ids import require_offsets
 from fastmf.errors import ModelFormatError
-from fastmf.model.equations import RowEquations
+from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import KINDS, SHAPES
 
 Number = int | float
@@ -59,18 +59,18 @@ def check_metadata(metadata: Any) -> None:
     for name, least in {"blend": 0, "positive_from": -LARGEST}.items():
         if metadata[name] is not None:
             _require_number(name, metadata[name], least)
-    if metadata["equations"] is not None:
-        _check_equations(metadata["equations"])
+    if metadata["fold_in_rule"] is not None:
+        _check_fold_in_rule(metadata["fold_in_rule"])
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold what is not a number")
 
 
-def _check_equations(equations: Any) -> None:
-    """Check the numbers of :class:`RowEquations`."""
-    _require(set(equations) == {field.name for field in fields(RowEquations)}, f"equations are {equations!r}")
-    seed = equations["seed"]
+def _check_fold_in_rule(rule: Any) -> None:
+    """Check the numbers of :class:`FoldInRule`."""
+    _require(set(rule) == {field.name for field in fields(FoldInRule)}, f"fold_in_rule is {rule!r}")
+    seed = rule["seed"]
     _require(isinstance(seed, int) and 0 <= seed < 2**63, f"seed is {seed!r}")
-    for name, value in equations.items():
+    for name, value in rule.items():
         if name != "seed" and not (name == "bias_reg" and value is None):
             _require_number(name, value, 0)
 

@@ -1,4 +1,4 @@
-"""The equations of one row with the other side fixed: stored in the model, so that it can fold in any solver's users.
+"""How a new row is solved for with the other side fixed: the solver gives the rule, and the model keeps it.
 
 A row's factors x and bias b minimise, over its standardised ratings t_j of columns with factors y_j and biases c_j,
 
@@ -22,8 +22,8 @@ ROWS_PER_TASK = 1 << 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowEquations:
-    """The weights in a row's equations, as plain data.
+class FoldInRule:
+    """The weights of a row's objective, as plain data.
 
     Attributes
     ----------

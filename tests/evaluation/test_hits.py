@@ -1,7 +1,7 @@
 import numpy as np
 
-from fastmf.evaluation import lists
-from fastmf.evaluation.lists import Wanted, fixed_sample, hits_of, wanted_of
+from fastmf.evaluation import hits as hits_module
+from fastmf.evaluation.hits import Wanted, fixed_sample, hits_of, wanted_of
 
 
 def test_the_relevant_items_of_the_chosen_users_are_wanted():
@@ -34,7 +34,7 @@ def test_nothing_wanted_is_never_hit():
 def test_a_sample_is_fixed_ordered_and_limited(monkeypatch):
     users = np.arange(0, 300, 3)
     assert fixed_sample(users).tolist() == users.tolist()
-    monkeypatch.setattr(lists, "MOST_WATCHED", 10)
+    monkeypatch.setattr(hits_module, "MOST_WATCHED", 10)
     sample = fixed_sample(users)
     assert sample.tolist() == fixed_sample(users).tolist() == sorted(set(sample.tolist()))
     assert len(sample) == 10
