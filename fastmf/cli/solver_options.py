@@ -35,9 +35,9 @@ class SolverCommand(click.Command):
         sections = dict(self.sections())
         own = [*sections.pop(OPTIONS, []), *super().get_params(ctx)]
         for title, options in {OPTIONS: own, **sections}.items():
-            records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
+            records = [option.get_help_record(ctx) for option in options if isinstance(option, click.Option)]
             with formatter.section(title):
-                formatter.write_dl(records)
+                formatter.write_dl([record for record in records if record is not None])
 
 
 def fit_options() -> Sections:

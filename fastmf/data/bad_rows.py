@@ -1,6 +1,6 @@
 """Rows that cannot be used: null ids, ratings that are not finite numbers, weights that are not above 0.
 
-They are refused with their count and the first of them, or dropped and counted by reason (``bad_rows="drop"``).
+An error states their count and the first of them; with ``bad_rows="drop"`` they are dropped and counted by reason.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from fastmf.runtime.launch import launch
 
 ROWS_PER_TASK = 1 << 16
 
-# What can be wrong with a rating: the reason it is counted under, and the words for it.
+# What can be wrong with a rating: the reason it is counted under, and its name in messages.
 FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "infinite or beyond float32"}
 
 
@@ -48,14 +48,14 @@ def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
     weights, _ = _to_float32(column, name)
     bad = _is_no_weight(weights)
     if bad.any():
-        raise _refusal(column, name, bad, "weights that are no numbers above 0 in float32")
+        raise _refusal(column, name, bad, "weights that are not finite numbers above 0 in float32")
     return weights
 
 
 def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[str, int]:
-    """Drop the bad rows of columns of users, items, ratings and perhaps weights, in place.
+    """Drop bad rows, in place, from the columns of users, items, ratings and, if there are any, weights.
 
-    Returns the number of rows dropped for each reason; a row with several faults counts for the first.
+    Returns the number of rows dropped for each reason; a row with several faults counts under the first.
     """
     columns[:2] = map(large, columns[:2])
     good, dropped = np.ones(len(columns[0]), bool), {}
@@ -76,7 +76,7 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[
 
 
 def _is_null(ids: pa.ChunkedArray) -> np.ndarray:
-    """Mark the rows, (n,) bool, whose id is null, in itself or in its dictionary."""
+    """Mark the rows, (n,) bool, whose id is null or points to a null in the dictionary."""
     if types.is_dictionary(ids.type):
         found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in ids.chunks]
     else:
@@ -89,9 +89,9 @@ def _is_no_weight(weights: np.ndarray) -> np.ndarray:
 
 
 def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return a column of numbers as float32, and the rows (n,) bool of each fault.
+    """Return a column of numbers as float32, and for each fault a mask (n,) bool of the rows that have it.
 
-    Raises a DataError if it does not hold numbers, or all are too small for float32.
+    Raises a DataError if the column does not hold numbers, or if float32 rounds all of them to 0.
     """
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -106,7 +106,7 @@ def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[st
     values = np.empty(len(wide), np.float32)
     if not launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ROWS_PER_TASK), wide, values):
         if not values.any() and wide.any():
-            raise DataError(f"column {name!r} holds numbers too small for float32, which are all 0 there: rescale them")
+            raise DataError(f"column {name!r} holds numbers too small for float32, where all become 0: rescale them")
         return values, {}
     nulls, nans = pc.is_null(column).to_numpy(), np.isnan(wide)
     found = zip(FAULTS, (nulls, nans & ~nulls, ~np.isfinite(values) & ~nans), strict=True)

@@ -1,6 +1,6 @@
-"""Parquet files, directories and URIs: found, checked by their footers, then read as one table.
+"""Find Parquet files by path, directory or URI, check their footers, and read them as one table.
 
-pyarrow.dataset would read each row group into a chunk of its own; joining them takes 200 MiB more for 20 M rows.
+pyarrow.dataset would read each row group as a separate chunk; joining the chunks takes 200 MiB more for 20 M rows.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from fastmf.errors import DataError
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files that agree on the columns to read; only their footers are read yet."""
+    """Parquet files that agree on the columns to read; so far only their footers have been read."""
 
     system: fs.FileSystem
     footers: Mapping[str, pq.FileMetaData]  # by path
@@ -29,12 +29,12 @@ class Parquet:
 
     @property
     def n_rows(self) -> int:
-        """The number of rows, counted by row group: the total in a footer may lie."""
+        """The number of rows, summed over row groups: the total in a footer may be wrong."""
         return sum(f.row_group(group).num_rows for f in self.footers.values() for group in range(f.num_row_groups))
 
     @property
     def row_bytes(self) -> int:
-        """The least bytes that a row takes in memory."""
+        """A lower bound on the bytes that a row takes in memory."""
         return sum(4 if field.name in self.coded else _width(field.type) for field in self.schema)
 
     def read(self) -> pa.Table:
@@ -53,7 +53,8 @@ def open_parquet(location: str, pick: Callable[[Sequence[str], str], list[str]],
     """Read the footers of a file, or of all files in a directory.
 
     ``pick`` gets the names of a file's columns and its path, and returns the names of the columns to read. With
-    ``codes``, text that the first file stores as dictionary and codes is read so from all files: they need one type.
+    ``codes``, text columns that the first file stores as dictionary and codes are read that way from every file, as
+    their types must agree.
     """
     system, paths = _find(location)
     footers: dict[str, pq.FileMetaData] = {}
@@ -73,7 +74,7 @@ def open_parquet(location: str, pick: Callable[[Sequence[str], str], list[str]],
 
 
 def _find(location: str) -> tuple[fs.FileSystem, list[str]]:
-    """Find the file at a path or URI, or the sorted files of a directory without those in hidden or _… ones."""
+    """Find the file at a path or URI, or a directory's files, sorted, except those under a name in ``.…`` or ``_…``."""
     kind = "URI" if "://" in location else "path"
     try:
         system, path = fs.FileSystem.from_uri(location) if kind == "URI" else (fs.LocalFileSystem(), location)
@@ -83,7 +84,7 @@ def _find(location: str) -> tuple[fs.FileSystem, list[str]]:
     if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(f"{location} does not exist")
     if info.type == fs.FileType.Unknown:
-        raise OSError(f"{location} is neither a file nor a directory: Parquet is not read in order, so give a file")
+        raise OSError(f"{location} is neither a file nor a directory: Parquet needs random access, so give a file")
     if info.type == fs.FileType.File:
         return system, [path]
     found = [f.path for f in system.get_file_info(fs.FileSelector(path, recursive=True)) if f.is_file]
@@ -92,7 +93,9 @@ def _find(location: str) -> tuple[fs.FileSystem, list[str]]:
         raise FileNotFoundError(f"{location} is a directory without Parquet files")
     other = [file for file in files if not file.endswith((".parquet", ".parq", ".pq"))]
     if other:
-        raise DataError(f"{location} holds {len(other)} files that are not Parquet, the first {other[0]}: move it out")
+        raise DataError(
+            f"{location} holds {len(other)} files that are not Parquet, the first {other[0]}: move them out"
+        )
     return system, files
 
 
@@ -111,12 +114,12 @@ def _opened(system: fs.FileSystem, path: str, **options: Any) -> Iterator[pq.Par
 def _width(kind: pa.DataType) -> int:
     try:
         return max(kind.bit_width // 8, 1)
-    except ValueError:  # text, bytes, nested types: an offset of each of two layouts
+    except ValueError:  # text, bytes, nested types: a 4-byte and an 8-byte offset
         return 12
 
 
 def _is_coded(footer: pq.FileMetaData, name: str) -> bool:
-    """Check whether text is stored as dictionary and codes: written out, it takes at least 4 bytes a value."""
+    """Check whether a text column is stored as dictionary and codes: plain text takes at least 4 bytes a value."""
     if footer.num_row_groups == 0:
         return False
     group = footer.row_group(0)
@@ -125,11 +128,11 @@ def _is_coded(footer: pq.FileMetaData, name: str) -> bool:
 
 
 def _check_codes(column: pa.ChunkedArray) -> None:
-    """Check that all codes are in their dictionary: Arrow does not check a damaged file."""
+    """Check that all codes point into their dictionary: in a damaged file they may not, and Arrow does not check."""
     for chunk in column.chunks:
         limits = pc.min_max(chunk.indices).as_py()
         if chunk.null_count < len(chunk) and not 0 <= limits["min"] <= limits["max"] < len(chunk.dictionary):
-            raise pa.ArrowInvalid("codes of text point outside its dictionary")
+            raise pa.ArrowInvalid("a text column has codes outside its dictionary")
 
 
 def _described(schema: pa.Schema) -> str:

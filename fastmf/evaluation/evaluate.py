@@ -20,7 +20,7 @@ from fastmf.model.state import State
 from fastmf.model.uncertainty import deviations
 from fastmf.runtime.memory import require_memory
 
-ACTIVITY = (0, 1, 6, 21, 101, np.inf)  # bounds of the bands of users, by their training ratings
+ACTIVITY = (0, 1, 6, 21, 101, np.inf)  # bounds on the training ratings of users in each group
 LEVELS = (50, 80, 90, 95)  # percent of ratings in an interval
 
 
@@ -32,7 +32,7 @@ def evaluate(
     Parameters
     ----------
     model : the model.
-    ratings : held-out ratings, in anything :meth:`Ratings.read` takes.
+    ratings : held-out ratings, in any form :meth:`Ratings.read` takes.
     n : length of the lists that are ranked.
     relevant_from : an item is relevant to a user who rates it at least this high. None takes the model's
         ``positive_from``; without one, every held-out item is relevant.
@@ -47,10 +47,10 @@ def evaluate(
     * ``rmse_of_biases``: the RMSE of biases fitted without factors, which the factors have to beat.
     * ``trained_pairs``: pairs that were training ratings. Their errors flatter the model, and its lists leave them out.
       None if the model does not hold the seen items.
-    * ``unknown_users``, ``unknown_items``: pairs with an id that has no training ratings.
+    * ``unknown_users``, ``unknown_items``: pairs whose user, or item, has no training ratings.
     * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` by the number of training ratings of the pair's user.
-    * ``coverage``: for models with samples, the share of ratings inside the intervals around their predictions that
-      should hold 50, 80, 90 and 95 percent.
+    * ``coverage``: for models with samples, the share of ratings inside their 50, 80, 90 and 95 percent prediction
+      intervals.
     * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n``: means over
       ``ranked_users``, the users with a relevant item; the others are counted in ``users_without_relevant``. Candidates
       are all items that the user has not rated in training. Relevant items that the model does not know count as
@@ -58,7 +58,7 @@ def evaluate(
     * ``reach`` and ``novelty`` of these lists; see :mod:`fastmf.evaluation.metrics`.
     * ``popularity``: the same measures for lists of the most rated items, which a model has to beat.
 
-    For implicit feedback there are no ratings to predict: the result has ``pairs``, the unknown, and the lists.
+    For implicit feedback there are no ratings to predict: the result has only counts of pairs and measures of lists.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def evaluate(
 
 
 def reading_for(model: State, relevant_from: float | None) -> dict[str, Any]:
-    """Return how held-out ratings are read; a pair may be repeated if nothing depends on its ratings."""
+    """Return the arguments of :meth:`Ratings.read` for held-out ratings; pairs may repeat if no rating is used."""
     how = reading(model.implicit, model.positive_from is not None or relevant_from is not None)
     return how | ({"duplicates": "sum"} if how.get("rating") == "" else {})
 
@@ -103,7 +103,7 @@ def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:
 def measure_lists(
     model: State, ratings: Ratings, n: int, relevant_from: float | None, rank_by: str = "rating"
 ) -> dict[str, Any]:
-    """Rank items for every user with a relevant one: the part of :func:`evaluate` from ``precision`` on."""
+    """Measure lists for every user with a relevant item: the part of :func:`evaluate` from ``precision`` on."""
     ranker = None if model.seen is None else Ranker(model, rank_by=rank_by)
     relevant = np.full(len(ratings), True) if relevant_from is None else ratings.values >= relevant_from
     n_relevant = np.bincount(ratings.users[relevant], minlength=ratings.n_users)

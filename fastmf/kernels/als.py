@@ -1,14 +1,15 @@
 """Half a sweep of alternating least squares: every row's factors and bias, with the other side fixed.
 
-Minimised per row, over its rated columns j with factors y_j and biases c_j (Zhou et al. 2008, with an affine weight and
-a bias of its own):
+The objective of a row; j runs over its rated columns, with factors y_j and biases c_j (Zhou et al. 2008, plus an affine
+weight rho and the row's own bias b):
 
     sum_j g_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2,    rho = reg n + reg0,    n = sum_j g_j
 
-The weights g_j are 1 unless the entries have others: an entry of weight 2 counts as two equal entries. The row is
-pulled to z, which is zero without a prior (:mod:`fastmf.kernels.links`). A term x' B x may be added, the same for all
-rows (:mod:`fastmf.solvers.implicit`). Setting the derivative to b to zero gives b = (T - s . x) / d, with t_j = r_j -
-c_j, s = sum g_j y_j, T = sum g_j t_j and d = n + bias_reg. This eliminates the bias exactly, and k unknowns remain:
+The weights g_j are 1 unless the entries carry weights: an entry of weight 2 counts as two equal entries. The row is
+pulled towards z, which is zero without a prior (:mod:`fastmf.kernels.links`). A term x' B x may be added, the same for
+all rows (:mod:`fastmf.solvers.implicit`). Setting the derivative in b to zero gives b = (T - s . x) / d, with
+t_j = r_j - c_j, s = sum g_j y_j, T = sum g_j t_j and d = n + bias_reg. This eliminates the bias exactly, and k unknowns
+remain:
 
     (sum g_j y_j y_j' - s s'/d + rho I + B) x = sum g_j t_j y_j - s T/d + rho z
 
@@ -31,7 +32,7 @@ else:
     from fastmf.kernels.als_plain import half_sweep
 
 
-# Operations of a task: starting one takes a tenth of a millisecond, and a Ctrl-C has to wait for several.
+# Bounds on the operations of a task: starting one takes 0.1 ms, and a Ctrl-C has to wait for several tasks.
 LEAST, MOST = 4e6, 2e8
 
 
@@ -57,7 +58,7 @@ def _solve_row_numpy(row, entries, side, other, penalty, known):
     g = np.ones(n, np.float32) if entries.weights is None else entries.weights[rated]
     mass = g.sum(dtype=np.float64)
     d, rho = np.float32(mass + penalty.bias_reg), np.float32(penalty.reg * mass + penalty.reg0)
-    if n > LONG or rho <= UNSURE * (g @ np.square(y)).max():  # else no pivot is small: none is below rho
+    if n > LONG or rho <= UNSURE * (g @ np.square(y)).max():  # otherwise float32 is enough: no pivot is below rho
         y, t, g = y.astype(np.float64), t.astype(np.float64), g.astype(np.float64)
     s, total = g @ y, g @ t
     normal = (g * y.T) @ y - np.outer(s, s / d) + (known.base if len(known.base) else 0)
@@ -102,7 +103,7 @@ def extrapolate_numpy(tasks, now, before, ahead, momentum):
 
 
 HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu, "cuda": lazy("als_cuda", "half_sweep_cuda")}
-# Bound by memory: NumPy is as fast as compiled code.
+# Memory-bound: NumPy is as fast as compiled code.
 EXTRAPOLATE = {"numpy": extrapolate_numpy, "cpu": extrapolate_numpy, "cuda": lazy("als_cuda", "extrapolate_cuda")}
 
 

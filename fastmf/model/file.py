@@ -1,10 +1,10 @@
 """The model file: one safetensors file of named arrays and JSON metadata, checked before anything in it is used.
 
 Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float32), ``user_counts``, ``item_counts``
-(int32), and if they were kept ``seen_indptr`` (int64) and ``seen_indices`` (int32). Each array of a group of
+(int32), and, if seen items are kept, ``seen_indptr`` (int64) and ``seen_indices`` (int32). Each array of a group of
 :mod:`fastmf.model.learned` is named ``<group>_<field>``. Integer ids are the arrays ``user_ids`` and ``item_ids``;
 strings, binaries and UUIDs are ``user_ids.bytes`` and ``user_ids.offsets``, items likewise. The JSON holds the other
-fields of :class:`fastmf.model.state.State`, the format's number and the Arrow types of the ids.
+fields of :class:`fastmf.model.state.State`, the format number and the Arrow types of the ids.
 """
 
 import json
@@ -65,12 +65,12 @@ def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
             other = f"has format {metadata['format']!r}, this version reads {FORMAT}"
             raise ModelFormatError(f"{path} {other}: use the fastmf that wrote it, or fit and save it again")
         if not sound:
-            raise ValueError("a digest does not match, so something in it has changed")
+            raise ValueError("a digest does not match: the file has changed")
         return _checked_fields(arrays, metadata)
     except (ModelFormatError, OSError, MemoryError):
         raise
     except Exception as error:  # damage raises more kinds of errors than can be listed
-        raise ModelFormatError(f"{path} is not a whole fastmf model file: {error!r}; fit and save it again") from None
+        raise ModelFormatError(f"{path} is not an intact fastmf model file: {error!r}; fit and save it again") from None
 
 
 def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Recommendations: from raw ids to top-n lists, some users at a time."""
+"""Recommendations: from raw ids to top-n lists, in batches of users."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,10 +50,10 @@ class Ranker:
         self._left_out = _left_out(state, exclude, include_seen)
 
     def top(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rank the n best items for each of ``users`` (dense, -1: unknown, ranked by item bias).
+        """Rank the n best items for each of ``users``: dense indices, -1 for an unknown user (ranked by item bias).
 
-        For implicit feedback, users without factors get the most popular items, with scores of 0. Returns as
-        :func:`fastmf.model.topn.top_n`.
+        For implicit feedback, users without factors get the most popular items, with scores of 0. Returns what
+        :func:`fastmf.model.topn.top_n` returns.
         """
         state, known, zero = self.state, users >= 0, np.float32(0)
         side = Side(
@@ -69,17 +69,17 @@ class Ranker:
         return found, scores
 
     def most_popular(self, users: np.ndarray, n: int) -> np.ndarray:
-        """Rank the n items of most training ratings for each of ``users``, with the same items left out."""
+        """Rank the n items with the most training ratings for each of ``users``, without the items to leave out."""
         return most_rated(self.state.item_counts, n, rows_of(users, self._left_out))[0]
 
 
 def batches(ranker: Ranker, users: np.ndarray, n: Any) -> Iterator[pd.DataFrame]:
-    """Yield the frames of :meth:`fastmf.Model.recommend` for users by dense index, some users at a time.
+    """Yield the frames of :meth:`fastmf.Model.recommend` for users by dense index, a batch at a time.
 
     Raises
     ------
     ParameterError
-        If the lengths n are less than 1, or not one for all or one for each.
+        If a length n is less than 1, or there is neither one for all users nor one for each.
     """
     state = ranker.state
     lengths = np.minimum(_lengths(n, len(users)), max(len(state.item_ids), 1))
@@ -102,9 +102,9 @@ def batches(ranker: Ranker, users: np.ndarray, n: Any) -> Iterator[pd.DataFrame]
 def list_frame(
     query: tuple[str, pa.Array, np.ndarray], found: tuple[str, pa.Array, np.ndarray], scores: np.ndarray
 ) -> pd.DataFrame:
-    """Return top-n lists as a frame of query id, found id, score and rank, without the places that hold -1.
+    """Return top-n lists as a frame of query id, found id, score and rank, skipping places that hold -1.
 
-    ``query`` and ``found`` are each a column's name, the ids, and indices of them: (n_lists,) and (n_lists, n).
+    ``query`` and ``found`` each hold a column's name, the ids, and indices into them: (n_lists,) and (n_lists, n).
     """
     (query_name, query_ids, wanted), (found_name, found_ids, rows) = query, found
     taken = rows >= 0
@@ -125,7 +125,7 @@ def _popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
     if rank_by == "rating":
         return None
     if state.blend is None:
-        remedy = "its scores are made to rank" if state.implicit else "fit it with --blend (blend=True)"
+        remedy = "leave out --rank-by (rank_by=)" if state.implicit else "fit it with --blend (blend=True)"
         raise ParameterError(f"the model has not learned what popularity is worth: {remedy}")
     return (state.blend * np.log1p(state.item_counts)).astype(np.float32)
 
@@ -137,14 +137,14 @@ def _candidates(state: State, items: Any) -> tuple[np.ndarray, int]:
         return warm, 0
     known = state.known_items(ids.as_column(state.item_ids, ids.many(items), "item"))
     if not (known >= 0).any():
-        raise UnknownIdError(f"the model knows none of {len(known):,} items to choose from: give others")
+        raise UnknownIdError(f"the model knows none of the {len(known):,} items to choose from: give others")
     chosen = np.zeros(len(warm), bool)
     chosen[known[known >= 0]] = True
     return chosen, int(np.count_nonzero(known < 0))
 
 
 def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed]:
-    """Collect the items to leave out by user: those seen in training, and the pairs to exclude."""
+    """Collect the items to leave out for each user: those seen in training, and the pairs to exclude."""
     lists = []
     if not include_seen:
         if state.seen is None:
@@ -181,6 +181,6 @@ def _lengths(n: Any, n_users: int) -> np.ndarray:
 
 
 def _of_like_length(users: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Group users by their lengths rounded up to a power of two: one long list must not lengthen all others."""
+    """Group users by list length, rounded up to a power of two, so that one long list does not lengthen the others."""
     powers = np.ceil(np.log2(lengths[users]))
     return [users[powers == power] for power in np.unique(powers)] or [users]

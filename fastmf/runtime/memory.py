@@ -1,4 +1,4 @@
-"""Memory: how much there is, and the refusal of work that needs more."""
+"""Memory: how much there is, and an error for work that needs more."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def total_memory() -> int | None:
-    """Return the bytes of memory of the machine or its container, or None if the system does not tell (Windows)."""
+    """Return the bytes of memory of the machine or its container, or None if the system does not say (Windows)."""
     limits = cgroups.memory_limits()
     with contextlib.suppress(AttributeError, ValueError, OSError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -19,7 +19,7 @@ def total_memory() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that can be allocated now, or None if the system does not tell; file caches count as free."""
+    """Return the bytes that can be allocated now, or None if the system does not say; file caches count as free."""
     free = cgroups.memory_left()
     for line in cgroups.lines_of(cgroups.PROC / "meminfo"):
         if line.startswith("MemAvailable:"):
@@ -32,7 +32,7 @@ def require_memory(need: float, what: str, limit: int | None, remedy: str) -> No
 
     Parameters
     ----------
-    need : bytes that the work takes at least.
+    need : a lower bound on the bytes that the work takes.
     what : the work, with its numbers; the subject of "takes".
     limit : the most bytes it may take; None for the available memory.
     remedy : what the caller can do instead.
@@ -40,7 +40,7 @@ def require_memory(need: float, what: str, limit: int | None, remedy: str) -> No
     most = available_memory() if limit is None else limit
     if most is not None and need > most:
         source = "are available" if limit is None else "are allowed (memory limit)"
-        raise ResourceError(f"{what} takes at least {size(need)} of memory, {size(most)} {source}: {remedy}")
+        raise ResourceError(f"{what} takes at least {size(need)} of memory, but {size(most)} {source}: {remedy}")
 
 
 def size(n_bytes: float) -> str:
@@ -55,7 +55,7 @@ def size(n_bytes: float) -> str:
 
 
 def parse_size(text: str | float | None) -> int | None:
-    """Read a memory limit in bytes: a number, perhaps with K, M, G or T (powers of 1024) and then B or iB.
+    """Read a memory limit in bytes: a number, optionally followed by K, M, G or T (powers of 1024) and B or iB.
 
     >>> parse_size("1.5 GiB")
     1610612736

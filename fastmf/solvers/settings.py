@@ -1,4 +1,4 @@
-"""The settings that several solvers share, each described once. A solver's own settings stand in its file."""
+"""The settings that several solvers share, each described once. A solver's own settings are in its file."""
 
 from fastmf.solvers.declare import setting, with_settings
 
@@ -38,7 +38,7 @@ class Method(Common):
     """The settings of solvers that solve rows exactly or by conjugate gradients."""
 
     method: str = setting(
-        "How rows are solved: exactly, or by some steps of conjugate gradients, faster from k = 64 on.",
+        "How rows are solved: exactly, or by a few steps of conjugate gradients (faster for k >= 64).",
         default="exact",
         choices=("exact", "cg"),
     )
@@ -50,16 +50,16 @@ class Momentum(Common):
     """The setting of alternating least squares for ratings."""
 
     momentum: float = setting(
-        "How far items move on along their last change before users are solved.", default=0.3, low=0, high=1
+        "Share of their last change that items repeat before users are solved.", default=0.3, low=0, high=1
     )
 
 
 @with_settings
 class Fading(Common):
-    """The setting of solvers whose links fade in with a user's ratings."""
+    """The setting of solvers whose links pull harder on users with more ratings."""
 
     fade: float = setting(
-        "Ratings of a user at which links pull with half their force; 0 for full force.",
+        "Number of ratings at which links pull a user with half their force; 0 for full force.",
         default=20.0,
         low=0,
         high=MAX_WEIGHT,

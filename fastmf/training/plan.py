@@ -1,6 +1,6 @@
-"""The plan of a fit: arguments that have been checked, once and before any data are read, and how ratings are read.
+"""The plan of a fit: its arguments, checked once before any data are read, and how to read the ratings.
 
-``fastmf.fit``, ``fastmf.tune`` and both their commands make a plan, read by it, and train by it.
+``fastmf.fit``, ``fastmf.tune`` and their commands each make a plan, then read ratings and train according to it.
 """
 
 import os
@@ -20,12 +20,12 @@ from fastmf.solvers.base import Solver
 from fastmf.training.checkpoint import NAME as CHECKPOINT
 from fastmf.training.checkpoint import check_folder
 
-BLEND_SHARE = 0.1  # of the ratings that are held out to learn a blend
+BLEND_SHARE = 0.1  # the share of the ratings held out to learn a blend
 
-BYTES_HELD = 12  # of each rating in Ratings
-BYTES_PER_RATING = 12  # that training adds: the standardised value, and two compressed views of it
-BYTES_PER_WEIGHT = 4  # that training adds if ratings have weights: one of the views copies them
-BYTES_ON_GPU = 28  # of each rating: both views, and the pairs whose errors are measured
+BYTES_HELD = 12  # per rating, in Ratings
+BYTES_PER_RATING = 12  # added by training: the standardised value, and two compressed views of it
+BYTES_PER_WEIGHT = 4  # added by training if ratings have weights: one of the views copies them
+BYTES_ON_GPU = 28  # per rating: both views, and the pairs whose errors are measured
 
 Tell = Callable[[str], object]
 
@@ -61,7 +61,7 @@ class Plan:
     outputs: Sequence[Path]
 
     def read(self, tell: Tell | None = None) -> Data:
-        """Read the ratings, and read or hold out those to validate on.
+        """Read the training ratings; read or hold out the validation ratings.
 
         ``tell`` is called with a line about each file that was read, and about the rows left out of it.
 
@@ -70,7 +70,7 @@ class Plan:
         DataError, OSError, ResourceError
             As :meth:`Ratings.read`, or if memory cannot hold the fit.
         ParameterError
-            If the solver takes no weights, or the ratings are too few to learn a blend from.
+            If the solver takes no weights, or there are too few ratings to learn a blend.
         """
         limit = self.memory_limit
         ratings = _read(self.source, tell, weight=self.weight, memory_limit=limit, **self.how)
@@ -88,7 +88,7 @@ class Plan:
         _check_solver(self.solver, self.blend, None if data.ratings.weights is None else data.ratings.columns[3])
         if self.blend and data.validation is None and round(len(ratings) * BLEND_SHARE) < 1:
             raise ParameterError(
-                f"{len(ratings):,} ratings are too few to learn a blend from a tenth: give validation="
+                f"{len(ratings):,} ratings are too few to learn a blend from a tenth of them: give validation="
             )
         require_room(self.solver, self.device, self.memory_limit, data)
         return data
@@ -121,7 +121,7 @@ def make_plan(
     Raises
     ------
     ParameterError
-        If an argument is out of range, needs another one or contradicts one.
+        If an argument is out of range, or needs or contradicts another.
     DeviceUnavailableError, ResourceError
         If the device does not exist, or memory cannot hold the factors.
     OSError
@@ -152,9 +152,9 @@ def make_plan(
 def require_room(solver: Solver, device: Device, limit: int | None, data: Data | None = None) -> None:
     """Raise a ResourceError, with the numbers, if memory cannot hold a fit.
 
-    It has to hold the factors, each thread's equations, and what training makes of the ratings. Before these are read,
-    there is at least one user and one item. Ratings in memory count against a limit that is given; the available bytes
-    of the machine do not include them anyway.
+    It has to hold the factors, each thread's equations, and what training derives from the ratings. Without ``data``,
+    one user and one item are assumed. Ratings already in memory count against a given ``limit``; the machine's
+    available memory excludes them already.
     """
     n_rows, what = 2, f"fitting k = {solver.k:,} factors"
     of_ratings = on_gpu = 0
@@ -185,18 +185,18 @@ def notes_on(ratings: Ratings) -> list[str]:
 
 
 def _device_for(solver: Solver, device: str | Device, threads: int | None) -> Device:
-    """Return the device to train on; "auto" is a GPU only if the solver runs there."""
+    """Return the device to train on; "auto" picks a GPU only if the solver runs on one."""
     where = resolve("cpu" if device == "auto" and not solver.on_gpu else device, threads)
     if not where.on_host and not solver.on_gpu:
-        raise DeviceUnavailableError(f"solver {solver.name!r} does not run on a GPU: use --device cpu, or another one")
+        raise DeviceUnavailableError(f"solver {solver.name!r} does not run on a GPU: use another, or --device cpu")
     return where
 
 
 def _check_solver(solver: Solver, blend: bool, weight: str | None) -> None:
     if blend and solver.implicit:
-        raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is made to rank as it is")
+        raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is already made to rank")
     if weight is not None and not solver.implicit:
-        raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} takes all ratings alike")
+        raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} weighs all ratings equally")
 
 
 def _is_fraction(validation: Any) -> bool:
@@ -205,13 +205,13 @@ def _is_fraction(validation: Any) -> bool:
 
 def _check_validation(validation: Any, patience: int | None) -> None:
     if _is_fraction(validation) and not 0 < validation < 1:
-        raise ParameterError(f"validation is a fraction of {validation}: give one above 0 and below 1, or ratings")
+        raise ParameterError(f"validation is {validation}: give a fraction above 0 and below 1, or ratings")
     if patience is not None:
         require_integer("patience", patience, 1)
         if validation is None:
-            raise ParameterError("patience needs validation: give ratings or a fraction to watch")
+            raise ParameterError("patience needs validation: give validation ratings, or a fraction to hold out")
     if isinstance(validation, str | os.PathLike) and "://" not in str(validation) and not Path(validation).exists():
-        raise FileNotFoundError(f"{validation} does not exist: give ratings to watch, or a fraction to hold out for it")
+        raise FileNotFoundError(f"{validation} does not exist: give validation ratings, or a fraction to hold out")
 
 
 def _checkpoint_files(checkpoint: Any, every: int, resume: bool, inputs: Iterable[Any]) -> list[Path]:

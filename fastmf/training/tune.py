@@ -59,7 +59,7 @@ class Tuning:
 
     Attributes
     ----------
-    trials : all trials, in their order; the first of each solver has its defaults.
+    trials : all trials, in the order they ran; the first of each solver has the default settings.
     training, validation : the number of ratings that each trial was trained on and measured on.
     """
 
@@ -69,7 +69,7 @@ class Tuning:
 
     @property
     def defaults(self) -> dict[str, Trial]:
-        """The trial of each solver's defaults, by its name."""
+        """The trial of each solver with its default settings, by the solver's name."""
         found: dict[str, Trial] = {}
         for trial in self.trials:
             found.setdefault(trial.solver, trial)
@@ -119,29 +119,29 @@ def tune(
     """Search for settings that predict or rank held-out ratings better than the defaults do.
 
     Trials are compared as :func:`fastmf.fit` compares epochs: by RMSE, by MAE for the absolute loss, by nDCG for
-    implicit feedback. The best trial's figure is a little too good, because the trial was chosen by it. For a figure
-    to quote, evaluate the model on ratings that took no part.
+    implicit feedback. The best trial's figure is slightly optimistic, because the trial was chosen by it. For a figure
+    to quote, evaluate the model on ratings that were not used here.
 
     Parameters
     ----------
     ratings : in any form :func:`fastmf.fit` takes.
     solver : a name, or several with the same measure, which share the trials; "als" and "als-links" if left out.
-    trials : the number of trials, with each solver's defaults among them.
-    validation : the fraction of the ratings to measure on, or ratings for it. It is the same for every trial.
+    trials : the number of trials, including one with each solver's defaults.
+    validation : a fraction of the ratings to hold out, or validation ratings. They are the same for every trial.
     max_k : the most factors to try.
-    timeout : seconds after which no trial begins; results then depend on the machine's speed.
+    timeout : seconds after which no new trial begins; results then depend on the machine's speed.
     device, threads, weight, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
-    callback : called with a :class:`Trial` after each.
-    fixed : settings that every trial has, such as epochs or positive_from. k and the weights (reg, and reg0 or for
-        implicit feedback alpha0) are searched unless they are fixed.
+    callback : called with each :class:`Trial` after it has run.
+    fixed : settings shared by all trials, such as epochs or positive_from. k, reg, and reg0 (alpha0 for implicit
+        feedback) are searched unless they are fixed.
 
     Raises
     ------
     DataError, ParameterError, ResourceError
         As :func:`fastmf.fit`; a ParameterError also if optuna is not installed.
     FastMFError
-        If no trial was completed: the error of the first that failed.
+        If no trial completed: the error of the first that failed.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def plan_tuning(
     if timeout is not None:
         require_number("timeout", timeout, low=0, above=True)
     if validation is None:
-        raise ParameterError("tune needs validation: give a fraction to hold out, or ratings to watch")
+        raise ParameterError("tune needs validation: give a fraction to hold out, or validation ratings")
     given = {name: value for name, value in fixed.items() if value is not None} | ({"seed": seed} if seed else {})
     spaces = tuple(space_of(name, max_k, given) for name in _names(solver))
     plans = [make_plan(ratings, space.start, validation=validation, keep_seen=False, **options) for space in spaces]
@@ -247,7 +247,7 @@ def _names(solver: str | Sequence[str] | None) -> list[str]:
         raise ParameterError(f"unknown solver {unknown[0]!r}: give one or more of {', '.join(tunable)}")
     learned = [name for name in names if name not in tunable]
     if learned:
-        raise ParameterError(f"solver {learned[0]!r} has no weights to tune: choose of {', '.join(tunable)}")
+        raise ParameterError(f"solver {learned[0]!r} has no weights to tune: choose from {', '.join(tunable)}")
     measures = {name: make(name).measure.name for name in names}
     if len(set(measures.values())) > 1:
         each = ", ".join(f"{name} by {measure}" for name, measure in measures.items())
@@ -286,5 +286,5 @@ def _trials(
         if callback is not None:
             callback(done[-1])
     if not any(trial.state == "complete" for trial in done):
-        raise type(failures[0])(f"none of {len(done)} trials was completed; the first that failed: {failures[0]}")
+        raise type(failures[0])(f"none of the {len(done)} trials completed; the first error: {failures[0]}")
     return done

@@ -164,7 +164,7 @@ def test_rows_weigh_what_a_column_says_or_as_often_as_they_come(plays, run):
 
 def test_weights_are_for_implicit_feedback(plays, run):
     refused = run("fit", plays / "plays.parquet", "--weight", "plays", code=2)
-    assert "weight is for implicit feedback: solver 'als' takes all ratings alike" in refused.stderr
+    assert "weight is for implicit feedback: solver 'als' weighs all ratings equally" in refused.stderr
 
 
 def test_what_counts_as_observed_is_reported(place, run, tmp_path):

@@ -71,6 +71,7 @@ def test_settings_stand_in_the_section_of_the_solvers_that_have_them(run):
     titles = list(found)
     assert titles[0] == "Options"
     assert "--solver [als|als-links|sgd|gibbs|implicit]" in found["Options"]
+    assert "RATINGS" not in found["Options"].split()
     sizes = [title.count(",") for title in titles[1:]]
     assert sizes == sorted(sizes, reverse=True)
     for name in setting_names():

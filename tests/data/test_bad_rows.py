@@ -72,7 +72,8 @@ def test_weights_are_finite_and_above_zero():
     for bad in [0.0, -1.0, np.nan, np.inf, None, 1e39, 1e-60]:
         rows = [1, 2, 3], [1, 2, 3], [5.0, 4.0, 3.0], pa.array([1.0, bad, 2.0], pa.float64())
         message = (
-            r"column 'weight' has 1 of 3 weights that are no numbers above 0 in float32, the first in row 1 \(from 0\)"
+            r"column 'weight' has 1 of 3 weights that are not finite numbers above 0 in float32,"
+            r" the first in row 1 \(from 0\)"
         )
         with pytest.raises(DataError, match=message):
             Ratings.read(rows, weight="weight")

@@ -95,8 +95,10 @@ def test_available_memory_of_cgroups_of_version_1(system):
 def test_what_takes_too_much_is_refused_with_the_numbers(system):
     system(proc__meminfo=f"MemAvailable: {2**20} kB\n")
     memory.require_memory(GIB, "it", None, "less")
-    with pytest.raises(ResourceError, match=r"^it takes at least 2\.00 GiB of memory, 1\.00 GiB are available: less$"):
+    with pytest.raises(
+        ResourceError, match=r"^it takes at least 2\.00 GiB of memory, but 1\.00 GiB are available: less$"
+    ):
         memory.require_memory(2 * GIB, "it", None, "less")
     memory.require_memory(2 * GIB, "it", 2 * GIB, "less")  # a limit is the user's word
-    with pytest.raises(ResourceError, match=r"100\.0 MiB of memory, 1\.0 MiB are allowed \(memory limit\): less"):
+    with pytest.raises(ResourceError, match=r"100\.0 MiB of memory, but 1\.0 MiB are allowed \(memory limit\): less"):
         memory.require_memory(100 * 2**20, "it", 2**20, "less")

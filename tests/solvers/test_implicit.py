@@ -207,12 +207,12 @@ def test_what_is_wrong_with_weights_is_said(rated, tmp_path):
     frame["plays"] = np.append(np.arange(len(frame) - 3.0), [np.nan, -1.0, np.inf])
     with pytest.raises(ParameterError, match="weight is for implicit feedback: solver 'als'"):
         fastmf.fit(frame, weight="plays")
-    with pytest.raises(DataError, match=r"'plays' has 4 of \d+ weights that are no numbers above 0 in float32"):
+    with pytest.raises(DataError, match=r"'plays' has 4 of \d+ weights that are not finite numbers above 0 in float32"):
         fastmf.fit(frame, solver="implicit", weight="plays")
     kept = Ratings.read(frame, weight="plays", bad_rows="drop")
     assert kept.rows["bad_weights"] == 4
     np.testing.assert_array_equal(np.sort(kept.weights), np.arange(1, len(frame) - 3))
-    with pytest.raises(ParameterError, match="solver 'sgd' takes all ratings alike"):
+    with pytest.raises(ParameterError, match="solver 'sgd' weighs all ratings equally"):
         fastmf.fit(kept, solver="sgd")
     with pytest.raises(DataError, match="one column is named for two roles"):
         Ratings.read(frame, weight="user_id")

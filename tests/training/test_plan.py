@@ -21,10 +21,10 @@ def ratings(planted):
         ({"patience": 2}, ParameterError, "patience needs validation"),
         ({"patience": 0, "validation": 0.1}, ParameterError, "patience is 0"),
         ({"patience": 1.5, "validation": 0.1}, ParameterError, "patience is 1.5"),
-        ({"validation": 0.0}, ParameterError, "fraction of 0.0"),
-        ({"validation": 1}, ParameterError, "fraction of 1"),
-        ({"validation": float("nan")}, ParameterError, "fraction of nan"),
-        ({"validation": "missing.parquet"}, FileNotFoundError, "missing.parquet does not exist: give ratings"),
+        ({"validation": 0.0}, ParameterError, "validation is 0.0: give a fraction"),
+        ({"validation": 1}, ParameterError, "validation is 1: give a fraction"),
+        ({"validation": float("nan")}, ParameterError, "validation is nan: give a fraction"),
+        ({"validation": "missing.parquet"}, FileNotFoundError, "missing.parquet does not exist: give validation"),
         ({"solver": "svd"}, ParameterError, "unknown solver 'svd'"),
         ({"solver": ALS(), "k": 3}, ParameterError, "k given beside a solver object"),
         ({"solver": SGD(), "lr": 0.1, "seed": 3}, ParameterError, "seed, lr given beside a solver object"),
@@ -40,7 +40,7 @@ def ratings(planted):
         ({"solver": "implicit", "blend": True}, ParameterError, "blend is for models of ratings: solver 'implicit'"),
         ({"memory_limit": "lots"}, ParameterError, "memory limit is 'lots'"),
         ({"k": 10**9}, ResourceError, r"^fitting k = 1,000,000,000 factors takes at least .* GiB"),
-        ({"k": 1000, "memory_limit": "1 MB"}, ResourceError, r"\d MiB of memory, 1\.0 MiB are allowed"),
+        ({"k": 1000, "memory_limit": "1 MB"}, ResourceError, r"\d MiB of memory, but 1\.0 MiB are allowed"),
     ],
     ids=str,
 )
@@ -86,7 +86,7 @@ def test_memory_is_counted_again_once_the_ratings_are_known(ratings):
 
 def test_weights_and_blends_that_cannot_be_are_refused_once_ratings_are_read(ratings):
     weighed = Ratings.read((ratings.users, ratings.items, ratings.values, ratings.values**2 + 1), weight="weight")
-    with pytest.raises(ParameterError, match="solver 'sgd' takes all ratings alike"):
+    with pytest.raises(ParameterError, match="solver 'sgd' weighs all ratings equally"):
         fastmf.fit(weighed, solver="sgd")
     with pytest.raises(ParameterError, match="4 ratings are too few to learn a blend from a tenth"):
         fastmf.fit(([1, 1, 2, 2], [1, 2, 1, 2], [1.0, 2, 3, 4]), blend=True)

@@ -260,7 +260,7 @@ def test_a_trial_that_diverges_is_counted_even_if_it_is_that_of_the_defaults(rat
 
 
 def test_if_all_trials_fail_it_says_why(ratings):
-    with pytest.raises(DivergenceError, match=r"none of 2 trials was completed.*lower lr"):
+    with pytest.raises(DivergenceError, match=r"none of the 2 trials completed.*lower lr"):
         fastmf.tune(ratings, "sgd", trials=2, k=2, lr=100.0)
 
 
@@ -272,7 +272,7 @@ REFUSED = [
     (dict(seed=-1), "seed is -1"),
     (dict(seed=0.0), "seed is 0.0"),
     (dict(validation=None), "needs validation"),
-    (dict(validation=1), "a fraction of 1"),
+    (dict(validation=1), "validation is 1: give a fraction"),
     (dict(solver="svd"), "unknown solver 'svd'"),
     (dict(solver=[]), "give one or more of als, als-links, sgd"),
     (dict(solver=ALS()), "by name"),
