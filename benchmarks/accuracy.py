@@ -33,13 +33,13 @@ from fastmf.errors import DataError, ParameterError
 from fastmf.kernels.compile import ENABLED
 from fastmf.solvers import SOLVERS, make
 
-# Solvers to compare, by label: every solver that predicts ratings, and settings that make it another model.
+# Solvers to compare, by label: every solver that predicts ratings, and settings that make it a different model.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name, solver in SOLVERS.items() if not solver.implicit},
     "gibbs-links": ("gibbs", {"links": True}),
 }
 
-BESIDE = "als"  # the solver whose RMSE the others' is compared with, fold by fold
+BESIDE = "als"  # the solver that the others' RMSE is compared with, fold by fold
 BIAS_REG = 3.0  # weight of the squared biases, the default of the solvers
 CONVERGED = 1e-6  # largest change of a bias in the last sweep, in standard deviations
 TIMESTAMP = "timestamp"
@@ -47,7 +47,7 @@ HEADER = ("protocol", "solver", "runs", "RMSE", "MAE", f"RMSE - {BESIDE}", "fit 
 
 
 class Data(NamedTuple):
-    """Ratings, their rows in the file, and their places in the order of all times (None without timestamps)."""
+    """Ratings, their rows in the file, and their ranks by time (None without timestamps)."""
 
     ratings: Ratings
     rows: np.ndarray
@@ -97,7 +97,7 @@ def temporal_split(data: Data, how: How) -> Iterator[Split]:
     """Hold out the latest share of each user's ratings, as :func:`fastmf.split` does."""
     held_out = split.held_out(data.ratings.users, "temporal", how.hold_out, 0, data.times)
     if not held_out.any():
-        raise ParameterError(f"{how.hold_out:g} of any user's ratings are less than half a rating: hold out more")
+        raise ParameterError(f"{how.hold_out:g} of any user's ratings rounds to 0 ratings: hold out more")
     return (Split(None, 0, *parted(data.ratings, mask)) for mask in [held_out])
 
 
@@ -215,7 +215,7 @@ def settings_given(given: Iterable[str]) -> dict[str, dict[str, Any]]:
 def trainers_of(
     names: Iterable[str], k: int | None, given: Mapping[str, dict[str, Any]], threads: int | None
 ) -> dict[str, Trainer]:
-    """Make the trainers; refuse settings for a solver that is not run."""
+    """Make the trainers; raise BadParameter for settings of a solver that is not run."""
     trainers = {name: BASELINES[name] for name in names if name in BASELINES}
     left = [name for name in given if name not in names]
     if left:
@@ -358,7 +358,7 @@ def row_of(line: Mapping[str, Any]) -> list[str]:
 
 
 def written(figure: Mapping[str, float | None] | None, form: str = ".4f") -> str:
-    """Format mean ± deviation, or the part that is there."""
+    """Format mean ± deviation, or what is known of it."""
     if figure is None:
         return "-"
     return f"{figure['mean']:{form}}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.4f}")

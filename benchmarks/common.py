@@ -1,4 +1,4 @@
-"""What the scripts share: the options of a report, small ratings to warm up on, and how figures are written."""
+"""What the scripts share: the options of a report, a few ratings to warm up on, and the format of figures."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def reporting(script: str, *inputs: str) -> Callable[[Callable[..., Table]], Cal
     """Add -o and --overwrite to a command that returns its report and the header and rows of its table.
 
     Machine and versions are added to the report; its "notes" follow the table. ``inputs`` names the arguments that are
-    files, which the report must not replace.
+    input files, which the report must not replace.
     """
 
     def decorate(main: Callable[..., Table]) -> Callable[..., None]:
@@ -49,7 +49,7 @@ def reporting(script: str, *inputs: str) -> Callable[[Callable[..., Table]], Cal
 
 
 def few_ratings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw users, items and ratings of 600 pairs: doing everything on them first keeps compilation out of figures."""
+    """Draw users, items and ratings of 600 pairs: running everything on them first keeps compilation out of figures."""
     twin = draw(Shape(users=30, items=60, ratings=600, cap=40), np.uint64(0), name="warm-up")
     return twin.users, twin.items, twin.ratings
 

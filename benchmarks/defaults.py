@@ -53,7 +53,7 @@ def splits() -> Iterator[tuple[str, list[tuple[Ratings, Ratings]]]]:
     try:
         yield "ml-latest-small", list(Ratings.read(find("ml-latest-small").path).folds(FOLDS, SEED))
     except FileNotFoundError as error:
-        remark(f"without the real set: {error}")
+        remark(f"the real set is left out: {error}")
     for name, (like, scale) in SHAPES.items():
         twin = synthesize(like, scale=scale)
         ratings = Ratings.from_arrays(pa.array(twin.users), pa.array(twin.items), pa.array(twin.ratings))

@@ -14,7 +14,7 @@ from fastmf.data.write import write_parquet
 
 SEED = 0
 USERS, ITEMS, RATINGS, ONCE = 2000, 600, 40_000, 20_000
-RANK, SIGMA, BIAS, NOISE = 4, 0.35, 0.5, 0.8  # factors this weak can hardly be found in 20 ratings of a user
+RANK, SIGMA, BIAS, NOISE = 4, 0.35, 0.5, 0.8  # factors this weak can hardly be found from 20 ratings per user
 SCALES = {
     "one-rating-per-user": (1, 5),
     "minus10-to-10": (-10, 10),
@@ -24,7 +24,7 @@ SCALES = {
 
 
 def draw(name: str) -> dict[str, np.ndarray]:
-    """Draw a set by name: whole numbers on its scale; users and items have few or many ratings."""
+    """Draw a set by name: integer ratings on its scale; some users and items have many more than others."""
     rng, (low, high) = np.random.default_rng(SEED), SCALES[name]
     if name == "one-rating-per-user":
         n_users = ONCE

@@ -28,7 +28,7 @@ MB = 2**20
 
 
 def relabelled(indices: np.ndarray, kind: str) -> pa.Array:
-    """Replace dense indices (n,) int32 by ids: integers of 32 or 64 bits, far apart (wide), or text."""
+    """Replace dense indices (n,) int32 with ids: integers of 32 or 64 bits, far apart (wide), or text."""
     if kind in ("int32", "int64"):
         return pa.array(indices.astype(kind))
     n = int(indices.max()) + 1
@@ -58,7 +58,7 @@ def ingest(path: str) -> tuple[float, float, float]:
 
 
 def measure(path: str, small: str, runs: int) -> dict[str, float]:
-    """Ingest a small file to compile, then the file several times; return seconds, and the rise of peak memory."""
+    """Ingest a small file to compile, then the file several times; return seconds, and the rise in peak memory."""
     ingest(small)
     before = peak_memory() or 0
     found = np.array([ingest(path) for _ in range(runs)])

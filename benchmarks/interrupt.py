@@ -4,7 +4,7 @@
     fastmf warmup
     python benchmarks/interrupt.py ml-20m.parquet
 
-Linux and macOS. tests/runtime/test_launch.py tests the limit: how much a thread takes at a time.
+Linux and macOS. tests/runtime/test_launch.py tests what bounds it: how much a thread takes at a time.
 """
 
 import signal
@@ -30,7 +30,7 @@ def main(ratings: str, times: int, first: float, last: float) -> None:
     for solver in ("als", "sgd"):
         seconds = [interrupted(ratings, solver, first + (last - first) * n / max(times - 1, 1)) for n in range(times)]
         rows.append((solver, times, statistics.median(seconds), max(seconds)))
-    show_table(("solver", "times", "median s", "most s"), rows)
+    show_table(("solver", "times", "median s", "max s"), rows)
 
 
 def interrupted(ratings: str, solver: str, after: float) -> float:

@@ -25,7 +25,7 @@ TOP = 10
 
 
 class Asked(NamedTuple):
-    """The model to fit; ``settings`` are hyper-parameters by the library's own names."""
+    """The model to fit; ``settings`` are hyper-parameters under the library's own names."""
 
     k: int
     threads: int
@@ -64,7 +64,7 @@ class Peer:
         raise NotImplementedError
 
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
-        """Train a model; append the seconds of each epoch, if the library tells them."""
+        """Train a model; append the seconds of each epoch, if the library reports them."""
         raise NotImplementedError
 
     def predict(self, model: Any, users: np.ndarray, items: np.ndarray) -> np.ndarray | None:
@@ -77,7 +77,7 @@ class Peer:
 
 
 class Fastmf(Peer):
-    """fastmf itself, with its defaults: from Parquet, by the public functions."""
+    """fastmf itself, with its defaults: from Parquet, through the public functions."""
 
     package = "fastmf"
     recommends = True
@@ -90,7 +90,7 @@ class Fastmf(Peer):
         from fastmf import Ratings
 
         ratings = Ratings.from_parquet(folder / "train.parquet")
-        _ = ratings.by_user, ratings.by_item  # made at first use
+        _ = ratings.by_user, ratings.by_item  # built on first use
         return ratings
 
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
@@ -246,7 +246,7 @@ class Cornac(Peer):
 
 
 class LibMF(Peer):
-    """LIBMF (Chin et al. 2015) by its wrapper on PyPI, built with the flags of LIBMF's own Makefile."""
+    """LIBMF (Chin et al. 2015) through its wrapper on PyPI, built with the flags of LIBMF's own Makefile."""
 
     package = "libmf"
     requires = ("libmf>=0.9.2",)
@@ -266,7 +266,7 @@ class LibMF(Peer):
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
         from libmf.mf import MF
 
-        bins = max(26, 2 * asked.threads + 1)  # its default, and the fewest it runs with
+        bins = max(26, 2 * asked.threads + 1)  # its default, or the fewest it runs with
         model = MF(k=asked.k, nr_threads=asked.threads, nr_bins=bins, quiet=True, **asked.settings)
         model.fit(data)
         return model
@@ -371,7 +371,7 @@ def measure(peer: Peer, folder: Path, request: dict[str, Any]) -> dict[str, Any]
         recommend_seconds, users = timed(lambda: peer.recommend(model, data, TOP))
         users_per_second = users / recommend_seconds
     epochs = len(seconds) or asked.settings[peer.epochs_setting]
-    if not seconds:  # the library does not tell: divide the extra cost over that of one epoch
+    if not seconds:  # not reported: divide the cost beyond that of one epoch
         one = asked._replace(settings={**asked.settings, peer.epochs_setting: 1})
         once, _ = timed(lambda: peer.fit(data, one, []))
         seconds = [(training_seconds - once) / (epochs - 1)]

@@ -5,8 +5,8 @@
     python benchmarks/peers.py --dataset ratings.parquet --k 64 --threads 1 --epochs surprise=5
     python benchmarks/peers.py --peer none                           # fastmf alone
 
-Run it with a Python that has fastmf. Each peer has its own virtual environment under --venvs, which pip makes at the
-first run. peer_models.py holds the calls to each library, README.md explains the figures.
+Run it with a Python that has fastmf. Each peer has its own virtual environment under --venvs, which is made
+on the first run. peer_models.py holds the calls to each library; README.md explains the figures.
 """
 
 import itertools
@@ -40,10 +40,10 @@ HELD_OUT, SEED = 0.1, 0
 FEW_RATINGS = 1_000_000  # more training ratings than this: peers get their settings for large data
 MODELS = Path(__file__).with_name("peer_models.py")
 THREADS = ("NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "LK_NUM_THREADS", "LK_NUM_BACKEND_THREADS", "OMP_NUM_THREADS")
-LINES = 3  # of a failed process's output in the reason of its failure
+LINES = 3  # of a failed process's output to report as the reason
 
 IDLE = 0.5  # highest load average of an idle machine
-BUSY = "the machine was BUSY before this began (load average {:.2g}): the figures are not to be quoted"
+BUSY = "the machine was BUSY before this began (load average {:.2g}): do not quote the figures"
 
 # The figures of a run, and whether higher is better: a ratio says how many times better fastmf's figure is.
 FIGURES = {
@@ -57,7 +57,7 @@ HEADER = ("", "version", "epochs", "s/epoch", "training s", "RMSE", "load s", "p
 
 
 class Failure(click.ClickException):
-    """A library that cannot be installed, or did not run to its end."""
+    """A library that cannot be installed, or whose run failed."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -67,9 +67,9 @@ class Failure(click.ClickException):
 @click.command(epilog=README)
 @click.option("--dataset", default="ml-latest-small", show_default=True, metavar="NAME|FILE",
               help="MovieLens set (its twin if the set is not found) or ratings file.")  # fmt: skip
-@click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
+@click.option("--data-dir", metavar="DIR", help="Folder of NAME.parquet; FASTMF_DATA_DIR is searched, too.")
 @click.option("--peer", "names", multiple=True, type=click.Choice([*PEERS, "none"]),
-              help="Library to measure, may be repeated; none: fastmf alone.  [default: all]")  # fmt: skip
+              help="Library to measure; may be repeated. none: fastmf alone.  [default: all]")  # fmt: skip
 @click.option("--k", type=click.IntRange(1), default=32, show_default=True, help="Number of factors.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of every library.  [default: all cores]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each peer.")
@@ -77,7 +77,7 @@ class Failure(click.ClickException):
               help="Epochs of a peer, fastmf-als or fastmf-sgd.  [default: see the table]")  # fmt: skip
 @click.option("--venvs", type=click.Path(path_type=Path), default=cache_directory() / "peers", metavar="DIR",
               help="Folder of the peers' virtual environments.  [default: the user's cache]")  # fmt: skip
-@click.option("--timeout", default=3600, show_default=True, help="Seconds after which a run is given up.")
+@click.option("--timeout", default=3600, show_default=True, help="Give up a run after this many seconds.")
 @reporting("peers.py", "dataset")
 def main(names: tuple[str, ...], dataset: str, **options: Any) -> Table:
     """Measure other libraries beside fastmf: same machine, same split, same k and threads, in turn."""
@@ -128,7 +128,7 @@ def asked_epochs(given: Iterable[str]) -> dict[str, int]:
     for text in given:
         name, _, number = text.partition("=")
         if name not in ALL or not number.isdecimal() or int(number) < 2:
-            raise click.BadParameter(f"{text!r} is not NAME=N with N of 2 or more and a name of {', '.join(ALL)}")
+            raise click.BadParameter(f"{text!r} is not NAME=N with N at least 2 and NAME one of {', '.join(ALL)}")
         wanted[name] = int(number)
     return wanted
 

@@ -1,4 +1,4 @@
-"""Measure lists from implicit feedback: fastmf and implicit (Frederickson), on the same split, in turn.
+"""Measure lists from implicit feedback: fastmf and the library implicit (Frederickson), in turn on one split.
 
     python benchmarks/ranking.py                                            # ml-latest-small, by time and at random
     python benchmarks/ranking.py --dataset ml-20m --split random --grid none -o topn.json
@@ -44,7 +44,7 @@ MODELS = Path(__file__).with_name("ranking_models.py")
 PEER = "implicit-cg"
 SPLITS = ("temporal", "random")
 HELD_OUT, INNER, SEED = 0.2, 0.1, 0
-# Settings in each library's terms: alpha0 is the weight of an unobserved pair, alpha that of an observed one over it.
+# Settings in each library's terms: alpha0 is the weight of an unobserved pair, alpha an observed pair's relative to it.
 GRIDS = {
     "fastmf": [{"alpha0": a, "reg": r} for a, r in itertools.product((0.1, 0.3, 1.0), (0.003, 0.01, 0.03))],
     "implicit": [{"alpha": a, "reg": r} for a, r in itertools.product((11.0, 4.3, 2.0), (1.0, 10.0, 30.0))],
@@ -62,7 +62,7 @@ class Job(NamedTuple):
 
 
 def jobs(data: Data, how: str, positive_from: float) -> Iterator[Job]:
-    """Split ratings into a job to measure, and split its training ratings into a job to choose settings by."""
+    """Yield a job to measure, then one to choose settings with, split from the first one's training ratings."""
     ratings, times = data.ratings, data.times
     for share in (HELD_OUT, INNER):
         mask = split.held_out(ratings.users, how, share, SEED, times)
@@ -160,10 +160,10 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
 @click.option("--split", "names", multiple=True, type=click.Choice(SPLITS), help="What is held out.  [default: both]")
 @click.option("--positive-from", default=4.0, show_default=True, help="Lowest rating of an observed pair.")
 @click.option("--k", type=click.IntRange(1), default=64, show_default=True, help="Number of factors.")
-@click.option("--epochs", type=click.IntRange(1), default=12, show_default=True, help="Of both libraries.")
+@click.option("--epochs", type=click.IntRange(1), default=12, show_default=True, help="Epochs of both libraries.")
 @click.option("--grid", type=click.Choice(["small", "none"]), default="small", show_default=True,
               help="Settings to try; none: fastmf's defaults, alpha 2 and regularization 10.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), default=max_threads(), help="Of both.  [default: all]")
+@click.option("--threads", type=click.IntRange(1), default=max_threads(), help="Threads of both.  [default: all]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each, in turn.")
 @click.option("--venvs", type=click.Path(path_type=Path), default=cache_directory() / "peers", metavar="DIR",
               help="Folder of implicit's virtual environment.  [default: the user's cache]")  # fmt: skip

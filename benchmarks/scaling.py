@@ -4,7 +4,7 @@
     python benchmarks/scaling.py --max-ratings 100000000 -o scaling.json --plot scaling.png
     python benchmarks/scaling.py --sweep k --k 32 --k 64 --max-ratings 2000000
 
-Every point has its own process, which first does everything once on 600 ratings, to compile it. README.md explains the
+Every point has its own process, which first runs everything once on 600 ratings, to compile it. README.md explains the
 figures.
 """
 
@@ -37,7 +37,7 @@ from fastmf.errors import FastMFError
 SWEEPS = ("ratings", "k", "threads")
 RATINGS = tuple(millions * 1_000_000 for millions in (1, 2, 5, 10, 20, 50, 100))
 FACTORS = (8, 16, 32, 64, 128, 256)
-USUAL_RATINGS, USUAL_K = 20_000_000, 32  # of the other sweeps, if that size is measured at all
+USUAL_RATINGS, USUAL_K = 20_000_000, 32  # fixed in the other sweeps, if that size is measured at all
 FEW_RATINGS = 500_000  # below this, ml-20m's twin would be too dense: ml-latest-small's is drawn
 SEED, TOP = 0, 10
 THREADS = (*BLAS_VARIABLES, "NUMBA_NUM_THREADS")
@@ -75,7 +75,7 @@ class Effort(NamedTuple):
 @click.option("--k", type=click.IntRange(1), multiple=True, default=FACTORS, show_default=True, metavar="N")
 @click.option("--threads", type=click.IntRange(1), multiple=True, metavar="N",
               help="[default: 1, 2, 4, ... and all cores]")  # fmt: skip
-@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Of each solver.")
+@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Epochs of each solver.")
 @click.option(
     "--repeat", type=click.IntRange(1), default=3, show_default=True, help="Repetitions of ingest and top-10."
 )
@@ -107,7 +107,7 @@ def usual_threads() -> list[int]:
 
 
 def points_of(sweeps: Iterable[str], values: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Point]]:
-    """Vary one thing at a time; the others stay at 20 million ratings (or the most below), k = 32, the most threads."""
+    """Vary one thing at a time; the others stay at 20 million ratings (or the next fewer), k = 32, the most threads."""
     ratings = [n for n in values["ratings"] if n <= USUAL_RATINGS] or values["ratings"][:1]
     k = USUAL_K if USUAL_K in values["k"] else values["k"][0]
     usual = Point(ratings[-1], k, values["threads"][-1])
@@ -151,7 +151,7 @@ def in_process(point: Point, file: Path, warm_up: Path, effort: Effort) -> dict[
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return {"failed": None, **pool.submit(measure, point, file, warm_up, effort).result()}
-        except (BrokenProcessPool, FastMFError, MemoryError) as error:  # broken: killed, most often for want of memory
+        except (BrokenProcessPool, FastMFError, MemoryError) as error:  # broken: killed, most often for lack of memory
             return {"failed": f"{type(error).__name__}: {error}", **dict.fromkeys(FIGURES.values())}
 
 
@@ -179,7 +179,7 @@ def run(point: Point, file: Path, effort: Effort) -> dict[str, list[float]]:
 def ingested(file: Path) -> Ratings:
     """Read Parquet into ratings with both compressed views."""
     ratings = Ratings.from_parquet(file)
-    _ = ratings.by_user, ratings.by_item  # made at first use
+    _ = ratings.by_user, ratings.by_item  # built on first use
     return ratings
 
 

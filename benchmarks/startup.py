@@ -30,7 +30,7 @@ COMMANDS: dict[str, Sequence[str]] = {
 
 
 def seconds_of(command: Sequence[str], cache: Path) -> float:
-    """Run a fastmf command with a kernel cache; return its wall seconds."""
+    """Run a fastmf command with this kernel cache; return its wall seconds."""
     began = time.perf_counter()
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     process = [sys.executable, "-m", "fastmf", *command]

@@ -1,10 +1,10 @@
-"""Measure top-n lists: users a second, on any device, at the size of ml-20m.
+"""Measure top-n lists: users per second, on any device, at the size of ml-20m.
 
     python benchmarks/topn.py --device cpu --device cuda -o topn.json
     python benchmarks/topn.py --users 10000 --items 5000 --k 64
 
 Factors are random, and so are 144 seen items per user, which are left out. The kernels are compiled first, on a few
-users. The time is that from arrays in memory to lists in memory.
+users. Times run from arrays in memory to lists in memory.
 """
 
 import statistics
@@ -30,7 +30,7 @@ SEEN, SEED, FEW = 144, 0, 300
 @click.option("--users", default=138_493, show_default=True)
 @click.option("--items", default=26_744, show_default=True)
 @click.option("-n", default=10, show_default=True, help="Length of each list.")
-@click.option("--runs", default=5, show_default=True, help="Runs; the median counts.")
+@click.option("--runs", default=5, show_default=True, help="Number of runs; the median counts.")
 @reporting("topn.py")
 def main(devices: tuple[str, ...], factors: tuple[int, ...], users: int, items: int, n: int, runs: int) -> Table:
     """Time top-n lists of random factors."""

@@ -1,6 +1,6 @@
-"""The exceptions fastmf raises on purpose, each with its exit code, and the checks of arguments that raise them.
+"""The exceptions fastmf raises on purpose, each with its exit code, and the argument checks that raise them.
 
-On the command line, an ``OSError`` is a file or network error (exit 4), and any other exception a bug (exit 1).
+On the command line, an ``OSError`` is a file or network error (exit 4), and any other exception is a bug (exit 1).
 """
 
 import math

@@ -100,7 +100,7 @@ def test_ratios_are_medians_of_rounds_and_above_one_where_fastmf_is_better(peers
 
 
 def test_mistakes_are_usage_errors(peers, file, tmp_path):
-    with pytest.raises(peers.click.BadParameter, match="'libmf=1' is not NAME=N with N of 2 or more"):
+    with pytest.raises(peers.click.BadParameter, match="'libmf=1' is not NAME=N with N at least 2"):
         peers.asked_epochs(["libmf=1"])
     assert "is an input, or lies in one" in run("peers", "--dataset", file, "-o", file, code=1).stderr
 

@@ -31,7 +31,7 @@ from fastmf.training.fit import fit
 HELD_OUT = 0.1
 SEED = 0
 
-# What the NumPy reference runs: a few epochs of few training ratings; of more, one epoch of ALS or a sample of SGD.
+# What the NumPy reference runs: a few epochs on few training ratings; on more, one epoch of ALS or a sample for SGD.
 FEW_RATINGS = 200_000
 NUMPY_EPOCHS = 3
 SAMPLE = 200_000
@@ -128,7 +128,7 @@ def _measure(file: str, solver: Solver, request: dict[str, Any]) -> dict[str, An
 
 
 def _seconds_to(target: float, history: Sequence[Epoch]) -> float | None:
-    """Return the seconds of the epochs up to the first with this validation RMSE; None if there is none."""
+    """Return the seconds of training until the validation RMSE is at most ``target``; None if it never is."""
     for n, epoch in enumerate(history):
         if epoch.validation_rmse is not None and epoch.validation_rmse <= target:
             return sum(epoch.seconds for epoch in history[: n + 1])

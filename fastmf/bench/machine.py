@@ -23,12 +23,12 @@ from fastmf.runtime.memory import available_memory, total_memory
 from fastmf.runtime.threads import cpu_quota, max_threads
 
 TRIES = 5  # the fastest counts
-ITERATIONS = 400  # of multiply-adds a try: some ten milliseconds a core
+ITERATIONS = 400  # of multiply-adds per try: about ten milliseconds per core
 ARRAY = 1 << 26  # floats to read: more than a cache holds
 
 
 def limits(device: Device) -> dict[str, float]:
-    """Measure the peak rates of a device's threads, or of a GPU: float32 operations and bytes read a second."""
+    """Measure the peak rates of a device's threads, or of a GPU: float32 operations and bytes read per second."""
     array = device.put(np.ones(ARRAY, np.float32))
     work, pieces = even(ITERATIONS * device.threads, 8), even(ARRAY, 1 << 20)
     operations = max(_rate(lambda: launch(MULTIPLY_ADD, device, work)) for _ in range(TRIES))
@@ -90,12 +90,12 @@ def runtime() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide about speed."""
+    """Return the versions of the packages that affect speed."""
     libraries = {name: metadata.version(name) for name in ("numba", "llvmlite", "numpy", "pyarrow")}
     return {"python": platform.python_version(), **libraries, "fastmf": fastmf.__version__}
 
 
 def command_line(script: str) -> str:
-    """Return the command that started this process, for a report; of absolute paths only the last part."""
+    """Return the command that started this process, for a report; absolute paths are cut to their last part."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["python", script, *words])

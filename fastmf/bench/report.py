@@ -1,4 +1,4 @@
-"""The report of a benchmark: speed-ups between cases, notes to the figures, and the table."""
+"""The report of a benchmark: speed-ups between cases, notes on the figures, and the table."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from fastmf.kernels.compile import ENABLED
 
 
 def add_speedups(results: list[dict[str, Any]]) -> None:
-    """Add speedup_over_numpy and speedup_over_cpu to results: ratios of median seconds an epoch, or None."""
+    """Add speedup_over_numpy and speedup_over_cpu to results: ratios of median seconds per epoch, or None."""
     seconds = {(r["dataset"], r["solver"], r["device"]): r["epoch_seconds_median"] for r in results}
     for result in results:
         own = result["dataset"], result["solver"]
@@ -19,7 +19,7 @@ def add_speedups(results: list[dict[str, Any]]) -> None:
 
 
 def notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[str]:
-    """Return notes to the figures: what the data are, and which cases did less than a whole run."""
+    """Return notes on the figures: what the data are, and which cases did less than a whole run."""
     lines = []
     for source in sources:
         of = next((result for result in results if result["dataset"] == source.name), None)
@@ -40,7 +40,7 @@ def notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[
     if any(result["blas"] is None for result in results):
         lines.append(
             "BLAS threads could not be pinned: threadpoolctl is not installed (pip install threadpoolctl);"
-            " environment variables asked for as many as fastmf has"
+            " environment variables asked for as many threads as fastmf has"
         )
     if not ENABLED or os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         lines.append("NUMBA_DISABLE_JIT is set: nothing was compiled, and the figures say nothing about fastmf")
@@ -54,7 +54,7 @@ HEADER = (
 
 
 def table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the header and one row of text a case; "-" stands for what was not measured."""
+    """Return the header and one row of text per case; "-" stands for what was not measured."""
     return list(HEADER), [_row(result) for result in report["results"]]
 
 

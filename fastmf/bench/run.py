@@ -1,7 +1,7 @@
 """A benchmark: every case in a process of its own, and the report.
 
 A case is one data set, one solver, one device (:mod:`fastmf.bench.case`). Its process has a peak memory of its own, an
-empty Numba cache, so that compile time is real, and as many threads for BLAS as for fastmf.
+empty Numba cache (so that compile time is real), and as many threads for BLAS as for fastmf.
 """
 
 import builtins
@@ -68,24 +68,24 @@ def run(
 
     Parameters
     ----------
-    dataset_names : names of MovieLens sets, or ratings files. A set that is not at hand is replaced by its twin.
-    data_dir, download : where to look for sets first, and whether to fetch those that are not at hand.
+    dataset_names : names of MovieLens sets, or ratings files. A set that is not found is replaced by its twin.
+    data_dir, download : where to look for sets first, and whether to fetch those that are not found.
     solvers, devices : labels of :data:`VARIANTS`, and devices of fastmf.
     threads : of fastmf and of BLAS.
     epochs : the solver's own if left out. The numpy device then runs 3; on more than 200,000 training ratings always
         one epoch of ALS, or 200,000 updates of SGD.
-    target_rmse : also report the seconds to this RMSE of the held-out ratings; the RMSE is then the best epoch's.
+    target_rmse : also report the seconds to this RMSE on the held-out ratings; ``rmse`` is then the best epoch's.
     progress : called with a line of text when something begins or ends.
 
     Returns
     -------
     A report of plain data, for JSON and :func:`fastmf.bench.report.table`: ``machine``, ``versions``, ``settings``,
-    ``results`` (one dict a case; benchmarks/README.md describes the fields) and ``notes``.
+    ``results`` (one dict per case; benchmarks/README.md describes the fields) and ``notes``.
 
     Raises
     ------
     FastMFError, OSError
-        What stopped a case, of the type it has in :func:`fastmf.fit`, with the case in front.
+        The error that stopped a case: of the same type as from :func:`fastmf.fit`, with the case in front.
     ResourceError
         If the process of a case was killed.
     RuntimeError
@@ -120,7 +120,7 @@ def _solver(label: str, k: int, epochs: int | None) -> Solver:
 
 
 def _in_child(request: dict[str, Any], case: str, folder: Path, say: Say) -> dict[str, Any]:
-    """Run a case in a fresh process, which ends if this call ends early."""
+    """Run a case in a fresh process, which is killed if this call ends early."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         asked, answer, complaints = (Path(own) / name for name in ("request.json", "answer.json", "stderr"))
         request = {**request, "path": sys.path, "answer": os.fspath(answer)}
@@ -154,7 +154,7 @@ def _failure(case: str, status: int, stderr: str) -> Exception:
     tail = "\n".join(stderr.rstrip().splitlines()[-STDERR_LINES:])
     if status < 0:
         return ResourceError(
-            f"bench of {case}: the process was ended by signal {-status}, most likely for want of memory; leave that"
+            f"bench of {case}: the process was ended by signal {-status}, most likely for lack of memory; leave that"
             f" case out (--dataset, --solver, --device)\n{tail}".rstrip()
         )
     return RuntimeError(f"bench of {case}: the process ended with status {status}\n{tail}".rstrip())

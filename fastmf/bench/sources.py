@@ -1,4 +1,4 @@
-"""The data of a benchmark: real files that are at hand, or else their synthetic twins."""
+"""The data of a benchmark: real files if they are found, otherwise their synthetic twins."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
 
 def find_source(name: str, data_dir: str | os.PathLike[str] | None, download: bool, folder: Path, say: Say) -> Source:
-    """Find the file of a data set, or write its twin into ``folder``; raise a FileNotFoundError if it has none."""
+    """Find the file of a data set, or write its twin into ``folder``; raise FileNotFoundError if there is neither."""
     if data_dir is not None and not Path(data_dir).is_dir():
         raise FileNotFoundError(f"there is no folder {os.fspath(data_dir)} to look for data sets in")
     if name not in MOVIELENS:
@@ -37,6 +37,6 @@ def find_source(name: str, data_dir: str | os.PathLike[str] | None, download: bo
     except FileNotFoundError:
         if name not in TWINS:
             raise
-    say(f"{name} is not at hand: drawing its synthetic twin")
+    say(f"{name} is not found: drawing its synthetic twin")
     twin = write_twin(folder / f"{name}-twin.parquet", name, seed=SEED)
     return Source(name, os.fspath(twin.path), f"twin (seed {SEED})", "not the real data: " + twin.note)

@@ -1,4 +1,4 @@
-"""The command line: one file a command, each a thin layer over the Python functions.
+"""The command line: one file per command, each a thin layer over the Python functions.
 
 Commands import what they need when they run, so that ``--help`` is instant. stdout carries data only.
 """
@@ -50,7 +50,7 @@ for _command in COMMANDS:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with the code of its outcome; see :mod:`fastmf.errors`."""
+    """Run the command line and exit with the code for its outcome; see :mod:`fastmf.errors`."""
     _make_streams_usable()
     warnings.showwarning = lambda message, *_, **__: remark(f"warning: {message}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -59,7 +59,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Exit as exit_request:
         code = exit_request.exit_code
-    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # since click 8.2; before, it exits with 0
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # since click 8.2; older ones exit with 0
         error.show()
         code = error.exit_code
     except click.ClickException as error:
@@ -89,7 +89,7 @@ def main() -> NoReturn:
 
 
 def _make_streams_usable() -> None:
-    """Replace closed streams by the null device, and let stdout escape characters that its encoding lacks."""
+    """Replace closed streams with the null device, and let stdout escape characters that its encoding lacks."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open to the end

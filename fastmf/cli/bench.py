@@ -11,23 +11,23 @@ from fastmf.cli.solver_options import SolverCommand, bench_options
 
 @click.command(cls=SolverCommand, make_options=bench_options)
 @click.option("--dataset", "names", multiple=True, metavar="NAME|FILE",
-              help="MovieLens set or ratings file, once or more.  [default: ml-latest-small, ml-20m]")  # fmt: skip
-@click.option("--data-dir", metavar="DIR", help="Where NAME.parquet is; FASTMF_DATA_DIR is looked in too.")
-@click.option("--download", is_flag=True, help="Download sets that are not found, instead of making their twins.")
+              help="MovieLens set or ratings file; may be repeated.  [default: ml-latest-small, ml-20m]")  # fmt: skip
+@click.option("--data-dir", metavar="DIR", help="Folder of NAME.parquet; FASTMF_DATA_DIR is searched, too.")
+@click.option("--download", is_flag=True, help="Download sets that are not found, instead of drawing their twins.")
 @click.option("--k", type=int, default=32, show_default=True, help="Number of factors.")
 @click.option("--device", "devices", multiple=True, metavar="DEVICE",
               help="numpy, cpu, cuda, cuda:1 …  [default: numpy and cpu]")  # fmt: skip
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
 @click.option("--epochs", type=int, help="Epochs of every run.  [default: the solver's; fewer for numpy]")
-@click.option("--target-rmse", type=float, help="Also report the time to this RMSE of the held-out ratings.")
-@click.option("-o", "--output", metavar="FILE", help="Write the results as JSON to FILE, too.")
+@click.option("--target-rmse", type=float, help="Also report the time to this RMSE on the held-out ratings.")
+@click.option("-o", "--output", metavar="FILE", help="Also write the results to FILE, as JSON.")
 @overwrite_option
 @json_option
 def bench(names: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Time fitting, and compare with plain NumPy.
 
-    Each data set, solver and device runs in a process of its own. Real MovieLens files are used where they are found,
-    else their synthetic twins, and the table says which.
+    Each combination of data set, solver and device runs in its own process. Real MovieLens files are used if they are
+    found, otherwise their synthetic twins; the table says which.
 
     \b
     Examples:

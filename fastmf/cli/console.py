@@ -13,7 +13,7 @@ from typing import Any
 
 from fastmf.data.escape import printable
 
-# Line length if stdout is no terminal: lines are not wrapped.
+# Line length if stdout is not a terminal: lines are not wrapped.
 _UNLIMITED = 100_000
 
 
@@ -23,12 +23,12 @@ def plain(value: Any) -> str:
 
 
 def short(value: Any, how: str = "g") -> str:
-    """Format a setting as it is typed; "-" for None."""
+    """Format a setting as a user would type it; "-" for None."""
     return "-" if value is None else format(value, how) if isinstance(value, float) else str(value)
 
 
 def remark(text: str) -> None:
-    """Print a line on stderr; the work goes on if nobody reads it or the log's disk is full."""
+    """Print a line on stderr; ignore a closed pipe or a full disk."""
     with contextlib.suppress(OSError):
         print(plain(text), file=sys.stderr, flush=True)  # noqa: T201
 
@@ -77,9 +77,9 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def progress_shown(
     what: str, total: int, quiet: bool, line: Callable[[Any], str], beside: Callable[[Any], str]
 ) -> Iterator[Callable[[Any], None]]:
-    """Yield a callback for epochs or trials, which shows them on stderr unless ``quiet``.
+    """Yield a callback that shows each epoch or trial on stderr, unless ``quiet``.
 
-    A terminal gets a live bar with the text ``beside`` it, anything else one ``line`` each.
+    A terminal gets a live bar with the text of ``beside``, anything else one ``line`` per epoch or trial.
     """
     if quiet:
         yield lambda each: None
@@ -91,7 +91,7 @@ def progress_shown(
 
 
 def rows_shown(frames: Iterable[Any], total: int, quiet: bool) -> Iterator[Any]:
-    """Pass frames on; on a terminal, with a bar of the users that have had their lists."""
+    """Yield the frames; on a terminal, show a bar of the users whose lists are done."""
     if quiet or not sys.stderr.isatty():
         yield from frames
         return

@@ -30,16 +30,16 @@ def doctor(as_json: bool) -> None:
 
 
 def advice(report: dict[str, Any]) -> list[str]:
-    """Return what to change, a line each; none if all is well."""
+    """Return one line per thing to change; none if all is well."""
     quota, lines = report["cpu_quota"], []
     if not report["jit"]:
         lines.append("the JIT is off: unset NUMBA_DISABLE_JIT, or everything takes hundreds of times as long")
     elif report["kernel_cache"] is None:
-        lines.append("kernels are compiled anew in every process: set NUMBA_CACHE_DIR to a folder of your own")
+        lines.append("kernels are compiled again in every process: set NUMBA_CACHE_DIR to a folder of your own")
     elif report["vector_width"] == 0:
-        lines.append("kernels do without vectors, as the processor is not known: report it with this output")
+        lines.append("kernels run without SIMD, because the processor is unknown: report it with this output")
     if quota is not None and quota < report["cores"]:
-        lines.append(f"the container has time for {quota:g} of {report['cores']} cores: raise its quota, if you can")
+        lines.append(f"the container may use {quota:g} of {report['cores']} cores: raise its quota if you can")
     return lines
 
 

@@ -13,7 +13,7 @@ from fastmf.cli.options import column_options, json_option, n_option, rank_by_op
 @click.argument("model")
 @click.argument("ratings")
 @n_option
-@click.option("--relevant-from", type=float, help="Rank for items rated at least this.  [default: all rated items]")
+@click.option("--relevant-from", type=float, help="Lowest rating of a relevant item.  [default: all rated items]")
 @rank_by_option
 @column_options("user", "item", "rating")
 @json_option
@@ -22,9 +22,9 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out ratings.
 
-    Errors of the predictions over all pairs, beside those of biases alone, and by how many ratings users have in
-    training; the quality of the top-n lists, beside that of lists of the most rated items; and for models of solver
-    gibbs the share of ratings inside the predicted intervals. Ids without training ratings are counted, not dropped.
+    Shows the errors of the predictions, next to those of biases alone, over all pairs and by the user's number of
+    training ratings; the quality of the top-n lists, next to lists of the most rated items; and for solver gibbs the
+    share of ratings inside the predicted intervals. Ids without training ratings are counted, not dropped.
 
     \b
     Example:
@@ -41,7 +41,7 @@ def evaluate(
         remark(line)
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)
     if result["trained_pairs"]:
-        remark(f"note: {result['trained_pairs']:,} of {len(data):,} pairs were trained on: the figures mislead")
+        remark(f"note: {result['trained_pairs']:,} of {len(data):,} pairs were trained on: the figures are misleading")
     if as_json:
         show_json(result)
         return

@@ -12,13 +12,13 @@ from fastmf.cli.output import publish, titled
 @click.argument("model")
 @click.argument("user")
 @click.argument("item")
-@click.option("--ratings", metavar="RATINGS", help="The user's ratings; a model of implicit feedback needs none if"
-              " it was fitted without --positive-from and weights.")  # fmt: skip
+@click.option("--ratings", metavar="RATINGS", help="The user's ratings; not needed for implicit feedback fitted"
+              " without --positive-from and --weight.")  # fmt: skip
 @n_option
 @titles_option
 @json_option
 def explain(model: str, user: str, item: str, ratings: str | None, n: int, titles: str | None, as_json: bool) -> None:
-    """List the items of USER that contribute most to the score of ITEM: the score that these ratings fold in to.
+    """List the items of USER that contribute most to the score of ITEM, after folding in the user's ratings.
 
     \b
     Examples:
@@ -40,6 +40,6 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
     publish(shown, False)
     total, not_shown = found["contribution"].sum(), found["contribution"].iloc[n:].sum()
     remark(
-        f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} whatever the user has rated,"
-        f" {total:.4f} of {len(found):,} items, {not_shown:.4f} of it not shown"
+        f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} regardless of the user's ratings,"
+        f" {total:.4f} from {len(found):,} items, of which {not_shown:.4f} is not shown"
     )

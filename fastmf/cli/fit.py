@@ -13,22 +13,22 @@ from fastmf.cli.solver_options import SolverCommand, fit_options, setting_names
 
 @click.command(cls=SolverCommand, make_options=fit_options)
 @click.argument("ratings")
-@click.option("--blend", is_flag=True, help="Learn what popularity is worth, for recommend --rank-by blend.")
+@click.option("--blend", is_flag=True, help="Learn the weight of popularity, for recommend --rank-by blend.")
 @click.option("--validation", type=as_fraction, metavar="FILE|FRACTION",
-              help="Ratings to validate on, or a fraction to hold out for it.")  # fmt: skip
-@click.option("--patience", type=int, help="Stop after this many epochs without a better validation.")
+              help="Validation ratings, or a fraction to hold out.")  # fmt: skip
+@click.option("--patience", type=int, help="Stop after this many epochs without a better validation figure.")
 @fitting_options
 @click.option("-o", "--output", metavar="MODEL", help="Model file.  [default: the input's name with .fastmf]")
 @overwrite_option
 @click.option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR.")
-@click.option("--every", type=int, default=1, show_default=True, help="Epochs from one checkpoint to the next.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint, if there is one.")
+@click.option("--every", type=int, default=1, show_default=True, help="Epochs between checkpoints.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint, if there is one.")
 @json_option
 def fit(ratings: str, solver: str, output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Fit a model to RATINGS.
 
-    RATINGS is a Parquet file, a directory of them, or a URI of either. A setting means the same for all solvers
-    that have it and for every rating scale; the defaults are meant to need no tuning.
+    RATINGS is a Parquet file, a directory of them, or a URI of either. A setting means the same in every solver
+    that has it and for every rating scale; the defaults are meant to need no tuning.
 
     \b
     Examples:

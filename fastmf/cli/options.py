@@ -8,9 +8,9 @@ import click
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 n_option = click.option("-n", default=10, show_default=True, help="Length of each list.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-titles_option = click.option("--titles", metavar="FILE", help="Parquet with the items' ids and a column 'title'.")
+titles_option = click.option("--titles", metavar="FILE", help="Parquet with item ids and a column 'title'.")
 rank_by_option = click.option("--rank-by", type=click.Choice(["rating", "blend"]), default="rating", show_default=True,
-                              help="By predictions, or with what popularity is worth (fit --blend).")  # fmt: skip
+                              help="By prediction alone, or with popularity added (needs fit --blend).")  # fmt: skip
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -35,13 +35,13 @@ fitting_options = together(
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto."),
     click.option("--threads", type=int, help="Use at most this many threads.  [default: all]"),
     column_options("user", "item", "rating"),
-    click.option("--weight", metavar="COLUMN", help="implicit: how much rows count; the ratings' column or another."),
+    click.option("--weight", metavar="COLUMN", help="implicit: column of weights; may be the ratings' column."),
     click.option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
                  show_default=True, help="What to do with rows of the same user and item."),
     click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
-                 help="What to do with rows of null ids, of ratings that are not finite, or of no weight."),
+                 help="What to do with null ids, ratings that are not finite, and weights not above 0."),
     click.option("--memory-limit", metavar="SIZE",
-                 help="Refuse what takes more, such as 4GiB.  [default: what is free]"),
+                 help="Refuse work that needs more, e.g. 4GiB.  [default: free memory]"),
 )  # fmt: skip
 
 

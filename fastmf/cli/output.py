@@ -9,7 +9,7 @@ from fastmf.cli.console import remark, show_json, show_table
 
 
 def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[Any]:
-    """Add a column of titles to frames, unless ``titles`` is None; report after the last how many items have none."""
+    """Add a column of titles to frames, unless ``titles`` is None; then report how many items have none."""
     if titles is None:
         yield from frames
         return

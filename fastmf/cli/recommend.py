@@ -1,4 +1,4 @@
-"""``fastmf recommend``: the best unseen items of users, old and new."""
+"""``fastmf recommend``: the best unseen items for known or new users."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,14 +15,14 @@ from fastmf.cli.output import publish_all, titled
 @click.argument("model")
 @click.option("--user", "user_texts", multiple=True, metavar="ID", help="A user's id; may be given several times.")
 @click.option("--users", metavar="FILE", help="Parquet with a column of user ids.")
-@click.option("--n-column", metavar="COLUMN", help="Column of the --users file: the length of each user's list.")
+@click.option("--n-column", metavar="COLUMN", help="Column of the --users file with the length of each list.")
 @click.option("--all", "everyone", is_flag=True, help="Recommend for every user.")
 @click.option("--new-users", metavar="RATINGS", help="Ratings of new users, who are folded in.")
 @n_option
 @rank_by_option
 @click.option("--items", metavar="FILE", help="Parquet with a column of item ids: recommend only these.")
-@click.option("--exclude", metavar="RATINGS", help="Parquet of further (user, item) pairs to leave out.")
-@click.option("--include-seen", is_flag=True, help="Recommend what users have rated in training, too.")
+@click.option("--exclude", metavar="RATINGS", help="Parquet with further (user, item) pairs to leave out.")
+@click.option("--include-seen", is_flag=True, help="Also recommend items that users rated in training.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
 @titles_option
 @click.option("-o", "--output", metavar="OUT", help="Parquet or CSV file to write instead of printing.")
@@ -46,8 +46,8 @@ def recommend(
 ) -> None:
     """List the unseen items with the highest predictions, or scores.
 
-    A model of solver implicit is made to rank. One of ratings says what users would rate highly, which is seldom what
-    they choose: --rank-by blend adds what popularity is worth, if it was fitted with --blend.
+    Models of solver implicit are made to rank. Models of ratings predict what users would rate highly, which is seldom
+    what they choose: --rank-by blend takes popularity into account, if the model was fitted with --blend.
 
     \b
     Examples:
@@ -61,9 +61,9 @@ def recommend(
 
     ways = {"--user": user_texts, "--users": users, "--all": everyone, "--new-users": new_users}
     if sum(bool(way) for way in ways.values()) != 1:
-        raise click.UsageError(f"say for whom: give one of {', '.join(ways)}")
+        raise click.UsageError(f"for which users? Give exactly one of {', '.join(ways)}")
     if n_column and not users:
-        raise click.UsageError("--n-column is a column of the --users file: give that")
+        raise click.UsageError("--n-column is a column of the --users file: give --users, too")
     if output:
         check_output(output, overwrite, inputs=[model, users, new_users, items, how["exclude"], titles])
     where = say_device(resolve(device))
@@ -119,5 +119,5 @@ def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: st
     bad = int((lengths < 1).sum()) if whole else column.null_count or len(lengths)
     if bad or not whole:
         of = f"{bad:,} of {len(lengths):,} lengths of lists"
-        raise DataError(f"{users}: {of} are no integers of at least 1: correct them")
+        raise DataError(f"{users}: {of} are not integers of at least 1: correct them")
     return wanted, lengths

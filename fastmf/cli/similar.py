@@ -1,4 +1,4 @@
-"""``fastmf similar``: the nearest items of an item."""
+"""``fastmf similar``: the items nearest to an item."""
 
 import click
 
@@ -16,7 +16,7 @@ from fastmf.cli.output import publish, titled
 def similar(model: str, item: str, n: int, titles: str | None, as_json: bool) -> None:
     """List the items nearest to ITEM.
 
-    Nearest is the largest cosine of the factors.
+    Nearness is the cosine of their factors.
 
     \b
     Example:

@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from fastmf.solvers.declare import Setting
 
-OPTIONS = "Options"  # the section that a command's own options stand in
+OPTIONS = "Options"  # the section of a command's own options
 Sections = dict[str, list[click.Parameter]]  # title in the help to options
 
 
@@ -61,7 +61,7 @@ def bench_options() -> Sections:
 
     labels = [label for solver in SOLVERS.values() if not solver.implicit for label in solver.variants]
     solver = click.Option(["--solver", "solvers"], multiple=True, type=click.Choice(labels),
-                          help="Solver to measure, once or more.  [default: als and sgd]")  # fmt: skip
+                          help="Solver to measure; may be repeated.  [default: als and sgd]")  # fmt: skip
     return {OPTIONS: [solver]}
 
 

@@ -1,4 +1,4 @@
-"""``fastmf split``: rows to train on, and rows to measure on."""
+"""``fastmf split``: rows to train on, and rows to test on."""
 
 from typing import Any
 
@@ -15,17 +15,17 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.argument("test")
 @click.option("--how", type=click.Choice(["random", "leave-one-out", "temporal"]), default="random", show_default=True,
               help="What is held out.")  # fmt: skip
-@click.option("--fraction", type=float, help="Share of the rows, or of each user's.  [default: 0.2]")
-@click.option("--timestamp", metavar="COLUMN", help="Column of the times.  [default for temporal: timestamp]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option("--fraction", type=float, help="Share of all rows, or (temporal) of each user's.  [default: 0.2]")
+@click.option("--timestamp", metavar="COLUMN", help="Column of timestamps.  [default for temporal: timestamp]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random choices.")
 @column_options("user")
 @overwrite_option
 @json_option
 def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Part RATINGS into TRAIN and TEST, Parquet files with all columns.
+    """Split RATINGS into TRAIN and TEST, Parquet files with all columns.
 
-    random holds out a share of all rows; leave-one-out one row of each user who has two or more, the latest with
-    --timestamp; temporal the latest share of each user's rows.
+    random holds out a share of all rows; leave-one-out one row of each user who has two or more (the latest, with
+    --timestamp); temporal the latest share of each user's rows.
 
     \b
     Examples:
@@ -42,6 +42,6 @@ def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, *
     if as_json:
         show_json({"train": train, "train_rows": len(parts[0]), "test": test, "test_rows": len(parts[1])})
     else:
-        remark(f"{len(parts[0]):,} rows to train on and {len(parts[1]):,} to measure on are in:")
+        remark(f"{len(parts[0]):,} rows to train on and {len(parts[1]):,} to test on are in:")
         click.echo(train)
         click.echo(test)

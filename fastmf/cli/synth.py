@@ -1,4 +1,4 @@
-"""``fastmf synth``: synthetic ratings of known truth."""
+"""``fastmf synth``: synthetic ratings from a known model."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from fastmf.cli.options import overwrite_option
 @click.argument("out")
 @click.option("--like", type=click.Choice(["ml-latest-small", "ml-20m"]), default="ml-latest-small",
               show_default=True, help="The MovieLens set to resemble.")  # fmt: skip
-@click.option("--scale", type=float, default=1.0, show_default=True, help="Users, items and ratings times this.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same one gives the same file.")
-@click.option("--titles", metavar="FILE", help="Write titles of the items there, too.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Multiplies the users, items and ratings.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same seed gives the same file.")
+@click.option("--titles", metavar="FILE", help="Also write titles of the items to FILE.")
 @overwrite_option
 def synth(out: str, like: str, **given: Any) -> None:
     """Write synthetic ratings to OUT.
 
-    They are drawn from a known truth and have the size and the shape of a MovieLens set.
+    They are drawn from a known model and have the size and skew of a MovieLens set.
 
     \b
     Examples:

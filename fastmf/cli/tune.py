@@ -13,9 +13,9 @@ from fastmf.cli.solver_options import SolverCommand, tune_options
 
 SHOWN = 10  # best trials in the table, beside those of the defaults
 
-LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: it has a column of its own, or all trials share it
+LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: epochs has its own column; all trials share the rest
 
-# Options that the command to fit with repeats if they are not the defaults.
+# Options that the fit command repeats if they differ from the defaults.
 FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(("user", "item", "rating", "weight"))
 FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": None, "device": "cpu", "threads": None}
 
@@ -24,25 +24,25 @@ FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": Non
 @click.argument("ratings")
 @click.option("--solver", "solvers", multiple=True, metavar="NAME",
               help="Solver to try; may be given several times.  [default: als and its variants]")  # fmt: skip
-@click.option("--trials", type=int, default=40, show_default=True, help="Settings to try, of all solvers together.")
+@click.option("--trials", type=int, default=40, show_default=True, help="Number of trials, over all solvers together.")
 @click.option("--validation", type=as_fraction, metavar="FILE|FRACTION", default="0.1", show_default=True,
-              help="Ratings to measure on, or a fraction to hold out for it.")  # fmt: skip
-@click.option("--k", type=int, help="Take this number of factors, instead of looking for one.")
+              help="Validation ratings, or a fraction to hold out.")  # fmt: skip
+@click.option("--k", type=int, help="Fix the number of factors instead of searching for it.")
 @click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Begin no trial after this time.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Begin no new trial after this time.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers.")
 @fitting_options
-@click.option("-o", "--output", metavar="FILE", help="Write everything as JSON to FILE, too.")
+@click.option("-o", "--output", metavar="FILE", help="Also write everything to FILE, as JSON.")
 @overwrite_option
 @json_option
 def tune(
     ratings: str, solvers: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any
 ) -> None:
-    """Look for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best.
+    """Search for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best.
 
-    Every trial is measured on the same held-out ratings, by RMSE or for implicit by nDCG@10. The first has the
-    defaults; most of the others end early, as soon as better ones are known (successive halving). stdout gets the best
-    trials, and last the command to fit with.
+    Every trial is measured on the same held-out ratings, by RMSE, or by nDCG@10 for implicit. The first has the
+    defaults; most others stop early, once better ones are known (successive halving). stdout gets the best trials, and
+    then the command to fit with.
 
     \b
     Examples:
@@ -138,7 +138,7 @@ def publish(found: Any, asked: int, command: str) -> None:
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:
-    """Return the rows of the table, each column to cell."""
+    """Return the rows of the table, each a dict of column to cell."""
     from fastmf.training.tune import ranked
 
     in_order, defaults, measure = ranked(found.trials), list(found.defaults.values()), found.best.measure
@@ -162,5 +162,5 @@ def _verdict(found: Any) -> str:
     theirs = (f"{trial.solver} {short(measure.of(trial), '.4f')}" for trial in found.defaults.values())
     return (
         f"trial {best.number} is best, {reached} (defaults: {', '.join(theirs)});"
-        f" as it was chosen by this {measure.name}, expect a little worse of other ratings; the command is:"
+        f" it was chosen by this {measure.name}, so expect slightly worse on other ratings; the command is:"
     )

@@ -6,11 +6,11 @@ from fastmf.cli.console import remark
 
 
 @click.command()
-@click.option("--k", type=int, default=32, show_default=True, help="Factors that sgd and als by cg are compiled for.")
+@click.option("--k", type=int, default=32, show_default=True, help="Number of factors to compile sgd and cg for.")
 def warmup(k: int) -> None:
     """Compile all kernels and keep them on disk.
 
-    Without it the first fit compiles what it needs; later ones load it. When building an image, set NUMBA_CACHE_DIR
+    Without it the first fit compiles what it needs; later fits load it. When building an image, set NUMBA_CACHE_DIR
     to a folder that is kept.
 
     \b
@@ -26,4 +26,4 @@ def warmup(k: int) -> None:
         remark(f"all kernels are ready ({seconds:.1f} s), kept in:")
         click.echo(folder)
     else:
-        remark("nothing was kept: the JIT is off, or no folder for the cache can be written")
+        remark("nothing was kept: the JIT is off, or there is no writable folder for the cache")

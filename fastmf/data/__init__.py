@@ -1,1 +1,1 @@
-"""What goes in and out: ratings from files, frames and streams; ids; and tables and files that are written whole."""
+"""Input and output: ratings from files, frames and streams; ids; tables and files written whole or not at all."""

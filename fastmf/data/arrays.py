@@ -1,7 +1,7 @@
-"""Named arrays and JSON text in one safetensors file, each array with a digest of its own.
+"""Named arrays and JSON text in one safetensors file, each array with its own digest.
 
 The safetensors metadata hold the text as ``fastmf``, a BLAKE2b digest of each array as ``digests`` (JSON, name to hex),
-and one of both as ``digest``. They reveal damage, not malice: whoever changes a file can change its digests.
+and one of both as ``digest``. Digests reveal damage, not malice: whoever changes a file can change them too.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None
 
 
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], str | None, bool]:
-    """Read a safetensors file. Returns its arrays, its JSON text, and whether all digests are right."""
+    """Read a safetensors file. Returns its arrays, its JSON text, and whether all digests match."""
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
         arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping

@@ -43,7 +43,7 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
 
 
 def as_array(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column of numbers as one read-only array, as Arrow's own are: kernels are compiled for that alone."""
+    """Return a column of numbers as one read-only array, like Arrow's own: kernels are compiled only for those."""
     array = column.to_numpy().view()
     array.flags.writeable = False
     return array
@@ -64,7 +64,7 @@ def large(column: Any) -> Any:
 
 
 def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Replace the codes of a dictionary-encoded column by their values."""
+    """Replace the codes of a dictionary-encoded column with their values."""
     kind = column.type.value_type
     if types.is_string_view(kind) or types.is_binary_view(kind):  # Polars makes these, and Arrow cannot decode them
         kind = pa.large_string() if types.is_string_view(kind) else pa.large_binary()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: write beside the target, flush to the disk, then rename over it."""
+"""Files written whole or not at all: write beside the target, flush to the disk, then rename over it."""
 
 import contextlib
 import json
@@ -13,14 +13,14 @@ from fastmf.errors import ParameterError
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, inputs: Iterable[Any] = ()) -> Path:
-    """Check that a file can be written to ``path``, before the work whose result it will hold.
+    """Check, before the work begins, that its result can be written to ``path``.
 
     Raises
     ------
     FileExistsError
-        If there is a file and overwrite is False, or the path is one of the inputs or lies in one.
+        If the file exists and overwrite is False, or the path is one of the inputs or lies in one.
     FileNotFoundError, IsADirectoryError, PermissionError
-        If the directory is missing, the path is a directory, or the directory takes no new files.
+        If the directory is missing, the path is a directory, or no file can be created there.
     """
     real = _allowed(path, overwrite, inputs)
     try:
@@ -35,7 +35,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, input
 def check_outputs(
     paths: Iterable[str | os.PathLike[str]], overwrite: bool = False, *, inputs: Sequence[Any] = ()
 ) -> list[Path]:
-    """Check that files can be written, as :func:`check_output`; raise a ParameterError if two are the same."""
+    """Check that files can be written, like :func:`check_output`; raise a ParameterError if two are the same."""
     outputs = [check_output(path, overwrite, inputs=inputs) for path in paths]
     if len({output.resolve() for output in outputs}) < len(outputs):
         raise ParameterError(f"one file is named for two outputs ({', '.join(map(str, outputs))}): name another")
@@ -77,7 +77,7 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
     try:
         yield temporary
         _sync(temporary, os.O_RDWR)
-        temporary.chmod(mode)  # a writer may have put a file of its own there, as safetensors does
+        temporary.chmod(mode)  # a writer may have replaced the file with its own, as safetensors does
         if overwrite:
             temporary.replace(target)
         else:
@@ -88,14 +88,14 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
 
 
 def write_json(report: Any, path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Write plain data as JSON, whole or not at all; raises as :func:`replacing`."""
+    """Write plain data as JSON, whole or not at all; see :func:`replacing` for errors."""
     with replacing(path, overwrite) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _create_beside(target: Path) -> Path:
     """Create an empty hidden file in the folder of the target."""
-    path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # a long name stays a valid one
+    path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # so that a long name stays valid
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # the umask applies
     return path
 
@@ -105,7 +105,7 @@ def _rename_new(temporary: Path, target: Path) -> None:
     try:
         os.link(temporary, target)
     except FileExistsError:
-        raise FileExistsError(f"{target} has appeared while it was being written: nothing was replaced") from None
+        raise FileExistsError(f"{target} appeared while it was being written: nothing was replaced") from None
     except OSError:
         temporary.replace(target)
 
@@ -119,7 +119,7 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def _sync_folder(target: Path) -> None:
-    """Make a rename survive a power failure; warn if the file system cannot."""
+    """Make a rename survive a power failure; warn if the file system cannot ensure that."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     try:

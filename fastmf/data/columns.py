@@ -40,7 +40,7 @@ def _problem(role: str, asked: str | None, found: Sequence[str], names: Sequence
         problem = f"no column {asked!r} for the {role}s"
     else:
         problem = f"no column for the {role}s, none of {', '.join(map(repr, USUAL[role]))}"
-    option = f", or name it where there is --{role} COLUMN ({role}=)" if role in USUAL else ""
+    option = f", or name it with --{role} COLUMN ({role}=) where possible" if role in USUAL else ""
     return f"{problem}: rename it{option}; there are {', '.join(map(repr, names)) or 'none'}"
 
 

@@ -1,4 +1,4 @@
-"""Compressed rows: entries in any order grouped by row, in parallel and without comparisons; counted; selected."""
+"""Compressed rows: group entries by row, in parallel and without comparisons; count entries; select rows."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
-CHUNKS = 8  # parts of the entries, each counted on its own: more take longer to add up than to move
+CHUNKS = 8  # parts of the entries, counted separately: with more, adding up the counts takes longer than moving
 FEWEST = 1 << 16  # entries of a chunk, enough to outweigh the cost of starting it
 
 
@@ -41,7 +41,7 @@ def compress(
 def group(
     keys: np.ndarray, n_keys: int, arrays: Sequence[np.ndarray], device: Device
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Sort two or three arrays (n,) by keys (n,) int32, stably. Returns the keys' bounds, (n_keys + 1,) int64, too."""
+    """Sort two or three arrays (n,) by keys (n,) int32, stably. Also returns the keys' bounds, (n_keys + 1,) int64."""
     counts, tasks, size = _counted(keys, n_keys, device)
     bounds, places = packed(counts)
     moved = tuple(np.empty_like(array) for array in arrays)
@@ -71,7 +71,7 @@ def group_columns(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compres
 
 
 def count_common(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: np.ndarray, n_items: int) -> int:
-    """Count the pairs (dense, -1: unknown) that are in ``seen``: (indptr, indices), sorted within rows."""
+    """Count the pairs (dense indices, -1: unknown) that are in ``seen``: (indptr, indices), sorted within rows."""
     indptr, indices = seen
     known = (users >= 0) & (items >= 0)
     wanted = users[known] * np.int64(n_items) + items[known]

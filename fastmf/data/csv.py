@@ -17,7 +17,7 @@ def read_csv(
 
     Parameters
     ----------
-    binary_file : an open file; it need not seek.
+    binary_file : an open file; it need not be seekable.
     names : all columns in the file's order; None if its first line names them.
     columns : the columns wanted, and the Arrow type of each ("int32", "float32", "string", …).
 

@@ -1,4 +1,4 @@
-"""Rows of the same (user, item) pair: refused, or merged by keeping the last, or by a mean or a sum."""
+"""Rows of the same (user, item) pair: raise an error, keep the last, or take the mean or the sum."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ WAYS = ("error", "last", "mean", "sum")
 
 
 def repeated(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Mark the rows from the second on, (n - 1,) bool, that repeat the pair before; rows are sorted by pair."""
+    """Mark the rows from the second on, (n - 1,) bool, that repeat the previous pair; rows are sorted by pair."""
     return np.asarray((users[1:] == users[:-1]) & (items[1:] == items[:-1]))
 
 
@@ -27,8 +27,8 @@ def merged(
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """Merge each run of rows with the same pair; raise a DataError if a sum is beyond float32.
 
-    numbers are the ratings and perhaps weights of the rows, again the result of :func:`repeated`, way "last", "mean"
-    or "sum".
+    ``numbers`` holds the rows' ratings and, if there are any, weights. ``again`` is the result of :func:`repeated`, and
+    ``way`` is "last", "mean" or "sum".
     """
     is_start = np.append(True, ~again)
     runs, starts = np.cumsum(is_start), np.flatnonzero(is_start)

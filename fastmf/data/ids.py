@@ -1,4 +1,4 @@
-"""Raw ids and dense indices: any type of key in, the sorted distinct keys as an Arrow array, an index for each row.
+"""Raw ids as dense indices: the sorted distinct keys, as an Arrow array, and for each row the index of its key.
 
 Keys are integers, strings, binaries, UUIDs, booleans, dates, times, timestamps and durations. All strings become
 large_string and all binaries large_binary; every other key keeps its Arrow type and so comes back as given.
@@ -25,12 +25,12 @@ from fastmf.kernels.tasks import even
 from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch, spread
 
-# A range of integers below either limit is encoded by a table: a multiple of the rows, or this many integers.
+# Integers are encoded by a table if their range is below CLOSE times the number of rows, or below CLOSE_AT_LEAST.
 CLOSE, CLOSE_AT_LEAST = 2, 1 << 16
 
 ROWS_PER_TASK = 1 << 16  # enough to outweigh the cost of starting a task
 
-# Building a hash table of the ids takes as long as searching for one key in this many of them.
+# One search among the sorted ids takes as long as hashing this many of them.
 FEW = 16
 
 
@@ -42,7 +42,7 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
     Raises
     ------
     DataError
-        If there are nulls, or the keys are of a type that does not name things (floats, decimals, nested).
+        If there are nulls, or the keys are of a type that ids cannot have (floats, decimals, nested types).
     """
     encoded = _coded_text(_hashed(column) if is_text(column.type) and len(column) else column)
     column = keys(column, name) if encoded is None else encoded
@@ -65,7 +65,7 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
 
 
 def _require_python(ids: pa.Array, name: str) -> None:
-    """Refuse dates and times that only Arrow can hold: before the year 1, or after midnight."""
+    """Raise a DataError for dates and times that only Arrow can hold: before the year 1, or past 24:00."""
     try:
         to_pandas(ids.take(pa.array([0, len(ids) - 1])))
     except (ValueError, OverflowError, pa.ArrowException) as error:
@@ -75,7 +75,7 @@ def _require_python(ids: pa.Array, name: str) -> None:
 
 
 def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndarray, pa.Array]:
-    """Encode integers from low to high by a table with a place for each."""
+    """Encode integers from low to high with a table that has a place for each."""
     dtype = column.type.to_pandas_dtype()
     numbers = as_array(column if column.type == pa.int32() else column.cast(pa.int64(), safe=False))
     start = np.array([low], dtype).astype(np.int64)[0]  # large unsigned ones turn negative, as they do in the cast
@@ -85,7 +85,7 @@ def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndar
 
 
 def _encode_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Encode a column with one dictionary for all chunks, which may hold unused keys, or a key twice."""
+    """Encode a column whose chunks share one dictionary. It may hold unused keys, or a key twice."""
     codes = as_array(pa.chunked_array([chunk.indices for chunk in column.chunks]).cast(pa.int32()))
     dictionary = column.chunk(0).dictionary
     start = np.int64(0)
@@ -112,7 +112,7 @@ def _looked_up(numbers: np.ndarray, start: np.int64, table: np.ndarray) -> np.nd
 
 
 def _hashed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Encode keys by Arrow's hash table, a run of rows on each core; each has a dictionary of its own."""
+    """Encode keys with Arrow's hash table, one run of rows per core; each run has its own dictionary."""
     n, n_parts = len(column), max(1, min(resolve("cpu").threads, len(column) // ROWS_PER_TASK))
     bounds = [n * part // n_parts for part in range(n_parts + 1)]
     slices = [column.slice(start, stop - start) for start, stop in pairwise(bounds)]
@@ -121,7 +121,7 @@ def _hashed(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Unify the dictionaries of a column if they hold text or bytes with nothing to refuse; else return None."""
+    """Unify the dictionaries of a column of valid text or bytes without nulls; return None for any other."""
     if not types.is_dictionary(column.type) or not is_text(column.type.value_type):
         return None
     if len(column) == 0 or column.null_count:
@@ -135,7 +135,7 @@ def _coded_text(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Convert keys to the one layout of their type; :func:`encode` lists what is refused."""
+    """Convert keys to the one layout used for their type; see :func:`encode` for errors."""
     if types.is_dictionary(column.type):
         column = decoded(column)
     column = large(column)
@@ -196,7 +196,7 @@ def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
     Raises
     ------
     DataError
-        If there are nulls, or the keys are of another kind than the ids.
+        If there are nulls, or the keys are of a different kind from the ids.
     """
     column = as_column(ids, wanted, name)
     if len(column) == 0:
@@ -258,7 +258,7 @@ def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
-    """Find the index of each key as :func:`lookup`; raise an UnknownIdError if some are not among the ids."""
+    """Find the index of each key, like :func:`lookup`; raise an UnknownIdError if some are not among the ids."""
     wanted = as_column(ids, wanted, name)
     found = lookup(ids, wanted, name)
     unknown = np.flatnonzero(found < 0)
@@ -273,13 +273,13 @@ def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
 
 
 def parse(ids: pa.Array, texts: Iterable[str], name: str) -> pa.Array:
-    """Parse texts as keys of the ids' type; raise an UnknownIdError if one is no such key."""
+    """Parse texts as keys of the ids' type; raise an UnknownIdError if one cannot be parsed."""
     typed = []
     for text in texts:
         try:
             typed.append(_parsed(text, ids.type))
         except (pa.ArrowException, ValueError, OverflowError):
-            raise UnknownIdError(f"{text!r} names no {name}: the model's {name} ids are of type {ids.type}") from None
+            raise UnknownIdError(f"{text!r} is not valid: the model's {name} ids are of type {ids.type}") from None
     return _restored(pa.array([t.as_py() for t in typed], _storage(ids).type), ids.type)
 
 
@@ -318,7 +318,7 @@ def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
 
 
 def many(keys: Any) -> Any:
-    """Make a list of one id, and return several as they are."""
+    """Wrap a single id in a list; return several as they are."""
     one = isinstance(keys, str | bytes) or not (hasattr(keys, "__len__") or hasattr(keys, "__iter__"))
     if not one:
         return keys

@@ -30,7 +30,7 @@ def pack_ids(name: str, column: pa.Array) -> dict[str, np.ndarray]:
 
 
 def unpack_ids(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.Array:
-    """Take the arrays of ids out of ``arrays`` and return the ids; ``type_name`` is the text of their Arrow type.
+    """Take the arrays of ids out of ``arrays`` and return the ids; ``type_name`` is the name of their Arrow type.
 
     Raises a ValueError, KeyError or pyarrow.ArrowException if the arrays do not hold keys of that type.
     """

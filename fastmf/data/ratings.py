@@ -36,8 +36,8 @@ class Ratings:
     values : (n,) float32 ratings.
     user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split some ids have no rows.
     weights : (n,) float32, or None if all pairs count the same.
-    columns : the names of the columns of users, items and ratings ("" without ratings), and of weights if there are
-        any ("" if they are numbers of rows).
+    columns : the names of the user, item and rating columns ("" without ratings), and of the weight column if there
+        are weights ("" if they count rows).
     duplicates : how rows of the same pair were treated.
     dropped : the number of rows left out, by reason: "duplicates" for merged rows, the other reasons for bad rows.
 
@@ -76,28 +76,28 @@ class Ratings:
 
         Parameters
         ----------
-        source : see :func:`fastmf.data.read.read_columns`. Ratings are returned as they are.
-        user, item, rating : names of the columns; the usual names are tried if left out. A rating of "" reads none:
-            every row is a 1.
-        weight : name of a column of weights, finite numbers above 0, for implicit feedback; it may be that of the
-            ratings. In a tuple of arrays it is "rating", the third, or "weight", a fourth.
+        source : see :func:`fastmf.data.read.read_columns`. A Ratings object is returned as it is.
+        user, item, rating : names of the columns; the usual names are tried if left out. With ``rating=""`` no ratings
+            are read, and every row is a 1.
+        weight : name of the column of weights (finite numbers above 0) for implicit feedback, which may be the ratings'
+            column. For a tuple of arrays: "rating", the third array, or "weight", a fourth.
         duplicates : how to treat rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
             ratings and weights.
         bad_rows : how to treat rows with a null id, a rating that is null, NaN, infinite or beyond float32, or a weight
             that is not above 0: "error", or "drop" and count them; see ``rows``.
-        memory_limit : most bytes for reading, or text such as "4GiB"; the available memory if left out.
+        memory_limit : the most bytes to use for reading, or text such as "4GiB"; the available memory if left out.
         unrated : read implicit feedback. The ratings' column may be missing, unless it is named. With
             ``duplicates="sum"`` and no weight, the weight of a pair is its number of rows.
 
         Raises
         ------
         DataError
-            If a column is missing, an id is null or of a type that cannot be one, a rating is not a finite number in
-            float32, a pair comes twice, or there are no rows.
+            If a column is missing, an id is null or has a type that ids cannot have, a rating is not a finite number in
+            float32, a pair occurs twice, or there are no rows.
         OSError
             If a file is missing, is not Parquet, or is damaged.
         ResourceError
-            If a file has more rows than there is memory for; nothing has been read then.
+            If a file has more rows than there is memory for; raised before any are read.
         """
         require_choice("duplicates", duplicates, DUPLICATES)
         require_choice("bad_rows", bad_rows, BAD_ROWS)
@@ -127,7 +127,7 @@ class Ratings:
             raise DataError(f"{where}{error}") from None
 
     def _weighed_by(self, weight: str | None) -> Self:
-        """Return these Ratings; raise a ParameterError if another column of weights is asked for than they have."""
+        """Return these Ratings; raise a ParameterError unless ``weight`` is None or the column of their weights."""
         if weight is not None and self.columns[3:] != (weight,):
             own = "no weights" if self.weights is None else f"weights of column {self.columns[3]!r}"
             raise ParameterError(f"weight is {weight!r}, but these Ratings have {own}: read them with weight=")
@@ -152,7 +152,7 @@ class Ratings:
     def _from_columns(
         cls, names: tuple[str, ...], columns: list[pa.ChunkedArray], duplicates: str, bad_rows: str
     ) -> Self:
-        """Check, encode and sort the columns. The list is emptied: each is free once it is used."""
+        """Check, encode and sort the columns. Empties the list, so that each column is freed once it is used."""
         n_read, dropped = len(columns[0]), {}
         if n_read == 0:
             raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
@@ -246,8 +246,8 @@ class Ratings:
         if not chosen.any():
             highest = self.values.max(initial=-np.inf)
             raise DataError(
-                f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), from which"
-                " they count: give others, or fit with a lower --positive-from (positive_from=)"
+                f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), so none"
+                " counts as positive: give others, or fit with a lower --positive-from (positive_from=)"
             )
         positives = self if chosen.all() else self.take(chosen)
         return positives.with_values(np.ones(len(positives), np.float32))
@@ -273,7 +273,7 @@ class Ratings:
         held_out = round(len(self) * fraction) if 0 < fraction < 1 else 0
         if not 0 < held_out < len(self):
             raise ParameterError(
-                f"a fraction of {fraction} splits {len(self):,} ratings into nothing and all: give one in (0, 1) that"
+                f"a fraction of {fraction} of {len(self):,} ratings leaves one side empty: give one in (0, 1) that"
                 " leaves rows on both sides"
             )
         chosen = np.zeros(len(self), bool)
@@ -286,7 +286,7 @@ class Ratings:
         Raises
         ------
         ParameterError
-            If n is less than 2 or more than the rows.
+            If n is less than 2 or more than the number of rows.
         """
         if not 2 <= n <= len(self):
             raise ParameterError(f"{n} folds of {len(self):,} ratings: give 2 to {len(self):,}")
@@ -310,7 +310,7 @@ def _release() -> None:
 def _sorted(
     users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], int]:
-    """Sort rows by user, item and given order; count those that repeat the pair before them."""
+    """Sort rows by user and item, stably; count those that repeat the pair before them."""
     _, unordered, repeats = _bounds(users, items, shape[0])
     if unordered:
         weights = numbers[1] if len(numbers) > 1 else None

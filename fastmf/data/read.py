@@ -14,7 +14,7 @@ from fastmf.data.parquet import open_parquet
 from fastmf.errors import DataError
 from fastmf.runtime.memory import require_memory
 
-WORK = 16  # bytes a row, beside the columns themselves, for both compressed views and for sorting
+WORK = 16  # bytes per row, besides the columns themselves, for both compressed views and for sorting
 
 
 def read_columns(
@@ -24,26 +24,26 @@ def read_columns(
     memory_limit: int | None = None,
     optional: Collection[str] = (),
 ) -> pa.Table:
-    """Read the columns for the given roles, in the order of the roles; they keep their names.
+    """Read the columns for the given roles, in that order; the columns keep their names.
 
     Parameters
     ----------
     source : path or URI of a Parquet file or of a directory of them; anything with the Arrow PyCapsule stream
         interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
-    roles : "user", "item", "rating" to the name of the column, or to None for any of the usual names. "weight", the
-        last, needs a name; it may be that of the ratings.
-    codes : return text as dictionary and codes if Parquet stores it so, which takes a quarter of the time.
-    memory_limit : most bytes for reading a file and sorting its rows; None for the available memory.
+    roles : maps "user", "item" and "rating" to a column's name, or to None to try the usual names. "weight" comes last
+        and needs a name, which may be that of the ratings' column.
+    codes : return text as dictionary and codes if Parquet stores it that way; this takes a quarter of the time.
+    memory_limit : the most bytes to use for reading a file and sorting its rows; None for the available memory.
     optional : roles whose column may be missing, unless it is named.
 
     Raises
     ------
     DataError
-        If a column is missing, or two could be meant.
+        If a column is missing, or several match a role.
     OSError
         If a file is missing, is not Parquet, or is damaged.
     ResourceError
-        If a file's rows take more memory than there is; nothing has been read then.
+        If a file's rows take more memory than there is; raised before any are read.
     """
     if isinstance(source, str | os.PathLike):
         files = open_parquet(str(source), lambda names, file: choose(names, roles, file, optional), codes)
@@ -65,7 +65,7 @@ def read_columns(
 
 
 def read_table(source: Any) -> pa.Table:
-    """Read all columns of Parquet (a path or a URI), of a frame or of an Arrow stream; raises as read_columns."""
+    """Read all columns of Parquet (a path or a URI), of a frame or an Arrow stream; see read_columns for errors."""
     if isinstance(source, str | os.PathLike):
         files = open_parquet(str(source), distinct)
         what, need = f"{source}: reading {files.n_rows:,} rows", files.n_rows * 2 * files.row_bytes
@@ -79,7 +79,7 @@ def read_table(source: Any) -> pa.Table:
 
 
 def read_titles(path: str) -> dict[Any, str]:
-    """Read a mapping of item id to title from a Parquet file with a column "title"; raises as read_columns."""
+    """Read a mapping of item id to title from Parquet with a column "title"; see read_columns for errors."""
     table = read_columns(path, {"item": None, "title": "title"})
     items, titles = table.columns
     if types.is_nested(items.type):

@@ -25,16 +25,16 @@ def split(
     user: str | None = None,
     timestamp: str | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """Split the rows of a table, or of Parquet, into a training and a test table. Order and columns stay.
+    """Split the rows of a table or of Parquet into a training and a test table; both keep the order and the columns.
 
     Parameters
     ----------
     source : a path or URI of Parquet, a frame, or an Arrow table.
     how : "random" holds out a fraction of all rows; "leave-one-out" one row of each user with two or more, the latest
         if there is a timestamp, else a random one; "temporal" the latest fraction of each user's rows, rounded, but
-        never all. Of two rows with the same time, the later row is the later.
-    fraction : .2 if left out; not for "leave-one-out".
-    seed : of the random choices.
+        never all. Of rows with the same time, the one further down is the latest.
+    fraction : the share to hold out, 0.2 if left out; not for "leave-one-out".
+    seed : seed of the random choices.
     user, timestamp : names of the columns. If left out, the usual names are tried for the user; "temporal" then reads
         "timestamp".
 
@@ -64,7 +64,7 @@ def split(
     mask = held_out(users, how, share, seed, when)
     if mask.all() or not mask.any():
         raise ParameterError(
-            f"of {len(mask):,} rows {int(mask.sum()):,} would be held out, which leaves nothing on one side: give"
+            f"{int(mask.sum()):,} of {len(mask):,} rows would be held out, which leaves one side empty: give"
             " another fraction, or more rows"
         )
     return table.filter(pa.array(~mask)), table.filter(pa.array(mask))
@@ -87,7 +87,7 @@ def order_of(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def held_out(users: np.ndarray, how: str, fraction: float, seed: int, when: np.ndarray | None) -> np.ndarray:
-    """Choose rows, (n,) bool. users (n,) are dense indices; when (n,) ranks the rows by time, or is None."""
+    """Mark the rows to hold out, (n,) bool. users (n,) are dense indices; when (n,) ranks rows by time, or is None."""
     n, rng = len(users), np.random.default_rng(seed)
     chosen = np.zeros(n, bool)
     if how == "random":

@@ -1,4 +1,4 @@
-"""Tables out: Parquet and CSV, written whole or not at all; long ones frame by frame."""
+"""Write tables as Parquet or CSV, whole or not at all; long ones frame by frame."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from fastmf.data.escape import printable
 
 
 def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write columns (name to array or list) as Parquet with page checksums; raises as ``atomic.replacing``."""
+    """Write columns (name to array or list) as Parquet with page checksums; see ``atomic.replacing`` for errors."""
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
     with replacing(path, overwrite) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True, compression="zstd")
@@ -29,10 +29,10 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bo
 
 
 def write_frames(frames: Iterable[pd.DataFrame], path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write frames of the same columns, one after another, as CSV or as the row groups of one Parquet file.
+    """Write frames with the same columns, one after another, as CSV or as the row groups of one Parquet file.
 
-    CSV escapes control characters, since such files end up on terminals and in spreadsheets; Parquet holds them as they
-    are. Raises as ``atomic.replacing``.
+    In CSV, control characters are escaped, since such files end up on terminals and in spreadsheets; Parquet keeps them
+    as they are. See ``atomic.replacing`` for errors.
     """
     with replacing(path, overwrite) as temporary:
         if Path(path).suffix.lower() == ".csv":
@@ -52,7 +52,7 @@ def _escaped(value: Any) -> Any:
 
 
 def _write_row_groups(frames: Iterable[pd.DataFrame], path: Path) -> None:
-    """Write each frame on a second thread, while this one makes the next."""
+    """Write each frame on a second thread, while this one produces the next."""
     with contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         under_way: Future[None] | None = None
@@ -73,5 +73,5 @@ def _write_row_groups(frames: Iterable[pd.DataFrame], path: Path) -> None:
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate frames of the same columns."""
+    """Concatenate frames with the same columns."""
     return pd.concat(frames, ignore_index=True)

@@ -31,7 +31,7 @@ LICENCE = (
     "MovieLens data of GroupLens, University of Minnesota: for research; commercial use and redistribution only as its "
     "README allows (https://grouplens.org/datasets/movielens/); cite Harper and Konstan (2015), doi 10.1145/2827872"
 )
-TIMEOUT = 30  # seconds without a byte before a download is given up
+TIMEOUT = 30  # seconds without a byte after which a download is given up
 
 
 class DownloadError(OSError):
@@ -57,7 +57,7 @@ def find(
     ----------
     name : one of ``MOVIELENS``.
     data_dir : the folder to look in first.
-    download : fetch a set that is not there. Without it nothing touches the network.
+    download : download a set that is not found. Otherwise the network is not used.
     base_url : as in :func:`fetch`.
 
     Raises
@@ -65,13 +65,13 @@ def find(
     ParameterError
         For an unknown name.
     FileNotFoundError
-        If the set is nowhere and ``download`` is false, or ``data_dir`` does not exist.
+        If the set is not found and ``download`` is false, or ``data_dir`` does not exist.
     DownloadError
         As :func:`fetch`.
     """
     _require_known(name)
     if data_dir is not None and not Path(data_dir).is_dir():
-        raise FileNotFoundError(f"there is no folder {os.fspath(data_dir)} to look for {name}.parquet in")
+        raise FileNotFoundError(f"cannot look for {name}.parquet: there is no folder {os.fspath(data_dir)}")
     folders = [data_dir, os.environ.get("FASTMF_DATA_DIR"), cache_directory()]
     paths = [Path(folder) / f"{name}.parquet" for folder in folders if folder]
     for path in paths:
@@ -98,7 +98,7 @@ def fetch(name: str, *, base_url: str | None = None) -> Dataset:
     Raises
     ------
     ParameterError
-        For an unknown name, or without pooch.
+        For an unknown name, or if pooch is not installed.
     DownloadError
         If the archive cannot be downloaded whole; nothing of it stays in the cache.
     """
@@ -114,8 +114,8 @@ def fetch(name: str, *, base_url: str | None = None) -> Dataset:
             raise DownloadError(f"{url} is not the archive of {name}: {error}; {_offer(name)}") from error
     if len(ratings["rating"]) != MOVIELENS[name]:
         raise DownloadError(
-            f"{url} holds {len(ratings['rating']):,} ratings, {name} has {MOVIELENS[name]:,}: GroupLens may have made "
-            f"it anew, so figures would not compare; convert it to Parquet yourself to use it, or {_offer(name)}"
+            f"{url} holds {len(ratings['rating']):,} ratings, but {name} has {MOVIELENS[name]:,}: GroupLens may have "
+            f"rebuilt it, so figures would not compare; convert it to Parquet yourself to use it, or {_offer(name)}"
         )
     if movies is not None:
         write_parquet(movies, cache / f"{name}-movies.parquet", overwrite=True)
@@ -164,7 +164,7 @@ def _download(name: str, url: str, folder: Path) -> Path:
         status = getattr(getattr(error, "response", None), "status_code", None)
         reason = f"the server answered {status}" if status else f"no connection, or it broke ({type(error).__name__})"
         raise DownloadError(f"{source} could not be downloaded: {reason}; {_offer(name)}") from error
-    except ValueError as error:  # from pooch for another hash, from requests for an invalid URL
+    except ValueError as error:  # from pooch for a wrong hash, from requests for an invalid URL
         raise DownloadError(f"{source} could not be downloaded whole: {error}; {_offer(name)}") from error
 
 

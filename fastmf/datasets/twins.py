@@ -27,7 +27,7 @@ FACTORS = 0.62 * np.sqrt([0.26, 0.22, 0.19, 0.17, 0.15, 0.13, 0.11, 0.10])
 ACTIVITY_SIGMA, ACTIVITY_FLOOR = 1.25, 20
 POPULARITY_SHIFT, POPULARITY_SLOPE = 60.0, -1.55
 BYTES_PER_RATING = 32  # users, items and ratings; their ids and the encoded pages while they are written
-MAX_SCALE = 10_000  # of ml-20m: the indices still fit in 31 bits
+MAX_SCALE = 10_000  # times ml-20m: the indices still fit in 31 bits
 
 ACTIVITY, RANKS, USER_BIASES, ITEM_BIASES, USER_FACTORS, ITEM_FACTORS = (np.uint64(16 + n) for n in range(6))
 
@@ -68,7 +68,7 @@ class Twin(NamedTuple):
     truth: twins.Truth
 
     def predict(self, users: npt.NDArray[Any], items: npt.NDArray[Any]) -> Floats:
-        """Predict pairs by the true model: without noise, clipped to .5 to 5, not rounded."""
+        """Predict pairs with the true model: without noise, clipped to .5 to 5, not rounded."""
         truth, result = self.truth, np.empty(len(users), np.float32)
         for first in range(0, len(users), 1 << 18):  # the gathered factors of 20 M pairs would take 1.3 GB
             part = slice(first, first + (1 << 18))
@@ -85,17 +85,17 @@ def synthesize(like: str = "ml-20m", *, scale: float = 1.0, seed: int = 0) -> Tw
     Parameters
     ----------
     like : "ml-20m" or "ml-latest-small".
-    scale : multiplies the users, the items and the ratings. The number of ratings per user stays, so a smaller matrix
+    scale : multiplies the users, the items and the ratings. Ratings per user stay the same, so a smaller matrix
         is denser; at the smallest scale every user has rated every item.
     seed : same seed, same bytes, for any number of threads (on one machine type and version of the libraries).
 
     Returns
     -------
     A Twin of exactly this shape: pairs are unique, and every user and item has at least one rating. User activity is
-    log-normal, cut to a floor of 20 and the real set's maximum. Items are drawn without replacement with probability
+    log-normal, clipped to between 20 and the real set's maximum. Items are drawn without replacement with probability
     proportional to (rank + 60)^-1.55. Then ``r = 3.53 + b_u + c_i + p_u·q_i + noise``, in half stars. The popularity in
-    c_i is the log of an item's number of ratings, less its mean over the ratings (so that 3.53 is the mean rating),
-    over its standard deviation over the items.
+    c_i is the log of an item's number of ratings, minus its mean over the ratings (so that 3.53 is the mean rating),
+    divided by its standard deviation over the items.
 
     Raises
     ------
@@ -146,13 +146,13 @@ def write_twin(
     titles: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Dataset:
-    """Write a twin as Parquet: userId and movieId (int32, from 1) and rating (float32), by user, then by item.
+    """Write a twin as Parquet: userId and movieId (int32, from 1) and rating (float32), sorted by user, then item.
 
     Parameters
     ----------
     path : the file to write; its folder must exist.
     like, scale, seed : as in :func:`synthesize`.
-    titles : a second file to write, of movieId and title, such as ``Item 17 (popularity rank 3)``.
+    titles : a second file to write, with movieId and title, such as ``Item 17 (popularity rank 3)``.
     overwrite : replace existing files.
 
     Raises
@@ -190,7 +190,7 @@ def scaled(like: str, scale: float) -> Shape:
 
 
 def _activity(normals: npt.NDArray[np.float64], shape: Shape) -> npt.NDArray[np.int64]:
-    """Draw each user's number of ratings: log-normal, cut to floor and cap, ``shape.ratings`` in total."""
+    """Draw each user's number of ratings: log-normal, clipped to floor and cap, ``shape.ratings`` in total."""
     floor = min(ACTIVITY_FLOOR, shape.ratings // shape.users)
 
     def counts_at(log_median: float) -> npt.NDArray[np.int64]:
@@ -203,7 +203,7 @@ def _activity(normals: npt.NDArray[np.float64], shape: Shape) -> npt.NDArray[np.
         else:
             low = middle
     counts = counts_at(low)
-    while (short := shape.ratings - int(counts.sum())) > 0:  # counts of several users may step at the same median
+    while (short := shape.ratings - int(counts.sum())) > 0:  # several users' counts may step at the same median
         counts[np.flatnonzero(counts < shape.cap)[:short]] += 1
     return counts
 

@@ -1,1 +1,1 @@
-"""How good predictions and lists are, beside biases and popularity alone."""
+"""How good predictions and lists are, compared with biases alone and with popularity."""

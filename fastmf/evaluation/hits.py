@@ -1,16 +1,16 @@
-"""The items that top-n lists should hold, and which of their places do."""
+"""The items that top-n lists should hold, and the places in the lists that hold them."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-MOST_WATCHED = 10_000  # users, if lists are only compared with each other
+MOST_WATCHED = 10_000  # users; enough where lists are only compared with each other
 
 
 class Wanted(NamedTuple):
     """The items that lists should hold: list j is for users[j] and should hold items[m] for every m with lines[m] == j.
 
-    users and items are dense, -1 if unknown; counts (n_lists,) are the wanted items of each list.
+    users and items are dense, -1 if unknown; counts (n_lists,) is the number of wanted items of each list.
     """
 
     users: np.ndarray
@@ -24,7 +24,7 @@ def wanted_of(pairs: tuple[np.ndarray, np.ndarray], chosen: np.ndarray, users: n
 
     Parameters
     ----------
-    pairs : the relevant (user, item) pairs, by the indices of the held-out ratings; ``chosen`` are some of these users.
+    pairs : the relevant (user, item) pairs, as indices of the held-out ratings; ``chosen`` are some of these users.
     users, items : the model's index of each user and item of the held-out ratings, -1 if unknown.
     """
     line = np.full(len(users), -1)
@@ -40,9 +40,9 @@ def fixed_sample(users: np.ndarray) -> np.ndarray:
 
 
 def hits_of(found: np.ndarray, wanted: Wanted, n_items: int, n: int) -> np.ndarray:
-    """Mark the places of lists that hold a wanted item: (n_lists, n) bool.
+    """Mark the places in lists that hold a wanted item: (n_lists, n) bool.
 
-    ``found`` (n_lists, n or less) are items, -1 after the last.
+    ``found`` (n_lists, at most n) holds the lists' items, -1 after the last.
     """
     keys, known = wanted.lines.astype(np.int64) * (n_items + 1) + wanted.items, wanted.items >= 0
     keys = np.sort(np.append(keys[known], np.iinfo(np.int64).max))

@@ -12,7 +12,7 @@ from fastmf.errors import ParameterError
 
 
 def rmse(truth: Any, estimate: Any) -> float:
-    """Return the root of the mean squared difference of two arrays (n,).
+    """Return the root mean squared difference of two arrays (n,).
 
     >>> rmse([4.0, 2.0], [3.0, 3.0])
     1.0
@@ -32,7 +32,7 @@ def mae(truth: Any, estimate: Any) -> float:
 def _differences(truth: Any, estimate: Any) -> np.ndarray:
     truth, estimate = np.asarray(truth, np.float64), np.asarray(estimate, np.float64)
     if truth.shape != estimate.shape or truth.size == 0:
-        raise ParameterError(f"shapes {truth.shape} and {estimate.shape}: give two arrays of one length, not empty")
+        raise ParameterError(f"shapes {truth.shape} and {estimate.shape}: give two non-empty arrays of the same length")
     return truth - estimate
 
 
@@ -47,20 +47,20 @@ def recall(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
 
 
 def ndcg(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Return the discounted gain, 1 / log2(1 + rank) a hit, over a perfect list's (Järvelin and Kekäläinen 2002)."""
+    """Return the discounted gain, 1 / log2(1 + rank) per hit, over a perfect list's (Järvelin and Kekäläinen 2002)."""
     discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
     ideal = np.append(0, np.cumsum(discount))
     return hits @ discount / ideal[np.minimum(n_relevant, hits.shape[1])]
 
 
 def average_precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Return the sum of the precisions at hits over the hits of a perfect list of n; its mean over users is MAP."""
+    """Return the sum of precisions at the hits, over the hits of a perfect list of n; the mean over users is MAP."""
     at_rank = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return np.sum(at_rank * hits, axis=1) / np.minimum(n_relevant, hits.shape[1])
 
 
 def reciprocal_rank(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Return 1 / the rank of the first hit, 0 without hits; its mean over users is MRR."""
+    """Return 1 / rank of the first hit, or 0 without hits; the mean over users is MRR."""
     return np.divide(hits.any(axis=1), 1.0 + np.argmax(hits, axis=1))
 
 
@@ -70,9 +70,9 @@ def hit_rate(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
 
 
 def reach(found: np.ndarray, counts: np.ndarray) -> float:
-    """Return the share of items with training ratings, ``counts`` (n_items,), that any of the lists ``found`` holds.
+    """Return the share of the items with training ratings that appear in any list.
 
-    found (n_users, n) int32, -1 after a list's last item.
+    found (n_users, n) int32: the lists, -1 after the last item. counts (n_items,): each item's training ratings.
     """
     return len(np.setdiff1d(found, -1)) / max(int(np.count_nonzero(counts)), 1)
 
@@ -80,8 +80,8 @@ def reach(found: np.ndarray, counts: np.ndarray) -> float:
 def novelty(found: np.ndarray, counts: np.ndarray, n_users: int) -> float:
     """Return the mean of -log2(share of users who rated the item) over the items of all lists (Vargas, Castells 2011).
 
-    An item that everybody has rated counts 0; each further bit halves the users. Arguments as for :func:`reach`;
-    n_users are those with training ratings.
+    An item that everybody has rated counts 0, one that half of them have rated counts 1. Arguments as for
+    :func:`reach`; n_users is the number of users with training ratings.
     """
     shown = counts[found[found >= 0]]
     return float(np.mean(np.log2(n_users / shown))) if len(shown) else 0.0

@@ -1,16 +1,16 @@
 """The loops over ratings: arrays in, arrays out. Kernels import numba, numpy and our own errors only.
 
-Each algorithm is a file with one function per device, all of one signature, in a table at its end:
+Each algorithm is a file with one function per device, all with the same signature, and a table of them at its end:
 ``NAME = {"numpy": the definition, "cpu": compiled by Numba, "cuda": compiled for a GPU}``. Only
-:func:`fastmf.runtime.launch.launch` reads these tables. If it pays, the CPU version has two bodies, one plain and
-one written in vectors (:mod:`fastmf.kernels.simd`), for the JIT on a machine whose vectors are known. Long ones have
+:func:`fastmf.runtime.launch.launch` reads these tables. Where it pays, the CPU version has two bodies: one plain, and
+one in vectors (:mod:`fastmf.kernels.simd`), used if the JIT is on and the machine's vectors are known. Long bodies have
 files of their own, ``<name>_plain.py`` and ``<name>_simd.py``. The CUDA version is in ``<name>_cuda.py``, which is
 imported at its first launch.
 
 A kernel's first argument ``tasks`` is a (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
-users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent. A kernel returns one line of results per task, or None
-if it has nothing to report. (A GPU takes all tasks at once and may return any number of lines with the same sum.)
-Bounds never depend on the number of threads: any number of them may share the tasks, and the sums keep their bits.
+users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent. A kernel returns one row of results per task, or None
+if it has nothing to report. (A GPU takes all tasks at once and may return any number of rows with the same sum.)
+Bounds never depend on the number of threads, so sums are the same bit for bit however many threads share the tasks.
 
 Kernels start no threads and run without the interpreter's lock. They assume valid input and never raise: failures come
 back as counts.

@@ -5,13 +5,13 @@ of a x b products to the sums in its registers. Tiles cover the lower triangle o
 columns; squares on the diagonal are summed in full. The block then solves the row's equations in place, in shared
 memory or, for large k, in scratch memory (:mod:`fastmf.kernels.ldl_cuda`).
 
-Rows of more than SPLIT entries are cut into pieces, which blocks of their own sum first, so that no row keeps the GPU
+Rows of more than SPLIT entries are cut into pieces, which separate blocks sum first, so that no row keeps the GPU
 waiting. As on the CPU, rows of more than LONG entries are summed and solved in float64. Rows with a pivot too small to
 trust are solved again in float64, and singular ones once more with a jitter.
 
 The floor for an H200 (about 60 TFLOP/s of float32 multiply-adds and 4.3 TB/s) on the 18 M training ratings of the
-ml-20m twin: 40 GFLOP an epoch for k = 32, .7 ms, and 5 GB gathered, 1.2 ms from memory and less from the cache; 715
-GFLOP for k = 128, 12 ms. This kernel multiplies whole squares for each rating: 1.9 times as much for k = 32, 1.5 times
+ml-20m twin: for k = 32, an epoch is 40 GFLOP (.7 ms) and 5 GB gathered (1.2 ms from memory, less from the cache); for
+k = 128, 715 GFLOP (12 ms). This kernel multiplies whole squares per rating: 1.9 times as much for k = 32, 1.5 times
 for k = 128. At k = 32 its reads from shared memory take as long again.
 """
 
@@ -69,7 +69,7 @@ def layout(k, wide=False):
 
 @inlined
 def _square(turn, group, form):
-    """Return the square that a group sums in a turn: its column, its row, and False if none is left."""
+    """Return the square that a group sums in a turn: its column, its row, and whether there is one."""
     i, j = 0, turn * form.groups + group
     there = j < form.tiles * (form.tiles + 1) // 2
     while there and j >= form.tiles - i:
@@ -281,7 +281,7 @@ def compiled(form):
 
 
 class Batch(NamedTuple):
-    """Rows to solve in one layout, ordered by falling number of entries; all but form and rows is on the GPU."""
+    """Rows to solve in one layout, those with most entries first; all fields but form and rows are on the GPU."""
 
     form: Layout
     rows: np.ndarray  # (n, 4) int64: row, first entry, last entry, first piece or -1
@@ -318,7 +318,7 @@ def _batch(form, k, rows, pieces):
 
 
 def cut(indptr, most, low=0, high=np.inf):
-    """Order rows by falling number of entries, and cut those of more than ``most`` into pieces of ``most`` entries.
+    """Order rows by entries, most first, and cut those of more than ``most`` into pieces of ``most`` entries.
 
     Returns
     -------
@@ -404,7 +404,7 @@ def _extrapolate(now, before, ahead, beta, k):
 
 
 def extrapolate_cuda(tasks, now, before, ahead, momentum):
-    """Move a side on along its last change; see :func:`fastmf.kernels.als.extrapolate_numpy`."""
+    """Extrapolate a side along its last change; see :func:`fastmf.kernels.als.extrapolate_numpy`."""
     for new, old, target in zip(now, before, ahead, strict=True):
         k = 1 if len(new.shape) == 1 else new.shape[1]
         lines = target.reshape(target.shape[0], -1)

@@ -4,15 +4,15 @@ import numpy as np
 
 from fastmf.kernels.compile import jit
 
-# A pivot below this share of its diagonal element is rounding error. A row with one below UNSURE is solved again in
-# float64; with one below SINGULAR there, it is singular.
+# A pivot below this share of its diagonal element is rounding error. Below UNSURE in float32, the row is solved again
+# in float64; below SINGULAR in float64, it is singular.
 UNSURE, SINGULAR = 1e-5, 1e-12
 
-# A singular row is solved with this share of its mean diagonal element added to the diagonal, which gives nearly the
-# shortest of its solutions.
+# A singular row is solved with this share of its mean diagonal element added to the diagonal, which gives nearly its
+# minimum-norm solution.
 JITTER = 1e-8
 
-# The float32 sums of rows longer than this lose digits that matter: they are summed in float64.
+# Rows with more entries than this are summed in float64: float32 sums would lose digits that matter.
 LONG = 1 << 17
 
 
@@ -57,10 +57,10 @@ def mass_of(first, last, weights):
 def accumulate(first, last, indices, values, weights, factors, bias, roots, gram, v, s):
     """Sum gram = sum g y y', v = sum g t y and s = sum g y over one row's entries, in their dtype; return sum g t.
 
-    g are the entries' ``weights``, or 1. ``roots`` (n_columns,) are the roots of weights of the columns, or None. The
-    factors are multiplied by them already; this multiplies t and the last two sums.
+    g are the entries' ``weights``, or 1. ``roots`` (n_columns,) are the square roots of the columns' weights, or None.
+    The factors are already multiplied by them; this function multiplies t, s and sum g t.
 
-    The whole square is summed: full rows vectorise, which is 2.5 times as fast as half of them (k = 32, AVX-512).
+    The whole square is summed, not half: full rows vectorise, which is 2.5 times as fast (k = 32, AVX-512).
     """
     k = v.shape[0]
     zero = v.dtype.type(0)
@@ -96,7 +96,7 @@ def eliminate_bias(gram, v, s, total, d, rho):
 
 @jit
 def lift(gram, jitter):
-    """Add the given share of the diagonal's mean to the diagonal, or 1 if that is 0."""
+    """Add ``jitter`` times the diagonal's mean to the diagonal, or 1 if the mean is 0."""
     k, total = gram.shape[0], gram.dtype.type(0)
     for a in range(k):
         total += gram[a, a]

@@ -2,11 +2,11 @@
 
 1. Gram matrices, one row after another: the upper triangle of sum y y' in panels of two vectors of columns. A panel is
    summed in passes over a block of the row's ratings that stays in the L1 cache. Each pass holds a tile of the panel in
-   registers and reads the factors where they are. Above the diagonal tiles are rectangles; on it they are cut so that
+   registers and reads the factors where they are. Above the diagonal, tiles are rectangles; on it they are cut so that
    little is computed twice. The first pass prefetches the rows of the ratings ahead.
 2. A border eliminates the bias: with s / sqrt(d) as one more row on top of the factor U, the Cholesky recursion itself
    subtracts s s'/d from the matrix and s T/d from the right-hand side.
-3. WIDTH matrices are loaded, one matrix a lane, and factored and solved at once: the upper triangle in blocks of 4 x 4,
+3. WIDTH matrices are loaded, one per lane, and factored and solved at once: the upper triangle in blocks of 4 x 4,
    left-looking (Golub and Van Loan, section 4.2).
 
 The lanes do not mix and a row's sums do not depend on its neighbours: any cut into tasks gives the same bits.
@@ -36,7 +36,7 @@ CHUNK = 1 << 7  # ratings of a long row that are summed in float32 before they a
 
 
 class Batch(NamedTuple):
-    """The equations of WIDTH rows, one a slot, and scratch to solve them; kp is k up to a multiple of WIDTH.
+    """The equations of WIDTH rows, one per slot, and scratch to solve them; kp is k rounded up to a multiple of WIDTH.
 
     rows (WIDTH,) int64; grams (WIDTH, kp * kp + LINE), the upper triangles, at a stride that keeps slots out of each
     other's cache sets; sums, weighted (WIDTH, kp), sum y / sqrt(d) and sum t y; totals, roots (WIDTH,), sum t / sqrt(d)
@@ -68,7 +68,7 @@ def new_batch(k, kp):
 
 
 def half_sweep(tasks, entries, side, other, penalty, known):
-    """Solve the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to whole vectors."""
+    """Solve the rows of ``side`` with ``other`` fixed; factors of ``other`` are padded with zeros to whole vectors."""
     (k, kp), start, stop = (side.factors.shape[1], other.factors.shape[1]), tasks[0], tasks[-1]
     batch, unsolved = new_batch(k, kp), np.empty(stop - start, np.int64)
     base = aligned(kp if len(known.base) else 0, kp)
@@ -114,7 +114,7 @@ def _add_top(first, last, source, fresh, kp, column, gram, sums):
 
 @jit
 def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
-    """Add to the other rows of the panel at ``column`` and to its part of sum t y; return as :func:`sum_row`."""
+    """Add to the other rows of the panel at ``column`` and to its part of sum t y; return what :func:`sum_row` does."""
     indices, values, weights, y, c, roots, _ = source
     middle, corner, scaled = simd.zeros(MIDDLE, 2), simd.zeros(WIDTH, 1), simd.zeros(1, 2)
     middle_at, corner_at = simd.at(gram, TOP * kp), simd.at(gram, WIDTH * kp + WIDTH)
@@ -154,7 +154,7 @@ def _add_square(first, last, source, fresh, kp, row_at, column, gram):
 
 @jit
 def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
-    """Add to the first WIDTH rows and columns, for an odd number of vectors; return as :func:`sum_row`."""
+    """Add to the first WIDTH rows and columns, for an odd number of vectors; return what :func:`sum_row` does."""
     indices, values, weights, y, c, roots, end = source
     tile, total, scaled = simd.zeros(WIDTH, 1), simd.zeros(1, 1), simd.zeros(1, 1)
     if not fresh:
@@ -258,7 +258,7 @@ def solve_lanes(batch, k4):
 
 @jit
 def source_of(entries, factors, bias, roots):
-    """Return pointers to the terms of the rows' sums, and the number of the last entry, at which prefetches stop.
+    """Return pointers to the terms of the rows' sums, and the index of the last entry, at which prefetches stop.
 
     roots are those of :func:`fastmf.kernels.als_plain.accumulate`, or None.
     """
@@ -303,7 +303,7 @@ def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
 
 @jit
 def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolved):
-    """Solve the rows from start to stop; list those that float32 cannot do in ``unsolved``, and return its length."""
+    """Solve the rows from start to stop; list those that need float64 in ``unsolved``, and return its length."""
     k, kp, source = side.factors.shape[1], other.factors.shape[1], source_of(entries, other.factors, other.bias, None)
     reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
     filled, n_unsolved = np.int64(0), np.int64(0)

@@ -1,9 +1,9 @@
 """Deal ratings to a grid of blocks, in random order within each, and rows of factors to bins.
 
-A grid cuts users and items into bins. Block (b, c) holds the ratings of the users of bin b by the items of bin c. The
+A grid cuts users and items into bins. Block (b, c) holds the ratings that users of bin b gave items of bin c. The
 blocks of a stratum, which have the same c - b mod bins, share no user and no item: a Latin square (Gemulla et al.
 2011). Ratings are first moved to their blocks in the order they come in (:func:`fastmf.data.csr.group`), and shuffled
-there: scattering them at random at once takes twice as long.
+there: scattering them at random in one step takes twice as long.
 """
 
 from itertools import pairwise
@@ -33,10 +33,10 @@ def blocks_cpu(tasks, triples, grid, blocks):
 
 
 def shuffle_blocks_numpy(tasks, bounds, triples, grid, seed, shuffled):
-    """Copy each block to ``shuffled`` (Triples) in an order of its own, with the learners' rows for ids.
+    """Copy each block to ``shuffled`` (Triples) in an order of its own, with learner rows in place of ids.
 
     bounds (n_blocks + 1,) int64: the starts of the blocks; tasks may be runs of blocks or parts of one. A rank
-    that the shuffle sends to n or above is sent on, along its cycle, until it is below n.
+    that the shuffle sends to n or above is shuffled again, along its cycle, until it is below n.
     """
     for first, last in pairwise(tasks):
         for start, stop in pairwise(bounds):
@@ -68,7 +68,7 @@ def shuffle_blocks_cpu(tasks, bounds, triples, grid, seed, shuffled):
 def collect_numpy(tasks, rows, learner, factors, bias, squares):
     """Copy learned rows back: row r of factors (n, k), and of bias and squares (n,), is row ``rows[r]`` of the learner.
 
-    Empty squares are left out.
+    Empty ``squares`` are not written.
     """
     own = slice(tasks[0], tasks[-1])
     chosen = rows[own]

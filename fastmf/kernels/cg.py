@@ -6,9 +6,9 @@ w_j = (y_j, 1):
     (sum g_j w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum g_j t_j w_j
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
-one pass over the row's entries. They start from the row's values, so the next epoch continues what a step leaves
-undone. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that steps have a sensible length in
-both for penalties of any size.
+one pass over the row's entries. They start from the row's current values, so each epoch continues where the last
+stopped. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that steps have a sensible length in
+both, whatever the penalties.
 """
 
 import numpy as np
@@ -30,8 +30,8 @@ AHEAD = 16  # entries between the prefetch of a row and its use
 def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps, base):
     """Move the rows of ``side`` some steps towards their solutions, in place, with ``other`` fixed.
 
-    Arguments are those of :func:`fastmf.kernels.als.half_sweep_numpy`, with ``base`` of its Known. Singular rows do no
-    harm: a row without a direction to move in stays.
+    Arguments are those of :func:`fastmf.kernels.als.half_sweep_numpy`, with the ``base`` of Known. Singular rows do
+    no harm: a row without a direction to move in stays as it is.
     """
     for row in range(tasks[0], tasks[-1]):
         if entries.indptr[row] < entries.indptr[row + 1]:
@@ -80,7 +80,7 @@ def _half_sweep(tasks, entries, side, other, penalty, steps, base, scratch, colu
 
 @jit
 def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns):
-    """Do one row of :func:`half_sweep_cg_numpy`; the bias is element kp of the vectors in ``scratch``.
+    """Move one row as :func:`half_sweep_cg_numpy` does; the bias is element kp of the vectors in ``scratch``.
 
     Squares are summed in float64: weights may be so large that squares of their products are beyond float32.
     """
@@ -144,7 +144,7 @@ def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
 
 @jit
 def _add_up_plain(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Add sum g_j e_j w_j to row ``to`` of scratch; z is row ``of``, e_j is w_j . z or (``residual``) t_j - w_j . z."""
+    """Add sum g_j e_j w_j to row ``to`` of scratch. z is row ``of``, e_j is w_j . z, or t_j - w_j . z for residuals."""
     kp = other.factors.shape[1]
     sums = np.zeros(kp + 1, np.float32)
     for j in range(first, last):
@@ -166,7 +166,7 @@ def _add_up_plain(first, last, entries, other, scratch, of, to, residual, one, c
 def _add_up_simd(first, last, entries, other, scratch, of, to, residual, one, columns):
     """Do the same in vectors.
 
-    z and the sum stay in registers (up to k = 128 of AVX-512), so each number of vectors is compiled for itself.
+    z and the sum stay in registers (up to k = 128 with AVX-512), so each number of vectors is compiled separately.
     """
     kp, step, end = len(columns) * WIDTH, scratch.shape[1], entries.indices.shape[0] - 1
     indices, values = simd.pointer(entries.indices, 0), simd.pointer(entries.values, 0)

@@ -2,10 +2,10 @@
 
 Numba's own cache checks only the file that a function is in, so it misses a change in :mod:`fastmf.kernels.simd` or in
 another kernel. Here the folder's name is a digest of all kernel files and of the width of the vectors: a change in any
-of them compiles everything anew, and two versions never share a folder.
+of them recompiles everything, and two versions never share a folder.
 
-Cached files are code that gets run. So the folder must belong to this user, and nobody else may write to it. Without
-such a folder, every process compiles the kernels anew, and a line in the log gives the reason.
+Cached files are code that will run, so the folder must belong to this user, and nobody else may write to it. Without
+such a folder, every process compiles the kernels anew, and a log message gives the reason.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ ENABLED = not config.DISABLE_JIT
 
 
 def jit(function):
-    """Compile a function of a kernel: without the interpreter's lock, cached on disk, division by zero as in NumPy."""
+    """Compile a kernel function: without the interpreter's lock, cached on disk, dividing by zero as NumPy does."""
     if not ENABLED:
         return np.errstate(over="ignore")(function)  # compiled code wraps integers silently, NumPy's scalars warn
     compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH)
@@ -42,7 +42,7 @@ def jit(function):
 
 
 def lazy(module, name):
-    """Name a kernel of a module that is imported when the kernel first runs: CUDA needs packages that few have."""
+    """Return a kernel whose module is imported when it first runs: CUDA needs packages that few have."""
 
     def found():
         return getattr(importlib.import_module(f"fastmf.kernels.{module}"), name)
@@ -56,9 +56,9 @@ def lazy(module, name):
 
 @functools.cache
 def cache_folder():
-    """Make the folder for the kernels of this version: under NUMBA_CACHE_DIR, else in the user's cache.
+    """Create the folder for the kernels of this version: under NUMBA_CACHE_DIR, else in the user's cache.
 
-    Returns its path as a str, or None if it cannot be made or is not this user's alone.
+    Returns its path as a str, or None if it cannot be created or is not this user's alone.
     """
     root = Path(config.CACHE_DIR or AppDirs(appname="numba", appauthor=False).user_cache_dir)
     try:
@@ -97,7 +97,7 @@ def _require_own(folder):
 
 
 class _Locator(caching.UserWideCacheLocator):
-    """The one folder of :func:`cache_folder`, for every function."""
+    """Puts every function's cache into the one folder of :func:`cache_folder`."""
 
     @classmethod
     def from_function(cls, py_func, py_file):

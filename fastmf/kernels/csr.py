@@ -20,7 +20,7 @@ AHEAD = np.uint64(16)  # entries between the prefetch of an entry's place and it
 def count_numpy(tasks, size, keys, counts):
     """Count the entries of each key (n,) int32 in each task, into ``counts`` (all tasks, n_keys) int64.
 
-    Tasks are of ``size`` entries, which gives each task its line of counts.
+    Tasks have ``size`` entries each: the one that starts at entry n has row ``n // size`` of counts.
     """
     for start, stop in pairwise(tasks):
         counts[start // size] = np.bincount(keys[start:stop], minlength=counts.shape[1])
@@ -37,10 +37,10 @@ def count_cpu(tasks, size, keys, counts):
 
 
 def scatter_numpy(tasks, size, keys, places, arrays, moved):
-    """Move each entry of two or three arrays (n,), of 4 bytes each, to its place in the arrays ``moved``.
+    """Move each entry of two or three arrays (n,), of 4-byte numbers, to its place in the arrays ``moved``.
 
-    places (all tasks, n_keys) int64: the place of each task's first entry of each key, used up by the kernel. Entries
-    of a key keep their order.
+    places (all tasks, n_keys) int64: the place of each task's first entry of each key; overwritten. Entries of a key
+    keep their order.
     """
     for start, stop in pairwise(tasks):
         order = np.argsort(keys[start:stop], kind="stable")
@@ -73,10 +73,10 @@ def scatter_cpu(tasks, size, keys, places, arrays, moved):
 
 
 def row_bounds_numpy(tasks, rows, columns, indptr):
-    """Write where each row starts, for entries that may already be in order of row and column.
+    """Write where each row starts, if the entries are already in order of row and column.
 
     rows and columns (n,) int32, indptr (n_rows + 1,) int64; tasks are runs of entries. Returns (n_tasks, 2) int64:
-    whether an entry of the task is out of order, which makes ``indptr`` useless; if none is, how many repeat the one
+    whether an entry of the task is out of order, which makes ``indptr`` useless; if none is, how many repeat the entry
     before.
     """
     found = np.zeros((len(tasks) - 1, 2), np.int64)

@@ -1,7 +1,7 @@
 """Encode the columns of a file as ratings: keys to indices, numbers to float32, rows chosen by a mask.
 
 Keys are int32 or int64. A table has a place for each key from the lowest, ``low``, to the highest: key - low. Unsigned
-keys of 64 bits come as int64; the difference then wraps around on purpose, and is right all the same.
+64-bit keys come as int64; the difference may then wrap around, on purpose, and is still right.
 """
 
 from itertools import pairwise
@@ -61,7 +61,7 @@ def to_float32_cpu(tasks, numbers, out):
 def keep_numpy(tasks, size, starts, chosen, rows, kept):
     """Copy the rows that a (n,) boolean mask chooses from each of three arrays ``rows`` to the arrays ``kept``.
 
-    Tasks are of ``size`` rows; starts (all tasks,) int64 says where each puts the rows it keeps.
+    Tasks have ``size`` rows each; starts (all tasks,) int64 says where each puts the rows it keeps.
     """
     for start, stop in pairwise(tasks):
         own = chosen[start:stop]

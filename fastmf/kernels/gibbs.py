@@ -1,7 +1,7 @@
 """Gibbs sampling: draw every row's factors, bias and precision from their conditional distribution.
 
 A row has the prior x ~ N(mu, L^-1), b ~ N(m, 1/p) and ratings r_j ~ N(b + c_j + x . y_j, 1 / (alpha tau g_j)), g_j
-being the columns' own precisions (Salakhutdinov and Mnih 2008, with biases, and precisions by row). The conditional of
+being the columns' own precisions (Salakhutdinov and Mnih 2008, plus biases and a precision per row). The conditional of
 (x, b) is normal. With q = 1 / (alpha tau), weights g_j, t_j = r_j - c_j and the sums of :mod:`fastmf.kernels.als`
 
     d = sum g + q p,   s = sum g y,   T = sum g t + q p m,   M = sum g y y' - s s'/d + q L,   M = U'U
@@ -32,7 +32,7 @@ else:
 
 
 class Weighted(NamedTuple):
-    """The other side: factors (n, kp) times the roots, bias (n,), and roots (n,) of the weights g; float32."""
+    """The other side, float32: factors (n, kp) times the roots, bias (n,), and roots (n,), the square roots of g."""
 
     factors: np.ndarray
     bias: np.ndarray
@@ -42,7 +42,7 @@ class Weighted(NamedTuple):
 class Prior(NamedTuple):
     """The prior of rows: precision L (k, k) float32, and ``pull`` = L mu, (n_rows or 1, k or more) float32.
 
-    bias_precision p is inf without biases; bias_pull is p m, and then 0.
+    bias_precision is p and bias_pull is p m; without biases they are inf and 0.
     """
 
     precision: np.ndarray

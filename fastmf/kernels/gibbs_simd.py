@@ -16,12 +16,12 @@ from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.random import key_of, normal
 from fastmf.kernels.vectors import WIDTH, aligned
 
-# Facts of a slot: sums g t, g and g t^2; q; |U x|^2, and (U x) . (U'^-1 right-hand side).
+# Columns of ``facts``, per slot: the sums of g t, g and g t^2; q; |U x|^2; and (U x) . (U'^-1 right-hand side).
 OF_T, WEIGHT, OF_SQUARE, Q, SQUARE, PRODUCT = range(6)
 
 
 def draw(tasks, entries, side, precisions, other, prior, chance):
-    """Draw the rows of ``side`` with ``other`` fixed, whose factors are padded with zeros to whole vectors."""
+    """Draw the rows of ``side`` with ``other`` fixed; factors of ``other`` are padded with zeros to whole vectors."""
     (k, kp), found = (side.factors.shape[1], other.factors.shape[1]), np.zeros(len(tasks) - 1)
     batch, unsure, wide = new_batch(k, kp), np.empty(tasks[-1] - tasks[0], np.int64), aligned(kp, kp)
     wide[:k, :k] = prior.precision
@@ -126,7 +126,7 @@ def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x
 
 @jit
 def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, unsure, found):
-    """Draw all rows that float32 can do, and list the others in ``unsure``.
+    """Draw all rows for which float32 is enough, and list the others in ``unsure``.
 
     Writes each task's sum of tau S into ``found``. Returns the length of ``unsure``.
     """

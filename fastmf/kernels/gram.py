@@ -1,4 +1,4 @@
-"""Gram matrices: sum x x' over the rows of a table, in tasks of fixed bounds: no thread count changes the bits."""
+"""Gram matrices: sum x x' over the rows of a table. Task bounds are fixed, so no thread count changes the bits."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ def _gram_plain(tasks, table, k):
 
 
 def _gram_simd(tasks, table, k):
-    """Do the same by the sums of a row of the ALS half-sweep: a task is a row with an entry in every column.
+    """Do the same with the ALS half-sweep's sums of a row: a task is a row with an entry in every column.
 
     Chunks of rows are summed in float32, and added up in float64.
     """

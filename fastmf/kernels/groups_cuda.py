@@ -1,6 +1,6 @@
 """What all GPU kernels share; operations of a group of lanes have a twin for Numba's simulator.
 
-A warp is WARP lanes in step. A group is a power of two of them that work on one thing (a pair, a rating). The simulator
+A warp is WARP lanes in step. A group of lanes, a power of two, works on one thing (a pair, a rating). The simulator
 has no warps: a block is one group there, and lanes exchange values through memory.
 """
 
@@ -44,7 +44,7 @@ def block_size(group, most=256):
 
 
 def grid(n_threads, group=WARP):
-    """Return (blocks, threads) for a kernel whose threads stride over its elements, ``n_threads`` of them at best."""
+    """Return (blocks, threads) for a kernel whose threads stride over its elements, ideally ``n_threads`` threads."""
     threads = block_size(group)
     return max(min(-(-n_threads // threads), MOST_BLOCKS), 1), threads
 
@@ -72,7 +72,7 @@ if SIMULATED:
 
     @inlined
     def fresh(array, place):
-        """Read an element past this block's own cache, as other blocks have left it."""
+        """Read an element as other blocks have left it, bypassing this block's own cache."""
         return array[place]
 
 else:
@@ -98,5 +98,5 @@ else:
 
     @inlined
     def fresh(array, place):
-        """Read an element past this block's own cache, as other blocks have left it."""
+        """Read an element as other blocks have left it, bypassing this block's own cache."""
         return cuda.ldcg(array, place)

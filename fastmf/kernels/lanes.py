@@ -17,8 +17,8 @@ BLOCK = 4  # rows and columns of a tile
 def load_lanes(e, rows, pointer, step, row_step):
     """Load rows x BLOCK elements of each of WIDTH matrices: vector (r, c) holds the element (r, c) of every matrix.
 
-    Matrices are ``step`` elements apart, their rows ``row_step``. For each row, quarters of 4 elements are put side by
-    side, then each 4 x 4 square of a quarter is transposed in two rounds of shuffles.
+    Matrices are ``step`` elements apart, their rows ``row_step``. For each row, pieces of 4 elements are joined into 4
+    vectors, then each 4 x 4 square of lanes is transposed in two rounds of shuffles.
     """
     vectors = []
     for _ in range(e.returns.rows):
@@ -111,7 +111,7 @@ def solve_upper(e, u, tile):
 
 
 def _substituted(e, tile, columns, rows, element):
-    """Solve a triangle for a tile, row after row; element(row, solved row) is inverted on the diagonal."""
+    """Solve a triangular system for a tile, row by row; element(row, solved row) is inverted on the diagonal."""
     x = e.vectors(tile)
     for place, row in enumerate(rows):
         for n in range(columns):

@@ -1,6 +1,6 @@
 """Symmetric equations solved in place by the threads of one block: L D L' (Golub & Van Loan, section 4.2).
 
-The lower triangle of a k x k matrix is packed row by row; the right-hand side is row k, with one unused element behind
+The lower triangle of a k x k matrix is packed row by row; the right-hand side is row k, with one unused element after
 it. A panel of NB columns is factored column by column, then all later columns are updated at once. The forward
 substitution needs no pass of its own, because the right-hand side is a row.
 """

@@ -1,7 +1,7 @@
-"""Implicit links: the factors that a row is expected to have from the columns it has entries in, whatever their values.
+"""Implicit links: a row's expected factors, given the columns in which it has entries, whatever their values.
 
-A table W of one vector w_j a column gives row r, with entries in the columns N, the expectation (Koren 2008, SVD++; as
-the mean of a prior: Simm et al. 2017, Macau)
+A table W holds a vector w_j for each column j. The expectation of row r, with entries in the columns N, is (Koren 2008,
+SVD++; as the mean of a prior: Simm et al. 2017, Macau)
 
     z_r = weight_r sum over j in N of w_j,   that is  Z = D W
 
@@ -84,7 +84,7 @@ def total_numpy(tasks, counts, factors):
 
 
 def centre_numpy(tasks, counts, factors, mean, out):
-    """Write ``factors[r] - mean`` into ``out[r]``, or zeros if a row has no counts; mean (k,) float32."""
+    """Write ``factors[r] - mean`` into ``out[r]``, or zeros if ``counts[r]`` is 0; mean (k,) float32."""
     rows = slice(tasks[0], tasks[-1])
     np.multiply(factors[rows] - mean, counts[rows, None] > 0, out=out[rows])
 
@@ -141,7 +141,7 @@ def _sum_rows(start, stop, entries, weights, table, out, columns):
     """Write ``sum of table[j]``, each times its weight if there are weights, into ``out`` for the rows start to stop.
 
     All rows go through one block of columns at a time, so that its part of the table stays in the cache. A row's sum
-    continues from block to block, so its bits do not depend on them.
+    continues from block to block, so its bits do not depend on the blocks.
     """
     indices, n_columns, kp = entries.indices, table.shape[0], table.shape[1]
     n_entries = entries.indptr[stop] - entries.indptr[start]
@@ -175,7 +175,7 @@ def _add_row_plain(first, last, bound, indices, weights, table, row, out, column
 
 @jit
 def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns):
-    """Do the same in vectors: the sum stays in registers, so each number of vectors is compiled for itself."""
+    """Do the same in vectors: the sum stays in registers, so each number of vectors is compiled separately."""
     kp, end = len(columns) * WIDTH, indices.shape[0] - 1
     where, rows, here = simd.pointer(indices, 0), simd.pointer(table, 0), simd.pointer(out, row * kp)
     total, j = simd.load(1, columns, here, 0), first
@@ -218,7 +218,7 @@ def total_cpu(tasks, counts, factors):
     return found
 
 
-# The others are bound by memory: NumPy is as fast as compiled code.
+# Kernels without a compiled CPU version are memory-bound: NumPy is as fast.
 GATHER = {"numpy": gather_numpy, "cpu": gather_cpu, "cuda": lazy("links_cuda", "gather_cuda")}
 RESPOND = {"numpy": respond_numpy, "cpu": respond_cpu, "cuda": lazy("links_cuda", "respond_cuda")}
 TURN = {"numpy": turn_numpy, "cpu": turn_cpu, "cuda": lazy("links_cuda", "turn_cuda")}
@@ -231,12 +231,12 @@ ABSORB = {"numpy": absorb_numpy, "cpu": absorb_numpy, "cuda": lazy("links_cuda",
 
 
 def gather_tasks(indptr, k):
-    """Cut the rows into tasks of equal work: k operations per entry, and some k per row."""
+    """Cut the rows into tasks of equal work: k operations per entry, and 4 k per row."""
     return balanced(indptr, k, 4 * k, least=LEAST, most=MOST)
 
 
 def link_weights(counts, fade):
-    """Return the weights of the links' sum and of the mean row, both (n,) float32, for rows of counts (n,) int entries.
+    """Return the weights of the links' sum and of the mean row, (n,) float32 each; counts (n,) int: entries per row.
 
     They are f / sqrt(n) and 1 - f, with f = n / (n + fade).
     """

@@ -15,7 +15,7 @@ CHAINS, PASSES = 64, 10_000  # sums, and multiply-adds of each in an iteration
 
 
 def multiply_add_numpy(tasks):
-    """Multiply matrices, once an iteration. Returns (n_tasks,) float64, the multiplications and additions."""
+    """Multiply matrices once per iteration. Returns (n_tasks,) float64: the multiplications and additions done."""
     left = np.full((SIDE, SIDE), 0.5, np.float32)
     for _ in range(tasks[0], tasks[-1]):
         left @ left
@@ -36,7 +36,7 @@ def multiply_add_cpu(tasks):
 
 
 def read_numpy(tasks, array):
-    """Sum runs of an array (n,) float32, one a task. Returns (n_tasks, 2) float64: bytes read, and sums."""
+    """Sum runs of an array (n,) float32, one per task. Returns (n_tasks, 2) float64: bytes read, and sums."""
     return np.array([(4 * (stop - start), array[start:stop].sum()) for start, stop in pairwise(tasks)], np.float64)
 
 

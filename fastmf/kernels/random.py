@@ -1,7 +1,7 @@
 """Random numbers by counter, for kernels whose results must not depend on who draws first.
 
 SplitMix64 (Steele, Lea and Flood 2014): number j of row r in a stream is a function of (seed, stream, r, j) alone.
-Streams keep different uses apart. Functions on bits take uint64 only: Numba makes a float64 of uint64 with int64.
+Streams keep different uses apart. Functions of bits take uint64 only: Numba turns uint64 mixed with int64 into float64.
 """
 
 import math
@@ -22,7 +22,7 @@ LAYER, SIGN, AGAIN = (np.uint64(n) for n in (LAYERS - 1, LAYERS, 1 << 32))
 
 
 def _edges():
-    """Return the right edges of the layers, widest first; the first layer holds the tail, and its area is its width."""
+    """Return the layers' right edges, widest first; the first layer includes the tail, so its edge is area / height."""
     edges = [AREA / math.exp(-0.5 * LAST_EDGE**2), LAST_EDGE]
     while len(edges) < LAYERS:
         edges.append(math.sqrt(-2.0 * math.log(AREA / edges[-1] + math.exp(-0.5 * edges[-1] ** 2))))
@@ -33,7 +33,7 @@ EDGES = _edges()
 
 
 def mix_numpy(x):
-    """Scramble 64 bits, the finalizer of SplitMix64: of an array of uint64."""
+    """Scramble the bits of an array of uint64: the finalizer of SplitMix64."""
     x = (x ^ (x >> U30)) * MIX_1
     x = (x ^ (x >> U27)) * MIX_2
     return x ^ (x >> U31)
@@ -61,7 +61,7 @@ def unit_of(bits):
 
 
 def bits_numpy(seed: np.uint64, stream: np.uint64, row: int, counters: np.ndarray) -> np.ndarray:
-    """Draw the bits number ``counters`` (n,) uint64 of a row of a stream: (n,) uint64."""
+    """Draw 64 bits for each of ``counters`` (n,) uint64, from a row of a stream: (n,) uint64."""
     row = np.array([row], np.uint64)  # an array: NumPy's uint64 scalars warn if 64 bits overflow
     key = mix_numpy(np.array([seed], np.uint64)) + GOLDEN * (np.atleast_1d(stream) + U1)
     return mix_numpy(mix_numpy(mix_numpy(key) + GOLDEN * (row + U1)) + GOLDEN * (counters + U1))
@@ -74,9 +74,9 @@ def units_numpy(bits):
 
 @jit
 def normal(key, counter):
-    """Draw a standard normal number by a ziggurat of LAYERS (Marsaglia and Tsang 2000).
+    """Draw a standard normal number by a ziggurat of LAYERS layers (Marsaglia and Tsang 2000).
 
-    It takes number ``counter`` of the key; 1 draw in 100 takes more numbers, AGAIN apart.
+    It uses number ``counter`` of the key; 1 draw in 100 uses more numbers, AGAIN apart.
     """
     while True:
         bits = bits_of(key, counter)
@@ -106,7 +106,7 @@ def _beyond(key, counter):
 
 @jit
 def gamma(key, counter, shape):
-    """Draw from Gamma(shape, 1), for a shape of at least 1 (Marsaglia and Tsang 2000), with numbers from counter on."""
+    """Draw from Gamma(shape, 1), for a shape of at least 1 (Marsaglia and Tsang 2000), from number ``counter`` on."""
     d = shape - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
     while True:

@@ -10,11 +10,10 @@ of the mean squares of the row's earlier gradients (Chin et al. 2015, section 3)
 
 * blocks: a task is a block of ratings; the caller launches blocks that share no user and no item;
 * hogwild (Niu et al. 2011): a task is a stretch of one block of all ratings; threads may race for a row, and a lost
-  update is noise.
+  update counts as noise.
 
-Ratings are dealt to blocks in random order once. Every epoch goes through the runs of RUN ratings of a block in an
-order of its own. Both orders are functions of a seed: nothing is drawn in sequence, and any epoch can be repeated
-alone.
+Ratings are dealt to blocks once, in random order. Every epoch visits a block's runs of RUN ratings in a new order. Both
+orders are functions of a seed: nothing is drawn in sequence, so any epoch can be repeated alone.
 """
 
 from itertools import pairwise
@@ -37,7 +36,7 @@ RUN = 256  # consecutive ratings that are visited together, so that prefetches k
 
 
 class Step(NamedTuple):
-    """One epoch: lr; whether biases move, lr adapts to each row, the loss is absolute; k; seed and epoch."""
+    """Settings of one epoch. The flags: biases are learned, lr adapts to each row, the loss is absolute."""
 
     lr: float
     biases: bool
@@ -49,16 +48,16 @@ class Step(NamedTuple):
 
 
 def new_learner(n, k):
-    """Make one side as SGD learns it: (n, kp + LINE) float32 zeros, rows on cache lines.
+    """Allocate a learner, one side as SGD stores it: (n, kp + LINE) float32 zeros, aligned to cache lines.
 
-    A row holds the k factors, padded to the kp of whole vectors, and in its last LINE columns four terms: BIAS, RHO,
+    A row holds the k factors, padded to whole vectors (kp columns). Its last LINE columns hold four terms: BIAS, RHO,
     BIAS_RHO and SQUARES, which is G.
     """
     return aligned(n, whole(k) + LINE)
 
 
 def block_epoch_numpy(tasks, triples, users, items, step):
-    """Update both sides in place by every rating of some blocks; ``tasks`` bound the blocks inside ``triples``.
+    """Update both sides in place with every rating of some blocks; ``tasks`` are the blocks' bounds in ``triples``.
 
     Blocks that run at the same time must share no user and no item.
     """
@@ -68,7 +67,7 @@ def block_epoch_numpy(tasks, triples, users, items, step):
 
 
 def hogwild_epoch_numpy(tasks, triples, users, items, step):
-    """Update both sides in place by every rating; ``tasks`` bound stretches of ``range(positions(runs of RUN))``.
+    """Update both sides in place with every rating; ``tasks`` cut ``range(positions(number of runs))`` into stretches.
 
     Threads race by design.
     """
@@ -77,7 +76,7 @@ def hogwild_epoch_numpy(tasks, triples, users, items, step):
 
 
 def _visit_numpy(places, start, stop, block, triples, users, items, step):
-    """Update by the runs at some places of the shuffle of a block."""
+    """Update with the runs at the given places of a block's shuffle."""
     n_runs = -(-(stop - start) // RUN)
     for run in shuffle_numpy(places, n_runs, step.seed, step.epoch, block):
         if run < n_runs:
@@ -109,7 +108,7 @@ def shuffle_numpy(places, n, seed, epoch, block):
     """Return the numbers of range(n) at ``places`` of a shuffle; a result of n or above means an empty place.
 
     On the integers below a power of two, adding a key, multiplying by an odd number and folding the high half of the
-    bits into the low half are bijections, and so are rounds of them. Over all ``range(positions(n))``, the results
+    bits into the low half are bijections, and so is any series of them. Over all ``range(positions(n))``, the results
     below n are a permutation of range(n).
     """
     mask = np.uint64(positions(n) - 1)
@@ -122,14 +121,14 @@ def shuffle_numpy(places, n, seed, epoch, block):
 
 
 def round_keys(seed, epoch, blocks):
-    """Return the keys of the rounds of the shuffles of blocks, named by their first ratings: (n, ROUNDS) uint64."""
+    """Return the round keys of the shuffles of blocks, each given by its first rating: (n, ROUNDS) uint64."""
     turns = np.asarray(blocks, np.uint64)[:, None] * np.uint64(ROUNDS) + np.arange(ROUNDS, dtype=np.uint64)
     return mix_numpy(np.uint64(epoch_key(seed, epoch)) + turns + GOLDEN)
 
 
 @jit
 def epoch_key(seed, epoch):
-    """Return the key of an epoch's shuffles; epoch -1 has the order that ratings are dealt in."""
+    """Return the key of an epoch's shuffles; epoch -1 gives the order in which ratings are dealt."""
     return mix(np.uint64(mix(np.uint64(seed) + GOLDEN)) + np.uint64(np.int64(epoch)) + GOLDEN)
 
 
@@ -158,7 +157,7 @@ def at_place(place, shuffle):
 
 @jit
 def _visit(first, last, start, stop, block, triples, users, items, step, columns):
-    """Update by the runs at places first to last of the shuffle of the block of ratings from start to stop."""
+    """Update with the runs at places first to last of a block's shuffle; its ratings are those from start to stop."""
     n_runs = (stop - start + RUN - 1) // RUN
     shuffle = new_shuffle(n_runs, epoch_key(step.seed, step.epoch) + np.uint64(block * ROUNDS))
     for place in range(first, last):
@@ -183,12 +182,12 @@ def _hogwild_epoch(tasks, triples, users, items, step, columns):
 
 
 def block_epoch_cpu(tasks, triples, users, items, step):
-    """Update by some blocks; see :func:`block_epoch_numpy`."""
+    """Update with some blocks; see :func:`block_epoch_numpy`."""
     _block_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
 
 
 def hogwild_epoch_cpu(tasks, triples, users, items, step):
-    """Update by stretches of all ratings; see :func:`hogwild_epoch_numpy`."""
+    """Update with stretches of all ratings; see :func:`hogwild_epoch_numpy`."""
     _hogwild_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
 
 

@@ -1,11 +1,11 @@
 """Updates by stochastic gradient descent on a GPU: one group of lanes per rating (cuMF_SGD, Xie et al. 2017).
 
-Rows are read past a block's own cache, which would keep values that other blocks have since changed, and stay in
+Reads of rows bypass a block's own cache, which may hold values that other blocks have since changed. Rows stay in
 registers from the error to the update. A group visits one run of ratings after another (hogwild), or one block of a
 stratum in the CPU's order (blocks).
 
 The floor is the traffic of an update: 4 (2 k + 5) bytes read and 4 (2 k + 2) written, most of them in the second-level
-cache. That is 530 bytes at k = 32, so 8,000 M updates a second of an H200's 4.3 TB/s memory.
+cache. That is 530 bytes at k = 32, so 8,000 M updates a second at the 4.3 TB/s of an H200.
 """
 
 import functools
@@ -25,7 +25,7 @@ _error_slope, _at_place = shared(error_slope), shared(at_place)
 
 @inlined
 def _update(j, triples, users, items, width, step, rows, lane, group, each):
-    """Update both sides by rating j; ``rows`` are two arrays for the lane's factors of them."""
+    """Update both sides with rating j; ``rows`` are two scratch arrays for the lane's factors of the two rows."""
     (users_of, items_of, values), (lr, biases, adaptive, absolute, k), (x, y) = triples, step, rows
     u, i, dot = np.int64(users_of[j]) * width, np.int64(items_of[j]) * width, np.float32(0)
     for q in range(each):
@@ -102,12 +102,12 @@ def _launch(bounds, groups, places, triples, users, items, step):
 
 
 def block_epoch_cuda(tasks, triples, users, items, step):
-    """Update by some blocks, one group of lanes each; see :func:`fastmf.kernels.sgd.block_epoch_numpy`."""
+    """Update with some blocks, one group of lanes each; see :func:`fastmf.kernels.sgd.block_epoch_numpy`."""
     _launch(tasks, len(tasks) - 1, None, triples, users, items, step)
 
 
 def hogwild_epoch_cuda(tasks, triples, users, items, step):
-    """Update by stretches of all ratings, one group per run; see :func:`fastmf.kernels.sgd.hogwild_epoch_numpy`."""
+    """Update with stretches of all ratings, one group per run; see :func:`fastmf.kernels.sgd.hogwild_epoch_numpy`."""
     n = triples.values.shape[0]
     first, last = int(tasks[0]), min(int(tasks[-1]), positions(-(-n // RUN)))
     _launch([0, n], last - first, (first, last), triples, users, items, step)

@@ -5,13 +5,13 @@ import numpy as np
 from fastmf.kernels.compile import jit
 from fastmf.kernels.vectors import LINE
 
-# The last LINE columns of a row of a learner: its bias, rho, bias_rho, and the G of the adaptive step.
+# Columns of a learner's row, the first four of its last LINE: bias, rho, bias_rho, and G of the adaptive step.
 BIAS, RHO, BIAS_RHO, SQUARES = range(-LINE, 4 - LINE)
 
 
 @jit
 def error_slope(e, absolute):
-    """Return half the slope of the loss at an error e, towards smaller errors."""
+    """Return half the derivative of the loss at an error e: e, or sign(e) / 2 for the absolute error."""
     if not absolute:
         return e
     if e > 0:
@@ -21,7 +21,7 @@ def error_slope(e, absolute):
 
 @jit
 def update(first, last, triples, users, items, step, columns):
-    """Update both sides by the ratings from first to last, one after another."""
+    """Update both sides with the ratings from first to last, one after another."""
     k = users.shape[1] - LINE
     for j in range(first, last):
         x, y = users[triples.users[j]], items[triples.items[j]]

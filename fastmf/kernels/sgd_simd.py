@@ -1,12 +1,12 @@
 """Updates by stochastic gradient descent in vectors; see :mod:`fastmf.kernels.sgd`.
 
 A row's factors are a few vectors, held in registers between the error and the update. The compiler must know how many,
-so each k is compiled for itself. The rows of the ratings some places ahead are prefetched, because they are seldom in
-the first cache.
+so each number of vectors is compiled separately. The rows of the ratings AHEAD places on are prefetched, because they
+are seldom in the L1 cache.
 
-An update is bound by latency, from the load of both rows over the sum of a dot product to the store, and by how many of
-the next ratings' instructions the core has room for meanwhile. So there are few instructions, and terms that do not
-need the error are computed before it.
+Two things limit an update: the latency from the loads of both rows, through the sum of a dot product, to the stores;
+and how many of the next ratings' instructions the core has room for meanwhile. So there are few instructions, and terms
+that do not need the error are computed before it.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ AHEAD = 12  # ratings between the prefetch of a rating's rows and the update
 
 @jit
 def update(first, last, triples, users, items, step, columns):
-    """Update both sides by the ratings from first to last, one after another.
+    """Update both sides with the ratings from first to last, one after another.
 
     columns is a tuple with one element per vector in a row of factors.
     """

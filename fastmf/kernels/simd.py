@@ -1,6 +1,6 @@
 """Vectors of float32 inside Numba kernels, as LLVM vectors of WIDTH lanes.
 
-A Tile is rows x columns vectors, held by value: a kernel that keeps few enough of them keeps them in registers. A
+A Tile is rows x columns vectors, held by value: a kernel that uses few enough of them has them in registers. A
 pointer is a place in a C-contiguous float32 array. Nothing checks bounds. Numbers of rows and columns are literal
 integers or globals, because loops over them are unrolled while the code is generated.
 
@@ -52,7 +52,7 @@ class Emitter:
         return self.builder.gep(pointer, [offset], inbounds=True)
 
     def element(self, pointer, offset):
-        """Load the element some places behind a pointer."""
+        """Load the element at an offset from a pointer."""
         return self.builder.load(self.at(pointer, offset))
 
     def load(self, pointer, lanes=WIDTH):
@@ -119,7 +119,7 @@ class Emitter:
     def outer(self, combine, tile, left, right):
         """Return the tile with element (r, c) replaced by combine(left(r), right[c], element).
 
-        left returns one vector at a time, so that no more of them are held than are in use.
+        left returns one vector at a time, so that only those in use are held.
         """
         vectors, columns = self.vectors(tile), len(right)
         for row in range(len(vectors) // columns):
@@ -130,7 +130,7 @@ class Emitter:
 
 
 def operation(typing):
-    """Decorate ``emit(emitter, *values)`` into a function for kernels.
+    """Turn ``emit(emitter, *values)`` into a function that kernels can call.
 
     ``typing`` gets the Numba types of a call's arguments, literal if they can be, and returns its signature.
     """
@@ -150,7 +150,7 @@ def operation(typing):
 
 
 def tile_type(rows, columns):
-    """Return the Tile of a shape given as types: literal integers, or tuples that count by their length."""
+    """Return the Tile of a shape given as types: literal integers, or tuples, whose length counts."""
     shape = [getattr(size, "literal_value", getattr(size, "count", None)) for size in (rows, columns)]
     if None in shape:
         raise RequireLiteralValue(str((rows, columns)))
@@ -161,7 +161,7 @@ def tile_type(rows, columns):
 def pointer(typingctx, base, offset):
     """Point at an element of an array, by its place in memory order, or move another pointer; None stays None.
 
-    Functions that are called often take pointers: each call with an array counts references, atomically, twice.
+    Functions that are called often take pointers: passing an array updates its reference count twice, atomically.
     """
     if base is types.none:
         return base(base, types.int64), lambda context, *_: context.get_dummy_value()
@@ -171,7 +171,7 @@ def pointer(typingctx, base, offset):
         if isinstance(base, types.Array):
             data = context.make_array(base)(context, builder, data).data
         number = builder.ptrtoint(builder.gep(data, [args[1]], inbounds=True), _INT64)
-        # Hides the terms of the address from LLVM. Else it addresses every element as base + index, and older Intel
+        # Hide the terms of the address from LLVM. Else it addresses every element as base + index, and older Intel
         # cores split such loads from the arithmetic they feed: 5 to 8 % of a half-sweep (Cascade Lake).
         hidden = builder.asm(ir.FunctionType(_INT64, [_INT64]), "", "=r,0", [number], False)
         return builder.inttoptr(hidden, data.type)
@@ -181,19 +181,19 @@ def pointer(typingctx, base, offset):
 
 @operation(lambda pointer, offset: POINTER(POINTER, types.int64))
 def at(e, pointer, offset):
-    """Move a pointer by some elements."""
+    """Move a pointer by a number of elements."""
     return e.at(pointer, offset)
 
 
 @operation(lambda pointer, offset: pointer.dtype(pointer, types.int64))
 def element(e, pointer, offset):
-    """Load the element, of any type, some places behind a pointer."""
+    """Load the element, of any type, at an offset from a pointer."""
     return e.element(pointer, offset)
 
 
 @operation(lambda pointer, offset: types.float32(pointer, types.int64))
 def element_or_one(e, pointer, offset):
-    """Load the float32 some places behind a pointer; 1 if the pointer is None."""
+    """Load the float32 at an offset from a pointer; 1 if the pointer is None."""
     return ir.Constant(FLOAT, 1.0) if e.takes[0] is types.none else e.element(pointer, offset)
 
 
@@ -205,13 +205,13 @@ def either(e, pointer, there, none):
 
 @operation(lambda pointer, offset, number: types.void(POINTER, types.int64, types.float32))
 def put(e, pointer, offset, number):
-    """Store a float32 some places behind a pointer."""
+    """Store a float32 at an offset from a pointer."""
     e.builder.store(number, e.at(pointer, offset))
 
 
 @operation(lambda columns, pointer, offset: types.void(columns, pointer, types.int64))
 def prefetch(e, columns, pointer, offset):
-    """Prefetch the cache lines of a row of so many vectors of any 4-byte type; it may be out of bounds."""
+    """Prefetch the cache lines of a row of ``columns`` vectors of any 4-byte type; it may be out of bounds."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
     read, keep, is_data = (ir.Constant(_INT32, n) for n in (0, 3, 1))
@@ -278,7 +278,7 @@ def multiply_add(e, total, a, b):
 
 @operation(lambda a, x, b, y: x(types.float32, x, types.float32, y))
 def weighted_sum(e, a, x, b, y):
-    """Return a x + b y for tiles x and y and numbers a and b; it is soonest done if b is known last."""
+    """Return a x + b y for tiles x and y and numbers a and b; it finishes soonest if b is the last to be known."""
     a, b = e.broadcast(a), e.broadcast(b)
     pairs = zip(e.vectors(x), e.vectors(y), strict=True)
     return e.tile([e.multiply_add(b, right, e.builder.fmul(a, left)) for left, right in pairs])
@@ -302,7 +302,7 @@ def total(e, tile):
 
 @operation(lambda tile, limits: types.boolean(tile, POINTER))
 def reaches(e, tile, limits):
-    """Check whether any element of the tile is at least its row's limit; limits points at one number a row."""
+    """Check whether any element of the tile is at least its row's limit; limits points at one number per row."""
     vectors, columns, reach = e.vectors(tile), e.takes[0].columns, None
     for row in range(len(vectors) // columns):
         highest, *others = vectors[row * columns : (row + 1) * columns]

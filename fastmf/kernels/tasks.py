@@ -1,4 +1,4 @@
-"""How work is cut into tasks: by the data alone, never by the number of threads, so that results keep their bits."""
+"""How work is cut into tasks: by the data alone, not the number of threads, so results are the same bit for bit."""
 
 import math
 

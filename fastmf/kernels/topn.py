@@ -22,9 +22,9 @@ FEW = 192  # users for whom preparing the items takes longer than ranking them u
 class Catalogue(NamedTuple):
     """Items to be ranked, prepared once for all tasks by :func:`catalogue`.
 
-    factors (n_items, k) and bias (n_items,) are those of Side, and all that the definition reads. order (n_items,)
-    int32 holds the items as they are visited, place (n_items,) int32 each item's place in it. panels holds all items in
-    that order as :mod:`fastmf.kernels.topn_simd` reads them; it makes them as it goes if there are none.
+    factors (n_items, k) and bias (n_items,) are those of Side; :func:`topn_numpy` reads nothing else. order (n_items,)
+    int32 holds the items in the order of their visits, place (n_items,) int32 each item's place in it. panels holds all
+    items in that order, as :mod:`fastmf.kernels.topn_simd` reads them. If panels is empty, it packs them as it goes.
     """
 
     factors: np.ndarray
@@ -35,9 +35,9 @@ class Catalogue(NamedTuple):
 
 
 def catalogue(item_side, user_factors):
-    """Prepare items to be ranked for users (n_users, k), on whom only the speed depends: lists keep their bits.
+    """Prepare items to be ranked for users (n_users, k), who affect only the speed: lists are the same bit for bit.
 
-    For many users, the items of the highest mean score come first, so that few later scores are among the best.
+    For many users, the items with the highest mean scores come first, so that few later scores are among the best.
     """
     n_items = len(item_side.bias)
     order = place = np.arange(n_items, dtype=np.int32)

@@ -1,7 +1,7 @@
 """Top-n in plain Numba, one user at a time; see :mod:`fastmf.kernels.topn`.
 
 A user's best items so far are a heap with the worst on top (Knuth, The Art of Computer Programming, volume 3,
-section 5.2.3), kept in the user's row of the output: a place in it costs log n, and a whole ranking n log n.
+section 5.2.3), kept in the user's row of the output: an insertion costs log n, and sorting the heap n log n.
 """
 
 import numpy as np
@@ -28,14 +28,14 @@ def sift(items, scores, u, size, item, score):
 
 @jit
 def offer(items, scores, u, item, score):
-    """Replace a user's worst item by one of finite score, if that is better."""
+    """Replace a user's worst item with the given one, of finite score, if that is better."""
     if score > scores[u, 0] or (score == scores[u, 0] and item < items[u, 0]):
         sift(items, scores, u, scores.shape[1], item, score)
 
 
 @jit
 def put_in_order(start, stop, items, scores):
-    """Sort the heaps of the users from start to stop, best first: the top goes last, again and again."""
+    """Sort the heaps of the users from start to stop, best first: move the top to the end, again and again."""
     for u in range(start, stop):
         for last in range(scores.shape[1] - 1, 0, -1):
             item, score = items[u, last], scores[u, last]
@@ -45,7 +45,7 @@ def put_in_order(start, stop, items, scores):
 
 @jit
 def clear(start, stop, items, scores):
-    """Fill the heaps of the users from start to stop with nothing, which is worse than any item."""
+    """Fill the heaps of the users from start to stop with item -1 and score -inf, which any item beats."""
     items[start:stop] = -1
     scores[start:stop] = -np.inf
 

@@ -5,7 +5,7 @@ transposed into tiles of TOP users: their biases, then each factor of all of the
 tile of sums in registers, TOP x 2 vectors that start at the items' biases. Few sums reach a user's n-th best score so
 far, so most tiles end with one test. The sums that do, for items the user has not seen, are offered to the user's heap.
 
-A score is summed in the same order for any block and panel, and a heap holds the same whatever the order of the offers:
+A score is summed in the same order for any block and panel, and a heap holds the same items in any order of offers:
 any cut into tasks and any order of the items give the same bits.
 """
 
@@ -29,8 +29,8 @@ AT_A_TIME = 32  # panels that are packed and read again from the cache
 class Block(NamedTuple):
     """A block's users: their factors, n-th best scores so far, and seen items.
 
-    users (n_tiles, 1 + k4, WIDTH), k4 being k up to a multiple of BLOCK; limits (n_users,), the least score worth an
-    offer; seen (n_panels, n_users) uint32, a bit an item; sums (TOP, PANEL), scratch for a tile.
+    users (n_tiles, 1 + k4, WIDTH), k4 being k rounded up to a multiple of BLOCK; limits (n_users,), the least score
+    worth an offer; seen (n_panels, n_users) uint32, one bit per item; sums (TOP, PANEL), scratch for a tile.
     """
 
     users: np.ndarray
@@ -65,7 +65,7 @@ def packed(factors, bias, order):
 
 
 def _panels(items, n_panels, rows):
-    """Yield the packed panels; or, for few users, pack some at a time in one place, which is quicker."""
+    """Yield the packed panels; or, for few users, pack some at a time into the same memory, which is quicker."""
     if len(items.panels):
         yield 0, items.panels
         return
@@ -83,7 +83,7 @@ def _new_rows(k4):
 
 @jit
 def _transpose(rows, first, target, target_at, step):
-    """Write WIDTH rows, from first, as columns: factor f goes to ``step * f`` after target_at."""
+    """Write WIDTH rows, from ``first`` on, as columns: factor f goes to ``step * f`` after target_at."""
     line = rows.shape[1]
     for f in range(0, line - LINE, BLOCK):
         tile = lanes.load_lanes(1, simd.pointer(rows, first * line + f), line, 0)

@@ -1,11 +1,11 @@
-"""Draw the items of users, and their ratings, for a synthetic rating matrix of known truth.
+"""Draw the items of users, and their ratings, for a synthetic rating matrix whose true model is known.
 
 A user's items are a successive sample without replacement: each next item has a probability proportional to its weight
 among those left. Tries from an alias table (Walker 1977; Vose 1991) come first, and repeats are thrown away. A user who
-is not done after n_items tries gets the unseen items with the smallest exponential keys -log(U) / weight (Efraimidis
+lacks items after n_items tries gets the unseen items with the smallest exponential keys -log(U) / weight (Efraimidis
 and Spirakis 2006), which is the same distribution in bounded time.
 
-Random numbers are read by counter (:mod:`fastmf.kernels.random`), so results depend neither on the order of the rows
+Random numbers are drawn by counter (:mod:`fastmf.kernels.random`), so results depend neither on the order of the rows
 nor on the number of threads.
 """
 
@@ -23,8 +23,8 @@ TRIES, KEYS, NOISE, COVER = (np.uint64(n) for n in range(4))
 class Popularity(NamedTuple):
     """Item weights (n_items,) float64 > 0 and their alias table: threshold (n_items,) uint64, alias (n_items,) int32.
 
-    A try falls on a slot, every slot alike. It takes the item of that number with probability threshold / 2^32, else
-    the slot's alias. :func:`popularity` makes one.
+    A try picks a slot, all equally likely. It takes the item of that number with probability threshold / 2^32, else
+    the slot's alias. :func:`popularity` builds the table.
     """
 
     weights: np.ndarray
@@ -138,10 +138,10 @@ def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
 
 @jit
 def cover_items(indptr, items, n_items, seed):
-    """Give every item without a rating one rating of an item with two or more, picked by chance; return how many.
+    """Give every item without ratings one rating of a random item that has two or more; return how many had none.
 
-    items (n,) int32 with n >= n_items is changed in place; each user keeps as many, distinct and ascending. Serial:
-    it changes few ratings, and each change depends on the ones before.
+    items (n,) int32 with n >= n_items is changed in place; each user's items keep their number, distinct and
+    ascending. Serial: it changes few ratings, and each change depends on the ones before.
     """
     n, n_covered, n_ratings_of = np.uint64(items.shape[0]), 0, np.bincount(items, minlength=n_items)
     key = key_of(seed, COVER, np.uint64(0))
@@ -166,7 +166,7 @@ def cover_items(indptr, items, n_items, seed):
 
 
 def normals_numpy(seed: np.uint64, stream: np.uint64, n: int, row: int = 0) -> np.ndarray:
-    """Draw n standard normal numbers, float64, from a row of a stream (Box and Muller 1958): two numbers for each."""
+    """Draw n standard normal numbers, float64, from a row of a stream (Box and Muller 1958): two uniform ones each."""
     pairs = units_numpy(bits_numpy(seed, stream, row, np.arange(2 * n, dtype=np.uint64)))
     return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
 
@@ -179,7 +179,7 @@ def _normal(key, counter):
 
 
 def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
-    """Draw the ratings of users ``tasks[0]`` to ``tasks[-1]``: truth plus normal noise, to half stars in .5 to 5.
+    """Draw the ratings of users ``tasks[0]`` to ``tasks[-1]``: truth plus normal noise, rounded to half stars, .5 to 5.
 
     items (n,) int32, truth a :class:`Truth`, seed a uint64; ratings (n,) float32 is written.
     """

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Compressed(NamedTuple):
-    """Entries grouped by row: row r has columns ``indices[indptr[r]:indptr[r + 1]]`` and the ``values`` beside them.
+    """Entries grouped by row: row r has columns ``indices[indptr[r]:indptr[r + 1]]`` and ``values`` at the same places.
 
     indptr (n_rows + 1,) int64; indices (n,) int32; values (n,) float32; weights (n,) float32, or None if all entries
     count the same.
@@ -27,10 +27,10 @@ class Triples(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Users and items dealt to ``bins`` bins a side, so that the rows of a bin lie together.
+    """Users and items dealt to ``bins`` bins each, so that the rows of a bin lie together.
 
-    user_bins (n_users,) and item_bins (n_items,) int32: the bin of each. user_rows and item_rows, likewise: its row in
-    the learner's arrays.
+    user_bins (n_users,) and item_bins (n_items,) int32: the bin of each. user_rows and item_rows, likewise: the row
+    of each in the learner's arrays.
     """
 
     user_bins: np.ndarray
@@ -73,8 +73,8 @@ class Penalty(NamedTuple):
 class Known(NamedTuple):
     """The prior of rows, float32.
 
-    pull is (n_rows, k or more), the rows they are pulled to, or (0, k) for zeros. base is (k, k), the matrix B that all
-    rows' equations share, or (0, k) for zeros.
+    pull is (n_rows, k or more), what each row is pulled towards, or (0, k) for zeros. base is (k, k), the matrix B that
+    all rows' equations share, or (0, k) for zeros.
     """
 
     pull: np.ndarray

@@ -52,10 +52,9 @@ def whole(floats):
 
 
 def vectors(floats):
-    """Return a tuple with one element per vector in so many floats.
+    """Return a tuple with one element per vector in a row of ``floats`` floats.
 
-    Its length is part of its type, and so tells the compiler how many vectors a row has. Plain Numba needs no such
-    hint.
+    Its length is part of its type, so the compiler knows how many vectors a row has. Plain Numba needs no such hint.
     """
     return (0,) * (floats // WIDTH) if WIDTH else (0,)
 
@@ -79,5 +78,5 @@ def filled_up(factors):
 
 
 def padded(side):
-    """Pad the factors of a side that others are solved from with zeros to whole vectors."""
+    """Pad with zeros, to whole vectors, the factors of the side that is held fixed."""
     return Side(filled_up(side.factors), side.bias)

@@ -1,1 +1,1 @@
-"""The fitted model: what it holds, what can be asked of it, and its file. It knows no solver."""
+"""The fitted model: its data, its queries and its file. It depends on no solver."""

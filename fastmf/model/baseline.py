@@ -22,7 +22,7 @@ def fit_baseline(by_user: Compressed, by_item: Compressed, scale: float) -> Base
 
 
 def fold_baseline(baseline: Baseline, entries: Compressed, scale: float) -> Baseline:
-    """Fit new users' biases to the baseline's items, from the users' standardised ratings."""
+    """Fit new users' biases to their standardised ratings, with the baseline's item biases fixed."""
     users = np.empty(len(entries.indptr) - 1, np.float32)
     _solve(entries, baseline.item_bias / np.float32(scale), users)
     return Baseline(users * np.float32(scale), baseline.item_bias)

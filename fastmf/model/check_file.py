@@ -36,7 +36,7 @@ TYPES: dict[str, Any] = {
 
 def refuse_constant(name: str) -> NoReturn:
     """Refuse NaN and Infinity, which Python's JSON parser accepts."""
-    raise ModelFormatError(f"the model file is damaged: its metadata hold {name}; fit and save it again")
+    raise ModelFormatError(f"the model file is damaged: its metadata contains {name}; fit and save it again")
 
 
 def finite(text: str) -> float:
@@ -45,7 +45,7 @@ def finite(text: str) -> float:
 
 
 def check_metadata(metadata: Any) -> None:
-    """Check types, and that numbers fit into float32."""
+    """Check the types of the metadata, and that numbers fit into float32."""
     for name, kind in TYPES.items():
         _require(isinstance(metadata[name], kind), f"{name} is {metadata[name]!r}")
     best, (low, high) = metadata["best_epoch"], metadata["rating_range"]
@@ -62,7 +62,7 @@ def check_metadata(metadata: Any) -> None:
     if metadata["fold_in_rule"] is not None:
         _check_fold_in_rule(metadata["fold_in_rule"])
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
-    _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold what is not a number")
+    _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold a non-number")
 
 
 def _check_fold_in_rule(rule: Any) -> None:
@@ -76,7 +76,7 @@ def _check_fold_in_rule(rule: Any) -> None:
 
 
 def check_ids(ids: dict[str, pa.Array]) -> None:
-    """Check that ids are sorted and distinct, since lookups search them, and that there are some."""
+    """Check that there are ids, sorted and distinct, because lookups rely on it."""
     for name, column in ids.items():
         _require(len(column) > 0, f"there are no {name}")
         plain = column.storage if is_uuid(column.type) else column
@@ -86,7 +86,7 @@ def check_ids(ids: dict[str, pa.Array]) -> None:
 
 
 def check_arrays(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
-    """Check the shapes, types and ranges of all arrays. Groups of only some solvers must be complete or absent."""
+    """Check shapes, types and ranges of all arrays. A group of :mod:`fastmf.model.learned` is complete or absent."""
     sizes = {"users": len(ids["user_ids"]), "items": len(ids["item_ids"]), "k": arrays["user_factors"].shape[-1]}
     sizes |= {"numbers": 3, "samples": len(arrays.get("samples_user_bias", ()))}
     known = {"seen_indptr", "seen_indices"}
@@ -100,12 +100,12 @@ def check_arrays(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> Non
     for group, shapes in SHAPES.items():
         parts = [f"{group}_{part}" for part in KINDS[group]._fields]
         there = [name for name in parts if name in arrays]
-        _require(there in ([], parts), f"of {', '.join(parts)} only {', '.join(there)} are there")
+        _require(there in ([], parts), f"only {', '.join(there)} of {', '.join(parts)} are present")
         for name, dimensions in zip(there, shapes, strict=False):
             _check_array(arrays, name, tuple(sizes[dimension] for dimension in dimensions))
         known |= set(parts)
     unknown = sorted(set(arrays) - known)
-    _require(not unknown, f"it holds arrays that no model has: {', '.join(unknown)}")
+    _require(not unknown, f"it holds unknown arrays: {', '.join(unknown)}")
     if "samples_user_bias" in arrays:
         _require("prior_mean" in arrays, "it has samples, but no prior")
         _require(sizes["samples"] > 0, "it has 0 samples")
@@ -134,10 +134,10 @@ def _check_prior(arrays: dict[str, np.ndarray]) -> None:
     """Check the arrays that deviations divide by or invert."""
     for name in ("prior_items", "samples_user_precisions", "samples_item_precisions"):
         found = arrays.get(name, np.ones(1))
-        _require(bool(np.all((found > 1 / HUGE) & (found < HUGE))), f"{name} holds values that are no precisions")
+        _require(bool(np.all((found > 1 / HUGE) & (found < HUGE))), f"{name} holds values that cannot be precisions")
     for name in arrays:
         small = not name.startswith(("prior", "samples")) or bool(np.all(np.abs(arrays[name]) < HUGE))
-        _require(small, f"{name} holds values of {HUGE:g} and more")
+        _require(small, f"{name} holds values of {HUGE:g} or more")
     alpha, bias_precision, bias_pull = arrays["prior_numbers"]
     sound = alpha > 1 / HUGE and (bias_precision > 1 / HUGE or bias_precision == bias_pull == 0)
     _require(bool(sound), f"prior_numbers are {arrays['prior_numbers'].tolist()}")

@@ -17,14 +17,14 @@ from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
-STREAMS = 1 << 40  # first random stream of fold-in; training uses those below
+STREAMS = 1 << 40  # first random stream of fold-in; training uses lower ones
 SWEEPS = 3  # over a new user's factors and precision, which starts at 1
 
 
 def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, Any]:
-    """Solve for the users of new ratings; return the fields of the model that change.
+    """Solve for the users of new ratings; return the model's fields that change.
 
-    Raises and warnings are those of :meth:`fastmf.Model.fold_in`.
+    Raises and warns as :meth:`fastmf.Model.fold_in`.
     """
     where, ratings = resolve(device), read_like_training(state, ratings)
     rated = entries = known_entries(state, ratings)
@@ -42,7 +42,7 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
     if len(lost):
         first = ratings.user_ids[int(lost[0])].as_py()
         raise DivergenceError(
-            f"{len(lost):,} users have ratings that lead beyond float32, the first {first!r}: rescale the ratings"
+            f"{len(lost):,} users have ratings that lead to values beyond float32, the first {first!r}: rescale them"
         )
     used, baseline = len(rated.values), state.baseline
     return {
@@ -70,8 +70,8 @@ def read_like_training(state: State, ratings: Any) -> Ratings:
     if (found.weights is None) != (state.weight is None):
         fitted, given = ("without", "some") if state.weight is None else ("with", "none")
         raise DataError(
-            f"the model was fitted to ratings {fitted} weights, and these ratings have {given}:"
-            " read them as the others were (weight=)"
+            f"the model was fitted to ratings {fitted} weights, but these ratings have {given}:"
+            " read them in the same way (weight=)"
         )
     return found
 
@@ -86,7 +86,7 @@ def known_entries(state: State, ratings: Ratings) -> Compressed:
 
 
 def row_terms(state: State, entries: Compressed, table: np.ndarray, device: Device) -> tuple[Penalty, Known]:
-    """Return the penalty of users' equations and what is known of them before their entries.
+    """Return the penalty and the prior of users' equations.
 
     ``table`` holds the items' factors, on the device.
     """
@@ -109,7 +109,7 @@ def lost_rows(side: Side) -> np.ndarray:
 def _rule_of(state: State) -> FoldInRule:
     if state.fold_in_rule is None:
         name = state.solver.get("name")
-        raise ParameterError(f"solver {name!r} gives no rule to solve for new users: it cannot fold in")
+        raise ParameterError(f"solver {name!r} has no rule for new users: it cannot fold them in")
     return state.fold_in_rule
 
 
@@ -133,8 +133,8 @@ def _solved(state: State, entries: Compressed, device: Device) -> Side:
 def _posterior(state: State, prior: Prior, entries: Compressed) -> tuple[Side, Samples | None]:
     """Return users' posterior means for standardised ratings, and the model's samples with draws of these users.
 
-    The mean items predict best, so the means are conditional on these. Each sample of the items has its own basis, in
-    which users are drawn once.
+    The users' means are conditional on the mean items, which predict best. Each sample of the items has its own basis:
+    users are drawn once in each.
     """
     rule, items, samples = _rule_of(state), state.standard_items, state.samples
     expected = _expected(entries, state.links, rule.fade, state.k)
@@ -159,9 +159,9 @@ def _drawn(
     expected: np.ndarray,
     random: tuple[int, int] | None = None,
 ) -> tuple[Side, np.ndarray]:
-    """Draw users and their precisions by ``random``, a seed and a sample's number; if None, return the users' means.
+    """Draw users and their precisions; without ``random``, return the users' means instead.
 
-    ``expected`` is added to the prior's mean.
+    ``random`` is a seed and the number of a sample; ``expected`` is added to the prior's mean.
     """
     n_users, k, gibbs, draw = len(entries.indptr) - 1, items.factors.shape[1], kernels.gibbs, random is not None
     users = Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32))

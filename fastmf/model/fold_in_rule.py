@@ -1,11 +1,11 @@
-"""How a new row is solved for with the other side fixed: the solver gives the rule, and the model keeps it.
+"""The rule for solving a new row with the other side fixed: the solver provides it, and the model keeps it.
 
 A row's factors x and bias b minimise, over its standardised ratings t_j of columns with factors y_j and biases c_j,
 
     sum_j (t_j - c_j - b - x . y_j)^2 + (reg n + reg0) |x - z|^2 + bias_reg b^2 + all_pairs sum_i (x . y_i)^2
 
 z is the prediction of the links (:mod:`fastmf.solvers.links`), or zero. The last sum is over all columns, rated or not
-(:mod:`fastmf.solvers.implicit`). A Bayesian model has a prior of rows instead (:mod:`fastmf.solvers.gibbs`).
+(:mod:`fastmf.solvers.implicit`). A Bayesian model has a prior over rows instead (:mod:`fastmf.solvers.gibbs`).
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class FoldInRule:
     bias_reg : weight of the squared bias; None if rows have no bias.
     all_pairs : weight of the squared scores of all pairs.
     fade : number of ratings at which links pull a row with half their force.
-    seed : of the draws from the posterior.
+    seed : seed of the draws from the posterior.
     """
 
     reg: float = 0.0

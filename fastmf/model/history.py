@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """The figures of one epoch: callbacks receive it, and a model's history holds it.
+    """The figures of one epoch, passed to callbacks and kept in a model's history.
 
     Attributes
     ----------
     number : 1 for the first.
     seconds : time of the solver alone.
-    train_rmse : RMSE of the training ratings after the epoch, not clipped. For implicit feedback, the RMSE between 1
+    train_rmse : RMSE on the training ratings after the epoch, not clipped. For implicit feedback, the RMSE between 1
         and the scores of the observed pairs.
-    validation_rmse, validation_mae : errors of the validation ratings, clipped to the rating range; None without
+    validation_rmse, validation_mae : errors on the validation ratings, clipped to the rating range; None without
         validation.
     validation_ndcg : for implicit feedback, nDCG@10 of lists for validation users; None without validation.
     """
@@ -31,7 +31,7 @@ class Epoch:
 class Measure(NamedTuple):
     """A validation figure by which two epochs, or two trials, are compared.
 
-    key is the end of :attr:`attribute`; name is shown to people; higher tells whether a higher figure is better.
+    key is the suffix of :attr:`attribute`; name is for display; higher is True if a higher figure is better.
     """
 
     key: str
@@ -44,12 +44,12 @@ class Measure(NamedTuple):
         return f"validation_{self.key}"
 
     def of(self, found: Any) -> float | None:
-        """Return the figure of an epoch, or of anything with its attributes."""
+        """Return the figure of an epoch, or of anything with the same attribute."""
         value: float | None = getattr(found, self.attribute)
         return value
 
     def cost(self, found: Any) -> float:
-        """Return the figure as a cost: lower is better, and infinite without a figure."""
+        """Return the figure as a cost (lower is better); infinite if there is no figure."""
         value = self.of(found)
         return math.inf if value is None else -value if self.higher else value
 

@@ -1,4 +1,4 @@
-"""Groups of float32 arrays that only some solvers learn beside factors and biases."""
+"""Groups of float32 arrays that only some solvers learn, besides factors and biases."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ class Baseline(NamedTuple):
 class Links(NamedTuple):
     """Vectors that predict a user's factors from the items the user has rated; see :mod:`fastmf.solvers.links`.
 
-    items (n_items, k): one vector per item. origin (k,): the mean user; in a model with biases, the zero of its user
-    factors. Both are for standardised ratings.
+    items (n_items, k): one vector per item. origin (k,): the mean user; in a model with biases, user factors are
+    measured from it. Both are for standardised ratings.
     """
 
     items: np.ndarray
@@ -25,10 +25,10 @@ class Links(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """The prior of users in a Bayesian model: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
+    """The prior over users in a Bayesian model: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
 
-    precision (k, k) and mean (k,): of the factors. items (n_items,): the items' precisions. numbers (3,): alpha, and p
-    and p m of the biases, both 0 without biases. origin (k,): the mean user, the zero of the model's user factors.
+    precision (k, k) and mean (k,): of the factors. items (n_items,): the items' precisions. numbers (3,): alpha, then p
+    and p m_b of user biases, both 0 without biases. origin (k,): the mean user; user factors are measured from it.
     """
 
     precision: np.ndarray
@@ -53,7 +53,7 @@ class Samples(NamedTuple):
     item_precisions: np.ndarray
 
 
-# Each group by the model's attribute, and the shapes of its arrays in the order of its fields.
+# Each group by the name of the model's attribute, and the shapes of its arrays in the order of its fields.
 KINDS: dict[str, Any] = {"baseline": Baseline, "links": Links, "prior": Prior, "samples": Samples}
 SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "baseline": (("users",), ("items",)),
@@ -70,7 +70,7 @@ def flat(groups: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def grouped(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Remove the arrays of whole groups from ``arrays`` and return the groups by name."""
+    """Remove the groups' arrays from ``arrays`` and return the groups by name."""
     return {
         name: kind(*(arrays.pop(f"{name}_{part}") for part in kind._fields))
         for name, kind in KINDS.items()

@@ -1,4 +1,4 @@
-"""The model: the answers a fit can give. Raw ids go in and come out."""
+"""The model: predict, recommend, find similar, fold in, explain, save."""
 
 import os
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class Model(State):
 
         Parameters
         ----------
-        user_ids, item_ids : raw ids, one of each for a pair, in any container.
+        user_ids, item_ids : raw ids in any container, one of each per pair.
         on_unknown : for a pair with an id that has no training ratings: "mean" predicts the mean plus the bias of the
             known id, "nan" gives NaN, "raise" raises.
         std : add the standard deviation of ratings around their predictions. The model must hold samples (solver
@@ -54,7 +54,7 @@ class Model(State):
         UnknownIdError
             If on_unknown is "raise" and there are such pairs.
         DataError
-            If ids are null, or of another type than the model's.
+            If ids are null, or not of the model's type.
         ParameterError
             If ``std`` is True and the model has no samples.
         """
@@ -71,7 +71,7 @@ class Model(State):
         include_seen: bool = False,
         device: str | Device = "cpu",
     ) -> pd.DataFrame:
-        """Recommend to each user the n items of highest score among those not rated in training.
+        """Recommend to each user the n highest-scoring items that the user has not rated in training.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Model(State):
             (``blend`` of :func:`fastmf.fit`), since people seldom choose the items they would rate highest.
         items : raw ids to choose from; None for all. Ids without training ratings are never chosen.
         exclude : further (user, item) pairs to leave out, in any form that :func:`fastmf.fit` takes; unknown ids in it
-            change nothing.
+            are ignored.
         include_seen : recommend items rated in training, too.
         device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
 
@@ -93,17 +93,17 @@ class Model(State):
         Raises
         ------
         UnknownIdError
-            If a user is not in the model, or no item of ``items`` is; new users come through :meth:`fold_in`.
+            If a user is not in the model (see :meth:`fold_in`), or none of ``items`` has training ratings.
         ParameterError
-            If n is less than 1, the model was saved without the seen items, or has learned no blend.
+            If n is less than 1, or the model lacks the seen items or the blend that the call needs.
         """
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
         return joined(self.recommend_batches(user_ids, n, device=device, **how))
 
     def recommend_batches(self, user_ids: Any = None, n: Any = 10, **how: Any) -> Iterator[pd.DataFrame]:
-        """Yield the frame of :meth:`recommend` in parts of some thousand users, to limit the memory it takes.
+        """Yield the frame of :meth:`recommend` in batches of several thousand users, to save memory.
 
-        Arguments are those of :meth:`recommend`, and are checked before the first part.
+        Takes the arguments of :meth:`recommend`, and checks them before the first batch.
         """
         wanted = ids.many(user_ids)
         users = np.arange(len(self.user_ids)) if user_ids is None else ids.require(self.user_ids, wanted, "user")
@@ -133,10 +133,10 @@ class Model(State):
         return list_frame(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
 
     def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
-        """Return a model of the same items for the users of new ratings, each solved for exactly.
+        """Return a model with the same items for the users of new ratings, each solved exactly.
 
-        With links, users are pulled to the links' prediction. A Bayesian model gives them their posterior means given
-        its items, and samples of their own.
+        With links, users are pulled to the links' prediction. In a Bayesian model, users get their posterior means,
+        given the model's items, and samples of their own.
 
         Parameters
         ----------
@@ -161,19 +161,19 @@ class Model(State):
         Parameters
         ----------
         user_id, item_id : raw ids.
-        ratings : the user's ratings, in anything :meth:`Ratings.read` takes; those of others are ignored. A model of
-            implicit feedback without ``positive_from`` and weights needs none.
+        ratings : the user's ratings, in any form :meth:`Ratings.read` takes; those of others are ignored. A model of
+            implicit feedback without ``positive_from`` or weights needs none.
 
         Returns
         -------
         Frame of item_id and contribution (float64). ``.attrs["score"]`` is the score of the user folded in from these
-        ratings, not clipped; for implicit feedback it is the model's own score. ``.attrs["rest"]`` is the part of it
-        that no item of the user contributes: the mean, the item's bias and the user's pull.
+        ratings, not clipped; for implicit feedback it is the model's own score. ``.attrs["rest"]`` is the rest of the
+        score, which no item contributes: the mean, the item's bias and the user's pull.
 
         Raises
         ------
         ParameterError
-            If ratings are needed, or users do not solve a linear system (solver gibbs).
+            If ratings are needed but not given, or users do not solve a linear system (solver gibbs).
         UnknownIdError
             If the user or the item is not known.
         """

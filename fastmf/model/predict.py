@@ -24,14 +24,14 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
     users = ids.as_column(state.user_ids, ids.many(user_ids), "user")
     items = ids.as_column(state.item_ids, ids.many(item_ids), "item")
     if len(users) != len(items):
-        raise ParameterError(f"{len(users):,} user ids and {len(items):,} item ids: give one of each for a pair")
+        raise ParameterError(f"{len(users):,} user ids and {len(items):,} item ids: give one of each per pair")
     pairs = Pairs(state.known_users(users), state.known_items(items))
     unknown = (pairs.users < 0) | (pairs.items < 0)
     if on_unknown == "raise" and unknown.any():
         first = int(np.flatnonzero(unknown)[0])
         raise UnknownIdError(
             f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings, the first"
-            f" user {users[first].as_py()!r}, item {items[first].as_py()!r}: leave them out, or let on_unknown be mean"
+            f" user {users[first].as_py()!r}, item {items[first].as_py()!r}: leave them out, or set on_unknown to mean"
             " or nan"
         )
     out = estimates(state, pairs)

@@ -10,9 +10,9 @@ _LAST = np.float32(-4)
 
 
 def nearest(factors: np.ndarray, counts: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the n rows nearest to each wanted row by cosine, without the row itself and without cold rows (count 0).
+    """Rank the n rows nearest to each wanted row by cosine, leaving out the row itself and cold rows (count 0).
 
-    Rows of zeros have cosine 0 to everything and come last. Returns as :func:`fastmf.model.topn.top_n`.
+    Rows of zeros have cosine 0 to everything and come last. Returns what :func:`fastmf.model.topn.top_n` returns.
     """
     norms = np.linalg.norm(factors.astype(np.float64), axis=1)  # the squares of large factors overflow in float32
     unit = (factors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The data of a fitted model: factors, biases, ids, facts and history."""
+"""The data of a fitted model: factors, biases, ids, metadata and history."""
 
 import hashlib
 import json
@@ -24,18 +24,18 @@ class State:
     user_ids, item_ids : sorted Arrow arrays of the raw ids; row u of the user arrays belongs to user_ids[u].
     user_factors (n_users, k), item_factors (n_items, k), user_bias (n_users,), item_bias (n_items,) : float32,
         on the rating scale. Cold rows (no training ratings) are zero.
-    user_counts, item_counts : int32, the training ratings of each row.
+    user_counts, item_counts : int32, the number of training ratings of each row.
     mean, scale : mean and standard deviation of the training ratings.
     rating_range : lowest and highest training rating; predictions are clipped to it.
     seen : (indptr, indices), the items each user has rated in training, or None if they were not kept.
     solver : name and hyper-parameters of the solver, for people to read.
     implicit : whether the feedback was implicit; predictions are then scores, about 1 for observed pairs.
     positive_from : lowest rating that counted as observed; None if all did.
-    fold_in_rule : how a new user's row is solved for; None if the solver cannot fold in.
+    fold_in_rule : how to solve a new user's row; None if the solver cannot fold in.
     history : one Epoch per epoch run.
-    best_epoch : number of the epoch that validation chose and the factors are of; None without validation.
-    rows : counts of the rating rows read and used, and of the others by reason.
-    weight : column of weights of observed pairs; "" if they were weighed by their number of rows; None if not at all.
+    best_epoch : number of the epoch that validation chose, whose factors these are; None without validation.
+    rows : counts of the rating rows: those read, those used, and the others by reason.
+    weight : column with the weights of observed pairs; "" if row counts are the weights; None without weights.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
     baseline, links, prior, samples : arrays that only some solvers learn; see :mod:`fastmf.model.learned`.
@@ -75,7 +75,7 @@ class State:
 
     @property
     def learned(self) -> dict[str, Any]:
-        """The groups that only some solvers learn, by name; None for those this one did not."""
+        """The groups that only some solvers learn, by name; None for groups that this model lacks."""
         return {name: getattr(self, name) for name in KINDS}
 
     @property
@@ -90,7 +90,7 @@ class State:
 
     @property
     def standard_items(self) -> Side:
-        """The items' side for standardised ratings, which users are folded in with."""
+        """The items' side on the standardised scale, used to fold in users."""
         return Side(self.item_factors, self.item_bias / np.float32(self.scale))
 
     def known_users(self, user_ids: Any) -> np.ndarray:

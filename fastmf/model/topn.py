@@ -40,9 +40,9 @@ def top_n(
 
 
 def most_rated(counts: np.ndarray, n: int, excluded: Compressed) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the n items of most ratings for every row of ``excluded``; counts (n_items,). Returns as :func:`top_n`.
+    """Rank the n most rated items for every row of ``excluded``; counts (n_items,).
 
-    Scores are the logarithms of the counts; items without ratings are left out.
+    Returns what :func:`top_n` returns. Scores are the logarithms of the counts; items without ratings are left out.
     """
     n_users = len(excluded.indptr) - 1
     with np.errstate(divide="ignore"):

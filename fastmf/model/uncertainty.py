@@ -22,8 +22,8 @@ def require_samples(state: State) -> tuple[Samples, Prior]:
     """
     if state.samples is None or state.prior is None:
         raise ParameterError(
-            f"a model of solver {state.solver.get('name')!r} without samples cannot say how sure it is: fit one with"
-            " solver gibbs, and kept of at least 1"
+            f"a model of solver {state.solver.get('name')!r} without samples gives no standard deviations: fit one"
+            " with solver gibbs and kept of at least 1"
         )
     return state.samples, state.prior
 
@@ -32,7 +32,7 @@ def deviations(state: State, pairs: Pairs) -> np.ndarray:
     """Return the standard deviation (n,) float32 of ratings around their predictions, by dense index (-1: unknown).
 
     Its square is the variance of the sampled predictions plus the mean variance of the noise. An unknown user is
-    distributed as the prior, an unknown item as the model's items; the prediction of the pair leaves it out. If both
+    distributed like the prior, an unknown item like the model's items; the pair's prediction leaves it out. If both
     are unknown, the deviation is that of all ratings.
 
     Raises

@@ -28,7 +28,7 @@ def memory_left() -> list[float]:
 
 
 def lines_of(file: Path) -> list[str]:
-    """Read the lines of a kernel file; none if it cannot be read."""
+    """Read the lines of a file in /proc or /sys; none if it cannot be read."""
     try:
         return file.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -64,7 +64,7 @@ def _quota(file: Path) -> float | None:
 
 
 def _number(file: Path) -> float | None:
-    """Read a memory limit; "max" and numbers near the largest mean none."""
+    """Read a memory limit; "max" and numbers near the largest mean no limit."""
     try:
         limit = float("".join(lines_of(file)))
     except ValueError:

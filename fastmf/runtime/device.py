@@ -1,6 +1,6 @@
 """Where arrays live and which version of the kernels runs on them: ``cpu``, ``cuda``, ``numpy`` (the definitions).
 
-Nothing of CUDA is imported before a GPU is asked for, by name or as ``auto``.
+CUDA is not imported until a GPU is asked for, by name or by ``auto``.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ from fastmf.runtime.threads import max_threads
 
 NAMES = ("cpu", "numpy", "cuda", "cuda:<number>", "auto")
 
-MOST_K = 1024  # factors of a row that a block of a GPU works on
+MOST_K = 1024  # factors of a row, for the one block of GPU threads that works on it
 ROOM = "use fewer factors (--k), a GPU with more memory, or --device cpu"
 INSTALL = "pip install 'fastmf[cu13]', or 'fastmf[cu12]' for a driver below 580"
-FORKED = "this process was forked from one that used a GPU: start it by multiprocessing's 'spawn' or 'forkserver'"
+FORKED = "this process was forked from one that used a GPU: start it with multiprocessing's 'spawn' or 'forkserver'"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A place to compute: the column of the kernel tables, and the number of threads a launch may use.
+    """A place to compute: which entry of the kernel tables runs, and how many threads a launch may use.
 
     ``put``, ``get`` and ``copy`` take an array, None, or nested (named) tuples of them.
 
@@ -47,7 +47,7 @@ class Device:
         return self.name
 
     def describe(self) -> str:
-        """Describe the device for people."""
+        """Describe the device for people to read."""
         return f"{self.name}, {self.threads} threads"
 
     @property
@@ -65,7 +65,7 @@ class Device:
         return arrays
 
     def get(self, arrays: Any) -> Any:
-        """Bring device arrays to the host, after all launched work."""
+        """Bring device arrays to the host once all launched work is done."""
         return arrays
 
     def copy(self, arrays: Any) -> Any:
@@ -73,7 +73,7 @@ class Device:
         return _each(lambda array: array.copy(), arrays)
 
     def active(self) -> contextlib.AbstractContextManager[None]:
-        """Return a block within which kernels run on this device."""
+        """Return a context manager; kernels run on this device within its block."""
         return contextlib.nullcontext()
 
     def wait(self) -> None:
@@ -110,7 +110,7 @@ class CudaDevice(Device):
             return _each(lambda array: _cuda().to_device(np.ascontiguousarray(array)), arrays)
 
     def get(self, arrays: Any) -> Any:
-        """Bring arrays to the host, after all launched work."""
+        """Bring arrays to the host once all launched work is done."""
         with self.active():
             return _each(lambda array: array.copy_to_host(), arrays)
 
@@ -151,7 +151,7 @@ class CudaDevice(Device):
         Raises
         ------
         DeviceUnavailableError
-            In a process forked from one that has used a GPU: the driver does not survive that.
+            In a process forked from one that has used a GPU: the driver does not survive a fork.
         ResourceError
             If the GPU runs out of memory.
         """
@@ -160,7 +160,7 @@ class CudaDevice(Device):
             raise DeviceUnavailableError(f"the GPU cannot be used: {FORKED}")
         _used = True
         gpu = _cuda().gpus[self.index]
-        if not hasattr(_thread, "entered"):  # for good: arrays are freed whenever they die, and need a context for it
+        if not hasattr(_thread, "entered"):  # never left: arrays may be freed at any time, which needs a context
             gpu.__enter__()
             _thread.entered = True
         try:
@@ -194,7 +194,7 @@ def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
     Parameters
     ----------
     name : "cpu", "numpy", "cuda" (the first GPU), "cuda:1" and so on, "auto", or a Device, which is returned as it is.
-    threads : the most threads to use; more than there are is reduced to what there is, with a warning.
+    threads : the most threads to use. A number above that of the available threads is lowered, with a warning.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def unavailable(name: str) -> str | None:
             return f"there is no GPU that CUDA can use ({_first_line(error)}): see nvidia-smi; {INSTALL}"
         _used = True
         n_gpus = len(list(cuda.gpus))
-    except Exception as error:  # a broken installation fails in ways of its own
+    except Exception as error:  # a broken installation may raise anything
         return f"CUDA does not start ({_first_line(error)}): {INSTALL}"
     return None if index < n_gpus else f"there are {n_gpus} GPUs, numbered from 0"
 

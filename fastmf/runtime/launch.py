@@ -1,7 +1,7 @@
 """The one way to run a kernel: choose the device's version, and share its tasks among threads.
 
 The threads are Python's, and kernels run without the interpreter's lock. Each thread takes a few tasks, runs them, and
-takes the next few. So no thread waits while there is work, a Ctrl-C is heard between two takes, and any thread or
+takes the next few. So no thread waits while there is work, a Ctrl-C is handled between two takes, and any thread or
 forked child may launch a kernel. Numba's own threading layers add hazards: workqueue aborts the process when two
 threads launch at once; omp kills a forked child and lets threads spin at barriers. They also add a second or two of
 compilation to every kernel.
@@ -22,7 +22,7 @@ from fastmf.runtime.threads import max_threads
 
 Kernel = Mapping[str, Callable[..., Any]]
 
-MOST_TASKS = 8  # that a thread takes at a time: it hears no signal before they are done
+MOST_TASKS = 8  # that a thread takes at a time: it handles no signal until they are done
 
 LAST_TAKE = 2.0  # seconds that other threads get to finish their tasks when a signal or an error ends a launch
 
@@ -38,7 +38,7 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
 
     Returns
     -------
-    The sum of the kernel's lines, one per task, added in task order: a scalar or an array. 0 if it returns None.
+    The sum of the kernel's results, one per task, added in task order: a scalar or an array. 0 if they are None.
     """
     run, threads = kernel[device.name], device.threads if device.name == "cpu" else 1
     if not device.on_host:  # a GPU schedules the tasks itself
@@ -73,12 +73,12 @@ def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list
 
     helpers: list[Future[None]] = []
     try:
-        with contextlib.suppress(RuntimeError):  # at the end of the process no thread can be started
+        with contextlib.suppress(RuntimeError):  # no thread can be started while the process exits
             for _ in range(min(threads, len(left)) - 1):
                 helpers.append(_helpers().submit(work))
         work()
         wait([helper for helper in helpers if not helper.cancel()])
-    except BaseException:  # a signal may have left a lock of the pool held: never wait for ever
+    except BaseException:  # a signal may have left a lock of the pool held: never wait forever
         left.clear()
         wait([helper for helper in helpers if not helper.cancel()], timeout=LAST_TAKE)
         raise

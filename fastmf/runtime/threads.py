@@ -8,7 +8,7 @@ from fastmf.runtime.cgroups import core_limits
 
 
 def cpu_quota() -> float | None:
-    """Return the CPU time that the container grants, in cores, or None without a limit."""
+    """Return the CPU time that the container grants, in cores, or None if there is no limit."""
     return min(core_limits(), default=None)
 
 

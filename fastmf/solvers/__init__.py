@@ -1,17 +1,17 @@
 """The solvers: plain Python that reads like the paper; the loops over ratings are in :mod:`fastmf.kernels`.
 
-A solver is one file: the dataclass of its settings, and what an epoch is. A new one is a file here, a file in kernels/
-and its class in SOLVERS. ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so
+Each solver is one file: the dataclass of its settings, and its epoch. To add one, add a file here, a file in kernels/
+and its class to SOLVERS. ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so
 that the same settings serve every rating scale:
 
     sum over rated (u, i) of loss(r_ui - b_u - c_i - x_u . y_i)
       + sum_u (reg n_u + reg0) |x_u|^2 + sum_i (reg n_i + reg0) |y_i|^2 + bias_reg (sum_u b_u^2 + sum_i c_i^2)
 
 with n_u, n_i the number of ratings of a user and an item. reg0 = 0 is the weighted-lambda regularisation of Zhou et al.
-(2008), reg = 0 the plain one. ALS solves each row of it exactly; SGD spreads a row's penalty over its ratings, so the
-numbers mean the same in both. ALS with links (:mod:`fastmf.solvers.links`) pulls factors elsewhere than to zero; Gibbs
-sampling (:mod:`fastmf.solvers.gibbs`) draws from a model of the ratings instead. Implicit feedback has an objective of
-its own (:mod:`fastmf.solvers.implicit`).
+(2008), reg = 0 plain L2 regularisation. ALS solves each row exactly; SGD spreads a row's penalty over its ratings, so
+that weights mean the same in both. ALS with links (:mod:`fastmf.solvers.links`) pulls factors to predictions instead of
+zero. Gibbs sampling (:mod:`fastmf.solvers.gibbs`) draws from a model of the ratings. Implicit feedback has its own
+objective (:mod:`fastmf.solvers.implicit`).
 """
 
 from typing import Any
@@ -29,21 +29,21 @@ SOLVERS: dict[str, type[Solver]] = {each.name: each for each in (ALS, LinkedALS,
 
 
 def make(solver: Any, **given: Any) -> Solver:
-    """Make a solver of its name and the hyper-parameters given, or return a solver as it is.
+    """Make a solver from its name and hyper-parameters, or return a solver object unchanged.
 
-    Hyper-parameters of None are left out.
+    Hyper-parameters that are None keep their defaults.
 
     Raises
     ------
     ParameterError
-        For an unknown name or hyper-parameter, or hyper-parameters beside a solver object.
+        For an unknown name or hyper-parameter, or hyper-parameters given together with a solver object.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if not isinstance(solver, str):
         if given:
-            raise ParameterError(f"{', '.join(given)} given beside a solver object: set them on the object")
+            raise ParameterError(f"{', '.join(given)} given with a solver object: set them on the object")
         if not isinstance(solver, Solver):
-            raise ParameterError(f"{solver!r} is no solver: give one of {', '.join(SOLVERS)}, or an object like them")
+            raise ParameterError(f"{solver!r} is not a solver: give one of {', '.join(SOLVERS)}, or a Solver object")
         return solver
     if solver not in SOLVERS:
         raise ParameterError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")

@@ -27,7 +27,7 @@ class ALS(Momentum, ExactOrCG, Regularised):
 
     The objective is in :mod:`fastmf.solvers`. The same data, settings and seed give the same bits for any number of
     threads. Two steps of conjugate gradients cost half as much as an exact solve at k = 64 and a third at k = 128, and
-    an epoch of them gets as far; below k = 64 there is nothing to gain.
+    make as much progress per epoch; below k = 64 they are not faster.
 
     Examples
     --------

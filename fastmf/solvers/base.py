@@ -1,4 +1,4 @@
-"""What a solver is: settings, starting factors, a generator of epochs, and the facts that others need to know about it.
+"""What a solver is: settings, starting factors, a generator of epochs, and the facts about it that other code needs.
 
 Solver modules import no numba, because ``fastmf fit --help`` reads their settings. They name kernels through the
 package, as in ``kernels.als.HALF_SWEEP``, which imports a kernel file at its first use.
@@ -29,7 +29,7 @@ class Factors(NamedTuple):
     """Both sides' factors and biases for standardised ratings, which a solver updates in place.
 
     ``memory`` holds everything else that the next epoch depends on, so that Factors alone are enough to resume from.
-    ``kept`` holds what the model keeps beside factors and biases; see :meth:`Solver.learned`.
+    ``kept`` holds what the model keeps besides factors and biases; see :meth:`Solver.learned`.
     """
 
     users: Side
@@ -42,17 +42,17 @@ class Solver(Common, abc.ABC):
     """A way to factorize ratings; :func:`fastmf.fit` trains with any subclass.
 
     A subclass defines its settings, ``name``, ``remedy``, ``epochs``, ``start`` and ``run``, and overrides the other
-    members if their defaults are not true of it. Other code asks these members, never for names of solvers or settings.
+    members where their defaults are wrong. Other code reads these members, never names of solvers or settings.
     """
 
     name: ClassVar[str]
     remedy: ClassVar[str]  # what to change if training diverges; "{reg0:g}" stands for the value of reg0
     on_gpu: ClassVar[bool] = True  # whether it runs on a GPU
     implicit: ClassVar[bool] = False  # whether pairs are signs of interest instead of ratings
-    per_rating: ClassVar[bool] = False  # whether an epoch visits ratings one by one: a sample of them tells its speed
-    tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, beside k
+    per_rating: ClassVar[bool] = False  # whether epochs visit ratings one by one, so that a sample shows their speed
+    tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, besides k
     tuned_by_default: ClassVar[bool] = False  # whether fastmf.tune tries it if no solver is named
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # label to settings: what to compile ahead and to measure
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # label to settings, to compile ahead and benchmark
 
     def __post_init__(self) -> None:
         for each in settings_of(type(self)).values():
@@ -69,16 +69,16 @@ class Solver(Common, abc.ABC):
     @property
     @abc.abstractmethod
     def epochs(self) -> int:
-        """The number of times that :meth:`run` yields, at most."""
+        """The most times that :meth:`run` yields."""
 
     @property
     def burn(self) -> int:
-        """The number of first epochs that are never the best one and do not count for patience."""
+        """The number of initial epochs that cannot be the best and do not count towards patience."""
         return 0
 
     @property
     def positive_from(self) -> float | None:
-        """The lowest rating that is a sign of interest; None if all are."""
+        """The lowest rating that counts as a sign of interest; None if all do."""
         return None
 
     @property
@@ -124,7 +124,7 @@ class Solver(Common, abc.ABC):
         """
 
     def learned(self, factors: Factors) -> dict[str, Any]:
-        """Return what the model keeps beside factors and biases: groups of :mod:`fastmf.model.learned`, by name."""
+        """Return what the model keeps besides factors and biases: groups of :mod:`fastmf.model.learned`, by name."""
         return {}
 
     def fold_in_rule(self, ratings: "Ratings") -> FoldInRule | None:
@@ -175,7 +175,7 @@ class ExactOrCG(Method, SolvesRows):
 
     @property
     def bytes_per_thread(self) -> int:
-        """The equations of some rows; conjugate gradients form none."""
+        """The equations of a few rows; conjugate gradients form none."""
         return 0 if self.method == "cg" else super().bytes_per_thread
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
@@ -185,7 +185,7 @@ class ExactOrCG(Method, SolvesRows):
         return super().operations(n_ratings, n_rows)
 
     def traffic(self, n_ratings: int) -> float:
-        """Count for each pass over the ratings; conjugate gradients make one for the residual and one a step."""
+        """Count for each pass over the ratings; conjugate gradients make one for the residual and one per step."""
         return super().traffic(n_ratings) * (1 + self.steps if self.method == "cg" else 1)
 
     def tasks(self, indptr: np.ndarray) -> np.ndarray:

@@ -16,13 +16,13 @@ T = TypeVar("T")
 RAISES = """    Raises
     ------
     ParameterError
-        If a setting has a value it cannot have."""
+        If a setting has an invalid value."""
 
 
 class Setting(NamedTuple):
     """A setting and its limits.
 
-    ``kind`` is int, float, bool or str; ``optional`` says that None is allowed, too. Numbers lie in [low, high], or in
+    ``kind`` is int, float, bool or str; if ``optional``, None is allowed, too. Numbers lie in [low, high], or in
     (low, high] if ``above``; text is one of ``choices``.
     """
 
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
     choices: tuple[str, ...] = ()
 
     def check(self, value: Any) -> None:
-        """Raise a ParameterError unless the setting may have this value."""
+        """Raise a ParameterError unless the setting allows this value."""
         if value is None and self.optional:
             return
         if self.kind is bool:
@@ -70,7 +70,7 @@ def settings_of(solver: type) -> dict[str, Setting]:
 
 
 def _description(solver: type, declared: "Field[Any]") -> dict[str, Any]:
-    """Return help and limits of a setting, as the class or the nearest of its bases declares them."""
+    """Return the help and limits of a setting, as declared by the class or its nearest base."""
     for kind in solver.__mro__:
         inherited = getattr(kind, "__dataclass_fields__", {}).get(declared.name)
         if inherited is not None and "help" in inherited.metadata:
@@ -80,7 +80,7 @@ def _description(solver: type, declared: "Field[Any]") -> dict[str, Any]:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(setting,))
 def with_settings(solver: type[T]) -> type[T]:
-    """Make a solver class a frozen dataclass, and add its settings to its docstring."""
+    """Turn a solver class into a frozen dataclass, and add its settings to its docstring."""
     made = dataclass(frozen=True, kw_only=True)(solver)
     lines = ["    Parameters", "    ----------"]
     for each in settings_of(made).values():

@@ -1,24 +1,24 @@
 """Bayesian matrix factorization by Gibbs sampling (Salakhutdinov and Mnih 2008), with biases and row precisions.
 
-Ratings are normal around b_u + c_i + x_u . y_i with precision alpha tau_u g_i, because some users and some items are
-rated less predictably than others. Factors are normal, with hyper-parameters that are drawn, too:
+Ratings are normal around b_u + c_i + x_u . y_i with precision alpha tau_u g_i, because some users and items are less
+predictable than others. Factors are normal, and their hyper-parameters are drawn, too:
 
     x_u ~ N(m, L^-1),  (m, L) ~ Normal-Wishart(0, 2, I, k)     b_u ~ N(m_b, 1/p),  (m_b, p) ~ Normal-Gamma(0, 2, 1, .1)
     tau_u ~ Gamma(5, 5)       alpha ~ Gamma(1, 1)              (shape, rate), and the same for the items
 
 With links, x_u ~ N(m + z_u, L^-1), z_u = f_u n_u^(-1/2) sum over u's items of w_j with f_u as in
 :mod:`fastmf.solvers.links`, w_j ~ N(0, I / kappa) and kappa ~ Gamma(1, 1). A draw of W solves a ridge regression with
-noise on both sides (as in Macau, Simm et al. 2017). In the basis of L's eigenvectors, with eigenvalues l, it is one per
-column,
+noise on both sides (as in Macau, Simm et al. 2017). In the basis of L's eigenvectors, with eigenvalues l, it splits
+into one regression per column,
 
     (D'D + kappa/l I) W = D'(X - m + E1) + kappa^(1/2)/l E2,    E1 ~ N(0, 1/l), E2 ~ N(0, 1)
 
-and is solved by some steps of conjugate gradients from the last W. Macau's own prior of the links, (kappa L)^-1, makes
-them part of the draw of L, in which the many links of rare items leave too little room to the rows (RMSE .840 instead
-of .812 on a fold of ml-latest-small). Without that part, L and kappa run away from each other.
+solved by a few steps of conjugate gradients from the last W. Macau's own prior of the links, (kappa L)^-1, makes them
+part of the draw of L, where the many links of rare items outweigh the rows (RMSE .840 instead of .812 on a fold of
+ml-latest-small). With that prior, but without links in the draw of L, L and kappa diverge.
 
-A sweep draws users, their precisions, items, theirs, and alpha, each given everything else. The model's factors are
-means over the sweeps after the first ``burn``. Random numbers are a function of (seed, sweep, row).
+A sweep draws users and their precisions, items and theirs, then alpha, each given everything else. The model's factors
+are means over the sweeps after the first ``burn``. Random numbers depend only on (seed, sweep, row).
 """
 
 import math
@@ -56,8 +56,8 @@ class Gibbs(Fading, Biases, SolvesRows):
     """Bayesian matrix factorization by Gibbs sampling; the model is in :mod:`fastmf.solvers.gibbs`.
 
     It has no weights to tune: it learns them, and its own uncertainty. An epoch is a sweep. Kept samples are used by
-    ``predict(..., std=True)`` and by the intervals of ``evaluate``. Each takes as much memory, and room in the model
-    file and in checkpoints, as a model without samples; fewer than four make the intervals too narrow. The same data,
+    ``predict(..., std=True)`` and by the intervals of ``evaluate``. Each takes as much space, in memory, model
+    files and checkpoints, as a model without samples; fewer than four make the intervals too narrow. The same data,
     settings and seed give the same bits for any number of threads. It does not run on a GPU.
 
     Examples
@@ -71,15 +71,15 @@ class Gibbs(Fading, Biases, SolvesRows):
     on_gpu: ClassVar[bool] = False
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gibbs": {"kept": 0}}
 
-    burn: int = setting("Sweeps that are thrown away.", default=16, low=0)
-    samples: int = setting("Sweeps after these, of which the factors are the mean.", default=84, low=1)
-    kept: int = setting("Samples that the model keeps whole, to know how sure it is.", default=16, low=0)
-    links: bool = setting("Let what is rated pull the factors, too.", default=False)
+    burn: int = setting("Number of initial sweeps to discard.", default=16, low=0)
+    samples: int = setting("Number of later sweeps; the factors are their mean.", default=84, low=1)
+    kept: int = setting("Number of samples to keep in the model, to estimate its uncertainty.", default=16, low=0)
+    links: bool = setting("Also pull factors to what links (who rated which items) predict.", default=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.links and self.fade != Gibbs.fade:
-            raise ParameterError(f"fade is {self.fade:g}, but without links nothing fades: leave it out, or give links")
+            raise ParameterError(f"fade is {self.fade:g}, but there are no links to fade: leave it out, or give links")
 
     @property
     def epochs(self) -> int:
@@ -88,15 +88,15 @@ class Gibbs(Fading, Biases, SolvesRows):
 
     @property
     def bytes_per_row(self) -> int:
-        """The factors; the same as drawn, weighted and averaged; the samples; and the arrays of links."""
+        """The factors; their draws, weighted draws and means; the samples; and the arrays of links."""
         return (5 + min(self.kept, self.samples) + (8 if self.links else 0)) * 4 * self.k
 
     def with_epochs(self, epochs: int) -> Self:
-        """Return the same solver with so many sweeps, none of them thrown away."""
+        """Return the same solver with this number of sweeps, none of them discarded."""
         return replace(self, burn=0, samples=epochs)
 
     def start(self, ratings: "Ratings") -> Factors:
-        """Allocate all arrays; the first sweep fills them by some epochs of ALS."""
+        """Allocate all arrays; a few epochs of ALS fill them before the first sweep."""
         n_users, n_items, k, width = ratings.n_users, ratings.n_items, self.k, kernels.vectors.whole(self.k)
         users, items, n_samples = zeros(n_users, k), zeros(n_items, k), min(self.kept, self.samples)
 
@@ -137,12 +137,12 @@ class Gibbs(Fading, Biases, SolvesRows):
             try:
                 hyper = sampler.sweep(sweep)
             except np.linalg.LinAlgError:
-                raise DivergenceError(f"sweep {sweep + 1}: the factors ran away; {self.advise()}") from None
+                raise DivergenceError(f"sweep {sweep + 1}: the factors diverged; {self.advise()}") from None
             sampler.average(sweep, factors, hyper)
             yield 0
 
     def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
-        """Return how links fade, and the seed: new users are drawn around the prior."""
+        """Return how links fade, and the seed with which new users are drawn."""
         return FoldInRule(fade=self.fade, seed=self.seed)
 
     def learned(self, factors: Factors) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Sampler:
         self.items = Rows(Side(state.items, state.item_bias), by_item, state.item_precisions, of_items, device)
 
     def warm_up(self, ratings: "Ratings") -> None:
-        """Start from some epochs of ALS, with links if these are to be drawn."""
+        """Start from a few epochs of ALS, with links if the solver has them."""
         given = self.solver
         same: dict[str, Any] = {"k": given.k, "epochs": WARM_UP, "biases": given.biases, "seed": given.seed}
         solver = LinkedALS(**same, fade=given.fade) if given.links else ALS(**same)
@@ -239,7 +239,7 @@ class Sampler:
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
     def average(self, sweep: int, factors: Factors, hyper: "Hyper") -> None:
-        """Move the means, which are the model's factors, towards the draw; until burn-in is over they are the draw."""
+        """Move the means, which are the model's factors, towards the draw; they equal it until burn-in is over."""
         state, users, items = self.state, self.users, self.items
         share = 1 / max(sweep - self.solver.burn + 1, 1)
         prior, mean_links = Prior(*factors.kept[:-1]), factors.kept[-1]
@@ -272,7 +272,7 @@ class Sampler:
         launch(links.ABSORB, self.device, items.rows, solved, origin, absorbed)
 
     def _keep(self, place: int) -> None:
-        """Keep the draw of the place-th sweep after burn-in, if it is one of those evenly spaced that are kept."""
+        """Keep the draw of sweep ``place`` after burn-in, if it is one of the evenly spaced sweeps to keep."""
         state, samples = self.state, Samples(*self.state[FIRST_SAMPLE:])
         kept, n = len(samples.user_bias), self.solver.samples
         slot = place * kept // n
@@ -347,7 +347,7 @@ class Hyper(NamedTuple):
     bias_pull: float
 
     def prior(self, expected: np.ndarray | None) -> Any:
-        """Return the prior of each row as kernels take it; ``expected`` (n, k) are predictions of links."""
+        """Return the prior of each row as kernels take it; ``expected`` (n, k) are the links' predictions."""
         centre = self.mean[None] if expected is None else self.mean + expected
         pull = np.ascontiguousarray((centre @ self.precision).astype(np.float32))
         return kernels.gibbs.Prior(self.precision.astype(np.float32), pull, self.bias_precision, self.bias_pull)
@@ -358,7 +358,7 @@ def draw_normal_wishart(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the mean (k,) and precision (k, k) of n normal rows x, given sum x and sum x x'.
 
-    The prior is that of the module. The Wishart is drawn by its Bartlett decomposition (Bartlett 1933).
+    The prior is in the module's docstring. The Wishart is drawn by its Bartlett decomposition (Bartlett 1933).
     """
     k = len(total)
     spread = squares - np.outer(total, total) / (BETA + n) + np.eye(k) / WISHART

@@ -9,10 +9,10 @@ and Koren (2022, "Revisiting the performance of iALS on item recommendation benc
 The weights g_ui of observed pairs are 1, or come with the ratings (``weight`` of :func:`fastmf.fit`). n_u and n_i are
 their sums over a user's and an item's pairs; U and I are the numbers of users and items that have any. The sum over all
 pairs costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs
-plus B. A row costs what it costs in :mod:`fastmf.solvers.als`.
+plus B. A row costs as much as in :mod:`fastmf.solvers.als`.
 
 Each epoch solves the items, then the users. The users' factors are therefore those that :meth:`fastmf.Model.fold_in`
-finds, except for what conjugate gradients leave unsolved, which is more the more the weights differ.
+finds, up to the error of conjugate gradients, which grows as the weights differ more.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,8 +38,8 @@ INIT_SIGMA = 0.1  # expected length of a user's starting factors, as in the pape
 class ImplicitALS(ExactOrCG):
     """Alternating least squares for implicit feedback; the objective is in :mod:`fastmf.solvers.implicit`.
 
-    What a user has rated, bought or seen is a sign of interest, as strong as the pair's weight. A score tells how
-    likely more interest is; it is no rating. The same data, settings and seed give the same bits for any number of
+    Whatever a user has rated, bought or seen is a sign of interest, as strong as the pair's weight. A score ranks items
+    by likely interest; it is not a rating. The same data, settings and seed give the same bits for any number of
     threads. Solve exactly if weights differ by orders of magnitude.
 
     Examples
@@ -57,20 +57,20 @@ class ImplicitALS(ExactOrCG):
     k: int = 64
     epochs: int = setting("Passes over all pairs.", default=12, low=1)
     alpha0: float = setting(
-        "Weight of a pair that was not observed, of which there are many more.", default=0.3, low=0, high=MAX_WEIGHT
+        "Weight of each unobserved pair; observed ones have 1 or their own.", default=0.3, low=0, high=MAX_WEIGHT
     )
     reg: float = setting(
-        "Weight of a row's squared factors, per observed pair, and per other pair times alpha0.", default=0.01, low=0,
-        high=MAX_WEIGHT,
+        "Weight of squared factors, per observed pair, plus alpha0 times that per possible pair.", default=0.01,
+        low=0, high=MAX_WEIGHT,
     )  # fmt: skip
     steps: int = 3
     positive_from: float | None = setting(
-        "The lowest rating that is a sign of interest; all rows are, if left out.", default=None, low=-MAX_WEIGHT
+        "Lowest rating that counts as a sign of interest; if left out, all rows count.", default=None, low=-MAX_WEIGHT
     )
 
     @property
     def measure(self) -> Measure:
-        """The quality of lists."""
+        """nDCG, the quality of lists."""
         return NDCG
 
     def start(self, ratings: "Ratings") -> Factors:

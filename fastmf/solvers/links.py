@@ -1,7 +1,7 @@
 """Alternating least squares with implicit links: SVD++ (Koren 2008) on both sides, by alternating solves.
 
-Which items a user has rated, and which users an item was rated by, is informative whatever the ratings are. Factors are
-therefore pulled not to zero but to what these links predict. With one vector w_j per item and one vector s_v per user,
+Which items a user has rated, and which users have rated an item, is informative whatever the ratings are. Factors are
+therefore pulled to what these links predict instead of to zero. With one vector w_j per item and s_v per user,
 
     sum over rated (u, i) of (r_ui - b_u - c_i - x_u . y_i)^2 + bias_reg (sum_u b_u^2 + sum_i c_i^2)
       + sum_u (reg n_u + reg0) |x_u - z_u|^2 + sum_i (reg n_i + reg0) |y_i - t_i|^2
@@ -14,11 +14,11 @@ pull is to the mean user. Without this fade, users with up to ten ratings are pr
 same fade for items made predictions worse.
 
 An epoch moves W one step towards the ridge regression of x on the links, with weight link_reg on its squares, and
-solves the users; then it does the same with S and the items. Weighting the regressions by reg n + reg0 as well was
-tried, and is .001 to .002 of RMSE worse. Without these weights only the row solves never raise the objective.
+solves the users; then it does the same with S and the items. Weighting the regressions by reg n + reg0, too, makes the
+RMSE .001 to .002 worse. Without these weights, a step of W or S may raise the objective; the row solves never do.
 
 The result is a model like any other: the mean user is moved from the users' factors into the items' biases. Zero
-factors then are the mean user, and an unknown user is predicted as that one.
+factors then stand for the mean user, whose predictions serve for unknown users.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
     """Alternating least squares with implicit links; the model is in :mod:`fastmf.solvers.links`.
 
-    The penalty of a row's factors is on their distance from what its links predict. More steps of conjugate gradients
+    A row's factors are penalised by their distance from what its links predict. More steps of conjugate gradients
     for the links cost more time, and have not given better predictions. The same data, settings and seed give the same
     bits for any number of threads.
 
@@ -63,8 +63,8 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"als-links": {}}
 
     reg0: float = 10.0
-    link_reg: float = setting("Weight of the squared links.", default=4.0, low=0, above=True, high=MAX_WEIGHT)
-    link_steps: int = setting("Steps of conjugate gradients for the links of each side in an epoch.", default=1, low=1)
+    link_reg: float = setting("Penalty weight of the squared links.", default=4.0, low=0, above=True, high=MAX_WEIGHT)
+    link_steps: int = setting("Steps of conjugate gradients per epoch for the links of each side.", default=1, low=1)
 
     @property
     def bytes_per_row(self) -> int:
@@ -138,7 +138,7 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
 class Memory(NamedTuple):
     """The memory of an epoch: factors and biases before the mean user is moved, and both sides' links.
 
-    Tables have k columns, or whole vectors where they belong to links.
+    Arrays of factors have k columns; links and their predictions are padded to whole vectors.
     """
 
     users: np.ndarray
@@ -162,7 +162,7 @@ class Linked:
     entries, others : the ratings by row, and the same by column, on the device.
     table : (n_columns, kp), the links W, updated in place.
     expected : (n_rows, kp), their predictions Z, updated in place.
-    fade : entries at which a row's links pull with half their force.
+    fade : number of entries at which a row's links pull with half their force.
     """
 
     def __init__(
@@ -208,16 +208,16 @@ class Linked:
         return found
 
     def follow(self, side: Side, steps: int) -> np.ndarray:
-        """Move the links some steps towards their regression on a side's factors; return what they pull these to."""
+        """Move the links a few steps towards their regression; return what they pull the side's factors to."""
         mean = self.mean(side) if self.fades else None
         launch(kernels.links.DEPART, self.device, self.rows, side.factors, self._pull(mean), self.gap)
         self.approach(steps)
         return self._pull(mean)
 
     def approach(self, steps: int, penalised: np.ndarray | None = None) -> None:
-        """Take steps of preconditioned conjugate gradients that shrink ``gap``, the part links leave unpredicted.
+        """Take steps of preconditioned conjugate gradients that shrink ``gap``, the part not predicted by links.
 
-        The ridge penalises the links, or ``penalised`` (n_columns, kp), which moves with them.
+        The ridge penalises the links or, if given, ``penalised`` (n_columns, kp), which takes the same steps.
         """
         links, device, last = kernels.links, self.device, None
         target = self.table if penalised is None else penalised
@@ -237,7 +237,7 @@ class Linked:
             last = square
 
     def _pull(self, mean: np.ndarray | None) -> np.ndarray:
-        """Return what the rows are pulled to: predictions of the links, which fade to the mean row if one is given."""
+        """Return what the rows are pulled to: the links' predictions, which fade to the mean row if one is given."""
         if mean is None:
             return self.expected
         launch(kernels.links.ATTRACT, self.device, self.rows, self.expected, self.shares, mean, self.pull)
@@ -245,5 +245,5 @@ class Linked:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Divide factor by factor; factors of zeros, which are done, get 0."""
+    """Divide factor by factor; return 0 where ``below`` is 0, because such a factor is solved."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0).astype(np.float32)

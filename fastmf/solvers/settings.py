@@ -11,7 +11,7 @@ class Common:
     """The settings of every solver."""
 
     k: int = setting("Number of factors.", default=32, low=1)
-    seed: int = setting("Seed of everything random.", default=0, low=0, high=MAX_SEED)
+    seed: int = setting("Seed of all random numbers.", default=0, low=0, high=MAX_SEED)
 
 
 @with_settings
@@ -27,9 +27,9 @@ class Penalties(Biases):
 
     epochs: int = setting("Passes over all ratings.", default=12, low=1)
     reg: float = setting(
-        "Weight of a row's squared factors, per rating of the row.", default=0.03, low=0, high=MAX_WEIGHT
+        "Weight of squared factors, per rating of a user or item.", default=0.03, low=0, high=MAX_WEIGHT
     )
-    reg0: float = setting("Weight of a row's squared factors, per row.", default=8.0, low=0, high=MAX_WEIGHT)
+    reg0: float = setting("Weight of squared factors, per user and item.", default=8.0, low=0, high=MAX_WEIGHT)
     bias_reg: float = setting("Weight of the squared biases.", default=3.0, low=0, high=MAX_WEIGHT)
 
 

@@ -35,7 +35,7 @@ class SGD(Regularised):
     """Stochastic gradient descent, rating by rating, in an order shuffled anew each epoch.
 
     The objective is in :mod:`fastmf.solvers`; the absolute loss does not square the errors. The blocked schedule
-    works through blocks of users x items, in strata whose blocks share no user and no item. The same data, settings
+    works through blocks of users x items, in strata whose blocks share no user or item. The same data, settings
     and seed therefore give the same bits for any number of threads. Hogwild lets threads race over one shuffle of all
     ratings, and gives the same bits on one thread only. The adaptive step needs a larger lr.
 
@@ -56,29 +56,29 @@ class SGD(Regularised):
 
     epochs: int = 40
     reg0: float = 6.0
-    lr: float = setting("Step of the first epoch, in standardised ratings.", default=0.05, low=0, above=True)
+    lr: float = setting("Learning rate of the first epoch, for standardised ratings.", default=0.05, low=0, above=True)
     decay: float = setting(
-        "Factor by which the step shrinks after every epoch.", default=0.93, low=0, above=True, high=1
+        "Factor that multiplies the learning rate after every epoch.", default=0.93, low=0, above=True, high=1
     )
-    loss: str = setting("The loss of an error.", default="squared", choices=("squared", "absolute"))
+    loss: str = setting("Minimise squared or absolute errors.", default="squared", choices=("squared", "absolute"))
     schedule: str = setting(
-        "Blocks that share no row, or threads that race.", default="blocked", choices=("blocked", "hogwild")
+        "Use blocks that share no user or item, or let threads race.", default="blocked", choices=("blocked", "hogwild")
     )
     bins: int | None = setting(
-        "Bins a side of the blocked schedule; chosen by the number of ratings if left out.",
+        "Bins per side in the blocked schedule; chosen from the number of ratings if left out.",
         default=None,
         low=1,
         high=MAX_BINS,
     )
-    adaptive: bool = setting("Let each row's step fall with the squares of its gradients so far.", default=False)
+    adaptive: bool = setting("Shrink each row's steps as the squares of its gradients add up.", default=False)
 
     @property
     def measure(self) -> Measure:
-        """The figure that belongs to the loss."""
+        """MAE for the absolute loss, RMSE for the squared one."""
         return MAE if self.loss == "absolute" else RMSE
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count 2 k per rating for its prediction, and 3 k for the step of either row."""
+        """Count 2 k per rating for its prediction, and 3 k for the step of each row."""
         return 8.0 * n_ratings * self.k
 
     def traffic(self, n_ratings: int) -> float:
@@ -137,10 +137,10 @@ class SGD(Regularised):
 
 
 def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
-    """Choose the number of bins a side, from the size of the data alone.
+    """Choose the number of bins per side, from the size of the data alone.
 
     It is a power of two from 8 to 128 that makes blocks of about ``RATINGS_PER_BLOCK`` ratings. A GPU works on as many
-    blocks at a time as there are bins: there it is from 8 to 1024, for about ``RATINGS_PER_GPU_BLOCK`` ratings.
+    blocks at a time as there are bins: there it is 8 to 1024, for about ``RATINGS_PER_GPU_BLOCK`` ratings.
     """
     size, most = (RATINGS_PER_GPU_BLOCK, MAX_BINS) if on_gpu else (RATINGS_PER_BLOCK, 128)
     doublings = round(math.log2(max(n_ratings / size, 1)) / 2)
@@ -148,7 +148,7 @@ def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
 
 
 def cut(ratings: "Ratings", bins: int) -> Grid:
-    """Deal users and items to bins that hold about equally many ratings."""
+    """Deal users and items into bins of about equally many ratings."""
     users, items = _deal(ratings.user_counts, bins), _deal(ratings.item_counts, bins)
     return Grid(users[0], items[0], users[1], items[1], bins)
 
@@ -169,7 +169,7 @@ def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Tr
 
 
 def _deal(counts: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deal rows to bins by falling count: to the first bin, ... the last, the last, ... the first, and so on.
+    """Deal rows to bins by falling count: from the first bin to the last, then back to the first, and so on.
 
     Returns the bin of each row, and its place among all rows sorted by bin, both (n,) int32.
     """

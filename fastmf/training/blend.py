@@ -21,7 +21,7 @@ LIST_LENGTH = 10
 
 
 def learn_blend(model: Model, held_out: Ratings) -> float:
-    """Return the weight, on the rating scale, chosen by ratings that the model has not been trained on."""
+    """Return the weight, on the rating scale, chosen on ratings that the model was not trained on."""
     users, items = model.known_users(held_out.user_ids), model.known_items(held_out.item_ids)
     good = held_out.take(held_out.values >= model.mean)
     chosen = fixed_sample(np.flatnonzero((users >= 0) & (good.user_counts > 0)))

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that training needs to go on after an epoch as if it had never stopped.
+"""Checkpoints: everything that training needs to continue after an epoch as if it had never stopped.
 
 A checkpoint is one safetensors file in a folder, replaced as a whole. It holds the arrays of the solver, the best
 factors so far if validation chooses them, and as JSON the history and a fingerprint of data and settings. A run resumes
@@ -55,7 +55,7 @@ class Checkpoint:
         Path(folder).mkdir(parents=True, exist_ok=True)
 
     def save(self, state: Snapshot) -> None:
-        """Replace the file by one of this state."""
+        """Write this state, replacing the file."""
         arrays = _named("now", state.now) | ({} if state.best is None else _named("best", state.best))
         described = {
             "format": FORMAT,
@@ -67,12 +67,12 @@ class Checkpoint:
             save_arrays(arrays, temporary, json.dumps(described, allow_nan=False))
 
     def load(self, start: Factors) -> Snapshot | None:
-        """Read the state to go on from into the arrays of ``start``; return None if there is no checkpoint.
+        """Read the saved state into the arrays of ``start``; return None if there is no checkpoint.
 
         Raises
         ------
         ParameterError
-            If the checkpoint is of other data or settings; it names the first difference.
+            If the checkpoint is from other data or settings; the message names the first difference.
         ModelFormatError
             If the file is damaged.
         """
@@ -83,14 +83,14 @@ class Checkpoint:
             described = json.loads(text or "")
             if described["format"] != FORMAT:
                 raise ModelFormatError(
-                    f"{self._path} has format {described['format']!r}, this version reads {FORMAT}: resume with the"
-                    " fastmf it was made with, or delete it to start over"
+                    f"{self._path} has format {described['format']!r}, but this version reads {FORMAT}: resume with the"
+                    " version that wrote it, or delete it to start over"
                 )
             history = [Epoch(**epoch) for epoch in described["history"]]
             then, best_epoch = dict(described["fingerprint"]), described["best_epoch"]
             _check_history(history, best_epoch, then["epochs"])
             if not sound:
-                raise ValueError("its digest is another, so something in it has changed")
+                raise ValueError("its digest does not match its content")
         except (ModelFormatError, MemoryError):
             raise
         except Exception as error:  # damaged files fail in more ways than can be listed
@@ -99,8 +99,8 @@ class Checkpoint:
             if then.get(name) != value:
                 was, now = _brief(then.get(name)), _brief(value)
                 raise ParameterError(
-                    f"{self._path} is of a run with other {name} ({was}, now {now}): resume with what it began with,"
-                    " or give another folder"
+                    f"{self._path} is from a run with other {name} ({was}, now {now}): resume with the same"
+                    " data and settings, or give another folder"
                 )
         best = None if best_epoch is None else copy.deepcopy(start._replace(memory=()))
         for prefix, factors in (("best", best), ("now", start)):
@@ -124,7 +124,7 @@ def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[
     check_output(there / NAME, overwrite=True, inputs=inputs)
     if (Path(folder) / NAME).exists() and not resume:
         raise FileExistsError(
-            f"{folder} holds the checkpoint of an earlier run: go on with it by --resume (resume=True), or give"
+            f"{folder} holds the checkpoint of an earlier run: continue it with --resume (resume=True), or give"
             " another folder"
         )
 
@@ -152,7 +152,7 @@ def _check_history(history: list[Epoch], best_epoch: Any, asked: int) -> None:
         raise ValueError(f"it holds {len(history)} epochs, more than the settings ask for")
     figures = [value for epoch in history for value in asdict(epoch).values()]
     if not all(value is None or (isinstance(value, int | float) and math.isfinite(value)) for value in figures):
-        raise ValueError("its history holds what is not a number")
+        raise ValueError("its history holds a value that is not a finite number")
     if best_epoch is not None and not (isinstance(best_epoch, int) and 1 <= best_epoch <= len(history)):
         raise ValueError(f"its best epoch is {best_epoch!r}")
 

@@ -54,26 +54,26 @@ def fit(
     ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of arrays, or a Ratings.
     k : number of factors; the solver's default if left out.
     solver : "als", "als-links", "sgd", "gibbs", "implicit", or a solver object, which then holds all hyper-parameters.
-    validation : ratings to validate on, in the same forms, or the fraction of the ratings to hold out for it. The model
-        keeps the factors of the best epoch: by RMSE, for the absolute loss by MAE, for implicit feedback by nDCG.
+    validation : validation ratings, in the same forms, or a fraction of the ratings to hold out. The model keeps the
+        factors of the best epoch: by RMSE, by MAE for the absolute loss, or by nDCG for implicit feedback.
     patience : stop after this many epochs without a better one; needs validation.
     device : "cpu", "cuda" (the first GPU; "cuda:1" and so on), "numpy" (the plain definitions, slow) or "auto".
     threads : the most threads to use.
-    seed : seed of everything random.
-    weight : for implicit feedback, the column of the rows' weights; it may be that of the ratings.
+    seed : seed of all random numbers.
+    weight : for implicit feedback, the column of the rows' weights; the column of ratings will do.
     duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean" or "sum";
         see :meth:`fastmf.Ratings.read`.
     bad_rows : what to do with rows that have a null id, no finite rating or no weight above 0: "error", or "drop" and
         count them.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder for the state of training.
-    every : epochs from one checkpoint to the next. A kill loses those since the last; any other end saves them.
-    resume : go on from the checkpoint, if there is one, which must be of the same data and settings. The model is
+    every : epochs from one checkpoint to the next. A kill loses the epochs since the last; any other end saves them.
+    resume : continue from the checkpoint, if there is one; it must be from the same data and settings. The model is
         then the same, bit for bit, as without the interruption.
     keep_seen : keep in the model what each user has rated, so that recommendations leave it out.
     blend : learn the weight of popularity in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from the
-        validation ratings, or else from a tenth of the ratings, which are left out of an extra fit.
-    memory_limit : bytes, or text such as "4GiB", that fitting may take; what is available if left out.
+        validation ratings or, without them, from a tenth of the ratings, which an extra fit leaves out.
+    memory_limit : the most memory to take, as bytes or text such as "4GiB"; the available memory if left out.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 
@@ -89,9 +89,9 @@ def fit(
     ParameterError
         If a setting is out of range or contradicts another.
     DivergenceError
-        If training does not stay finite; it names the epoch and the setting to change.
+        If training does not stay finite; the message names the epoch and the setting to change.
     ResourceError
-        If memory cannot hold the ratings or the factors; what is known ahead is checked before anything is read.
+        If memory cannot hold the ratings or the factors; what can be checked early is checked before anything is read.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
 
 
 def _blend(model: Model, data: Data, plan: Plan) -> float:
-    """Learn the weight of popularity from the validation, or from ratings that an extra fit leaves out."""
+    """Learn the weight of popularity from the validation ratings, or from ratings that an extra fit leaves out."""
     ratings, held_out = data.ratings, data.validation
     if held_out is None:
         rest, held_out = ratings.split(BLEND_SHARE, seed=plan.solver.seed)
@@ -178,5 +178,5 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
     )
     if any(len(lost_rows(side)) for side in (model.user_side, model.item_side)):
         place = f"the rating scale ({objective.scale:g})"
-        raise DivergenceError(f"the factors do not fit into float32 on {place}: rescale them")
+        raise DivergenceError(f"the factors do not fit into float32 on {place}: rescale the ratings")
     return model

@@ -72,7 +72,7 @@ class Run:
             self._save()
 
     def _save(self) -> None:
-        """Write the checkpoint of the last whole epoch, unless it is written already."""
+        """Write the checkpoint of the last complete epoch, unless it has been written already."""
         if self.checkpoint is None or self.unsaved is None:
             return
         state, self.unsaved = self.unsaved, None
@@ -101,7 +101,7 @@ class Run:
         number, objective = len(self.history) + 1, self.objective
         train_rmse = objective.train_rmse(self.factors, self.device)
         if not train_rmse < DIVERGED:
-            what = f"is {train_rmse:.3g} times their deviation" if np.isfinite(train_rmse) else "is not finite"
+            what = f"is {train_rmse:.3g} times their standard deviation" if np.isfinite(train_rmse) else "is not finite"
             where = f"the RMSE of the ratings {what}{self._first_lost()}"
             raise DivergenceError(f"epoch {number}: training diverged ({where}); {self.solver.advise()}")
         validated = objective.validate(self.factors, self.device)

@@ -1,4 +1,4 @@
-"""What a run trains on and is measured by: standardised ratings or observed pairs, and validation."""
+"""What a run trains on and is measured on: standardised ratings or observed pairs, and validation."""
 
 import abc
 import warnings
@@ -22,20 +22,20 @@ from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.base import Factors, Solver
 
-COARSE = 0.01  # Ratings are too coarse in float32 if its steps are more than this share of their deviation.
+COARSE = 0.01  # Float32 is too coarse if its steps exceed this share of the ratings' deviation.
 LIST_LENGTH = 10  # of the lists by which implicit feedback is validated
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
 
 class Objective(abc.ABC):
-    """The ratings as the solver takes them, and the errors of factors on them and on the validation.
+    """The ratings as the solver takes them, and the errors of factors on them and on the validation ratings.
 
     Attributes
     ----------
     ratings : what the solver trains on.
     seen : (indptr, indices), everything that users have rated.
     mean, scale, range : of the ratings as given.
-    counts : counts of rows to report beside those of reading.
+    counts : counts of rows to report besides those from reading.
     """
 
     mean: float
@@ -58,10 +58,10 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def validate(self, factors: Factors, device: Device) -> dict[str, float]:
-        """Return the validation's figures by their attribute of an Epoch; none without validation."""
+        """Return the validation figures, keyed by attributes of Epoch; empty without validation."""
 
     def _found(self, validation: Ratings) -> tuple[np.ndarray, np.ndarray]:
-        """Find the training index of each validation user and item, -1 if unknown; warn of pairs that are in both."""
+        """Find the training index of each validation user and item, -1 if unknown; warn of pairs in both."""
         ratings = self.ratings
         users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")
         items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")
@@ -97,7 +97,7 @@ class RatingObjective(Objective):
         if resolution > COARSE * self.scale:
             warnings.warn(
                 f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, there in steps of about"
-                f" {resolution:g}, which is much for a deviation of {self.scale:g}: subtract a constant first",
+                f" {resolution:g}, too coarse for a deviation of {self.scale:g}: subtract a constant first",
                 stacklevel=6,
             )
 
@@ -122,7 +122,7 @@ class ImplicitObjective(Objective):
         self, positive_from: float | None, ratings: Ratings, validation: Ratings | None, device: Device
     ) -> None:
         if positive_from is not None and not ratings.rated:
-            raise DataError(f"there are no ratings that could be at least {positive_from:g}: leave positive_from out")
+            raise DataError(f"positive_from is {positive_from:g}, but there are no ratings: leave it out")
         super().__init__(ratings, ratings.observed(positive_from), device)
         self.counts = {"observed": len(self.ratings)}
         self.wanted: Wanted | None = None
@@ -134,10 +134,10 @@ class ImplicitObjective(Objective):
             self.wanted = self._wanted(held_out, *self._found(held_out))
 
     def _wanted(self, held_out: Ratings, users: np.ndarray, items: np.ndarray) -> Wanted:
-        """Choose a sample of users, and return what their lists should hold."""
+        """Choose a sample of users, and return the items that their lists should hold."""
         known = (np.append(self.ratings.user_counts, 0)[users] > 0) & (held_out.user_counts > 0)
         if not known.any():
-            raise DataError("no user of the validation has training ratings: watch others, or none")
+            raise DataError("no validation user has training ratings: give other validation ratings, or none")
         return wanted_of((held_out.users, held_out.items), fixed_sample(np.flatnonzero(known)), users, items)
 
     def validate(self, factors: Factors, device: Device) -> dict[str, float]:
@@ -155,7 +155,7 @@ class ImplicitObjective(Objective):
 
 
 def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Objective:
-    """Return what a solver trains on and is measured by."""
+    """Return what a solver trains on and is measured on."""
     if solver.implicit:
         return ImplicitObjective(solver.positive_from, ratings, validation, device)
     return RatingObjective(ratings, validation, device)

@@ -1,8 +1,8 @@
 """Compile all kernels ahead of time, by fitting and serving a few ratings.
 
-A kernel is compiled for the types of its arrays, and these depend on the columns of the file. So small files of the
-usual types are written, fitted and served. The compiled kernels go to the cache (:mod:`fastmf.kernels.compile`), from
-which later processes load them in milliseconds.
+A kernel is compiled for the types of its arrays, and these depend on the columns of the file. Therefore small files of
+the usual types are written, fitted and served. The compiled kernels go to the cache (:mod:`fastmf.kernels.compile`),
+from which later processes load them in milliseconds.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ TYPES = (("int32", "float32"), ("int64", "float64"), ("str", "float64"))
 def warmup(k: int = 32) -> float:
     """Compile what fitting and serving models of k factors needs, unless the kernel cache has it.
 
-    SGD, links and ALS by conjugate gradients are compiled for each k (to the next multiple of the vectors' width),
+    SGD, links and ALS by conjugate gradients are compiled for each k (rounded up to the vectors' width),
     everything else once.
 
     Returns
@@ -51,7 +51,7 @@ def warmup(k: int = 32) -> float:
     began = time.perf_counter()
     if ENABLED:
         twin = draw(SHAPE, np.uint64(0), name="warm-up")
-        rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them is a kernel too
+        rows = np.random.default_rng(0).permutation(len(twin.ratings))  # sorting them takes a kernel too
         with tempfile.TemporaryDirectory(prefix="fastmf-warmup-") as folder:
             for keys, numbers in TYPES:
                 path = Path(folder) / f"{keys}.parquet"
@@ -62,7 +62,7 @@ def warmup(k: int = 32) -> float:
 
 
 def _use(ratings: Ratings, k: int) -> None:
-    """Fit a model by each variant of each solver, and call every method that serves one."""
+    """Fit a model with each variant of each solver, and call every method that serves one."""
     training, test = ratings.split(0.2)
     for name, solver in SOLVERS.items():
         for settings in solver.variants.values():

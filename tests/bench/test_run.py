@@ -120,7 +120,7 @@ def test_a_set_that_is_not_at_hand_is_replaced_by_its_twin(tmp_path, cases_here)
         how = {"k": 2, "solvers": ["sgd-hogwild"], "devices": ["cpu"], "epochs": 1, "progress": said.append}
         report = bench.run(["ml-latest-small"], **how)
     (result,) = report["results"]
-    assert said[0] == "ml-latest-small is not at hand: drawing its synthetic twin"
+    assert said[0] == "ml-latest-small is not found: drawing its synthetic twin"
     assert (result["data"], result["ratings"], result["speedup_over_numpy"]) == ("twin (seed 0)", 600, None)
     assert table(report)[1][0][0] == "ml-latest-small twin (seed 0)"
     assert "not the real data: synthetic ml-latest-small twin" in report["notes"][0]
@@ -153,7 +153,7 @@ def test_a_child_that_breaks_shows_its_stderr(file, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_child_that_is_killed_is_told_from_one_that_fails(file, monkeypatch):
     monkeypatch.setattr(bench, "CHILD", f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})")
-    with pytest.raises(ResourceError, match="ended by signal 9, most likely for want of memory"):
+    with pytest.raises(ResourceError, match="ended by signal 9, most likely for lack of memory"):
         bench.run([file])
 
 

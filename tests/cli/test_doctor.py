@@ -27,6 +27,6 @@ def test_advice_is_given_for_what_is_wrong_only():
     fine = {"cpu_quota": None, "jit": True, "kernel_cache": "here", "vector_width": 16, "cores": 4}
     assert advice(fine) == advice(fine | {"cpu_quota": 4.0}) == []
     (line,) = advice(fine | {"vector_width": 0})
-    assert "the processor is not known" in line
+    assert "the processor is unknown" in line
     (line,) = advice(fine | {"cpu_quota": 1.5})
-    assert "has time for 1.5 of 4 cores" in line
+    assert "may use 1.5 of 4 cores" in line

@@ -182,7 +182,7 @@ def test_the_whole_path_from_synthetic_ratings(tmp_path, run, run_json, cells, m
     assert "10,084 ratings of 972 items by 61 users" in done.stderr
     done = run("split", "r.parquet", "train.parquet", "heldout.parquet", "--fraction", 0.1)
     assert done.stdout == "train.parquet\nheldout.parquet\n"
-    assert done.stderr == "9,076 rows to train on and 1,008 to measure on are in:\n"
+    assert done.stderr == "9,076 rows to train on and 1,008 to test on are in:\n"
     for solver in ("als", "sgd"):
         found = run_json("fit", "train.parquet", "--solver", solver, "--validation", 0.1, "-o", f"{solver}.fastmf")
         measured = run_json("evaluate", f"{solver}.fastmf", "heldout.parquet")

@@ -52,7 +52,7 @@ def test_lists_have_the_lengths_of_a_column_of_integers(path, run, run_json, tmp
     assert [line["user_id"] for line in run_json("recommend", *how, "n")] == [103, 103, 100]
     for column, bad in (("gaps", 1), ("low", 1), ("text", 2)):
         refused = run("recommend", *how, column, code=3).stderr
-        assert f"users.parquet: {bad} of 2 lengths of lists are no integers of at least 1" in refused
+        assert f"users.parquet: {bad} of 2 lengths of lists are not integers of at least 1" in refused
 
 
 def test_lengths_need_the_file_they_are_in(path, run):
@@ -85,7 +85,7 @@ def test_explain_splits_the_score_and_takes_a_length_of_1_at_least(place, path, 
     found = run_json(*asked, "-n", 2)
     assert (found["score"], found["items"]) == (expected.attrs["score"], len(expected))
     assert [row["item_id"] for row in found["contributions"]] == expected["item_id"].head(2).tolist()
-    assert f"of {len(expected)} items" in run(*asked).stderr
+    assert f"from {len(expected)} items" in run(*asked).stderr
     assert "n is 0" in run(*asked, "-n", 0, code=2).stderr
 
 

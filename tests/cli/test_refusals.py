@@ -125,7 +125,7 @@ USAGE = [
     (TUNE + "--solver svd", "unknown solver 'svd'", "als, als-links, sgd"),
     (TUNE + "--solver als --solver implicit", "als by RMSE", "implicit by nDCG@10", "separate runs"),
     (TUNE + "--validation 1.5", "validation is 1.5: give a fraction"),
-    (TUNE + "--validation 0.001", "100 ratings into nothing and all"),
+    (TUNE + "--validation 0.001", "of 100 ratings leaves one side empty"),
     ("predict good.fastmf good.parquet", "--output"),
     (RECOMMEND, "--user", "--users", "--all", "--new-users"),
     (RECOMMEND + "--user 100 --all", "--user", "--all"),

@@ -410,7 +410,7 @@ def test_text_that_is_no_key_of_the_type_is_an_unknown_id():
         storage = pa.array([], kind.storage_type if kind == pa.uuid() else kind)
         known = pa.ExtensionArray.from_storage(kind, storage) if kind == pa.uuid() else storage
         for text in texts:
-            with pytest.raises(UnknownIdError, match="names no user: the model's user ids are of type"):
+            with pytest.raises(UnknownIdError, match="is not valid: the model's user ids are of type"):
                 ids.parse(known, [text], "user")
 
 

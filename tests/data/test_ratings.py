@@ -317,7 +317,7 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows(plain):
 
 def test_a_fraction_that_leaves_a_side_empty_is_refused(plain):
     for fraction in (0, 1, -0.1, np.nan, 1e-9, 1 - 1e-9, 5):
-        with pytest.raises(ParameterError, match=r"splits 60 ratings into nothing and all: give one in \(0, 1\)"):
+        with pytest.raises(ParameterError, match=r"of 60 ratings leaves one side empty: give one in \(0, 1\)"):
             plain.split(fraction)
 
 
@@ -431,7 +431,7 @@ def test_observed_rows_are_those_rated_high_enough(plain):
     for everything in (plain.observed(None), plain.observed(0.5), unrated.observed(3.5)):
         assert pairs(everything) == dict.fromkeys(pairs(plain), 1.0)
     with pytest.raises(
-        DataError, match=r"none of 60 ratings is at least 9 \(the highest is 5\), from which they count"
+        DataError, match=r"none of 60 ratings is at least 9 \(the highest is 5\), so none counts as positive"
     ):
         plain.observed(9)
 

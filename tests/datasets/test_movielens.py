@@ -157,7 +157,7 @@ def test_offline_names_the_address_and_the_twin(site, monkeypatch):
 def test_wrong_number_of_ratings_is_refused(site, monkeypatch):
     publish(site, "ml-latest-small", zipped(**{"ml-latest-small/ratings.csv": RATINGS}))
     monkeypatch.setitem(movielens.MOVIELENS, "ml-latest-small", 100_836)
-    with pytest.raises(movielens.DownloadError, match=r"holds 3 ratings, ml-latest-small has 100,836: .*anew"):
+    with pytest.raises(movielens.DownloadError, match=r"holds 3 ratings, but ml-latest-small has 100,836: .*rebuilt"):
         movielens.find("ml-latest-small", download=True)
     assert_nothing_kept(site)
 

@@ -18,7 +18,7 @@ def test_errors_of_hand_examples():
 @pytest.mark.parametrize("pair", [([1.0], [1.0, 2.0]), ([], []), ([[1.0]], [1.0]), ([1.0, 2.0], [1.0])])
 def test_arrays_that_do_not_pair_up_are_refused(pair):
     for metric in (rmse, mae):
-        with pytest.raises(ParameterError, match="give two arrays of one length, not empty"):
+        with pytest.raises(ParameterError, match="give two non-empty arrays of the same length"):
             metric(*pair)
 
 

@@ -123,10 +123,10 @@ def test_unusable_ratings_and_models_are_refused(model):
         model.fold_in((["x"], ["0"], [3.0]))
     with pytest.raises(DataError, match="repeat a"):
         model.fold_in((["x", "x"], [0, 0], [3.0, 4.0]))
-    with pytest.raises(ParameterError, match="solver 'own' gives no rule to solve for new users: it cannot fold in"):
+    with pytest.raises(ParameterError, match="solver 'own' has no rule for new users: it cannot fold them in"):
         dataclasses.replace(model, solver={"name": "own"}, fold_in_rule=None).fold_in(NEW)
     wide = dataclasses.replace(model, scale=1e38, mean=0.0, fold_in_rule=FoldInRule(reg0=1e-6))
-    with pytest.raises(DivergenceError, match="1 users have ratings that lead beyond float32, the first 'x'"):
+    with pytest.raises(DivergenceError, match="1 users have ratings that lead to values beyond float32, the first 'x'"):
         wide.fold_in((["x", "x"], [0, 3], [3e38, -3e38]))
 
 
@@ -144,9 +144,9 @@ def test_weights_must_be_given_if_and_only_if_the_model_was_fitted_with_them(bui
     plain, weighted, counted = (build(implicit=True, fold_in_rule=equations, weight=weight) for weight in ways)
     table = pa.table({"user": ["x", "x"], "item": [0, 3], "w": [2.0, 1.0]})
     given = Ratings.read(table, rating="", weight="w")
-    with pytest.raises(DataError, match=r"without weights, and these ratings have some: .*\(weight=\)"):
+    with pytest.raises(DataError, match=r"without weights, but these ratings have some: .*\(weight=\)"):
         plain.fold_in(given)
-    with pytest.raises(DataError, match="with weights, and these ratings have none"):
+    with pytest.raises(DataError, match="with weights, but these ratings have none"):
         counted.fold_in(Ratings.read(table, rating=""))
     with pytest.raises(ParameterError, match="weight is 'w', but these Ratings have no weights"):
         weighted.fold_in(Ratings.read(table, rating=""))

@@ -89,7 +89,7 @@ def test_a_model_without_samples_says_so(rows, settings):
     model = fastmf.fit(rows, k=2, **settings)
     assert "coverage" not in fastmf.evaluate(model, rows)
     assert model.fold_in(rows).samples is None
-    with pytest.raises(ParameterError, match="without samples cannot say how sure it is: fit one with solver gibbs"):
+    with pytest.raises(ParameterError, match="without samples gives no standard deviations: fit one with solver gibbs"):
         model.predict([rows[0][0]], [rows[1][0]], std=True)
 
 

@@ -15,7 +15,7 @@ def rows(planted):
 
 @pytest.fixture(scope="package")
 def standardised():
-    """Ratings of arrays, with mean 0 and deviation 1."""
+    """Ratings made from arrays, with mean 0 and deviation 1."""
 
     def of(rows):
         users, items, values = rows

@@ -22,11 +22,11 @@ from fastmf.solvers.base import Factors, Solver, draw, zeros
 from fastmf.solvers.declare import setting, settings_of, with_settings
 from fastmf.solvers.settings import Biases
 
-# What makes a few epochs on a few hundred ratings go far.
+# Settings that get far in a few epochs on a few hundred ratings.
 QUICK = {"k": 3, "epochs": 6, "reg0": 0.5, "bias_reg": 1.0}
 QUICK_OF = {"sgd": {"lr": 0.2}, "gibbs": {"burn": 2, "samples": 4, "kept": 2}}
 
-# Beside each solver's defaults and each of its modes.
+# Besides each solver's defaults and each of its modes.
 MORE = [
     ("als", {"momentum": 0.0}),
     ("sgd", {"bins": 1}),

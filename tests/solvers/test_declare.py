@@ -68,7 +68,7 @@ def test_settings_at_their_limits_are_fine():
 
 
 def test_settings_that_contradict_each_other_are_refused():
-    with pytest.raises(ParameterError, match="fade is 5, but without links nothing fades"):
+    with pytest.raises(ParameterError, match="fade is 5, but there are no links to fade"):
         Gibbs(fade=5)
     assert Gibbs(fade=5, links=True).fade == 5
     with pytest.raises(ParameterError, match="steps is 4, but method='exact' takes none"):
@@ -84,9 +84,9 @@ def test_make_takes_names_and_objects():
         make("svd")
     with pytest.raises(ParameterError, match="has no setting lr, loss; it has k, seed"):
         make("als", lr=0.1, loss="squared", k=3)
-    with pytest.raises(ParameterError, match="k, reg given beside a solver object"):
+    with pytest.raises(ParameterError, match="k, reg given with a solver object"):
         make(solver, k=2, reg=0.1, seed=None)
-    with pytest.raises(ParameterError, match="no solver"):
+    with pytest.raises(ParameterError, match="not a solver"):
         make(object())
 
 

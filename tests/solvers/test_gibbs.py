@@ -31,7 +31,7 @@ def test_draws_that_cannot_go_on_are_a_divergence(rows, monkeypatch):
         raise np.linalg.LinAlgError
 
     monkeypatch.setattr(gibbs, "draw_normal_wishart", fail)
-    with pytest.raises(DivergenceError, match=r"^sweep 1: the factors ran away; use fewer factors \(k is 3\)$"):
+    with pytest.raises(DivergenceError, match=r"^sweep 1: the factors diverged; use fewer factors \(k is 3\)$"):
         fastmf.fit(rows, 3, "gibbs", burn=1, samples=1)
 
 

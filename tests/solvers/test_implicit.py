@@ -160,7 +160,7 @@ def test_users_of_whom_nothing_is_known_get_what_has_most_ratings():
     model = fastmf.fit((users, items, ratings), solver=ImplicitALS(k=2, positive_from=4))
     lists = model.recommend([3, 4], n=3)
     cold = lists[lists["user_id"] == 3]
-    assert cold["item_id"].tolist() == [40, 30]  # 10 and 20 it has seen
+    assert cold["item_id"].tolist() == [40, 30]  # it has seen 10 and 20
     assert cold["score"].tolist() == [0, 0]
     assert (lists[lists["user_id"] == 4]["score"] != 0).all()
     assert model.recommend(3, items=[10, 30, 999])["item_id"].tolist() == [30]
@@ -196,7 +196,7 @@ def test_folding_in_and_explaining_take_weights_too(weights, tmp_path):
         model.fold_in(rows[["user_id", "item_id"]])
     with pytest.raises(ParameterError, match="weight is 'plays', but these Ratings have no weights"):
         model.fold_in(Ratings.read(rows))
-    with pytest.raises(DataError, match="fitted to ratings without weights, and these ratings have some"):
+    with pytest.raises(DataError, match="fitted to ratings without weights, but these ratings have some"):
         fastmf.fit(rows, solver="implicit", k=2).fold_in(Ratings.read(rows, weight="plays"))
     with pytest.raises(ParameterError, match="give --ratings"):
         model.explain(3, 7)
@@ -313,7 +313,7 @@ def test_no_ratings_are_needed(mask, tmp_path):
         assert fastmf.fit(source, solver="implicit", k=4).content_hash == expected.content_hash
         with pytest.raises(DataError, match="rating"):
             fastmf.fit(source, solver="als", k=4)
-    with pytest.raises(DataError, match="no ratings that could be at least 4"):
+    with pytest.raises(DataError, match="positive_from is 4, but there are no ratings"):
         fastmf.fit(frame, solver=ImplicitALS(positive_from=4))
     assert expected.fold_in((users, items)).user_factors == pytest.approx(expected.user_factors)
     with pytest.raises(DataError, match="no column 'stars' for the ratings"):
@@ -338,7 +338,7 @@ def test_the_best_epoch_is_that_of_the_best_lists(mask):
     assert fastmf.evaluate(model, held_out)["ndcg"] == pytest.approx(max(watched))
     fewer = fastmf.fit(train, solver=ImplicitALS(k=16, reg=1e-5, epochs=8), validation=held_out, patience=1)
     assert len(fewer.history) <= len(model.history)
-    with pytest.raises(DataError, match="no user of the validation has training ratings"):
+    with pytest.raises(DataError, match="no validation user has training ratings"):
         fastmf.fit(train, solver="implicit", validation=([999], [1], [1.0]))
     with pytest.raises(DataError, match=r"^validation: none of \d+ ratings is at least 1 "):
         fastmf.fit(train, solver="implicit", positive_from=1, validation=([1], [1], [0.5]))

@@ -22,7 +22,7 @@ def linked(n_users=80, n_items=40, seed=0):
 @pytest.mark.big
 def test_links_gain_where_what_is_rated_says_something():
     found = []
-    for link_reg in (1.0, 1e9):  # the second lets links say nothing
+    for link_reg in (1.0, 1e9):  # the second leaves links without effect
         solver, folds = LinkedALS(k=2, reg0=2.0, link_reg=link_reg, fade=1.0), Ratings.from_arrays(*linked()).folds(4)
         found.append(np.mean([fastmf.evaluate(fastmf.fit(a, solver=solver), b)["rmse"] for a, b in folds]))
     assert found[0] < 0.9 * found[1]

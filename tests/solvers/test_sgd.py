@@ -29,7 +29,7 @@ def test_als_and_sgd_minimise_the_same_objective(planted, standardised, ran, obj
     slow = {"epochs": 300, "lr": 0.05, "decay": 0.985}
     expected = reached(ALS, epochs=60, momentum=0, **weights)
     assert reached(SGD, **slow, **weights) == pytest.approx(expected, rel=0.005)
-    for name, weight in weights.items():  # this check can tell when one of them means something else
+    for name, weight in weights.items():  # this check notices if one of them means something else
         assert reached(SGD, **slow, **{**weights, name: 2 * weight}) > 1.005 * expected
 
 
@@ -67,7 +67,7 @@ def test_hogwild_on_two_threads_comes_as_near(rows):
 
 
 def skewed():
-    """Ratings of which a few users and items hold most."""
+    """Ratings, most of them by a few users or of a few items."""
     rng = np.random.default_rng(0)
     pairs = {(int(u), int(i)) for u, i in (rng.random((900, 2)) ** 3 * (40, 25)).astype(int)}
     users, items = np.array(sorted(pairs)).T

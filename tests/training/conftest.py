@@ -5,7 +5,7 @@ import pytest
 import fastmf
 from fastmf import Ratings
 
-# Many factors and hardly a penalty.
+# Many factors and hardly any penalty.
 OVERFIT = {"k": 8, "reg": 0.0, "reg0": 0.02, "bias_reg": 0.5, "threads": 1}
 OF_SOLVER = {
     "als": {"epochs": 15, "momentum": 0.0},

@@ -91,12 +91,12 @@ def test_pairs_in_training_and_validation_are_warned_of_with_their_number(noisy)
 
 def test_ratings_too_far_from_zero_for_their_spread_are_warned_of(planted):
     users, items, values = planted()
-    with pytest.warns(UserWarning, match=r"in steps of about 119.209, which .* subtract a constant") as caught:
+    with pytest.warns(UserWarning, match=r"in steps of about 119.209, too coarse .* subtract a constant") as caught:
         fastmf.fit((users, items, values + 1e9), k=2, epochs=1)
     assert caught[0].filename == __file__
 
 
-# what there is next to nothing of, and what is far too large or small
+# tiny data, and values far too large or small
 
 DEGENERATE = {
     "one user": ([1] * 5, [0, 1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0, 5.0]),
