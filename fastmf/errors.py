@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 
 class FastMFError(Exception):
-    """The base of all errors fastmf raises on purpose; messages say what, how many, which, and what to do."""
+    """The base of all errors fastmf raises on purpose; a message says what is wrong, where, and what to do."""
 
     exit_code: ClassVar[int] = 1
 
@@ -28,7 +28,7 @@ class DataError(FastMFError):
 
 
 class UnknownIdError(FastMFError):
-    """The model was not trained on a user or item id."""
+    """A user or item id is not among those the model was trained on."""
 
     exit_code = 3
 
@@ -78,7 +78,7 @@ def require_truth(name: str, value: Any) -> None:
 
 
 def require_number(name: str, value: Any, *, low: float, above: bool = False, high: float = math.inf) -> None:
-    """Raise a ParameterError unless the value is a finite number in [low, high], or in (low, high] if above."""
+    """Raise a ParameterError unless the value is a finite number in [low, high], or in (low, high] if ``above``."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < low or value > high or (above and value == low):
         limits = f"{'above' if above else 'of at least'} {low:g}"

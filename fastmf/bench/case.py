@@ -1,7 +1,7 @@
 """One case of the benchmark, measured in this process: one data set, one solver, one device.
 
-The whole path (read, split, fit, errors) runs twice on a few hundred ratings: the difference is the compile time. Then
-it runs once on the data. The seconds of an epoch are those in the history of ``fit``.
+The whole path (read, split, fit, errors) runs twice on a few hundred ratings: the second run is faster by the
+compile time. Then it runs once on the data. The seconds of an epoch are those in the history of ``fit``.
 """
 
 import importlib
@@ -31,7 +31,7 @@ from fastmf.training.fit import fit
 HELD_OUT = 0.1
 SEED = 0
 
-# What the NumPy reference runs: a few epochs on few training ratings; on more, one epoch of ALS or a sample for SGD.
+# NumPy runs NUMPY_EPOCHS on up to FEW_RATINGS training ratings; on more, one epoch of ALS, or of SGD on a sample.
 FEW_RATINGS = 200_000
 NUMPY_EPOCHS = 3
 SAMPLE = 200_000
@@ -78,7 +78,7 @@ def _tell(stage: str) -> None:
 
 
 def _write_tiny(folder: Path) -> str:
-    """Write 600 ratings that run through the same kernels as any others."""
+    """Write 600 ratings that run through the same kernels as any other ratings."""
     users, places = np.divmod(np.arange(600), 20)
     rows = {"user": users, "item": (7 * users + 3 * places) % 61, "rating": np.float32(1 + (users * places) % 5)}
     write_parquet(rows, folder / "tiny.parquet")
@@ -100,7 +100,7 @@ def _measure(file: str, solver: Solver, request: dict[str, Any]) -> dict[str, An
     watched = held_out if request["target_rmse"] is not None and request["device"] != "numpy" else None
     model = fit(
         train if sample is None else _sampled(train, sample),
-        solver=solver if epochs == solver.epochs else solver.with_epochs(epochs),  # which may leave out a burn-in
+        solver=solver if epochs == solver.epochs else solver.with_epochs(epochs),  # Gibbs: no burn-in
         device=where,
         validation=watched,
     )
@@ -152,7 +152,7 @@ def _sampled(ratings: Ratings, n: int) -> Ratings:
 
 
 def pin_blas(threads: int) -> list[dict[str, Any]] | None:
-    """Limit every BLAS in the process to this many threads; return them, or None without threadpoolctl."""
+    """Limit every BLAS library in the process to this many threads; return them, or None without threadpoolctl."""
     try:
         threadpoolctl = importlib.import_module("threadpoolctl")
     except ImportError:

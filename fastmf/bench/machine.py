@@ -22,7 +22,7 @@ from fastmf.runtime.launch import launch
 from fastmf.runtime.memory import available_memory, total_memory
 from fastmf.runtime.threads import cpu_quota, max_threads
 
-TRIES = 5  # the fastest counts
+TRIES = 5  # the fastest try counts
 ITERATIONS = 400  # of multiply-adds per try: about ten milliseconds per core
 ARRAY = 1 << 26  # floats to read: more than a cache holds
 

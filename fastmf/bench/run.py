@@ -85,7 +85,7 @@ def run(
     Raises
     ------
     FastMFError, OSError
-        The error that stopped a case: of the same type as from :func:`fastmf.fit`, with the case in front.
+        The error that stopped a case: of the type that :func:`fastmf.fit` raises, with the case named in front.
     ResourceError
         If the process of a case was killed.
     RuntimeError

@@ -14,7 +14,7 @@ Say = Callable[[str], object]
 
 
 class Source(NamedTuple):
-    """A data set: the name asked for, its file, data ("real", "twin (seed 0)" or "file"), and its terms of use."""
+    """A data set: the name asked for, its file, its kind ("real", "twin (seed 0)" or "file"), and its terms of use."""
 
     name: str
     path: str

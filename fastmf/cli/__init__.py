@@ -59,7 +59,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Exit as exit_request:
         code = exit_request.exit_code
-    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # since click 8.2; older ones exit with 0
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # since click 8.2; before, exit code 0
         error.show()
         code = error.exit_code
     except click.ClickException as error:
@@ -92,7 +92,7 @@ def _make_streams_usable() -> None:
     """Replace closed streams with the null device, and let stdout escape characters that its encoding lacks."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  open to the end
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  stays open until exit
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

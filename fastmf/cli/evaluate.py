@@ -23,8 +23,8 @@ def evaluate(
     """Measure a model on held-out ratings.
 
     Shows the errors of the predictions, next to those of biases alone, over all pairs and by the user's number of
-    training ratings; the quality of the top-n lists, next to lists of the most rated items; and for solver gibbs the
-    share of ratings inside the predicted intervals. Ids without training ratings are counted, not dropped.
+    training ratings; the quality of the top-n lists, next to that of lists of the most rated items; and for solver
+    gibbs the share of ratings inside the predicted intervals. Ids without training ratings are counted, not dropped.
 
     \b
     Example:

@@ -41,5 +41,5 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
     total, not_shown = found["contribution"].sum(), found["contribution"].iloc[n:].sum()
     remark(
         f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} regardless of the user's ratings,"
-        f" {total:.4f} from {len(found):,} items, of which {not_shown:.4f} is not shown"
+        f" {total:.4f} from {len(found):,} items, including {not_shown:.4f} from items not shown"
     )

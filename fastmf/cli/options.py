@@ -41,7 +41,7 @@ fitting_options = together(
     click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
                  help="What to do with null ids, ratings that are not finite, and weights not above 0."),
     click.option("--memory-limit", metavar="SIZE",
-                 help="Refuse work that needs more, e.g. 4GiB.  [default: free memory]"),
+                 help="Refuse work that needs more memory, e.g. 4GiB.  [default: free memory]"),
 )  # fmt: skip
 
 

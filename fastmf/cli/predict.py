@@ -22,7 +22,7 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 def predict(model: str, pairs: str, output: str, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Predict the ratings of pairs.
 
-    PAIRS is Parquet with a column of users and one of items.
+    PAIRS is a Parquet file with a column of users and one of items.
 
     \b
     Example:

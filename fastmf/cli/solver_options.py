@@ -101,7 +101,7 @@ def _option(name: str, by_solver: "dict[str, Setting]") -> click.Option:
 
 
 def _defaults(by_solver: "dict[str, Setting]") -> str:
-    """Describe the default of a setting: the first solver's, then those that differ; nothing for None."""
+    """Describe the default of a setting: the first solver's, then those of solvers that differ; nothing for None."""
     texts = {
         solver: f"{each.default:g}" if isinstance(each.default, float) else str(each.default)
         for solver, each in by_solver.items()

@@ -12,7 +12,7 @@ from fastmf.cli.options import overwrite_option
 @click.argument("out")
 @click.option("--like", type=click.Choice(["ml-latest-small", "ml-20m"]), default="ml-latest-small",
               show_default=True, help="The MovieLens set to resemble.")  # fmt: skip
-@click.option("--scale", type=float, default=1.0, show_default=True, help="Multiplies the users, items and ratings.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Multiply the size of the set by this.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same seed gives the same file.")
 @click.option("--titles", metavar="FILE", help="Also write titles of the items to FILE.")
 @overwrite_option

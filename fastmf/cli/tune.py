@@ -1,4 +1,4 @@
-"""``fastmf tune``: ratings in, the settings to fit them with out."""
+"""``fastmf tune``: ratings in, the best settings out."""
 
 import contextlib
 import shlex
@@ -13,7 +13,7 @@ from fastmf.cli.solver_options import SolverCommand, tune_options
 
 SHOWN = 10  # best trials in the table, beside those of the defaults
 
-LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: epochs has its own column; all trials share the rest
+LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: epochs has its own column; trials share the other two
 
 # Options that the fit command repeats if they differ from the defaults.
 FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(("user", "item", "rating", "weight"))
@@ -40,9 +40,9 @@ def tune(
 ) -> None:
     """Search for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best.
 
-    Every trial is measured on the same held-out ratings, by RMSE, or by nDCG@10 for implicit. The first has the
-    defaults; most others stop early, once better ones are known (successive halving). stdout gets the best trials, and
-    then the command to fit with.
+    Every trial is measured on the same held-out ratings, by RMSE, or by nDCG@10 for implicit. The first trial
+    has the defaults; most other trials stop early, once better ones are known (successive halving). stdout gets the
+    best trials, and then the command to fit with.
 
     \b
     Examples:
@@ -128,8 +128,8 @@ def publish(found: Any, asked: int, command: str) -> None:
     show_table(list(table[0]), [list(row.values()) for row in table])
     failed = [trial for trial in found.trials if trial.state == "failed"]
     if failed:
-        first = f"the first, trial {failed[0].number}: {failed[0].error}"
-        remark(f"note: {len(failed)} of {len(found.trials)} trials failed, {first}")
+        first = f"the first was trial {failed[0].number}: {failed[0].error}"
+        remark(f"note: {len(failed)} of {len(found.trials)} trials failed; {first}")
     if len(found.trials) < asked:
         why = "the time was up, or there was nothing else to try"
         remark(f"note: {len(found.trials)} of {asked} trials were run: {why}")

@@ -10,8 +10,8 @@ from fastmf.cli.console import remark
 def warmup(k: int) -> None:
     """Compile all kernels and keep them on disk.
 
-    Without it the first fit compiles what it needs; later fits load it. When building an image, set NUMBA_CACHE_DIR
-    to a folder that is kept.
+    Without it, the first fit compiles the kernels it needs; later fits load them. When building an image, set
+    NUMBA_CACHE_DIR to a folder that is kept.
 
     \b
     Example:

@@ -1,7 +1,7 @@
 """Named arrays and JSON text in one safetensors file, each array with its own digest.
 
 The safetensors metadata hold the text as ``fastmf``, a BLAKE2b digest of each array as ``digests`` (JSON, name to hex),
-and one of both as ``digest``. Digests reveal damage, not malice: whoever changes a file can change them too.
+and one of the text and ``digests`` as ``digest``. These reveal damage, not malice: whoever edits a file can edit them.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import safetensors.numpy
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None:
-    """Write arrays and JSON text; raise an OSError if writing fails, on a full disk, say."""
+    """Write arrays and JSON text; raise an OSError if writing fails (on a full disk, say)."""
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
         safetensors.numpy.save_file(whole, path, {"fastmf": text, **digests_of(whole, text)})

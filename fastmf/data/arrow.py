@@ -13,7 +13,7 @@ from fastmf.errors import DataError
 def to_arrow(values: Any, name: str, kind: pa.DataType | None = None) -> pa.ChunkedArray:
     """Convert an array, list, iterator, series or Arrow array to an Arrow column.
 
-    Raises a DataError if it is not one-dimensional or mixes types.
+    Raises a DataError if the values are not one-dimensional or mix types.
     """
     if isinstance(values, pa.ChunkedArray):
         return values
@@ -43,7 +43,7 @@ def _array(values: Any, kind: pa.DataType | None) -> pa.Array | pa.ChunkedArray:
 
 
 def as_array(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column of numbers as one read-only array, like Arrow's own: kernels are compiled only for those."""
+    """Return a column of numbers as one read-only array, like Arrow's own: kernels are compiled for read-only ones."""
     array = column.to_numpy().view()
     array.flags.writeable = False
     return array

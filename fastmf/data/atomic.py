@@ -95,13 +95,13 @@ def write_json(report: Any, path: str | os.PathLike[str], overwrite: bool) -> No
 
 def _create_beside(target: Path) -> Path:
     """Create an empty hidden file in the folder of the target."""
-    path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # so that a long name stays valid
+    path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # cut to stay valid
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # the umask applies
     return path
 
 
 def _rename_new(temporary: Path, target: Path) -> None:
-    """Rename to a name that must be free; file systems without hard links cannot check that."""
+    """Rename, and raise an error if the new name is taken; file systems without hard links cannot check that."""
     try:
         os.link(temporary, target)
     except FileExistsError:

@@ -18,6 +18,7 @@ from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 
 ROWS_PER_TASK = 1 << 16
+EXACT = 2.0**53  # integers below it have a float64 of their own
 
 # What can be wrong with a rating: the reason it is counted under, and its name in messages.
 FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "infinite or beyond float32"}
@@ -72,7 +73,20 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[
         columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
     except pa.ArrowNotImplementedError as error:
         raise DataError(f"bad rows of these columns cannot be dropped ({error}): cast ids to int64 or string") from None
+    for place, fault in enumerate(("null_users", "null_items")):
+        if fault in dropped:
+            columns[place] = _as_integers(columns[place])
     return dropped
+
+
+def _as_integers(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ids that pandas made floats because of nulls as the integers they were; return any others as they are."""
+    if not types.is_float64(ids.type) or not pc.all(pc.less(pc.abs(ids), EXACT)).as_py():
+        return ids
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return ids
 
 
 def _is_null(ids: pa.ChunkedArray) -> np.ndarray:
@@ -80,7 +94,7 @@ def _is_null(ids: pa.ChunkedArray) -> np.ndarray:
     if types.is_dictionary(ids.type):
         found = [chunk.dictionary.is_null().take(chunk.indices).fill_null(True) for chunk in ids.chunks]
     else:
-        found = [chunk.is_null() for chunk in ids.chunks]
+        found = [chunk.is_null(nan_is_null=types.is_floating(ids.type)) for chunk in ids.chunks]
     return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
 
 

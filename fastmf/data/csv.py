@@ -13,7 +13,7 @@ from fastmf.errors import DataError
 def read_csv(
     binary_file: IO[bytes], *, names: Sequence[str] | None, delimiter: str, columns: Mapping[str, str]
 ) -> dict[str, np.ndarray | list[str]]:
-    """Read some columns of UTF-8 delimited text: strings as a list of str, others as an array.
+    """Read some columns of UTF-8 delimited text: string columns as lists of str, all other columns as arrays.
 
     Parameters
     ----------

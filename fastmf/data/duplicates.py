@@ -1,4 +1,4 @@
-"""Rows of the same (user, item) pair: raise an error, keep the last, or take the mean or the sum."""
+"""Several rows of one (user, item) pair: raise an error, keep the last row, or take the mean or the sum."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ WAYS = ("error", "last", "mean", "sum")
 
 
 def repeated(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Mark the rows from the second on, (n - 1,) bool, that repeat the previous pair; rows are sorted by pair."""
+    """Return whether each row but the first repeats the previous row's pair, (n - 1,) bool; rows are sorted by pair."""
     return np.asarray((users[1:] == users[:-1]) & (items[1:] == items[:-1]))
 
 
 def refusal(n: int, n_rows: int, user: Any, item: Any) -> DataError:
-    """Return the error for n rows that repeat a pair, with the ids of the first."""
+    """Return the error for n rows that repeat a pair, with the ids of the first such row."""
     return DataError(
-        f"{n:,} of {n_rows:,} rows repeat a (user, item) pair, the first user {user!r} and item {item!r}: make pairs"
+        f"{n:,} of {n_rows:,} rows repeat a (user, item) pair, first for user {user!r} and item {item!r}: make pairs"
         " unique (or in a fit: --duplicates last|mean|sum, duplicates=)"
     )
 

@@ -202,7 +202,7 @@ def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
     if len(column) == 0:
         return np.empty(0, np.int32)
     given = keys(column, name)
-    different = f"{name} ids are {given.type}, but the model's are {ids.type}: cast them first"
+    different = f"{name} ids of type {given.type} cannot be found among ids of type {ids.type}: cast them first"
     if _kind(given.type) != _kind(ids.type):
         raise DataError(different)
     if types.is_integer(ids.type):
@@ -219,7 +219,7 @@ def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
 
 
 def _found(ids: pa.Array, wanted: pa.Array) -> pa.Array:
-    """Find the places of keys among sorted ids, null for unknown keys: few by searching, many by a hash table."""
+    """Find the places of keys among sorted ids, null for unknown keys. Many keys go through a hash table."""
     if len(wanted) * FEW > len(ids) or types.is_fixed_size_binary(ids.type):  # Arrow does not search these
         return pc.index_in(wanted, value_set=ids)
     places = pc.search_sorted(ids, wanted).cast(pa.int64())
@@ -234,7 +234,7 @@ def as_column(ids: pa.Array, wanted: Any, name: str) -> pa.ChunkedArray:
     if is_uuid(ids.type) or not wanted:
         return to_arrow(wanted, name, ids.type)
     column = to_arrow(wanted, name)
-    nanoseconds = column.type.id == ids.type.id and getattr(ids.type, "unit", None) == "ns"  # lost by Arrow's guess
+    nanoseconds = column.type.id == ids.type.id and getattr(ids.type, "unit", None) == "ns"  # Arrow infers µs
     return to_arrow(wanted, name, ids.type) if nanoseconds and _kind(column.type) == _kind(ids.type) else column
 
 
@@ -290,7 +290,7 @@ def _parsed(text: str, kind: pa.DataType) -> pa.Scalar:
         return pa.scalar(datetime.time.fromisoformat(text)).cast(kind)
     if types.is_duration(kind):
         return pa.scalar(pd.Timedelta(text), pa.duration("ns")).cast(kind)
-    if types.is_timestamp(kind):  # pandas prints more digits than a coarse unit reads
+    if types.is_timestamp(kind):  # pandas prints more digits than Arrow parses in a coarse unit
         return pa.scalar(text).cast(pa.timestamp("ns" if kind.unit == "ns" else "us", kind.tz)).cast(kind)
     return pa.scalar(text).cast(kind)
 

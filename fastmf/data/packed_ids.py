@@ -32,7 +32,7 @@ def pack_ids(name: str, column: pa.Array) -> dict[str, np.ndarray]:
 def unpack_ids(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.Array:
     """Take the arrays of ids out of ``arrays`` and return the ids; ``type_name`` is the name of their Arrow type.
 
-    Raises a ValueError, KeyError or pyarrow.ArrowException if the arrays do not hold keys of that type.
+    Raises a ValueError, KeyError or pyarrow.ArrowException if the arrays do not hold ids of that type.
     """
     if type_name in _BYTES_TYPES or type_name.startswith("fixed_size_binary["):
         return _unpack_bytes(arrays.pop(f"{name}.bytes"), arrays.pop(f"{name}.offsets"), name, type_name)
@@ -50,7 +50,7 @@ def unpack_ids(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.A
 def require_offsets(offsets: np.ndarray, end: int, name: str) -> None:
     """Raise a ValueError unless offsets (n,) int64 rise from 0 to ``end``."""
     _require(offsets.dtype == np.int64 and offsets.ndim == 1 and len(offsets) > 0, f"{name} are {offsets.dtype}")
-    rising = offsets[0] == 0 and offsets[-1] == end and bool(np.all(offsets[1:] >= offsets[:-1]))  # no diff: it wraps
+    rising = offsets[0] == 0 and offsets[-1] == end and bool(np.all(offsets[1:] >= offsets[:-1]))  # np.diff wraps
     _require(bool(rising), f"{name} do not rise from 0 to {end}")
 
 

@@ -52,9 +52,9 @@ class Parquet:
 def open_parquet(location: str, pick: Callable[[Sequence[str], str], list[str]], codes: bool = False) -> Parquet:
     """Read the footers of a file, or of all files in a directory.
 
-    ``pick`` gets the names of a file's columns and its path, and returns the names of the columns to read. With
-    ``codes``, text columns that the first file stores as dictionary and codes are read that way from every file, as
-    their types must agree.
+    ``pick`` gets a file's column names and the file's path, and returns the names of the columns to read. With
+    ``codes``, text columns that the first file stores as dictionary and codes are read that way from every file,
+    since all files must agree on the types.
     """
     system, paths = _find(location)
     footers: dict[str, pq.FileMetaData] = {}
@@ -74,7 +74,7 @@ def open_parquet(location: str, pick: Callable[[Sequence[str], str], list[str]],
 
 
 def _find(location: str) -> tuple[fs.FileSystem, list[str]]:
-    """Find the file at a path or URI, or a directory's files, sorted, except those under a name in ``.…`` or ``_…``."""
+    """Find the file at a path or URI, or a directory's files, sorted; skip files and folders named ``.…`` or ``_…``."""
     kind = "URI" if "://" in location else "path"
     try:
         system, path = fs.FileSystem.from_uri(location) if kind == "URI" else (fs.LocalFileSystem(), location)

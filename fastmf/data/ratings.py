@@ -37,7 +37,7 @@ class Ratings:
     user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split some ids have no rows.
     weights : (n,) float32, or None if all pairs count the same.
     columns : the names of the user, item and rating columns ("" without ratings), and of the weight column if there
-        are weights ("" if they count rows).
+        are weights ("" if the weights are row counts).
     duplicates : how rows of the same pair were treated.
     dropped : the number of rows left out, by reason: "duplicates" for merged rows, the other reasons for bad rows.
 
@@ -57,6 +57,19 @@ class Ratings:
     columns: tuple[str, ...] = ("user", "item", "rating")
     duplicates: str = "error"
     dropped: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise a DataError for arrays that kernels could not read safely, and for values that are not finite."""
+        n, given = len(self.users), {"users": self.users, "items": self.items, "values": self.values}
+        for name, array in (given if self.weights is None else given | {"weights": self.weights}).items():
+            kind = np.dtype(np.int32 if name in ("users", "items") else np.float32)
+            if not isinstance(array, np.ndarray) or (array.dtype, array.shape) != (kind, (n,)):
+                raise DataError(f"{name} must be a NumPy array ({n:,},) of {kind}")
+        for name, indices, n_ids in (("users", self.users, self.n_users), ("items", self.items, self.n_items)):
+            if n and not 0 <= indices.min() <= indices.max() < n_ids:
+                raise DataError(f"{name} must be indices from 0 to {n_ids - 1:,}: there are {n_ids:,} ids")
+        if not np.isfinite(self.values.sum(dtype=np.float64)):
+            raise DataError("values must be finite")
 
     @classmethod
     def read(
@@ -78,9 +91,9 @@ class Ratings:
         ----------
         source : see :func:`fastmf.data.read.read_columns`. A Ratings object is returned as it is.
         user, item, rating : names of the columns; the usual names are tried if left out. With ``rating=""`` no ratings
-            are read, and every row is a 1.
-        weight : name of the column of weights (finite numbers above 0) for implicit feedback, which may be the ratings'
-            column. For a tuple of arrays: "rating", the third array, or "weight", a fourth.
+            are read, and every value is 1.
+        weight : for implicit feedback, the name of the weight column (finite numbers above 0). It may be the rating
+            column. In a tuple of arrays, "rating" names the third array and "weight" a fourth.
         duplicates : how to treat rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
             ratings and weights.
         bad_rows : how to treat rows with a null id, a rating that is null, NaN, infinite or beyond float32, or a weight
@@ -201,7 +214,7 @@ class Ratings:
 
     @property
     def rated(self) -> bool:
-        """Whether the rows came with ratings; if not, each is a 1."""
+        """Whether the rows came with ratings; if not, every value is 1."""
         return self.columns[2] != ""
 
     @property
@@ -227,7 +240,9 @@ class Ratings:
     @cached_property
     def by_user(self) -> Compressed:
         """The ratings as CSR: row u holds user u's items, sorted."""
-        indptr, *_ = _bounds(self.users, self.items, self.n_users)
+        indptr, unordered, repeats = _bounds(self.users, self.items, self.n_users)
+        if unordered or repeats:
+            raise DataError("rows must be sorted by user and then item, each pair once: see Ratings.from_arrays")
         return Compressed(indptr, self.items, self.values, self.weights)
 
     @cached_property
@@ -237,9 +252,9 @@ class Ratings:
         return csr.compress(self.items, self.users, self.values, shape, resolve("cpu"), weights=self.weights)
 
     def observed(self, positive_from: float | None) -> Self:
-        """Return the rows rated at least ``positive_from``, or all (None, or without ratings), each with a value of 1.
+        """Return the rows rated at least ``positive_from``, or all rows if it is None or there are no ratings.
 
-        All ids stay. Raises a DataError if no row is left.
+        Every value becomes 1. All ids stay. Raises a DataError if no row is left.
         """
         unchosen = positive_from is None or not self.rated
         chosen = np.full(len(self), True) if unchosen else self.values >= positive_from
@@ -247,17 +262,19 @@ class Ratings:
             highest = self.values.max(initial=-np.inf)
             raise DataError(
                 f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), so none"
-                " counts as positive: give others, or fit with a lower --positive-from (positive_from=)"
+                " counts as positive: give other ratings, or lower --positive-from (positive_from=)"
             )
         positives = self if chosen.all() else self.take(chosen)
         return positives.with_values(np.ones(len(positives), np.float32))
 
     def with_values(self, values: np.ndarray) -> Self:
-        """Return the same pairs with other values (n,) float32."""
+        """Return the same pairs with other values (n,) float32; raise a DataError for another shape or dtype."""
         return replace(self, values=values)
 
     def take(self, chosen: np.ndarray) -> Self:
-        """Select rows by a boolean mask (n,); all ids stay."""
+        """Select rows by a boolean mask (n,); all ids stay. Raises a ParameterError for anything but such a mask."""
+        if not isinstance(chosen, np.ndarray) or chosen.dtype != bool or chosen.shape != self.users.shape:
+            raise ParameterError(f"chosen must be a boolean array ({len(self):,},), True for each row to select")
         users, items, values = csr.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
         weights = None if self.weights is None else self.weights[chosen]
         return replace(self, users=users, items=items, values=values, weights=weights, dropped={})
@@ -289,21 +306,21 @@ class Ratings:
             If n is less than 2 or more than the number of rows.
         """
         if not 2 <= n <= len(self):
-            raise ParameterError(f"{n} folds of {len(self):,} ratings: give 2 to {len(self):,}")
+            raise ParameterError(f"cannot make {n} folds of {len(self):,} ratings: give 2 to {len(self):,} folds")
         fold = np.empty(len(self), np.int64)
         fold[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % n
         return ((self.take(fold != f), self.take(fold == f)) for f in range(n))
 
 
 def reading(implicit: bool, rated: bool) -> dict[str, Any]:
-    """Return the arguments of :meth:`Ratings.read` for a kind of feedback; implicit ratings are read if ``rated``."""
+    """Return the arguments of :meth:`Ratings.read` that suit a model; ``rated``: whether it needs the ratings."""
     if not implicit:
         return {}
     return {"unrated": True} if rated else {"unrated": True, "rating": ""}
 
 
 def _release() -> None:
-    """Return Arrow's spare memory to the system: the sort needs as much."""
+    """Return Arrow's unused memory to the system: the sort that follows needs it."""
     pa.default_memory_pool().release_unused()
 
 
@@ -322,7 +339,7 @@ def _sorted(
 
 
 def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray, int, int]:
-    """Find the bounds of each user's rows, (n_users + 1,) int64; count tasks out of order and repeats of a pair."""
+    """Find the bounds of each user's rows, (n_users + 1,) int64; count tasks out of order, and repeated pairs."""
     indptr = np.zeros(n_users + 1, np.int64)
     if len(users) == 0:
         return indptr, 0, 0

@@ -24,15 +24,15 @@ def read_columns(
     memory_limit: int | None = None,
     optional: Collection[str] = (),
 ) -> pa.Table:
-    """Read the columns for the given roles, in that order; the columns keep their names.
+    """Read the columns for the given roles, in the order of the roles; the columns keep their names.
 
     Parameters
     ----------
     source : path or URI of a Parquet file or of a directory of them; anything with the Arrow PyCapsule stream
         interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
     roles : maps "user", "item" and "rating" to a column's name, or to None to try the usual names. "weight" comes last
-        and needs a name, which may be that of the ratings' column.
-    codes : return text as dictionary and codes if Parquet stores it that way; this takes a quarter of the time.
+        and its column must be named; it may be the ratings' column.
+    codes : return text as dictionary and codes if Parquet stores it that way; reading then takes a quarter of the time.
     memory_limit : the most bytes to use for reading a file and sorting its rows; None for the available memory.
     optional : roles whose column may be missing, unless it is named.
 

@@ -25,14 +25,14 @@ def split(
     user: str | None = None,
     timestamp: str | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """Split the rows of a table or of Parquet into a training and a test table; both keep the order and the columns.
+    """Split the rows of a table or of Parquet into a training and a test table; both keep all columns and the order.
 
     Parameters
     ----------
     source : a path or URI of Parquet, a frame, or an Arrow table.
     how : "random" holds out a fraction of all rows; "leave-one-out" one row of each user with two or more, the latest
         if there is a timestamp, else a random one; "temporal" the latest fraction of each user's rows, rounded, but
-        never all. Of rows with the same time, the one further down is the latest.
+        never all. Of rows with the same time, the one furthest down counts as the latest.
     fraction : the share to hold out, 0.2 if left out; not for "leave-one-out".
     seed : seed of the random choices.
     user, timestamp : names of the columns. If left out, the usual names are tried for the user; "temporal" then reads

@@ -24,14 +24,14 @@ def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike
 
 
 def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write a frame as CSV, if the path ends in .csv, else as Parquet; see :func:`write_frames`."""
+    """Write a frame as CSV if the path ends in .csv, else as Parquet; see :func:`write_frames`."""
     write_frames([frame], path, overwrite)
 
 
 def write_frames(frames: Iterable[pd.DataFrame], path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write frames with the same columns, one after another, as CSV or as the row groups of one Parquet file.
 
-    In CSV, control characters are escaped, since such files end up on terminals and in spreadsheets; Parquet keeps them
+    In CSV, control characters are escaped, since CSV files end up on terminals and in spreadsheets; Parquet keeps them
     as they are. See ``atomic.replacing`` for errors.
     """
     with replacing(path, overwrite) as temporary:
@@ -52,7 +52,7 @@ def _escaped(value: Any) -> Any:
 
 
 def _write_row_groups(frames: Iterable[pd.DataFrame], path: Path) -> None:
-    """Write each frame on a second thread, while this one produces the next."""
+    """Write each frame on a second thread, while the calling thread produces the next frame."""
     with contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         under_way: Future[None] | None = None

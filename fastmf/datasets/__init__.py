@@ -1,1 +1,1 @@
-"""MovieLens sets by name, and synthetic twins of them whose true model is known."""
+"""MovieLens sets by name, and their synthetic twins, drawn from known models."""

@@ -87,8 +87,8 @@ def find(
 def fetch(name: str, *, base_url: str | None = None) -> Dataset:
     """Download a MovieLens set, check it, and put it in the cache as ``<name>.parquet``.
 
-    The archive must have the MD5 that is published beside it and the set's number of ratings. A movies.csv in it
-    becomes ``<name>-movies.parquet``.
+    The archive must have the MD5 that is published beside it and hold as many ratings as the set has. If it holds a
+    movies.csv, that becomes ``<name>-movies.parquet``.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def fetch(name: str, *, base_url: str | None = None) -> Dataset:
     ParameterError
         For an unknown name, or if pooch is not installed.
     DownloadError
-        If the archive cannot be downloaded whole; nothing of it stays in the cache.
+        If the archive cannot be downloaded whole or fails a check; nothing of it stays in the cache.
     """
     _require_known(name)
     url = f"{(base_url or os.environ.get('FASTMF_MOVIELENS_URL') or MOVIELENS_URL).rstrip('/')}/{name}.zip"
@@ -115,7 +115,7 @@ def fetch(name: str, *, base_url: str | None = None) -> Dataset:
     if len(ratings["rating"]) != MOVIELENS[name]:
         raise DownloadError(
             f"{url} holds {len(ratings['rating']):,} ratings, but {name} has {MOVIELENS[name]:,}: GroupLens may have "
-            f"rebuilt it, so figures would not compare; convert it to Parquet yourself to use it, or {_offer(name)}"
+            f"rebuilt it, so its scores are not comparable; convert it to Parquet yourself to use it, or {_offer(name)}"
         )
     if movies is not None:
         write_parquet(movies, cache / f"{name}-movies.parquet", overwrite=True)
@@ -171,7 +171,7 @@ def _download(name: str, url: str, folder: Path) -> Path:
 def _read_archive(archive: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     """Read the columns of the ratings, and of movies.csv if there is one, from a MovieLens archive."""
     fields = ("userId", "movieId", "rating", "timestamp")
-    doubled = ("userId", "-", "movieId", "-", "rating", "-", "timestamp")  # "a::b" is a, nothing and b, split at ":"
+    doubled = ("userId", "-", "movieId", "-", "rating", "-", "timestamp")  # "a::b" split at ":" is a, nothing, b
     member, delimiter, names = {
         "ml-100k": ("ml-100k/u.data", "\t", fields),
         "ml-1m": ("ml-1m/ratings.dat", ":", doubled),

@@ -1,4 +1,4 @@
-"""Synthetic twins of MovieLens sets, whose true model is known.
+"""Synthetic twins of MovieLens sets, drawn from known models.
 
 A twin has a real set's numbers of users, items and ratings, and the same skewed activity and popularity. Its ratings
 come from a known model of rank 8, so the best possible RMSE is known. :mod:`fastmf.kernels.twins` draws the rows.
@@ -27,7 +27,7 @@ FACTORS = 0.62 * np.sqrt([0.26, 0.22, 0.19, 0.17, 0.15, 0.13, 0.11, 0.10])
 ACTIVITY_SIGMA, ACTIVITY_FLOOR = 1.25, 20
 POPULARITY_SHIFT, POPULARITY_SLOPE = 60.0, -1.55
 BYTES_PER_RATING = 32  # users, items and ratings; their ids and the encoded pages while they are written
-MAX_SCALE = 10_000  # times ml-20m: the indices still fit in 31 bits
+MAX_SCALE = 10_000  # at this scale of ml-20m, the indices still fit in 31 bits
 
 ACTIVITY, RANKS, USER_BIASES, ITEM_BIASES, USER_FACTORS, ITEM_FACTORS = (np.uint64(16 + n) for n in range(6))
 
@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """The size of a twin: users, items, ratings, and the most ratings of one user."""
+    """The size of a twin: its numbers of users, items and ratings, and the most ratings that one user may have."""
 
     users: int
     items: int
@@ -87,7 +87,7 @@ def synthesize(like: str = "ml-20m", *, scale: float = 1.0, seed: int = 0) -> Tw
     like : "ml-20m" or "ml-latest-small".
     scale : multiplies the users, the items and the ratings. Ratings per user stay the same, so a smaller matrix
         is denser; at the smallest scale every user has rated every item.
-    seed : same seed, same bytes, for any number of threads (on one machine type and version of the libraries).
+    seed : the same seed gives the same bytes at any thread count (on one machine type with fixed library versions).
 
     Returns
     -------
@@ -100,7 +100,7 @@ def synthesize(like: str = "ml-20m", *, scale: float = 1.0, seed: int = 0) -> Tw
     Raises
     ------
     ParameterError
-        For an unknown twin, a scale that is not positive or too small for the ratings, or a bad seed.
+        For an unknown twin, a scale out of range or too small for the number of ratings, or a bad seed.
     ResourceError
         If the machine has too little memory.
 

@@ -20,8 +20,8 @@ from fastmf.model.state import State
 from fastmf.model.uncertainty import deviations
 from fastmf.runtime.memory import require_memory
 
-ACTIVITY = (0, 1, 6, 21, 101, np.inf)  # bounds on the training ratings of users in each group
-LEVELS = (50, 80, 90, 95)  # percent of ratings in an interval
+ACTIVITY = (0, 1, 6, 21, 101, np.inf)  # bounds on the number of training ratings of each group's users
+LEVELS = (50, 80, 90, 95)  # percent of ratings that should be in an interval
 
 
 def evaluate(
@@ -42,21 +42,21 @@ def evaluate(
     -------
     A dict of
 
-    * ``pairs``, ``rmse``, ``mae``: over all pairs. Predictions are clipped to the rating range; an id without training
-      ratings is predicted by the mean plus the other id's bias.
-    * ``rmse_of_biases``: the RMSE of biases fitted without factors, which the factors have to beat.
-    * ``trained_pairs``: pairs that were training ratings. Their errors flatter the model, and its lists leave them out.
+    * ``pairs``, ``rmse``, ``mae``: over all pairs. Predictions are clipped to the rating range; if one id of a pair
+      has no training ratings, its prediction is the mean plus the other id's bias.
+    * ``rmse_of_biases``: the RMSE of biases fitted without factors; the factors have to beat it.
+    * ``trained_pairs``: pairs that were also trained on. Their errors flatter the model, and its lists leave them out.
       None if the model does not hold the seen items.
     * ``unknown_users``, ``unknown_items``: pairs whose user, or item, has no training ratings.
     * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` by the number of training ratings of the pair's user.
     * ``coverage``: for models with samples, the share of ratings inside their 50, 80, 90 and 95 percent prediction
       intervals.
-    * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n``: means over
-      ``ranked_users``, the users with a relevant item; the others are counted in ``users_without_relevant``. Candidates
-      are all items that the user has not rated in training. Relevant items that the model does not know count as
-      misses. None if nobody has a relevant item, or the model does not hold the seen items.
+    * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n`` items: means over
+      ``ranked_users``, the users with a relevant item; other users are counted in ``users_without_relevant``.
+      Candidates are all items that the user has not rated in training. Relevant items unknown to the model count as
+      misses. They are None if nobody has a relevant item, or the model does not hold the seen items.
     * ``reach`` and ``novelty`` of these lists; see :mod:`fastmf.evaluation.metrics`.
-    * ``popularity``: the same measures for lists of the most rated items, which a model has to beat.
+    * ``popularity``: the same measures for lists of the most rated items; a model has to beat these lists.
 
     For implicit feedback there are no ratings to predict: the result has only counts of pairs and measures of lists.
 
@@ -64,6 +64,8 @@ def evaluate(
     ------
     DataError
         As :meth:`Ratings.read`.
+    ParameterError
+        If n or relevant_from is out of range, or the model cannot rank by ``rank_by``.
     """
     require_integer("n", n, 1)
     if relevant_from is not None and not np.isfinite(relevant_from):
@@ -75,7 +77,7 @@ def evaluate(
 
 
 def reading_for(model: State, relevant_from: float | None) -> dict[str, Any]:
-    """Return the arguments of :meth:`Ratings.read` for held-out ratings; pairs may repeat if no rating is used."""
+    """Return the arguments of :meth:`Ratings.read` for held-out ratings; pairs may repeat if ratings are not used."""
     how = reading(model.implicit, model.positive_from is not None or relevant_from is not None)
     return how | ({"duplicates": "sum"} if how.get("rating") == "" else {})
 

@@ -42,7 +42,7 @@ def fixed_sample(users: np.ndarray) -> np.ndarray:
 def hits_of(found: np.ndarray, wanted: Wanted, n_items: int, n: int) -> np.ndarray:
     """Mark the places in lists that hold a wanted item: (n_lists, n) bool.
 
-    ``found`` (n_lists, at most n) holds the lists' items, -1 after the last.
+    ``found`` (n_lists, at most n) holds the lists' items, then -1 where a list is shorter.
     """
     keys, known = wanted.lines.astype(np.int64) * (n_items + 1) + wanted.items, wanted.items >= 0
     keys = np.sort(np.append(keys[known], np.iinfo(np.int64).max))

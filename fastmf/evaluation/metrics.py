@@ -47,14 +47,14 @@ def recall(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
 
 
 def ndcg(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Return the discounted gain, 1 / log2(1 + rank) per hit, over a perfect list's (Järvelin and Kekäläinen 2002)."""
+    """Return the sum of 1 / log2(1 + rank) over hits, as a share of a perfect list's (Järvelin and Kekäläinen 2002)."""
     discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
     ideal = np.append(0, np.cumsum(discount))
     return hits @ discount / ideal[np.minimum(n_relevant, hits.shape[1])]
 
 
 def average_precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Return the sum of precisions at the hits, over the hits of a perfect list of n; the mean over users is MAP."""
+    """Return the sum of the precisions at the hits, divided by a perfect list's number of hits; its mean is MAP."""
     at_rank = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return np.sum(at_rank * hits, axis=1) / np.minimum(n_relevant, hits.shape[1])
 
@@ -80,7 +80,7 @@ def reach(found: np.ndarray, counts: np.ndarray) -> float:
 def novelty(found: np.ndarray, counts: np.ndarray, n_users: int) -> float:
     """Return the mean of -log2(share of users who rated the item) over the items of all lists (Vargas, Castells 2011).
 
-    An item that everybody has rated counts 0, one that half of them have rated counts 1. Arguments as for
+    An item that everybody has rated counts as 0, one that half of them have rated as 1. Arguments as for
     :func:`reach`; n_users is the number of users with training ratings.
     """
     shown = counts[found[found >= 0]]

@@ -7,7 +7,7 @@ one in vectors (:mod:`fastmf.kernels.simd`), used if the JIT is on and the machi
 files of their own, ``<name>_plain.py`` and ``<name>_simd.py``. The CUDA version is in ``<name>_cuda.py``, which is
 imported at its first launch.
 
-A kernel's first argument ``tasks`` is a (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
+A kernel's first argument ``tasks`` is an (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
 users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent. A kernel returns one row of results per task, or None
 if it has nothing to report. (A GPU takes all tasks at once and may return any number of rows with the same sum.)
 Bounds never depend on the number of threads, so sums are the same bit for bit however many threads share the tasks.

@@ -11,8 +11,8 @@ trust are solved again in float64, and singular ones once more with a jitter.
 
 The floor for an H200 (about 60 TFLOP/s of float32 multiply-adds and 4.3 TB/s) on the 18 M training ratings of the
 ml-20m twin: for k = 32, an epoch is 40 GFLOP (.7 ms) and 5 GB gathered (1.2 ms from memory, less from the cache); for
-k = 128, 715 GFLOP (12 ms). This kernel multiplies whole squares per rating: 1.9 times as much for k = 32, 1.5 times
-for k = 128. At k = 32 its reads from shared memory take as long again.
+k = 128, 715 GFLOP (12 ms). This kernel multiplies whole squares: 1.9 times as many products for k = 32, 1.5 times
+as many for k = 128. At k = 32 its reads from shared memory take as long as its products.
 """
 
 import functools
@@ -218,7 +218,7 @@ def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
 
 @inlined
 def _solve(gram, s, inverse, solution, total, rules, out, k, thread, form):
-    """Solve a row's equations and write its factors and bias; return False if that is not possible."""
+    """Solve a row's equations and write its factors and bias; return False if they cannot be solved."""
     x, b, row, share = out
     lift(gram, solution, k, gram.dtype.type(rules[4]), thread, form)
     if not factor(gram, k, inverse, solution, gram.dtype.type(rules[3]), thread, form):
@@ -237,7 +237,7 @@ def compiled(form):
 
     ``work`` holds rows or pieces of rows: row, first entry, last entry, and the first of the row's pieces in
     ``partial``, or -1. With ``keep``, sums go to ``partial``; otherwise rows are solved. ``failed`` gets the number of
-    rows that cannot be solved, then their places in ``work``. ``weights`` of entries and ``mass`` of rows, their sums,
+    rows that cannot be solved, then their places in ``work``. ``weights`` (of entries) and ``mass`` (their row sums)
     are empty if all weights are 1. ``rules``: reg, reg0, bias_reg, smallest pivot relative to its diagonal, jitter.
     """
     number = np.float64 if form.wide else np.float32
@@ -296,7 +296,7 @@ _schedules: dict[int, dict[int, list[Batch]]] = {}
 
 
 def _schedule(indptr, k):
-    """Cut the rows of entries on the GPU into batches, once per indptr and k; the cache entry dies with indptr."""
+    """Cut the rows of ``indptr``, an array on the GPU, into batches, per indptr and k; cached while indptr lives."""
     key = id(indptr)
     if key not in _schedules:
         weakref.finalize(indptr, _schedules.pop, key, None)

@@ -58,9 +58,9 @@ def accumulate(first, last, indices, values, weights, factors, bias, roots, gram
     """Sum gram = sum g y y', v = sum g t y and s = sum g y over one row's entries, in their dtype; return sum g t.
 
     g are the entries' ``weights``, or 1. ``roots`` (n_columns,) are the square roots of the columns' weights, or None.
-    The factors are already multiplied by them; this function multiplies t, s and sum g t.
+    The factors already include these roots; this function multiplies t, s and sum g t by them.
 
-    The whole square is summed, not half: full rows vectorise, which is 2.5 times as fast (k = 32, AVX-512).
+    The whole square is summed, not half of it: full rows vectorise, so the sum is 2.5 times as fast (k = 32, AVX-512).
     """
     k = v.shape[0]
     zero = v.dtype.type(0)
@@ -96,7 +96,7 @@ def eliminate_bias(gram, v, s, total, d, rho):
 
 @jit
 def lift(gram, jitter):
-    """Add ``jitter`` times the diagonal's mean to the diagonal, or 1 if the mean is 0."""
+    """Add ``jitter`` times the diagonal's mean, or 1 if the mean is 0, to the diagonal."""
     k, total = gram.shape[0], gram.dtype.type(0)
     for a in range(k):
         total += gram[a, a]

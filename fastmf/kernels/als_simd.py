@@ -3,7 +3,7 @@
 1. Gram matrices, one row after another: the upper triangle of sum y y' in panels of two vectors of columns. A panel is
    summed in passes over a block of the row's ratings that stays in the L1 cache. Each pass holds a tile of the panel in
    registers and reads the factors where they are. Above the diagonal, tiles are rectangles; on it they are cut so that
-   little is computed twice. The first pass prefetches the rows of the ratings ahead.
+   little is computed twice. The first pass prefetches the rows of later ratings.
 2. A border eliminates the bias: with s / sqrt(d) as one more row on top of the factor U, the Cholesky recursion itself
    subtracts s s'/d from the matrix and s T/d from the right-hand side.
 3. WIDTH matrices are loaded, one per lane, and factored and solved at once: the upper triangle in blocks of 4 x 4,
@@ -338,7 +338,7 @@ def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolv
 
 @jit
 def sum_long(first, last, entries, factors, bias, roots, batch, gram, v, s):
-    """Sum a long row, each chunk in float32 and the chunks in float64; return sum g t."""
+    """Sum a long row: each chunk in float32, and the chunks' sums in float64; return sum g t."""
     k, kp, total = v.shape[0], factors.shape[1], np.float64(0)
     source = source_of(entries, factors, bias, roots)
     for start in range(first, last, CHUNK):

@@ -2,7 +2,7 @@
 
 A grid cuts users and items into bins. Block (b, c) holds the ratings that users of bin b gave items of bin c. The
 blocks of a stratum, which have the same c - b mod bins, share no user and no item: a Latin square (Gemulla et al.
-2011). Ratings are first moved to their blocks in the order they come in (:func:`fastmf.data.csr.group`), and shuffled
+2011). Ratings are first moved to their blocks in the order they come in (:func:`fastmf.data.csr.group`), then shuffled
 there: scattering them at random in one step takes twice as long.
 """
 

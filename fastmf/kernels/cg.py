@@ -1,4 +1,4 @@
-"""Half a sweep of alternating least squares by a few steps of conjugate gradients: cheaper than solving for large k.
+"""Half a sweep of alternating least squares by a few steps of conjugate gradients: for large k, cheaper than solving.
 
 The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown. For z = (x, b) and
 w_j = (y_j, 1):
@@ -6,9 +6,9 @@ w_j = (y_j, 1):
     (sum g_j w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum g_j t_j w_j
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
-one pass over the row's entries. They start from the row's current values, so each epoch continues where the last
-stopped. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that steps have a sensible length in
-both, whatever the penalties.
+one pass over the row's entries. They start from the row's current values, so each epoch continues where the one
+before stopped. Factors are scaled by 1 / (rho + n) and the bias by 1 / (bias_reg + n), so that steps have a sensible
+length in both, whatever the penalties.
 """
 
 import numpy as np
@@ -164,7 +164,7 @@ def _add_up_plain(first, last, entries, other, scratch, of, to, residual, one, c
 
 @jit
 def _add_up_simd(first, last, entries, other, scratch, of, to, residual, one, columns):
-    """Do the same in vectors.
+    """Do as :func:`_add_up_plain` does, in vectors.
 
     z and the sum stay in registers (up to k = 128 with AVX-512), so each number of vectors is compiled separately.
     """

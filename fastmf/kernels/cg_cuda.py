@@ -2,8 +2,8 @@
 
 The vectors of a row are in shared memory: the k factors, then the bias. In a pass, the warps take entries in turn,
 with lanes across the columns, and keep their sums in registers. The sums of the warps are added in a fixed order.
-The floor is three passes of 4 k operations an entry: 14 GFLOP an epoch of the 18 M training ratings of the ml-20m twin
-at k = 32, .25 ms at an H200's 60 TFLOP/s. The rows are read three times, mostly from the cache.
+The floor is three passes of 4 k operations per entry: 14 GFLOP per epoch for the 18 M training ratings of the ml-20m
+twin at k = 32, .25 ms at an H200's 60 TFLOP/s. The rows are read three times, mostly from the cache.
 """
 
 import functools

@@ -25,7 +25,7 @@ from numba.misc.appdirs import AppDirs
 
 from fastmf.kernels.vectors import WIDTH
 
-# Vectorises as fully as fastmath=True, and isnan keeps working, so that divergence stays visible.
+# These flags vectorise as fully as fastmath=True, but isnan keeps working, so that divergence stays visible.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 ENABLED = not config.DISABLE_JIT
@@ -42,7 +42,7 @@ def jit(function):
 
 
 def lazy(module, name):
-    """Return a kernel whose module is imported when it first runs: CUDA needs packages that few have."""
+    """Return a kernel whose module is imported when it first runs: CUDA needs packages that few users have."""
 
     def found():
         return getattr(importlib.import_module(f"fastmf.kernels.{module}"), name)

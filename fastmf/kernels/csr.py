@@ -76,8 +76,8 @@ def row_bounds_numpy(tasks, rows, columns, indptr):
     """Write where each row starts, if the entries are already in order of row and column.
 
     rows and columns (n,) int32, indptr (n_rows + 1,) int64; tasks are runs of entries. Returns (n_tasks, 2) int64:
-    whether an entry of the task is out of order, which makes ``indptr`` useless; if none is, how many repeat the entry
-    before.
+    whether any entry of the task is out of order, in which case ``indptr`` is useless; if none is, how many entries
+    repeat the one before.
     """
     found = np.zeros((len(tasks) - 1, 2), np.int64)
     pairs = rows.astype(np.int64) << 32 | columns

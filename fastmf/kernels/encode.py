@@ -59,9 +59,9 @@ def to_float32_cpu(tasks, numbers, out):
 
 
 def keep_numpy(tasks, size, starts, chosen, rows, kept):
-    """Copy the rows that a (n,) boolean mask chooses from each of three arrays ``rows`` to the arrays ``kept``.
+    """Copy the rows that an (n,) boolean mask chooses from each of three arrays ``rows`` to the arrays ``kept``.
 
-    Tasks have ``size`` rows each; starts (all tasks,) int64 says where each puts the rows it keeps.
+    Tasks have ``size`` rows each; starts (all tasks,) int64 says where each task puts the rows it keeps.
     """
     for start, stop in pairwise(tasks):
         own = chosen[start:stop]

@@ -1,6 +1,6 @@
 """Gibbs draws in vectors, WIDTH rows at a time; see :mod:`fastmf.kernels.gibbs`.
 
-Sums, border and lanes are those of :mod:`fastmf.kernels.als_simd`. Noise is added between its two triangular solves.
+Sums, border and lanes are those of :mod:`fastmf.kernels.als_simd`. Noise is added between the two triangular solves.
 """
 
 import math
@@ -126,7 +126,7 @@ def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x
 
 @jit
 def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, unsure, found):
-    """Draw all rows for which float32 is enough, and list the others in ``unsure``.
+    """Draw all rows for which float32 is enough, and list the other rows in ``unsure``.
 
     Writes each task's sum of tau S into ``found``. Returns the length of ``unsure``.
     """

@@ -1,4 +1,4 @@
-"""Gram matrices: sum x x' over the rows of a table. Task bounds are fixed, so no thread count changes the bits."""
+"""Gram matrices: sum x x' over the rows of a table. Task bounds are fixed, so the number of threads changes no bit."""
 
 from itertools import pairwise
 
@@ -34,9 +34,9 @@ def _gram_plain(tasks, table, k):
 
 
 def _gram_simd(tasks, table, k):
-    """Do the same with the ALS half-sweep's sums of a row: a task is a row with an entry in every column.
+    """Do as :func:`gram_numpy`, with the ALS half-sweep's sums of a row: a task is a row with an entry in every column.
 
-    Chunks of rows are summed in float32, and added up in float64.
+    Chunks of rows are summed in float32, and their sums added up in float64.
     """
     first, n = tasks[0], tasks[-1] - tasks[0]
     zeros = np.zeros(n, np.float32)

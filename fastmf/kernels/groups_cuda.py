@@ -14,7 +14,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 WARP = 8 if SIMULATED else 32  # simulated lanes are Python threads, which are slow
 MOST_BLOCKS = 1 << 14  # of a kernel whose threads stride over its elements
 
-# Decorator of device functions: inlined, so that a caller's constants are constants inside them.
+# Decorator of device functions, which it inlines, so that a caller's constants are constants inside them.
 inlined = cuda.jit(device=True) if SIMULATED else cuda.jit(device=True, forceinline=True)
 
 

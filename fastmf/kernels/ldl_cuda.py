@@ -28,7 +28,7 @@ def at(row, column):
 
 @inlined
 def lift(gram, diagonal, k, jitter, thread, form):
-    """Add ``jitter`` times its mean to the diagonal (1 if the mean is 0), and copy the result to ``diagonal``."""
+    """Add ``jitter`` times its mean, or 1 if the mean is 0, to the diagonal; copy the result to ``diagonal``."""
     more = gram.dtype.type(0)
     if jitter > 0:
         for f in range(k):

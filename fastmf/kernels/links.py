@@ -160,7 +160,7 @@ def _sum_rows(start, stop, entries, weights, table, out, columns):
 def _add_row_plain(first, last, bound, indices, weights, table, row, out, columns):
     """Add the table's rows at the entries from first on to ``out[row]``, each times its weight if there are weights.
 
-    Returns the entry it stops at: ``last``, or the first whose column is not below the bound.
+    Returns the entry it stops at: ``last``, or the first entry whose column is not below the bound.
     """
     for j in range(first, last):
         i, weight = indices[j], np.float32(1)
@@ -175,7 +175,7 @@ def _add_row_plain(first, last, bound, indices, weights, table, row, out, column
 
 @jit
 def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns):
-    """Do the same in vectors: the sum stays in registers, so each number of vectors is compiled separately."""
+    """Do as :func:`_add_row_plain` does, the sum in registers: each number of vectors is compiled separately."""
     kp, end = len(columns) * WIDTH, indices.shape[0] - 1
     where, rows, here = simd.pointer(indices, 0), simd.pointer(table, 0), simd.pointer(out, row * kp)
     total, j = simd.load(1, columns, here, 0), first

@@ -1,7 +1,7 @@
 """Implicit links on a GPU: what :mod:`fastmf.kernels.links` defines.
 
 A block of threads sums a row: its warps take entries in turn, and lanes stand for columns. The sums of the warps are
-added in a fixed order, so they are the same bit for bit. The floor is the rows of the table that are read: 4 k bytes an
+added in a fixed order, so results are the same bit for bit. The floor is reading rows of the table: 4 k bytes per
 entry, 2.3 GB for the 18 M training ratings of the ml-20m twin at k = 32, .5 ms from an H200's memory, less from cache.
 The other kernels read and write each table once.
 """

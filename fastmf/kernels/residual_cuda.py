@@ -1,8 +1,8 @@
-"""Predictions and their errors on a GPU: one group of lanes per pair, which reads both rows side by side.
+"""Predictions and their errors on a GPU: for each pair, one group of lanes reads both rows side by side.
 
-The floor is the rows: 2 k + 3 numbers a pair, most of them from the cache. That is 4.8 GB for the 18 M training ratings
-of the ml-20m twin at k = 32, 1.1 ms of an H200's memory. One block sums the errors of a task in float64, always in the
-same order, so sums are the same bit for bit.
+The floor is reading the rows: 2 k + 3 numbers per pair, most of them from the cache. That is 4.8 GB for the 18 M
+training ratings of the ml-20m twin at k = 32, or 1.1 ms from an H200's memory. One block sums the errors of a task in
+float64, always in the same order, so sums are the same bit for bit.
 """
 
 import functools

@@ -9,8 +9,8 @@ The absolute error replaces e by sign(e) / 2. The adaptive step divides lr by sq
 of the mean squares of the row's earlier gradients (Chin et al. 2015, section 3). Two schedules share this update:
 
 * blocks: a task is a block of ratings; the caller launches blocks that share no user and no item;
-* hogwild (Niu et al. 2011): a task is a stretch of one block of all ratings; threads may race for a row, and a lost
-  update counts as noise.
+* hogwild (Niu et al. 2011): all ratings form one block, and a task is a stretch of it; threads may race for a row, and
+  a lost update counts as noise.
 
 Ratings are dealt to blocks once, in random order. Every epoch visits a block's runs of RUN ratings in a new order. Both
 orders are functions of a seed: nothing is drawn in sequence, so any epoch can be repeated alone.
@@ -32,7 +32,7 @@ else:
     from fastmf.kernels.sgd_plain import update
 
 ROUNDS = 4
-RUN = 256  # consecutive ratings that are visited together, so that prefetches know the next ones
+RUN = 256  # consecutive ratings that are visited together, so that the next ones can be prefetched
 
 
 class Step(NamedTuple):
@@ -108,7 +108,7 @@ def shuffle_numpy(places, n, seed, epoch, block):
     """Return the numbers of range(n) at ``places`` of a shuffle; a result of n or above means an empty place.
 
     On the integers below a power of two, adding a key, multiplying by an odd number and folding the high half of the
-    bits into the low half are bijections, and so is any series of them. Over all ``range(positions(n))``, the results
+    bits into the low half are bijections, and so is any chain of them. Over all ``range(positions(n))``, the results
     below n are a permutation of range(n).
     """
     mask = np.uint64(positions(n) - 1)
@@ -121,7 +121,7 @@ def shuffle_numpy(places, n, seed, epoch, block):
 
 
 def round_keys(seed, epoch, blocks):
-    """Return the round keys of the shuffles of blocks, each given by its first rating: (n, ROUNDS) uint64."""
+    """Return the round keys of each block's shuffle, (n, ROUNDS) uint64; ``blocks`` are the blocks' first ratings."""
     turns = np.asarray(blocks, np.uint64)[:, None] * np.uint64(ROUNDS) + np.arange(ROUNDS, dtype=np.uint64)
     return mix_numpy(np.uint64(epoch_key(seed, epoch)) + turns + GOLDEN)
 

@@ -64,7 +64,7 @@ def compiled(group, each):
     """Compile the kernel for groups of lanes that hold ``each`` factors.
 
     Block b of the ratings is bounds[b] to bounds[b + 1]. With ``one``, all groups share the only block: group g visits
-    its places first + g, first + g + n_groups, … below last. Otherwise group g visits all places of block g.
+    the places first + g, first + g + n_groups, … below last. Otherwise group g visits all places of block g.
     """
 
     @kernel(block_size(group))

@@ -1,11 +1,11 @@
 """Updates by stochastic gradient descent in vectors; see :mod:`fastmf.kernels.sgd`.
 
 A row's factors are a few vectors, held in registers between the error and the update. The compiler must know how many,
-so each number of vectors is compiled separately. The rows of the ratings AHEAD places on are prefetched, because they
+so each number of vectors is compiled separately. The rows of the rating AHEAD places later are prefetched, because they
 are seldom in the L1 cache.
 
 Two things limit an update: the latency from the loads of both rows, through the sum of a dot product, to the stores;
-and how many of the next ratings' instructions the core has room for meanwhile. So there are few instructions, and terms
+and how many instructions of the next ratings the core has room for meanwhile. So there are few instructions, and terms
 that do not need the error are computed before it.
 """
 

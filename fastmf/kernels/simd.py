@@ -1,6 +1,6 @@
 """Vectors of float32 inside Numba kernels, as LLVM vectors of WIDTH lanes.
 
-A Tile is rows x columns vectors, held by value: a kernel that uses few enough of them has them in registers. A
+A Tile is rows x columns vectors, held by value: a kernel that uses few enough vectors keeps them in registers. A
 pointer is a place in a C-contiguous float32 array. Nothing checks bounds. Numbers of rows and columns are literal
 integers or globals, because loops over them are unrolled while the code is generated.
 
@@ -119,7 +119,7 @@ class Emitter:
     def outer(self, combine, tile, left, right):
         """Return the tile with element (r, c) replaced by combine(left(r), right[c], element).
 
-        left returns one vector at a time, so that only those in use are held.
+        left returns one vector at a time, so that only the vectors in use are held.
         """
         vectors, columns = self.vectors(tile), len(right)
         for row in range(len(vectors) // columns):
@@ -172,7 +172,7 @@ def pointer(typingctx, base, offset):
             data = context.make_array(base)(context, builder, data).data
         number = builder.ptrtoint(builder.gep(data, [args[1]], inbounds=True), _INT64)
         # Hide the terms of the address from LLVM. Else it addresses every element as base + index, and older Intel
-        # cores split such loads from the arithmetic they feed: 5 to 8 % of a half-sweep (Cascade Lake).
+        # cores split such loads from the arithmetic they feed, at a cost of 5 to 8 % of a half-sweep (Cascade Lake).
         hidden = builder.asm(ir.FunctionType(_INT64, [_INT64]), "", "=r,0", [number], False)
         return builder.inttoptr(hidden, data.type)
 
@@ -199,7 +199,7 @@ def element_or_one(e, pointer, offset):
 
 @operation(lambda pointer, there, none: types.float32(pointer, types.float32, types.float32))
 def either(e, pointer, there, none):
-    """Return ``none`` if the pointer is None, else ``there``; the other one is not computed."""
+    """Return ``none`` if the pointer is None, else ``there``; the one not returned is not computed."""
     return none if e.takes[0] is types.none else there
 
 
@@ -211,7 +211,7 @@ def put(e, pointer, offset, number):
 
 @operation(lambda columns, pointer, offset: types.void(columns, pointer, types.int64))
 def prefetch(e, columns, pointer, offset):
-    """Prefetch the cache lines of a row of ``columns`` vectors of any 4-byte type; it may be out of bounds."""
+    """Prefetch the cache lines of a row of ``columns`` vectors of any 4-byte type; the row may be out of bounds."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _INT32, _INT32, _INT32])
     read, keep, is_data = (ir.Constant(_INT32, n) for n in (0, 3, 1))
@@ -278,7 +278,7 @@ def multiply_add(e, total, a, b):
 
 @operation(lambda a, x, b, y: x(types.float32, x, types.float32, y))
 def weighted_sum(e, a, x, b, y):
-    """Return a x + b y for tiles x and y and numbers a and b; it finishes soonest if b is the last to be known."""
+    """Return a x + b y for tiles x and y and numbers a and b; it finishes soonest if b is known last."""
     a, b = e.broadcast(a), e.broadcast(b)
     pairs = zip(e.vectors(x), e.vectors(y), strict=True)
     return e.tile([e.multiply_add(b, right, e.builder.fmul(a, left)) for left, right in pairs])

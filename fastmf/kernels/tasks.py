@@ -13,7 +13,7 @@ def even(n, size):
 def balanced(indptr, cost_per_entry, cost_per_row, n_tasks=256, least=1.0, most=math.inf):
     """Cut rows into ``n_tasks`` tasks of about equal cost.
 
-    There are fewer tasks if they would cost less than ``least``, and more if they would cost more than ``most``.
+    There are fewer tasks if each would cost less than ``least``, and more if each would cost more than ``most``.
     Returns (n_tasks + 1,) int64 bounds.
     """
     n_rows = len(indptr) - 1
@@ -27,7 +27,7 @@ def packed(counts):
     """Find where each task writes its entries of each bucket, if buckets lie one after another.
 
     counts (n_tasks, n_buckets) int64: the entries of each bucket in each task. Returns the starts of the buckets,
-    (n_buckets + 1,) int64, and those of each task inside them, (n_tasks, n_buckets) int64.
+    (n_buckets + 1,) int64, and of each task's part of each bucket, (n_tasks, n_buckets) int64.
     """
     bounds = np.append(0, np.cumsum(counts.sum(axis=0)))
     return bounds, bounds[:-1] + np.cumsum(counts, axis=0) - counts

@@ -24,7 +24,7 @@ class Catalogue(NamedTuple):
 
     factors (n_items, k) and bias (n_items,) are those of Side; :func:`topn_numpy` reads nothing else. order (n_items,)
     int32 holds the items in the order of their visits, place (n_items,) int32 each item's place in it. panels holds all
-    items in that order, as :mod:`fastmf.kernels.topn_simd` reads them. If panels is empty, it packs them as it goes.
+    items in that order, as :mod:`fastmf.kernels.topn_simd` reads them. If panels is empty, they are packed as needed.
     """
 
     factors: np.ndarray

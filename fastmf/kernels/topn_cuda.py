@@ -1,8 +1,8 @@
 """Top-n lists on a GPU: what :mod:`fastmf.kernels.topn` defines, TILE users per block.
 
-A block multiplies the factors of its users by those of TILE items at a time, 8 x 8 scores a thread, and
-puts the scores into shared memory. Then each thread goes through the scores of its own user. It offers every unseen
-item that beats the worst of the user's heap, which lies in the rows of the output (:mod:`fastmf.kernels.topn_plain`).
+A block multiplies the factors of its users by those of TILE items at a time, 8 x 8 scores per thread, and
+puts the scores into shared memory. Then each thread goes through the scores of its own user. Every unseen item that
+beats the worst one in the user's heap (:mod:`fastmf.kernels.topn_plain`) is offered to that heap, kept in the output.
 
 The floor is the product: 2 n_users n_items k operations, 474 GFLOP for all users of the ml-20m twin at k = 64. That is
 8 ms at an H200's 60 TFLOP/s, or 17 M users a second.

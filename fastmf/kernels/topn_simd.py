@@ -65,7 +65,7 @@ def packed(factors, bias, order):
 
 
 def _panels(items, n_panels, rows):
-    """Yield the packed panels; or, for few users, pack some at a time into the same memory, which is quicker."""
+    """Yield the packed panels; or, if users are few, pack some at a time into the same memory: that is quicker."""
     if len(items.panels):
         yield 0, items.panels
         return
@@ -128,7 +128,7 @@ def _enter(start, stop, factors, bias, place, indptr, indices, rows, block):
 
 @jit
 def _offer_tile(number, first, start, stop, order, block, out_items, out_scores):
-    """Offer the scores of a tile that reach the limits to the heaps of its users, the block's from ``first`` on."""
+    """Offer a tile's scores that reach the limits to its users' heaps; ``first`` is its first user in the block."""
     limits, sums = block.limits, block.sums
     for row in range(TOP):
         n = first + row

@@ -1,9 +1,9 @@
 """Draw the items of users, and their ratings, for a synthetic rating matrix whose true model is known.
 
 A user's items are a successive sample without replacement: each next item has a probability proportional to its weight
-among those left. Tries from an alias table (Walker 1977; Vose 1991) come first, and repeats are thrown away. A user who
-lacks items after n_items tries gets the unseen items with the smallest exponential keys -log(U) / weight (Efraimidis
-and Spirakis 2006), which is the same distribution in bounded time.
+among the items left. Tries from an alias table (Walker 1977; Vose 1991) come first, and repeats are thrown away. A user
+who lacks items after n_items tries gets the unseen items with the smallest exponential keys -log(U) / weight
+(Efraimidis and Spirakis 2006): this gives the same distribution in bounded time.
 
 Random numbers are drawn by counter (:mod:`fastmf.kernels.random`), so results depend neither on the order of the rows
 nor on the number of threads.
@@ -77,10 +77,10 @@ def _alias_table(share, threshold, alias):
 
 
 def draw_items_numpy(tasks, indptr, popularity, seed, items):
-    """Draw the items of users ``tasks[0]`` to ``tasks[-1]``, distinct and ascending inside a user, by popularity.
+    """Draw the items of users ``tasks[0]`` to ``tasks[-1]``, distinct and ascending for each user, by popularity.
 
-    indptr (n_users + 1,) int64 with at most n_items per user; seed a uint64; items (n,) int32 is written: user u's at
-    ``indptr[u]`` to ``indptr[u + 1]``.
+    indptr (n_users + 1,) int64 with at most n_items items per user; seed a uint64; items (n,) int32 is written: user
+    u's at ``indptr[u]`` to ``indptr[u + 1]``.
     """
     n_items = len(popularity.weights)
     counters = np.arange(n_items, dtype=np.uint64)
@@ -125,7 +125,7 @@ def draw_items_cpu(tasks, indptr, popularity, seed, items):
 
 @jit
 def _finish_by_keys(place, last, user, popularity, seed, items, seen, keys):
-    """Fill ``items[place:last]`` with the unseen items of the smallest keys; keys (n_items,) float64 is scratch."""
+    """Fill ``items[place:last]`` with the unseen items of smallest key; keys (n_items,) float64 is scratch."""
     key = key_of(seed, KEYS, np.uint64(user))
     for item in range(keys.shape[0]):
         keys[item] = np.inf
@@ -166,7 +166,7 @@ def cover_items(indptr, items, n_items, seed):
 
 
 def normals_numpy(seed: np.uint64, stream: np.uint64, n: int, row: int = 0) -> np.ndarray:
-    """Draw n standard normal numbers, float64, from a row of a stream (Box and Muller 1958): two uniform ones each."""
+    """Draw n standard normal numbers, float64, from a row of a stream (Box and Muller 1958): two uniforms for each."""
     pairs = units_numpy(bits_numpy(seed, stream, row, np.arange(2 * n, dtype=np.uint64)))
     return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
 

@@ -1,4 +1,4 @@
-"""The baseline: biases fitted without factors, which the factors have to beat."""
+"""The baseline that factors have to beat: biases fitted without factors."""
 
 import numpy as np
 

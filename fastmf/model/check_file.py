@@ -76,7 +76,7 @@ def _check_fold_in_rule(rule: Any) -> None:
 
 
 def check_ids(ids: dict[str, pa.Array]) -> None:
-    """Check that there are ids, sorted and distinct, because lookups rely on it."""
+    """Check that there are ids and that they are sorted and distinct, as lookups require."""
     for name, column in ids.items():
         _require(len(column) > 0, f"there are no {name}")
         plain = column.storage if is_uuid(column.type) else column
@@ -131,7 +131,7 @@ def _check_seen(indptr: np.ndarray, indices: np.ndarray, n_users: int, n_items: 
 
 
 def _check_prior(arrays: dict[str, np.ndarray]) -> None:
-    """Check the arrays that deviations divide by or invert."""
+    """Check the arrays that :mod:`fastmf.model.uncertainty` divides by or inverts."""
     for name in ("prior_items", "samples_user_precisions", "samples_item_precisions"):
         found = arrays.get(name, np.ones(1))
         _require(bool(np.all((found > 1 / HUGE) & (found < HUGE))), f"{name} holds values that cannot be precisions")

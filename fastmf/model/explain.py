@@ -1,4 +1,4 @@
-"""Explanations: how much each of a user's items contributes to a score, if the user solves a linear system.
+"""Explanations: how much each of a user's items contributes to a score, if the user's row solves a linear system.
 
 With w_j = (y_j, 1) for an item and its bias, a user's z = (x, b) solves A z = sum_j g_j t_j w_j + rho (p, 0). The user
 is pulled to p (:mod:`fastmf.kernels.als`). So for any item i (Hu, Koren and Volinsky 2008, section 5)
@@ -46,9 +46,9 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> pd.
 def _contributions(
     rated: Side, entries: Compressed, wanted: np.ndarray, penalty: Penalty, known: Known
 ) -> tuple[np.ndarray, float]:
-    """Return the contributions of the user's items, (n,) float64, and of the pull to x . y + b (standardised scale).
+    """Return what the user's items, (n,) float64, and the pull contribute to x . y + b, on the standardised scale.
 
-    ``rated`` is the side of the user's items, ``entries`` the user's only row, ``wanted`` (k,) the factors y.
+    ``rated`` is the side of the user's items, ``entries`` the user's ratings as one row, ``wanted`` (k,) the factors y.
     """
     n, k = rated.factors.shape
     biased = np.isfinite(penalty.bias_reg)

@@ -3,8 +3,8 @@
 Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float32), ``user_counts``, ``item_counts``
 (int32), and, if seen items are kept, ``seen_indptr`` (int64) and ``seen_indices`` (int32). Each array of a group of
 :mod:`fastmf.model.learned` is named ``<group>_<field>``. Integer ids are the arrays ``user_ids`` and ``item_ids``;
-strings, binaries and UUIDs are ``user_ids.bytes`` and ``user_ids.offsets``, items likewise. The JSON holds the other
-fields of :class:`fastmf.model.state.State`, the format number and the Arrow types of the ids.
+string, binary and UUID ids are ``user_ids.bytes`` and ``user_ids.offsets``, likewise for items. The JSON holds the
+other fields of :class:`fastmf.model.state.State`, the format number and the Arrow types of the ids.
 """
 
 import json
@@ -69,7 +69,7 @@ def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         return _checked_fields(arrays, metadata)
     except (ModelFormatError, OSError, MemoryError):
         raise
-    except Exception as error:  # damage raises more kinds of errors than can be listed
+    except Exception as error:  # damage can raise more kinds of errors than can be listed
         raise ModelFormatError(f"{path} is not an intact fastmf model file: {error!r}; fit and save it again") from None
 
 

@@ -133,8 +133,8 @@ def _solved(state: State, entries: Compressed, device: Device) -> Side:
 def _posterior(state: State, prior: Prior, entries: Compressed) -> tuple[Side, Samples | None]:
     """Return users' posterior means for standardised ratings, and the model's samples with draws of these users.
 
-    The users' means are conditional on the mean items, which predict best. Each sample of the items has its own basis:
-    users are drawn once in each.
+    The users' means are conditional on the items' posterior means, because that predicts best. Users are drawn once for
+    each sample of the items, because each sample has its own basis.
     """
     rule, items, samples = _rule_of(state), state.standard_items, state.samples
     expected = _expected(entries, state.links, rule.fade, state.k)

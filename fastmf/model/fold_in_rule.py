@@ -1,10 +1,10 @@
 """The rule for solving a new row with the other side fixed: the solver provides it, and the model keeps it.
 
-A row's factors x and bias b minimise, over its standardised ratings t_j of columns with factors y_j and biases c_j,
+A row's factors x and bias b minimise, for its standardised ratings t_j of columns with factors y_j and biases c_j,
 
     sum_j (t_j - c_j - b - x . y_j)^2 + (reg n + reg0) |x - z|^2 + bias_reg b^2 + all_pairs sum_i (x . y_i)^2
 
-z is the prediction of the links (:mod:`fastmf.solvers.links`), or zero. The last sum is over all columns, rated or not
+z is what the links predict for x (:mod:`fastmf.solvers.links`), or zero. The last sum is over all columns, rated or not
 (:mod:`fastmf.solvers.implicit`). A Bayesian model has a prior over rows instead (:mod:`fastmf.solvers.gibbs`).
 """
 
@@ -47,7 +47,7 @@ class FoldInRule:
         return Penalty(self.reg, self.reg0, np.inf if self.bias_reg is None else self.bias_reg)
 
     def known(self, table: np.ndarray, k: int, device: Device) -> Known:
-        """Return the sum over all pairs, which the equations of all rows share, as a Known on the device.
+        """Return the sum over all pairs, a term that the equations of all rows share, as a Known on the device.
 
         ``table`` holds the other side's factors, padded to whole vectors, on the device.
         """

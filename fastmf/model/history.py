@@ -11,10 +11,10 @@ class Epoch:
 
     Attributes
     ----------
-    number : 1 for the first.
-    seconds : time of the solver alone.
-    train_rmse : RMSE on the training ratings after the epoch, not clipped. For implicit feedback, the RMSE between 1
-        and the scores of the observed pairs.
+    number : the epoch's number, from 1.
+    seconds : time that the solver alone took.
+    train_rmse : RMSE on the training ratings after the epoch, not clipped. For implicit feedback, the RMSE of
+        the observed pairs' scores, which should be 1.
     validation_rmse, validation_mae : errors on the validation ratings, clipped to the rating range; None without
         validation.
     validation_ndcg : for implicit feedback, nDCG@10 of lists for validation users; None without validation.

@@ -27,8 +27,8 @@ class Links(NamedTuple):
 class Prior(NamedTuple):
     """The prior over users in a Bayesian model: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
 
-    precision (k, k) and mean (k,): of the factors. items (n_items,): the items' precisions. numbers (3,): alpha, then p
-    and p m_b of user biases, both 0 without biases. origin (k,): the mean user; user factors are measured from it.
+    precision (k, k) and mean (k,): of the factors. items (n_items,): the items' precisions. numbers (3,): alpha, then
+    for user biases p and p m_b, both 0 without biases. origin (k,): the mean user; user factors are measured from it.
     """
 
     precision: np.ndarray
@@ -42,7 +42,7 @@ class Samples(NamedTuple):
     """Draws from the posterior of all parameters, for standardised ratings; the first axis is the draw.
 
     user_factors (n, n_users, k), user_bias and user_precisions (n, n_users); items likewise. The precision of a rating
-    is the product of its user's and its item's.
+    is the product of its user's and its item's precisions.
     """
 
     user_factors: np.ndarray

@@ -56,7 +56,7 @@ class Model(State):
         DataError
             If ids are null, or not of the model's type.
         ParameterError
-            If ``std`` is True and the model has no samples.
+            If users and items differ in length, or ``std`` is True and the model has no samples.
         """
         return predict_pairs(self, user_ids, item_ids, on_unknown, std)
 
@@ -96,6 +96,8 @@ class Model(State):
             If a user is not in the model (see :meth:`fold_in`), or none of ``items`` has training ratings.
         ParameterError
             If n is less than 1, or the model lacks the seen items or the blend that the call needs.
+        DataError
+            If ids are null, or not of the model's type.
         """
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
         return joined(self.recommend_batches(user_ids, n, device=device, **how))
@@ -121,6 +123,8 @@ class Model(State):
         ------
         UnknownIdError
             If an item is not in the model.
+        DataError
+            If ids are null, or not of the model's type.
         """
         wanted = ids.require(self.item_ids, ids.many(item_ids), "item")
         found, scores = nearest(self.item_factors, self.item_counts, wanted, n)
@@ -133,10 +137,10 @@ class Model(State):
         return list_frame(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
 
     def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
-        """Return a model with the same items for the users of new ratings, each solved exactly.
+        """Return a model of the users in new ratings, with the same items. Each user is solved for exactly.
 
-        With links, users are pulled to the links' prediction. In a Bayesian model, users get their posterior means,
-        given the model's items, and samples of their own.
+        With links, users are pulled towards what the links predict. In a Bayesian model, users get their posterior
+        means, given the model's items, and samples of their own.
 
         Parameters
         ----------
@@ -166,14 +170,14 @@ class Model(State):
 
         Returns
         -------
-        Frame of item_id and contribution (float64). ``.attrs["score"]`` is the score of the user folded in from these
-        ratings, not clipped; for implicit feedback it is the model's own score. ``.attrs["rest"]`` is the rest of the
-        score, which no item contributes: the mean, the item's bias and the user's pull.
+        Frame of item_id and contribution (float64). ``.attrs["score"]`` is the item's score, not clipped, for the
+        user folded in from these ratings; for implicit feedback it equals the model's own score. ``.attrs["rest"]`` is
+        the part of the score that no item contributes: the mean, the item's bias and the user's pull.
 
         Raises
         ------
         ParameterError
-            If ratings are needed but not given, or users do not solve a linear system (solver gibbs).
+            If ratings are needed but not given, or the solver does not solve a linear system for users (gibbs).
         UnknownIdError
             If the user or the item is not known.
         """

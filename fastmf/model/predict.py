@@ -31,8 +31,8 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
         first = int(np.flatnonzero(unknown)[0])
         raise UnknownIdError(
             f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings, the first"
-            f" user {users[first].as_py()!r}, item {items[first].as_py()!r}: leave them out, or set on_unknown to mean"
-            " or nan"
+            f" with user {users[first].as_py()!r} and item {items[first].as_py()!r}: leave them out, or set on_unknown"
+            " to mean or nan"
         )
     out = estimates(state, pairs)
     if on_unknown == "nan":

@@ -18,6 +18,7 @@ from fastmf.model.topn import most_rated, rows_of, top_n
 from fastmf.runtime.device import Device, resolve
 
 USERS_PER_BATCH, ROWS_PER_BATCH = 1 << 14, 1 << 21  # at most, unless one list alone is longer
+LONGEST = 1 << 31  # no model has as many items
 
 
 class Ranker:
@@ -177,7 +178,7 @@ def _lengths(n: Any, n_users: int) -> np.ndarray:
         raise ParameterError(f"n is {n!r}: give an integer of at least 1, or one for each user")
     if given.ndim and len(given) != n_users:
         raise ParameterError(f"{len(given):,} lengths for {n_users:,} users: give one for each, or one for all")
-    return np.broadcast_to(given, n_users).astype(np.int64)
+    return np.broadcast_to(np.minimum(given.astype(np.uint64), LONGEST), n_users).astype(np.int64)
 
 
 def _of_like_length(users: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

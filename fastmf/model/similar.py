@@ -5,7 +5,7 @@ import numpy as np
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.topn import top_n
 
-# Added to the cosine of rows of zeros, so that they rank after all others.
+# Added to the cosine of rows of zeros, so that they rank after all other rows.
 _LAST = np.float32(-4)
 
 

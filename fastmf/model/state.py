@@ -33,8 +33,8 @@ class State:
     positive_from : lowest rating that counted as observed; None if all did.
     fold_in_rule : how to solve a new user's row; None if the solver cannot fold in.
     history : one Epoch per epoch run.
-    best_epoch : number of the epoch that validation chose, whose factors these are; None without validation.
-    rows : counts of the rating rows: those read, those used, and the others by reason.
+    best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
+    rows : counts of rating rows: rows read, rows used, and other counts by name.
     weight : column with the weights of observed pairs; "" if row counts are the weights; None without weights.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
@@ -117,5 +117,5 @@ class State:
 
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Set cold indices to -1. Index -1 reads the appended 0, and so stays -1."""
+    """Set the indices of cold rows to -1. Index -1 reads the appended 0, and so stays -1."""
     return np.where(np.append(counts, 0)[indices] > 0, indices, -1).astype(np.int32)

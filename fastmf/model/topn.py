@@ -19,12 +19,12 @@ def top_n(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rank the n best items of every user by score: user bias + item bias + dot product.
 
-    Row u of ``excluded`` holds the items to leave out for user u. An item bias of -inf leaves an item out for all.
+    Row u of ``excluded`` holds the items to leave out for user u. Items with a bias of -inf are left out for all users.
 
     Returns
     -------
-    items (n_users, n) int32 and scores (n_users, n) float32, best first, ties by lower index. Places after the last
-    item hold -1 and -inf.
+    items (n_users, n) int32 and scores (n_users, n) float32, best first, ties by lower index. Places left over
+    at the end of a list hold -1 and -inf.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def top_n(
 
 
 def most_rated(counts: np.ndarray, n: int, excluded: Compressed) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the n most rated items for every row of ``excluded``; counts (n_items,).
+    """Rank the n most rated items for every row of ``excluded``; counts (n_items,) are of ratings.
 
     Returns what :func:`top_n` returns. Scores are the logarithms of the counts; items without ratings are left out.
     """
@@ -55,7 +55,7 @@ def rows_of(users: np.ndarray, lists: Sequence[Compressed]) -> Compressed:
     """Concatenate, for each of ``users``, that user's rows of several lists; row j belongs to users[j].
 
     Users are dense indices; -1 (unknown) has an empty row. Values are dropped. A single list is returned uncopied if
-    ``users`` are all its rows in order.
+    ``users`` are exactly its rows, in order.
     """
     if len(lists) == 1 and np.array_equal(users, np.arange(len(lists[0].indptr) - 1)):
         return lists[0]
@@ -70,7 +70,7 @@ def rows_of(users: np.ndarray, lists: Sequence[Compressed]) -> Compressed:
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Concatenate the ranges of ``counts`` integers that begin at ``starts``."""
+    """Concatenate ranges of consecutive integers: range j has counts[j] of them and begins at starts[j]."""
     numbers = np.repeat(starts - np.cumsum(counts) + counts, counts)
     numbers += np.arange(len(numbers))
     return numbers

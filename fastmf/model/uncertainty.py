@@ -18,7 +18,7 @@ def require_samples(state: State) -> tuple[Samples, Prior]:
     Raises
     ------
     ParameterError
-        If it has none.
+        If the model has no samples.
     """
     if state.samples is None or state.prior is None:
         raise ParameterError(
@@ -32,8 +32,8 @@ def deviations(state: State, pairs: Pairs) -> np.ndarray:
     """Return the standard deviation (n,) float32 of ratings around their predictions, by dense index (-1: unknown).
 
     Its square is the variance of the sampled predictions plus the mean variance of the noise. An unknown user is
-    distributed like the prior, an unknown item like the model's items; the pair's prediction leaves it out. If both
-    are unknown, the deviation is that of all ratings.
+    distributed like the prior, an unknown item like the model's items; predictions leave the unknown one out. If both
+    are unknown, the deviation is that of all training ratings.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def deviations(state: State, pairs: Pairs) -> np.ndarray:
 def _rows_of(
     rows: np.ndarray, side: Side, precisions: np.ndarray, warm: np.ndarray, factors: np.ndarray | np.float32
 ) -> tuple[Side, np.ndarray]:
-    """Return some rows of a side, and the variance (n_rows,) float64 of their noise.
+    """Return the given rows of a side, and the variance (n_rows,) float64 of their noise.
 
     Unknown rows (-1) get the given factors, no bias, and the mean variance of the warm rows.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 CGROUPS, PROC = Path("/sys/fs/cgroup"), Path("/proc")
 
-# A controller, and the file that holds its limit in version 2 and in version 1.
+# A controller, and the files that hold its limit: in version 2, then in version 1.
 _CPU, _MEMORY = ("cpu", "cpu.max", "cpu.cfs_quota_us"), ("memory", "memory.max", "memory.limit_in_bytes")
 
 
@@ -28,7 +28,7 @@ def memory_left() -> list[float]:
 
 
 def lines_of(file: Path) -> list[str]:
-    """Read the lines of a file in /proc or /sys; none if it cannot be read."""
+    """Read the lines of a file in /proc or /sys; return no lines if it cannot be read."""
     try:
         return file.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -64,7 +64,7 @@ def _quota(file: Path) -> float | None:
 
 
 def _number(file: Path) -> float | None:
-    """Read a memory limit; "max" and numbers near the largest mean no limit."""
+    """Read a memory limit; "max" and numbers from 2**60 on mean no limit."""
     try:
         limit = float("".join(lines_of(file)))
     except ValueError:

@@ -20,7 +20,7 @@ from fastmf.runtime.threads import max_threads
 
 NAMES = ("cpu", "numpy", "cuda", "cuda:<number>", "auto")
 
-MOST_K = 1024  # factors of a row, for the one block of GPU threads that works on it
+MOST_K = 1024  # factors of a row that one block of GPU threads can work on
 ROOM = "use fewer factors (--k), a GPU with more memory, or --device cpu"
 INSTALL = "pip install 'fastmf[cu13]', or 'fastmf[cu12]' for a driver below 580"
 FORKED = "this process was forked from one that used a GPU: start it with multiprocessing's 'spawn' or 'forkserver'"
@@ -34,7 +34,7 @@ class Device:
 
     Attributes
     ----------
-    name : "cpu" runs the parallel Numba kernels, "numpy" their NumPy definitions, "cuda" those for a GPU.
+    name : "cpu" runs the parallel Numba kernels, "numpy" their NumPy definitions, "cuda" the GPU kernels.
     threads : threads of a launch on the host; the numpy device leaves threading to NumPy's BLAS.
     """
 
@@ -57,7 +57,7 @@ class Device:
 
     @property
     def on_host(self) -> bool:
-        """Whether its memory is the host's."""
+        """Whether the device's memory is the host's."""
         return self.host is self
 
     def put(self, arrays: Any) -> Any:
@@ -131,12 +131,12 @@ class CudaDevice(Device):
             _cuda().synchronize()
 
     def require(self, k: int, need: float, what: str) -> None:
-        """Raise an error for more factors than kernels take, or more bytes than the GPU has free."""
+        """Raise an error for more factors than GPU kernels take, or more bytes than the GPU has free."""
         if k > MOST_K:
             raise ParameterError(f"k is {k:,}: a GPU takes at most {MOST_K:,} factors here; use --device cpu")
         with self.active():
             context = _cuda().current_context()
-            if hasattr(context, "deallocations"):  # numba frees late
+            if hasattr(context, "deallocations"):  # numba puts off freeing memory
                 context.deallocations.clear()
             free = context.get_memory_info()[0]
         if need > free:
@@ -160,7 +160,7 @@ class CudaDevice(Device):
             raise DeviceUnavailableError(f"the GPU cannot be used: {FORKED}")
         _used = True
         gpu = _cuda().gpus[self.index]
-        if not hasattr(_thread, "entered"):  # never left: arrays may be freed at any time, which needs a context
+        if not hasattr(_thread, "entered"):  # never left: arrays may be freed any time, and freeing needs a context
             gpu.__enter__()
             _thread.entered = True
         try:
@@ -175,7 +175,7 @@ class CudaDevice(Device):
 
 
 def _each(do: Callable[[Any], Any], arrays: Any) -> Any:
-    """Apply a function to every array of nested (named) tuples."""
+    """Apply a function to every array in nested (named) tuples."""
     if not isinstance(arrays, tuple):
         return None if arrays is None else do(arrays)
     done = [_each(do, array) for array in arrays]
@@ -194,7 +194,7 @@ def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
     Parameters
     ----------
     name : "cpu", "numpy", "cuda" (the first GPU), "cuda:1" and so on, "auto", or a Device, which is returned as it is.
-    threads : the most threads to use. A number above that of the available threads is lowered, with a warning.
+    threads : the most threads to use. If fewer are available, all of them are used, with a warning.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
     if reason:
         raise DeviceUnavailableError(f"device {name!r} cannot be used: {reason}; or use --device cpu")
     if threads is not None and threads > max_threads():
-        warnings.warn(f"threads is {threads}, more than there are: using {max_threads()}", stacklevel=2)
+        warnings.warn(f"threads is {threads}, more than are available: using {max_threads()}", stacklevel=2)
     if kind == "auto":
         kind = "cpu" if unavailable("cuda") else "cuda"
     count = min(int(threads or max_threads()), max_threads())

@@ -22,7 +22,7 @@ from fastmf.runtime.threads import max_threads
 
 Kernel = Mapping[str, Callable[..., Any]]
 
-MOST_TASKS = 8  # that a thread takes at a time: it handles no signal until they are done
+MOST_TASKS = 8  # most tasks that a thread takes at a time; signals wait until they are done
 
 LAST_TAKE = 2.0  # seconds that other threads get to finish their tasks when a signal or an error ends a launch
 
@@ -53,8 +53,8 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
 def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list[Any]:
     """Call ``do`` on every part, on this thread and up to ``threads`` - 1 helpers; return the results in order.
 
-    Helpers join when they are free. Nothing waits for a helper that has not started: if none does, this thread does
-    all the work.
+    Helpers take parts as soon as they are free. Nothing waits for a helper that has not started: if none does, this
+    thread does all the work.
     """
     found: dict[int, Any] = {}
     left = deque(enumerate(parts))

@@ -33,7 +33,7 @@ def require_memory(need: float, what: str, limit: int | None, remedy: str) -> No
     Parameters
     ----------
     need : a lower bound on the bytes that the work takes.
-    what : the work, with its numbers; the subject of "takes".
+    what : the work and its size, worded as the subject of "takes" in the message.
     limit : the most bytes it may take; None for the available memory.
     remedy : what the caller can do instead.
     """

@@ -14,7 +14,7 @@ def cpu_quota() -> float | None:
 
 @functools.cache
 def max_threads() -> int:
-    """Return NUMBA_NUM_THREADS if it is set, else the cores this process may use, within its CPU quota."""
+    """Return NUMBA_NUM_THREADS if it is set, else the number of cores this process may use, within its CPU quota."""
     from numba import config
 
     cores = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set at import

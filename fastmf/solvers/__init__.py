@@ -1,8 +1,8 @@
 """The solvers: plain Python that reads like the paper; the loops over ratings are in :mod:`fastmf.kernels`.
 
-Each solver is one file: the dataclass of its settings, and its epoch. To add one, add a file here, a file in kernels/
-and its class to SOLVERS. ALS and SGD minimise one objective over standardised ratings r = (rating - mean) / scale, so
-that the same settings serve every rating scale:
+Each solver is one file: the dataclass of its settings, and the code of an epoch. To add one, add a file here, a file in
+kernels/ and its class to SOLVERS. ALS and SGD minimise one objective, of standardised ratings r = (rating - mean) /
+scale, so that the same settings serve every rating scale:
 
     sum over rated (u, i) of loss(r_ui - b_u - c_i - x_u . y_i)
       + sum_u (reg n_u + reg0) |x_u|^2 + sum_i (reg n_i + reg0) |y_i|^2 + bias_reg (sum_u b_u^2 + sum_i c_i^2)
@@ -10,7 +10,7 @@ that the same settings serve every rating scale:
 with n_u, n_i the number of ratings of a user and an item. reg0 = 0 is the weighted-lambda regularisation of Zhou et al.
 (2008), reg = 0 plain L2 regularisation. ALS solves each row exactly; SGD spreads a row's penalty over its ratings, so
 that weights mean the same in both. ALS with links (:mod:`fastmf.solvers.links`) pulls factors to predictions instead of
-zero. Gibbs sampling (:mod:`fastmf.solvers.gibbs`) draws from a model of the ratings. Implicit feedback has its own
+to zero. Gibbs sampling (:mod:`fastmf.solvers.gibbs`) draws from a model of the ratings. Implicit feedback has its own
 objective (:mod:`fastmf.solvers.implicit`).
 """
 
@@ -36,7 +36,7 @@ def make(solver: Any, **given: Any) -> Solver:
     Raises
     ------
     ParameterError
-        For an unknown name or hyper-parameter, or hyper-parameters given together with a solver object.
+        For an unknown name or hyper-parameter, or for hyper-parameters given together with a solver object.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if not isinstance(solver, str):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Factors(NamedTuple):
-    """Both sides' factors and biases for standardised ratings, which a solver updates in place.
+    """Factors and biases of both sides, on the standardised scale. A solver updates them in place.
 
     ``memory`` holds everything else that the next epoch depends on, so that Factors alone are enough to resume from.
     ``kept`` holds what the model keeps besides factors and biases; see :meth:`Solver.learned`.
@@ -49,10 +49,10 @@ class Solver(Common, abc.ABC):
     remedy: ClassVar[str]  # what to change if training diverges; "{reg0:g}" stands for the value of reg0
     on_gpu: ClassVar[bool] = True  # whether it runs on a GPU
     implicit: ClassVar[bool] = False  # whether pairs are signs of interest instead of ratings
-    per_rating: ClassVar[bool] = False  # whether epochs visit ratings one by one, so that a sample shows their speed
+    per_rating: ClassVar[bool] = False  # whether epochs visit ratings one by one: a sample shows the speed
     tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, besides k
     tuned_by_default: ClassVar[bool] = False  # whether fastmf.tune tries it if no solver is named
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # label to settings, to compile ahead and benchmark
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings by label, to compile ahead and benchmark
 
     def __post_init__(self) -> None:
         for each in settings_of(type(self)).values():
@@ -152,7 +152,7 @@ class SolvesRows(Solver):
 
     @property
     def bytes_per_thread(self) -> int:
-        """The equations of a vector of rows in float32, twice, and of one row in float64."""
+        """The bytes of the equations of a vector of rows in float32, twice, and of one row in float64."""
         return int(self.k**2 * (2 * max(kernels.vectors.WIDTH, 1) * 4 + 8))
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
@@ -175,17 +175,17 @@ class ExactOrCG(Method, SolvesRows):
 
     @property
     def bytes_per_thread(self) -> int:
-        """The equations of a few rows; conjugate gradients form none."""
+        """The bytes of the equations of a few rows; 0 for conjugate gradients, which form none."""
         return 0 if self.method == "cg" else super().bytes_per_thread
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count for both sides; conjugate gradients take 4 k per rating for the residual and for each step."""
+        """Count as above, or 4 k per rating, side and pass: one for the residual and one for each step of cg."""
         if self.method == "cg":
             return 2.0 * n_ratings * (1 + self.steps) * 4 * self.k
         return super().operations(n_ratings, n_rows)
 
     def traffic(self, n_ratings: int) -> float:
-        """Count for each pass over the ratings; conjugate gradients make one for the residual and one per step."""
+        """Count as above for each pass; conjugate gradients make one for the residual and one for each step."""
         return super().traffic(n_ratings) * (1 + self.steps if self.method == "cg" else 1)
 
     def tasks(self, indptr: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ into one regression per column,
 
     (D'D + kappa/l I) W = D'(X - m + E1) + kappa^(1/2)/l E2,    E1 ~ N(0, 1/l), E2 ~ N(0, 1)
 
-solved by a few steps of conjugate gradients from the last W. Macau's own prior of the links, (kappa L)^-1, makes them
-part of the draw of L, where the many links of rare items outweigh the rows (RMSE .840 instead of .812 on a fold of
-ml-latest-small). With that prior, but without links in the draw of L, L and kappa diverge.
+solved by a few steps of conjugate gradients from the last draw of W. Macau's own prior of the links, (kappa L)^-1, puts
+the links into the draw of L, where the many links of rare items outweigh the rows (RMSE .840 instead of .812 on a fold
+of ml-latest-small). With that prior, but without links in the draw of L, L and kappa diverge.
 
 A sweep draws users and their precisions, items and theirs, then alpha, each given everything else. The model's factors
 are means over the sweeps after the first ``burn``. Random numbers depend only on (seed, sweep, row).
@@ -47,18 +47,18 @@ if TYPE_CHECKING:
 
 WARM_UP = 6  # epochs of ALS before the first sweep
 STEADY = 3  # sweeps before precisions are drawn
-LINK_STEPS = 4  # of conjugate gradients for a draw of the links
-BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # of the priors above
+LINK_STEPS = 4  # steps of conjugate gradients per draw of the links
+BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # parameters of the priors above
 
 
 @with_settings
 class Gibbs(Fading, Biases, SolvesRows):
     """Bayesian matrix factorization by Gibbs sampling; the model is in :mod:`fastmf.solvers.gibbs`.
 
-    It has no weights to tune: it learns them, and its own uncertainty. An epoch is a sweep. Kept samples are used by
-    ``predict(..., std=True)`` and by the intervals of ``evaluate``. Each takes as much space, in memory, model
-    files and checkpoints, as a model without samples; fewer than four make the intervals too narrow. The same data,
-    settings and seed give the same bits for any number of threads. It does not run on a GPU.
+    It has no penalty weights to tune: it learns them, and how uncertain it is. An epoch is a sweep. Kept samples are
+    used by ``predict(..., std=True)`` and by the intervals of ``evaluate``. Each sample takes as much space, in memory,
+    model files and checkpoints, as a model without samples; fewer than four make the intervals too narrow. The same
+    data, settings and seed give the same bits for any number of threads. It does not run on a GPU.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class Gibbs(Fading, Biases, SolvesRows):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"gibbs": {"kept": 0}}
 
     burn: int = setting("Number of initial sweeps to discard.", default=16, low=0)
-    samples: int = setting("Number of later sweeps; the factors are their mean.", default=84, low=1)
+    samples: int = setting("Number of sweeps after burn-in; the factors are means over them.", default=84, low=1)
     kept: int = setting("Number of samples to keep in the model, to estimate its uncertainty.", default=16, low=0)
     links: bool = setting("Also pull factors to what links (who rated which items) predict.", default=False)
 
@@ -88,7 +88,7 @@ class Gibbs(Fading, Biases, SolvesRows):
 
     @property
     def bytes_per_row(self) -> int:
-        """The factors; their draws, weighted draws and means; the samples; and the arrays of links."""
+        """Bytes per row of the factors' draws, weighted draws and means, of the samples, and of the arrays of links."""
         return (5 + min(self.kept, self.samples) + (8 if self.links else 0)) * 4 * self.k
 
     def with_epochs(self, epochs: int) -> Self:
@@ -226,7 +226,7 @@ class Sampler:
         return hyper
 
     def _draw_rows(self, own: "Rows", other: "Rows", sweep: int, side: int) -> "tuple[Hyper, float]":
-        """Draw the rows of the users (side 0) or items (1); return their hyper-parameters and sum of weighted e^2."""
+        """Draw the users (side 0) or items (side 1); return their hyper-parameters and the weighted sum of e^2."""
         rng = np.random.default_rng([self.solver.seed, sweep, side])
         hyper = own.draw_hyper(self.solver.biases, rng)
         expected = None
@@ -239,7 +239,7 @@ class Sampler:
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
     def average(self, sweep: int, factors: Factors, hyper: "Hyper") -> None:
-        """Move the means, which are the model's factors, towards the draw; they equal it until burn-in is over."""
+        """Move the means (the model's factors) towards the draw; until burn-in is over, they equal the draw."""
         state, users, items = self.state, self.users, self.items
         share = 1 / max(sweep - self.solver.burn + 1, 1)
         prior, mean_links = Prior(*factors.kept[:-1]), factors.kept[-1]
@@ -262,7 +262,7 @@ class Sampler:
         self._keep(sweep - self.solver.burn)
 
     def _centre(self, factors: Factors, origin: np.ndarray) -> None:
-        """Move the mean user from the users' factors into the items' biases, if there are any, and into ``origin``."""
+        """If there are biases, move the mean user from the users' factors into the items' biases and ``origin``."""
         state, users, items, links = self.state, self.users, self.items, kernels.links
         mean = launch(links.TOTAL, self.device, users.rows, users.counts, state.mean_users) / self.n_ratings
         origin[:] = mean.astype(np.float32) * self.solver.biases
@@ -272,7 +272,7 @@ class Sampler:
         launch(links.ABSORB, self.device, items.rows, solved, origin, absorbed)
 
     def _keep(self, place: int) -> None:
-        """Keep the draw of sweep ``place`` after burn-in, if it is one of the evenly spaced sweeps to keep."""
+        """Keep the draw of sweep ``place`` after burn-in, if this is one of the evenly spaced sweeps to keep."""
         state, samples = self.state, Samples(*self.state[FIRST_SAMPLE:])
         kept, n = len(samples.user_bias), self.solver.samples
         slot = place * kept // n

@@ -1,4 +1,4 @@
-"""ALS for implicit feedback: observed pairs count as 1, all others as 0 with less weight.
+"""ALS for implicit feedback: observed pairs count as 1, all other pairs as 0 with less weight.
 
 The objective is that of Hu, Koren and Volinsky (2008), with the notation and penalties of Rendle, Krichene, Zhang
 and Koren (2022, "Revisiting the performance of iALS on item recommendation benchmarks"):
@@ -7,12 +7,12 @@ and Koren (2022, "Revisiting the performance of iALS on item recommendation benc
       + reg (sum_u (n_u + alpha0 I) |x_u|^2 + sum_i (n_i + alpha0 U) |y_i|^2)
 
 The weights g_ui of observed pairs are 1, or come with the ratings (``weight`` of :func:`fastmf.fit`). n_u and n_i are
-their sums over a user's and an item's pairs; U and I are the numbers of users and items that have any. The sum over all
+the sums of g over a user's and an item's pairs; U and I count the users and items that have pairs. The sum over all
 pairs costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs
 plus B. A row costs as much as in :mod:`fastmf.solvers.als`.
 
 Each epoch solves the items, then the users. The users' factors are therefore those that :meth:`fastmf.Model.fold_in`
-finds, up to the error of conjugate gradients, which grows as the weights differ more.
+finds, up to the error of conjugate gradients; that error grows the more the weights differ.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ class ImplicitALS(ExactOrCG):
 
     Whatever a user has rated, bought or seen is a sign of interest, as strong as the pair's weight. A score ranks items
     by likely interest; it is not a rating. The same data, settings and seed give the same bits for any number of
-    threads. Solve exactly if weights differ by orders of magnitude.
+    threads. Use method="exact" if weights differ by orders of magnitude.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class ImplicitALS(ExactOrCG):
         "Weight of each unobserved pair; observed ones have 1 or their own.", default=0.3, low=0, high=MAX_WEIGHT
     )
     reg: float = setting(
-        "Weight of squared factors, per observed pair, plus alpha0 times that per possible pair.", default=0.01,
+        "Weight of squared factors: per observed pair, and alpha0 times as much per possible pair.", default=0.01,
         low=0, high=MAX_WEIGHT,
     )  # fmt: skip
     steps: int = 3

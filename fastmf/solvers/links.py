@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
     """Alternating least squares with implicit links; the model is in :mod:`fastmf.solvers.links`.
 
-    A row's factors are penalised by their distance from what its links predict. More steps of conjugate gradients
+    A row's factors are penalised for their distance from what its links predict. More steps of conjugate gradients
     for the links cost more time, and have not given better predictions. The same data, settings and seed give the same
     bits for any number of threads.
 
@@ -68,15 +68,15 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
 
     @property
     def bytes_per_row(self) -> int:
-        """The factors twice, the links, their predictions, and scratch arrays of the regression."""
+        """Bytes per row of the factors (twice), the links, their predictions and the regression's scratch arrays."""
         return 10 * 4 * self.k
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count those of the row solves, and 4 k per rating for the links."""
+        """Count the operations of the row solves, and 4 k per rating for the links."""
         return super().operations(n_ratings, n_rows) + 4.0 * n_ratings * self.k
 
     def traffic(self, n_ratings: int) -> float:
-        """Count that of the row solves, and four sums of links with an index each."""
+        """Count the bytes of the row solves and, per rating, of four rows of links with an index each."""
         return super().traffic(n_ratings) + 4.0 * n_ratings * (4 * self.k + 4)
 
     def start(self, ratings: "Ratings") -> Factors:
@@ -119,7 +119,7 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
             singular += launch(kernels.als.HALF_SWEEP, device, item_tasks, by_item, items, others, self.penalty, known)
             mean = of_users.mean(users)
             launch(kernels.links.ATTRACT, device, np.array([0, 1]), zero, one, mean, origin)  # origin = mean
-            moved = mean[: self.k] * np.float32(self.biases)  # without biases there is no place for it
+            moved = mean[: self.k] * np.float32(self.biases)  # without biases, it has nowhere to go
             centred, absorbed = factors.users.factors, factors.items.bias
             launch(kernels.links.CENTRE, device, of_users.rows, of_users.counts, users.factors, moved, centred)
             launch(kernels.links.ABSORB, device, of_items.rows, items, moved, absorbed)
@@ -159,7 +159,7 @@ class Linked:
     Parameters
     ----------
     ridge : weight of the squared links.
-    entries, others : the ratings by row, and the same by column, on the device.
+    entries, others : the ratings by row, and the same ratings by column, on the device.
     table : (n_columns, kp), the links W, updated in place.
     expected : (n_rows, kp), their predictions Z, updated in place.
     fade : number of entries at which a row's links pull with half their force.
@@ -195,7 +195,7 @@ class Linked:
         self.residual, self.direction = device.put(tuple(vectors.aligned(n_columns, width) for _ in range(2)))
 
     def set_ridge(self, ridge: np.ndarray) -> None:
-        """Set the weight of the squared links, one for each factor (k,)."""
+        """Set the weights of the squared links, one per factor (k,)."""
         self.ridge = np.ones(self.table.shape[1])  # padding: any weight but zero
         self.ridge[: self.k] = ridge
         self.ridge32 = self.device.put(self.ridge.astype(np.float32))
@@ -215,9 +215,9 @@ class Linked:
         return self._pull(mean)
 
     def approach(self, steps: int, penalised: np.ndarray | None = None) -> None:
-        """Take steps of preconditioned conjugate gradients that shrink ``gap``, the part not predicted by links.
+        """Take steps of preconditioned conjugate gradients that shrink ``gap``, what links do not yet predict.
 
-        The ridge penalises the links or, if given, ``penalised`` (n_columns, kp), which takes the same steps.
+        The ridge penalises the links or, if given, ``penalised`` (n_columns, kp); that array takes the same steps.
         """
         links, device, last = kernels.links, self.device, None
         target = self.table if penalised is None else penalised
@@ -237,7 +237,7 @@ class Linked:
             last = square
 
     def _pull(self, mean: np.ndarray | None) -> np.ndarray:
-        """Return what the rows are pulled to: the links' predictions, which fade to the mean row if one is given."""
+        """Return what the rows are pulled to: the links' predictions, faded towards the mean row if one is given."""
         if mean is None:
             return self.expected
         launch(kernels.links.ATTRACT, self.device, self.rows, self.expected, self.shares, mean, self.pull)
@@ -245,5 +245,5 @@ class Linked:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Divide factor by factor; return 0 where ``below`` is 0, because such a factor is solved."""
+    """Divide factor by factor; return 0 where ``below`` is 0, because such a factor is already solved."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0).astype(np.float32)

@@ -50,7 +50,7 @@ class Momentum(Common):
     """The setting of alternating least squares for ratings."""
 
     momentum: float = setting(
-        "Share of their last change that items repeat before users are solved.", default=0.3, low=0, high=1
+        "Share of the items' last change to repeat before the users are solved.", default=0.3, low=0, high=1
     )
 
 

@@ -78,11 +78,11 @@ class SGD(Regularised):
         return MAE if self.loss == "absolute" else RMSE
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
-        """Count 2 k per rating for its prediction, and 3 k for the step of each row."""
+        """Count 2 k operations per rating for its prediction, and 3 k for the step of each of its two rows."""
         return 8.0 * n_ratings * self.k
 
     def traffic(self, n_ratings: int) -> float:
-        """Count two rows read and written per rating, with four terms each, two indices and the value."""
+        """Count the bytes: per rating, two rows read (k + 4 numbers) and written (k + 1), two indices and the value."""
         return float(n_ratings) * (2 * 4 * (self.k + 4) + 2 * 4 * (self.k + 1) + 12)
 
     def start(self, ratings: "Ratings") -> Factors:
@@ -140,7 +140,7 @@ def default_bins(n_ratings: int, on_gpu: bool = False) -> int:
     """Choose the number of bins per side, from the size of the data alone.
 
     It is a power of two from 8 to 128 that makes blocks of about ``RATINGS_PER_BLOCK`` ratings. A GPU works on as many
-    blocks at a time as there are bins: there it is 8 to 1024, for about ``RATINGS_PER_GPU_BLOCK`` ratings.
+    blocks at a time as there are bins: there, the number is 8 to 1024, for about ``RATINGS_PER_GPU_BLOCK`` ratings.
     """
     size, most = (RATINGS_PER_GPU_BLOCK, MAX_BINS) if on_gpu else (RATINGS_PER_BLOCK, 128)
     doublings = round(math.log2(max(n_ratings / size, 1)) / 2)
@@ -156,7 +156,7 @@ def cut(ratings: "Ratings", bins: int) -> Grid:
 def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Triples, list[np.ndarray]]:
     """Sort ratings by stratum and block of a grid, in random order within a block.
 
-    Returns them, and for each stratum the bounds of its blocks.
+    Returns the sorted ratings and, for each stratum, the bounds of its blocks.
     """
     bins, source = grid.bins, Triples(ratings.users, ratings.items, ratings.values)
     tasks, blocks = even(len(ratings), RATINGS_PER_TASK), np.empty(len(ratings), np.int32)

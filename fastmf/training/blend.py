@@ -1,11 +1,11 @@
 """blend: the weight of popularity in the lists of a model of ratings.
 
-Such a model predicts what people would rate highly, which is seldom what they choose next. Lists ranked by
+A model of ratings predicts what people would rate highly, which is seldom what they choose next. Lists ranked by
 
     prediction + blend log(1 + n_i),    n_i being the number of the item's training ratings,
 
 can be better than lists by predictions alone or by popularity alone. The weight is the one among WEIGHTS, in standard
-deviations of the ratings, whose lists have the best nDCG for held-out ratings that are at least the mean.
+deviations of the ratings, whose lists have the best nDCG for held-out ratings of at least the mean.
 """
 
 import numpy as np

@@ -43,7 +43,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    folder : created if it does not exist; an OSError if that fails. See :func:`check_folder` for earlier checks.
+    folder : created if it does not exist; raises an OSError if that fails. :func:`check_folder` checks it beforehand.
     fingerprint : data and settings of the run as plain values; see :func:`fingerprint`.
     every : epochs from one save to the next.
     """
@@ -99,7 +99,7 @@ class Checkpoint:
             if then.get(name) != value:
                 was, now = _brief(then.get(name)), _brief(value)
                 raise ParameterError(
-                    f"{self._path} is from a run with other {name} ({was}, now {now}): resume with the same"
+                    f"{self._path} is from a run with {name} {was}, which is now {now}: resume with the same"
                     " data and settings, or give another folder"
                 )
         best = None if best_epoch is None else copy.deepcopy(start._replace(memory=()))
@@ -168,7 +168,7 @@ def _named(prefix: str, factors: Factors) -> dict[str, np.ndarray]:
 
 
 def _fill(arrays: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> None:
-    """Copy saved arrays into those of the same names; a ModelFormatError if one is missing, misshapen or not finite."""
+    """Fill arrays from saved ones; raise a ModelFormatError if one is missing, has a wrong shape or is not finite."""
     for name, array in arrays.items():
         found = saved.get(name)
         if found is None or found.shape != array.shape or found.dtype != array.dtype or not np.isfinite(found).all():

@@ -67,7 +67,8 @@ def fit(
         count them.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder for the state of training.
-    every : epochs from one checkpoint to the next. A kill loses the epochs since the last; any other end saves them.
+    every : epochs from one checkpoint to the next. A killed process loses the epochs since the last checkpoint; if
+        training ends in any other way, they are saved.
     resume : continue from the checkpoint, if there is one; it must be from the same data and settings. The model is
         then the same, bit for bit, as without the interruption.
     keep_seen : keep in the model what each user has rated, so that recommendations leave it out.
@@ -148,7 +149,7 @@ def _blend(model: Model, data: Data, plan: Plan) -> float:
 
 
 def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
-    """Return the model, on the rating scale; a DivergenceError if its factors are not finite there."""
+    """Return the model on the rating scale; raise a DivergenceError if its factors are not finite there."""
     objective, factors, solver = run.objective, run.result(), run.solver
     ratings, scale = objective.ratings, np.float32(objective.scale)
     model = Model(

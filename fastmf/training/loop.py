@@ -57,12 +57,12 @@ class Run:
             self._save()
 
     def result(self) -> Factors:
-        """Return the factors of the best epoch, or of the last; the memory is that of the last."""
+        """Return the best epoch's factors, or the last epoch's if none is best; the memory is the last epoch's."""
         best = self.best_factors or self.factors
         return self.device.get(best._replace(memory=self.factors.memory))
 
     def _keep(self) -> None:
-        """Save the state if that is due; else copy it, so that it can be saved at the end."""
+        """Save the state if a checkpoint is due; else copy it, so that it can be saved at the end."""
         if self.checkpoint is None:
             return
         due = len(self.history) % self.checkpoint.every == 0
@@ -87,7 +87,7 @@ class Run:
         return self.patience is not None and len(self.history) - (self.best_epoch or self.solver.burn) >= self.patience
 
     def _warn_of_singular(self, n_rows: int) -> None:
-        """Warn the first time that rows are singular."""
+        """Warn the first time that equations of rows are singular."""
         if n_rows and not self.any_singular:
             self.any_singular = True
             warnings.warn(
@@ -97,7 +97,7 @@ class Run:
             )
 
     def _measured(self, seconds: float) -> Epoch:
-        """Measure the factors after an epoch; a DivergenceError if the errors are not finite or absurdly large."""
+        """Measure the factors after an epoch; raise a DivergenceError if errors are not finite or absurdly large."""
         number, objective = len(self.history) + 1, self.objective
         train_rmse = objective.train_rmse(self.factors, self.device)
         if not train_rmse < DIVERGED:
@@ -114,5 +114,5 @@ class Run:
         for name, side, row_ids in both:
             lost = lost_rows(side)
             if len(lost):
-                return f", as are the factors of {len(lost):,} {name}s, the first {row_ids[int(lost[0])].as_py()!r}"
+                return f"; factors of {len(lost):,} {name}s are not finite, the first {row_ids[int(lost[0])].as_py()!r}"
         return ""

@@ -33,9 +33,9 @@ class Objective(abc.ABC):
     Attributes
     ----------
     ratings : what the solver trains on.
-    seen : (indptr, indices), everything that users have rated.
+    seen : (indptr, indices), all items that each user has rated.
     mean, scale, range : of the ratings as given.
-    counts : counts of rows to report besides those from reading.
+    counts : counts of rows to report, besides the counts from reading.
     """
 
     mean: float
@@ -61,7 +61,7 @@ class Objective(abc.ABC):
         """Return the validation figures, keyed by attributes of Epoch; empty without validation."""
 
     def _found(self, validation: Ratings) -> tuple[np.ndarray, np.ndarray]:
-        """Find the training index of each validation user and item, -1 if unknown; warn of pairs in both."""
+        """Find the training index of each validation user and item, -1 if unknown; warn of pairs also in training."""
         ratings = self.ratings
         users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")
         items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")
@@ -114,7 +114,7 @@ class RatingObjective(Objective):
 
 
 class ImplicitObjective(Objective):
-    """Observed pairs, each with the value 1, and lists that should hold the observed pairs of the validation."""
+    """Observed pairs, each with the value 1, and lists that should hold the validation's observed pairs."""
 
     mean, scale, range = 0.0, 1.0, (0.0, 1.0)
 
@@ -141,7 +141,7 @@ class ImplicitObjective(Objective):
         return wanted_of((held_out.users, held_out.items), fixed_sample(np.flatnonzero(known)), users, items)
 
     def validate(self, factors: Factors, device: Device) -> dict[str, float]:
-        """Return nDCG@10 of lists for validation users, without what they have seen in training."""
+        """Return nDCG@10 of lists for validation users; the lists leave out what the users have seen in training."""
         if self.wanted is None:
             return {}
         users = self.wanted.users

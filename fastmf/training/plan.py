@@ -13,7 +13,7 @@ import numpy as np
 
 from fastmf.data.atomic import check_outputs
 from fastmf.data.ratings import Ratings, reading
-from fastmf.errors import DeviceUnavailableError, ParameterError, require_integer
+from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, require_integer
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.memory import parse_size, require_memory
 from fastmf.solvers.base import Solver
@@ -74,6 +74,8 @@ class Plan:
         """
         limit = self.memory_limit
         ratings = _read(self.source, tell, weight=self.weight, memory_limit=limit, **self.how)
+        if len(ratings) == 0:
+            raise DataError("there are no ratings to fit: give at least one")
         if self.validation is None:
             data = Data(ratings, None, ratings.rows)
         elif _is_fraction(self.validation):

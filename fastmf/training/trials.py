@@ -1,9 +1,9 @@
 """The search behind tuning: which settings of a solver are tried, and trials that optuna proposes and prunes.
 
 Each solver has its own trials, since an epoch of one says little about an epoch of another. The first trial has the
-solver's defaults. Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes the others. After a quarter
-of its epochs, and again after three quarters, a trial continues only if it is in the best third of the trials that
-got that far (Li et al. 2020, as implemented in optuna: without waiting for the others).
+solver's defaults. Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes the other trials. After a
+quarter of its epochs, and again after three quarters, a trial continues only if it is in the best third of the trials
+that got that far (Li et al. 2020, as implemented in optuna: without waiting for the others).
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from fastmf.training.plan import Data, Plan, require_room
 
 # Values of a weight: from a sixth of its default to six times its default, in 24 steps each way, rounded to two digits.
 SPAN, STEPS = 6.0, 24
-FEWEST_K = (8, 12)  # values of k: these, doubled repeatedly
+FEWEST_K = (8, 12)  # values of k: these two, and each doubled repeatedly
 
-# At a quarter of the epochs, settings are nearly in their final order: on ml-latest-small the two rankings correlate
-# at .96 for ALS, .9 for SGD and .97 for implicit; after the first epoch at .8 for ALS, and not at all for implicit.
+# At a quarter of the epochs, settings are nearly in their final order: on ml-latest-small rankings then and at the end
+# correlate at .96 for ALS, .9 for SGD and .97 for implicit; after one epoch, .8 for ALS and not at all for implicit.
 FIRST_RUNG, REDUCTION = 4, 3
 RANDOM_TRIALS = 5  # of each solver, before optuna has enough to learn from
 
-PROPOSALS = 100  # in a row that have been tried already; then nothing is left to try
+PROPOSALS = 100  # after so many in a row that have been tried already, nothing is left to try
 
-SAMPLER_SEEDS = 2**32  # NumPy's RandomState takes only seeds below
+SAMPLER_SEEDS = 2**32  # NumPy's RandomState takes only seeds below this
 
 
 class Space(NamedTuple):
@@ -130,7 +130,7 @@ def require_optuna() -> Any:
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[Any]:
-    """Import optuna and silence its log within the block; a caller's own studies log as before."""
+    """Import optuna and silence its log within the block; afterwards it logs as before."""
     optuna = require_optuna()
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

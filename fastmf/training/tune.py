@@ -1,4 +1,4 @@
-"""tune: search for k and the weights of solvers on one validation split; :mod:`fastmf.training.trials` runs trials."""
+"""tune: search for k and the weights of solvers on one validation split; :mod:`fastmf.training.trials` runs them."""
 
 import time
 from collections import deque
@@ -27,11 +27,11 @@ class Trial:
     ----------
     number : from 1, in the order of the trials.
     solver, settings : the solver's name, and the settings given to it; the others are defaults.
-    state : "complete"; "pruned", stopped early because others had done better by then; or "failed".
+    state : "complete"; "pruned", stopped early because other trials had done better by then; or "failed".
     epochs : the number of epochs run.
     best_epoch, validation_rmse, validation_mae, validation_ndcg : the best of these epochs by the measure, and its
         figures, as in an Epoch; None if the trial failed.
-    seconds : of the whole trial.
+    seconds : time that the whole trial took.
     error : the message of the error if the trial failed.
     """
 
@@ -69,7 +69,7 @@ class Tuning:
 
     @property
     def defaults(self) -> dict[str, Trial]:
-        """The trial of each solver with its default settings, by the solver's name."""
+        """Each solver's trial with its default settings, by the solver's name."""
         found: dict[str, Trial] = {}
         for trial in self.trials:
             found.setdefault(trial.solver, trial)
@@ -125,10 +125,10 @@ def tune(
     Parameters
     ----------
     ratings : in any form :func:`fastmf.fit` takes.
-    solver : a name, or several with the same measure, which share the trials; "als" and "als-links" if left out.
+    solver : a name, or several with the same measure; they share the trials; "als" and "als-links" if left out.
     trials : the number of trials, including one with each solver's defaults.
     validation : a fraction of the ratings to hold out, or validation ratings. They are the same for every trial.
-    max_k : the most factors to try.
+    max_k : the largest k to try.
     timeout : seconds after which no new trial begins; results then depend on the machine's speed.
     device, threads, weight, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
@@ -141,7 +141,7 @@ def tune(
     DataError, ParameterError, ResourceError
         As :func:`fastmf.fit`; a ParameterError also if optuna is not installed.
     FastMFError
-        If no trial completed: the error of the first that failed.
+        If no trial completed: the error of the first trial that failed.
 
     Examples
     --------
@@ -173,7 +173,7 @@ class TuningPlan:
     """The checked arguments of a search: what to search, and how ratings are read and fitted."""
 
     spaces: tuple[Space, ...]
-    fit: Plan  # that of the first solver; the others share its measure, and so how ratings are read
+    fit: Plan  # the first solver's; the other solvers share its measure, and so how ratings are read
     trials: int
     timeout: float | None
     seed: int
@@ -223,19 +223,19 @@ def run_trials(plan: TuningPlan, data: Data, callback: Callable[[Trial], object]
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Sort trials: complete before pruned before failed, then the better first, then the earlier first."""
+    """Sort trials: complete before pruned before failed, then better before worse, then earlier before later."""
     states = ["complete", "pruned", "failed"]
     return sorted(trials, key=lambda trial: (states.index(trial.state), trial.measure.cost(trial)))
 
 
 def settings_for(trial: Trial) -> dict[str, Any]:
-    """Return the arguments of :func:`fastmf.fit` that give a trial's model at its best epoch, without defaults."""
+    """Return the arguments of :func:`fastmf.fit` that give a trial's model at its best epoch, omitting defaults."""
     given, usual = {**trial.settings, "epochs": trial.best_epoch}, make(trial.solver).settings
     return {"solver": trial.solver} | {name: value for name, value in given.items() if value != usual[name]}
 
 
 def _names(solver: str | Sequence[str] | None) -> list[str]:
-    """Return the names of the solvers to try; a ParameterError unless they can be tuned and compared."""
+    """Return the names of the solvers to try; raise a ParameterError unless they can be tuned and compared."""
     tunable = [name for name, each in SOLVERS.items() if each.tuned]
     if solver is None:
         return [name for name, each in SOLVERS.items() if each.tuned_by_default]

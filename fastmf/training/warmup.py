@@ -1,6 +1,6 @@
-"""Compile all kernels ahead of time, by fitting and serving a few ratings.
+"""Compile all kernels ahead of time, by fitting and serving small models.
 
-A kernel is compiled for the types of its arrays, and these depend on the columns of the file. Therefore small files of
+A kernel is compiled for the types of its arrays, and these types depend on the file's columns. Therefore small files of
 the usual types are written, fitted and served. The compiled kernels go to the cache (:mod:`fastmf.kernels.compile`),
 from which later processes load them in milliseconds.
 """
@@ -30,11 +30,11 @@ def warmup(k: int = 32) -> float:
     """Compile what fitting and serving models of k factors needs, unless the kernel cache has it.
 
     SGD, links and ALS by conjugate gradients are compiled for each k (rounded up to the vectors' width),
-    everything else once.
+    all other kernels once.
 
     Returns
     -------
-    The seconds it took.
+    The seconds that this took.
 
     Raises
     ------

@@ -17,7 +17,7 @@ def without_seconds(history):
 def test_fit_prints_the_path_and_one_line_an_epoch(place, fitted):
     assert fitted.stdout == f"{place / 'train.fastmf'}\n"
     threads, read, *epochs, last = fitted.stderr.splitlines()
-    assert re.fullmatch(r"warning: threads is 9999, more than there are: using \d+", threads)
+    assert re.fullmatch(r"warning: threads is 9999, more than are available: using \d+", threads)
     assert read.endswith("240 ratings of 20 items by 30 users (columns userId, movieId, rating)")
     assert [line.split()[1] for line in epochs] == ["1/4", "2/4", "3/4", "4/4"]
     assert all(re.fullmatch(r"epoch \d/4  train RMSE \d\.\d{4}  \d+\.\d{3} s", line) for line in epochs)

@@ -128,7 +128,7 @@ def test_failed_trials_are_named_and_those_that_were_not_run_counted(capsys):
     assert command == "fastmf fit r.parquet --k 8 --reg 0.1 --epochs 7"
     assert rows[1] == ["1", "als", "32", "0.03", "12", "-", "-", "1.0", "failed,", "defaults"]
     failed, fewer, last = remarks.splitlines()
-    assert failed == "note: 1 of 2 trials failed, the first, trial 1: epoch 1: diverged"
+    assert failed == "note: 1 of 2 trials failed; the first was trial 1: epoch 1: diverged"
     assert fewer.startswith("note: 2 of 3 trials were run")
     assert last.startswith("trial 2 is best, RMSE 0.9000 on 30 held-out ratings (defaults: als -)")
 

@@ -24,7 +24,7 @@ def pairs(ratings):
 
 
 def test_duplicates_are_refused_with_their_number_and_an_example():
-    with pytest.raises(DataError, match=r"2 of 5 rows repeat a \(user, item\) pair, the first user 1 and item 'x':"):
+    with pytest.raises(DataError, match=r"2 of 5 rows repeat a \(user, item\) pair, first for user 1 and item 'x':"):
         Ratings.from_arrays(*TWICE)
     with pytest.raises(ParameterError, match="duplicates is 'first': choose error or last or mean or sum"):
         Ratings.from_arrays(*TWICE, duplicates="first")

@@ -353,7 +353,9 @@ def test_keys_of_another_kind_are_refused_not_converted():
         _, found = ids.encode(column(KINDS[known]), "user")
         assert ids.lookup(found, KINDS[known], "user").tolist() == list(range(len(found)))
         for wanted in KINDS.keys() - {known}:
-            with pytest.raises(DataError, match=r"^item ids are .*, but the model's are .*: cast them first$"):
+            with pytest.raises(
+                DataError, match=r"^item ids of type .* cannot be found among ids of type .*: cast them first$"
+            ):
                 ids.lookup(found, KINDS[wanted], "item")
             with pytest.raises(DataError):
                 ids.lookup(found, KINDS[wanted].to_pylist(), "item")
@@ -435,7 +437,9 @@ def test_a_dictionary_with_a_key_twice_becomes_a_pandas_column():
 
 
 def test_times_that_do_not_fit_the_ids_unit_are_refused():
-    with pytest.raises(DataError, match=r"^user ids are timestamp\[us\], but the model's are timestamp\[ns\]: cast"):
+    with pytest.raises(
+        DataError, match=r"^user ids of type timestamp\[us\] cannot be found among ids of type timestamp\[ns\]: cast"
+    ):
         ids.lookup(pa.array([0], pa.timestamp("ns")), pa.array([2**62], pa.timestamp("us")), "user")
 
 

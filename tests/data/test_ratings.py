@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -348,7 +350,7 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_rows(plain):
 
 def test_a_number_of_folds_that_cannot_be_is_refused(plain):
     for n in (-1, 0, 1, 61):
-        with pytest.raises(ParameterError, match=f"{n} folds of 60 ratings: give 2 to 60"):
+        with pytest.raises(ParameterError, match=f"cannot make {n} folds of 60 ratings: give 2 to 60 folds"):
             plain.folds(n)
 
 
@@ -469,3 +471,33 @@ def test_the_rows_counted_are_those_of_the_groups(tmp_path):
     assert pq.ParquetFile(tmp_path / "r.parquet").metadata.num_rows == 1
     with pytest.raises(ResourceError, match="reading 3,000 rows"):
         Ratings.read(tmp_path / "r.parquet", memory_limit=1000)
+
+
+def test_a_mask_that_is_none_is_refused(plain):
+    for mask in (np.ones(61, bool), np.ones(3, bool), np.zeros(60, int), np.array([5, 2]), [True] * 60):
+        with pytest.raises(ParameterError, match=r"chosen must be a boolean array \(60,\)"):
+            plain.take(mask)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(users=np.full(60, 99, np.int32)), "users must be indices from 0"),
+        (dict(items=np.full(60, -1, np.int32)), "items must be indices from 0"),
+        (dict(users=np.zeros(60, np.int64)), r"users must be a NumPy array \(60,\) of int32"),
+        (dict(values=np.ones(3, np.float32)), r"values must be a NumPy array \(60,\) of float32"),
+        (dict(weights=np.ones(60)), r"weights must be a NumPy array \(60,\) of float32"),
+        (dict(values=np.full(60, np.nan, np.float32)), "values must be finite"),
+    ],
+    ids=str,
+)
+def test_arrays_that_kernels_cannot_read_are_refused(plain, changed, message):
+    with pytest.raises(DataError, match=message):
+        replace(plain, **changed)
+
+
+def test_rows_out_of_order_or_repeated_are_refused(plain):
+    for order in (np.arange(60)[::-1], np.repeat(np.arange(30), 2)):
+        rows = {name: np.ascontiguousarray(getattr(plain, name)[order]) for name in ("users", "items", "values")}
+        with pytest.raises(DataError, match="rows must be sorted"):
+            replace(plain, **rows).by_user  # noqa: B018

@@ -228,7 +228,7 @@ def pairs_of(ratings):
 
 
 def test_bad_ratings_and_settings_are_refused(model):
-    with pytest.raises(DataError, match="user ids are large_string"):
+    with pytest.raises(DataError, match="user ids of type large_string"):
         fastmf.evaluate(model, (["0"], ["i0"], [3.0]))
     with pytest.raises(DataError, match="repeat a"):
         fastmf.evaluate(model, ([0, 0], ["i0", "i0"], [3.0, 4.0]))

@@ -119,7 +119,7 @@ def test_the_sum_over_all_pairs_is_part_of_the_equations(build):
 
 
 def test_unusable_ratings_and_models_are_refused(model):
-    with pytest.raises(DataError, match="item ids are large_string, but the model's are int64"):
+    with pytest.raises(DataError, match="item ids of type large_string cannot be found among ids of type int64"):
         model.fold_in((["x"], ["0"], [3.0]))
     with pytest.raises(DataError, match="repeat a"):
         model.fold_in((["x", "x"], [0, 0], [3.0, 4.0]))

@@ -67,7 +67,7 @@ def test_unknown_pairs_can_be_nan_or_refused(model):
     frame = model.predict(*pairs, on_unknown="nan")
     assert np.isnan(frame["prediction"]).tolist() == [False, True, True, True, False]
     assert frame.attrs == {"unknown_users": 2, "unknown_items": 1}
-    with pytest.raises(UnknownIdError, match=r"^3 of 5 pairs .* the first user 'zoe', item 0:"):
+    with pytest.raises(UnknownIdError, match=r"^3 of 5 pairs .* the first with user 'zoe' and item 0:"):
         model.predict(*pairs, on_unknown="raise")
     known = model.predict(["ann", "eve"], [0, 3], on_unknown="raise")
     assert known["prediction"].tolist() == frame["prediction"][[0, 4]].tolist()
@@ -90,7 +90,7 @@ def test_pairs_come_in_any_container(model):
 def test_bad_pairs_are_refused(model):
     with pytest.raises(ParameterError, match="2 user ids and 1 item ids: give one of each"):
         model.predict(["ann", "bob"], [0])
-    with pytest.raises(DataError, match="user ids are int64, but the model's are large_string"):
+    with pytest.raises(DataError, match="user ids of type int64 cannot be found among ids of type large_string"):
         model.predict([1], [0])
     with pytest.raises(DataError, match="item' has 1 ids that are null, the first in row 1"):
         model.predict(["ann", "bob"], [0, None])

@@ -68,6 +68,7 @@ def test_recommendations_are_the_order_of_all_unseen_items(model, n):
 
 def test_lists_have_ties_and_scores_beyond_the_rating_range(model):
     frame = model.recommend(n=100, include_seen=True)
+    pd.testing.assert_frame_equal(model.recommend(n=2**63, include_seen=True), frame)
     assert frame["score"].max() > 5
     assert frame["score"].min() < 1
     assert frame.duplicated(["user_id", "score"]).any()
@@ -135,7 +136,7 @@ def test_bad_users_and_lengths_are_refused(model):
         model.recommend(["x", "ann", "y"])
     with pytest.raises(UnknownIdError, match=r"1 of 1 user ids .* the first 'zoe'"):
         model.recommend("zoe")
-    with pytest.raises(DataError, match="user ids are int64"):
+    with pytest.raises(DataError, match="user ids of type int64"):
         model.recommend(5)
 
 

@@ -94,10 +94,10 @@ def test_other_settings_and_data_are_refused_and_named(ratings, tmp_path):
         "ratings": {"validation": 0.5},
         "validation": {"validation": ([99], [99], [3.0])},
     }.items():
-        with pytest.raises(fastmf.ParameterError, match=f"other {named} "):
+        with pytest.raises(fastmf.ParameterError, match=f"with {named} "):
             fastmf.fit(ratings, **{"k": 2, "epochs": 2, **change}, checkpoint=tmp_path, resume=True)
     other = ratings.with_values(ratings.values + np.float32(0.5))
-    with pytest.raises(fastmf.ParameterError, match="other ratings"):
+    with pytest.raises(fastmf.ParameterError, match="with ratings"):
         fastmf.fit(other, k=2, epochs=2, checkpoint=tmp_path, resume=True)
 
 

@@ -104,3 +104,8 @@ def test_each_file_is_told_with_what_was_left_out(tmp_path):
         "note: 1 bad rows were dropped (--bad-rows drop): nan ratings 1",
     ]
     assert (len(data.ratings), len(data.validation), data.rows["validation"]) == (1, 1, 1)
+
+
+def test_ratings_without_rows_are_refused(ratings):
+    with pytest.raises(DataError, match="there are no ratings to fit"):
+        fastmf.fit(ratings.take(np.zeros(len(ratings), bool)), k=2)
