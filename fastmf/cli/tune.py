@@ -11,7 +11,7 @@ from fastmf.cli.console import progress_shown, remark, say_device, short, show_j
 from fastmf.cli.options import as_fraction, fitting_options, json_option, overwrite_option
 from fastmf.cli.solver_options import SolverCommand, tune_options
 
-SHOWN = 10  # best trials in the table, beside those of the defaults
+SHOWN = 10  # best trials in the table, besides those of the defaults
 
 LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: epochs has its own column; trials share the other two
 

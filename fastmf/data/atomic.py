@@ -105,7 +105,7 @@ def _rename_new(temporary: Path, target: Path) -> None:
     try:
         os.link(temporary, target)
     except FileExistsError:
-        raise FileExistsError(f"{target} appeared while it was being written: nothing was replaced") from None
+        raise FileExistsError(f"another process has made {target}: nothing was replaced") from None
     except OSError:
         temporary.replace(target)
 

@@ -22,7 +22,7 @@ from fastmf.kernels.types import Penalty
 from fastmf.kernels.vectors import LINE, WIDTH, aligned, padded, vectors
 
 Z, RESIDUAL, DIRECTION, IMAGE, WEIGHT, SCALE = range(6)  # rows of the scratch memory
-DONE = 1e-24  # share of its first square at which a residual is below rounding: further steps would divide by zero
+DONE = 1e-24  # share of the first residual (squared) that is rounding error: another step would divide by zero
 CHUNK = 1 << 10  # entries that are summed before they are added to the total: long float32 sums lose digits
 AHEAD = 16  # entries between the prefetch of a row and its use
 

@@ -246,7 +246,7 @@ def unavailable(name: str) -> str | None:
         n_gpus = len(list(cuda.gpus))
     except Exception as error:  # a broken installation may raise anything
         return f"CUDA does not start ({_first_line(error)}): {INSTALL}"
-    return None if index < n_gpus else f"there are {n_gpus} GPUs, numbered from 0"
+    return None if index < n_gpus else f"GPUs here: {n_gpus}, numbered from 0"
 
 
 def _first_line(error: object) -> str:

@@ -96,7 +96,7 @@ class RatingObjective(Objective):
         resolution = max(max(map(abs, self.range)) * float(spacing.eps), float(spacing.smallest_subnormal))
         if resolution > COARSE * self.scale:
             warnings.warn(
-                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, there in steps of about"
+                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, whose steps are about"
                 f" {resolution:g}, too coarse for a deviation of {self.scale:g}: subtract a constant first",
                 stacklevel=6,
             )

@@ -97,7 +97,7 @@ def test_an_existing_file_is_kept_unless_overwrite(tmp_path):
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
-    with pytest.raises(FileExistsError, match="appeared"):
+    with pytest.raises(FileExistsError, match="another process has made"):
         write(tmp_path / "file", "ours", then=lambda: (tmp_path / "file").write_text("theirs"))
     assert (tmp_path / "file").read_text() == "theirs"
     assert names(tmp_path) == ["file"]

@@ -53,7 +53,7 @@ def test_the_largest_float32_is_a_rating_and_what_rounds_beyond_is_none():
 
 
 def test_ratings_that_float32_rounds_to_next_to_nothing_are_warned_of_and_to_nothing_refused():
-    with pytest.warns(UserWarning, match=r"are kept as float32, there in steps of about 1\.4013e-45"):
+    with pytest.warns(UserWarning, match=r"are kept as float32, whose steps are about 1\.4013e-45"):
         fastmf.fit(([1, 1, 2], [1, 2, 1], [1e-44, 2e-44, 3e-44]), k=4, epochs=2)
     with pytest.raises(DataError, match="holds numbers too small for float32"):
         Ratings.from_arrays([1, 1], [1, 2], [1e-60, 2e-60])

@@ -78,7 +78,7 @@ def test_a_broken_installation_of_cuda_is_a_reason(monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")
 def test_a_gpu_that_is_not_there_is_named():
-    with pytest.raises(DeviceUnavailableError, match=r"'cuda:99' cannot be used: there are \d+ GPUs, numbered from 0"):
+    with pytest.raises(DeviceUnavailableError, match=r"'cuda:99' cannot be used: GPUs here: \d+, numbered from 0"):
         resolve("cuda:99")
 
 
@@ -235,7 +235,7 @@ def test_no_gpu_is_a_reason_with_a_remedy(monkeypatch):
     for there, reason in (
         ({"is_available": lambda: False}, r"no GPU that CUDA can use \(no driver found\): see nvidia-smi; pip install"),
         ({"is_available": lambda: False, "cuda_error": lambda: "old driver."}, r"can use \(old driver\)"),
-        ({"is_available": lambda: True, "gpus": [0, 1]}, "there are 2 GPUs, numbered from 0"),
+        ({"is_available": lambda: True, "gpus": [0, 1]}, "GPUs here: 2, numbered from 0"),
     ):
         monkeypatch.setattr(fastmf.runtime.device, "_cuda", lambda there=there: types.SimpleNamespace(**there))
         with pytest.raises(DeviceUnavailableError, match=f"'cuda:2' cannot be used: .*{reason}.*--device cpu"):

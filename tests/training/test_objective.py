@@ -91,7 +91,7 @@ def test_pairs_in_training_and_validation_are_warned_of_with_their_number(noisy)
 
 def test_ratings_too_far_from_zero_for_their_spread_are_warned_of(planted):
     users, items, values = planted()
-    with pytest.warns(UserWarning, match=r"in steps of about 119.209, too coarse .* subtract a constant") as caught:
+    with pytest.warns(UserWarning, match=r"steps are about 119.209, too coarse .* subtract a constant") as caught:
         fastmf.fit((users, items, values + 1e9), k=2, epochs=1)
     assert caught[0].filename == __file__
 
