@@ -22,20 +22,12 @@ from fastmf.bench.report import add_speedups, notes
 from fastmf.bench.sources import Say, find_source
 from fastmf.errors import ParameterError, ResourceError
 from fastmf.runtime.device import resolve
-from fastmf.solvers import SOLVERS, make
+from fastmf.solvers import VARIANTS, make
 from fastmf.solvers.base import Solver
 
 DATASETS = ("ml-latest-small", "ml-20m")
 DEFAULT_SOLVERS = ("als", "sgd")
 DEVICES = ("numpy", "cpu")
-
-# Label to solver and settings. Solvers of implicit feedback are measured by benchmarks/ranking.py.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    label: (name, dict(settings))
-    for name, solver in SOLVERS.items()
-    if not solver.implicit
-    for label, settings in solver.variants.items()
-}
 
 BLAS_VARIABLES = (
     "BLIS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -70,7 +62,7 @@ def run(
     ----------
     dataset_names : names of MovieLens sets, or ratings files. A set that is not found is replaced by its twin.
     data_dir, download : where to look for sets first, and whether to fetch those that are not found.
-    solvers, devices : labels of :data:`VARIANTS`, and devices of fastmf.
+    solvers, devices : labels of :data:`fastmf.solvers.VARIANTS`, and devices of fastmf.
     threads : of fastmf and of BLAS.
     epochs : the solver's own if left out. The numpy device then runs 3; on more than 200,000 training ratings always
         one epoch of ALS, or 200,000 updates of SGD.

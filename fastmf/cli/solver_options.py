@@ -57,10 +57,9 @@ def tune_options() -> Sections:
 
 def bench_options() -> Sections:
     """Return --solver: the variants of the solvers that the benchmark measures."""
-    from fastmf.solvers import SOLVERS
+    from fastmf.solvers import VARIANTS
 
-    labels = [label for solver in SOLVERS.values() if not solver.implicit for label in solver.variants]
-    solver = click.Option(["--solver", "solvers"], multiple=True, type=click.Choice(labels),
+    solver = click.Option(["--solver", "solvers"], multiple=True, type=click.Choice(list(VARIANTS)),
                           help="Solver to measure; may be repeated.  [default: als and sgd]")  # fmt: skip
     return {OPTIONS: [solver]}
 

@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST_WATCHED = 10_000  # users; enough where lists are only compared with each other
+from fastmf.evaluation.metrics import ndcg
+
+LIST_LENGTH = 10  # of lists that are only compared with each other
+MOST_WATCHED = 10_000  # users, enough for such a comparison
 
 
 class Wanted(NamedTuple):
@@ -49,3 +52,8 @@ def hits_of(found: np.ndarray, wanted: Wanted, n_items: int, n: int) -> np.ndarr
     ranked = np.arange(len(found))[:, None] * (n_items + 1) + found
     hit = (keys[np.searchsorted(keys, ranked)] == ranked) & (found >= 0)  # np.isin takes five times as long
     return np.pad(hit, ((0, 0), (0, n - hit.shape[1])))
+
+
+def mean_ndcg(found: np.ndarray, wanted: Wanted, n_items: int) -> float:
+    """Return the mean nDCG of lists of LIST_LENGTH items; arguments as for :func:`hits_of`."""
+    return float(ndcg(hits_of(found, wanted, n_items, LIST_LENGTH), wanted.counts).mean())

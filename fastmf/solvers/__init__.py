@@ -27,6 +27,14 @@ from fastmf.solvers.sgd import SGD
 
 SOLVERS: dict[str, type[Solver]] = {each.name: each for each in (ALS, LinkedALS, SGD, Gibbs, ImplicitALS)}
 
+# What fastmf bench measures: label to solver and settings. benchmarks/ranking.py measures implicit feedback.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    label: (name, dict(settings))
+    for name, solver in SOLVERS.items()
+    if not solver.implicit
+    for label, settings in solver.variants.items()
+}
+
 
 def make(solver: Any, **given: Any) -> Solver:
     """Make a solver from its name and hyper-parameters, or return a solver object unchanged.

@@ -11,13 +11,11 @@ deviations of the ratings, whose lists have the best nDCG for held-out ratings o
 import numpy as np
 
 from fastmf.data.ratings import Ratings
-from fastmf.evaluation.hits import fixed_sample, hits_of, wanted_of
-from fastmf.evaluation.metrics import ndcg
+from fastmf.evaluation.hits import LIST_LENGTH, fixed_sample, mean_ndcg, wanted_of
 from fastmf.model.model import Model
 from fastmf.model.recommend import Ranker
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 4.0, 8.0)
-LIST_LENGTH = 10
 
 
 def learn_blend(model: Model, held_out: Ratings) -> float:
@@ -32,6 +30,6 @@ def learn_blend(model: Model, held_out: Ratings) -> float:
 
     def quality(weight: float) -> float:
         lists, _ = Ranker(model, bonus=(weight * popularity).astype(np.float32)).top(wanted.users, LIST_LENGTH)
-        return float(ndcg(hits_of(lists, wanted, len(model.item_ids), LIST_LENGTH), wanted.counts).mean())
+        return mean_ndcg(lists, wanted, len(model.item_ids))
 
     return max(WEIGHTS, key=quality) * model.scale

@@ -10,8 +10,7 @@ from fastmf.data.csr import count_common
 from fastmf.data.ratings import Ratings
 from fastmf.data.standardise import deviation_of, mean_of, standardised
 from fastmf.errors import DataError
-from fastmf.evaluation.hits import Wanted, fixed_sample, hits_of, wanted_of
-from fastmf.evaluation.metrics import ndcg
+from fastmf.evaluation.hits import LIST_LENGTH, Wanted, fixed_sample, mean_ndcg, wanted_of
 from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Pairs, Scale, Side
@@ -23,7 +22,6 @@ from fastmf.runtime.launch import launch
 from fastmf.solvers.base import Factors, Solver
 
 COARSE = 0.01  # Float32 is too coarse if its steps exceed this share of the ratings' deviation.
-LIST_LENGTH = 10  # of the lists by which implicit feedback is validated
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
 
@@ -132,6 +130,7 @@ class ImplicitObjective(Objective):
             except DataError as error:
                 raise DataError(f"validation: {error}") from None
             self.wanted = self._wanted(held_out, *self._found(held_out))
+            self._excluded = rows_of(self.wanted.users, [Compressed(*self.seen, np.empty(0, np.float32))])
 
     def _wanted(self, held_out: Ratings, users: np.ndarray, items: np.ndarray) -> Wanted:
         """Choose a sample of users, and return the items that their lists should hold."""
@@ -147,11 +146,9 @@ class ImplicitObjective(Objective):
         users = self.wanted.users
         of_users, of_items = device.get(factors.users), device.get(factors.items)
         warm = np.where(self.ratings.item_counts > 0, np.float32(0), np.float32(-np.inf))
-        excluded = rows_of(users, [Compressed(*self.seen, np.empty(0, np.float32))])
         chosen = Side(of_users.factors[users], np.zeros(len(users), np.float32))
-        found, _ = top_n(chosen, Side(of_items.factors, warm), excluded, LIST_LENGTH)
-        hits = hits_of(found, self.wanted, self.ratings.n_items, LIST_LENGTH)
-        return {"validation_ndcg": float(ndcg(hits, self.wanted.counts).mean())}
+        found, _ = top_n(chosen, Side(of_items.factors, warm), self._excluded, LIST_LENGTH)
+        return {"validation_ndcg": mean_ndcg(found, self.wanted, self.ratings.n_items)}
 
 
 def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Objective:

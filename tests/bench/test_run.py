@@ -13,7 +13,7 @@ from fastmf.data.write import write_parquet
 from fastmf.datasets import movielens, twins
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, ResourceError
 from fastmf.kernels.compile import ENABLED
-from fastmf.solvers import SOLVERS
+from fastmf.solvers import SOLVERS, VARIANTS
 
 CASES = [("als", "numpy"), ("als", "cpu"), ("sgd", "numpy"), ("sgd", "cpu")]
 
@@ -106,9 +106,9 @@ def test_progress_names_cases_and_stages(report, lines, file):
 def test_every_variant_of_a_solver_of_ratings_can_be_measured():
     for name, kind in SOLVERS.items():
         for label, settings in {} if kind.implicit else kind.variants.items():
-            assert bench.VARIANTS[label] == (name, dict(settings))
+            assert VARIANTS[label] == (name, dict(settings))
             assert bench._solver(label, 4, 3).epochs == 3
-    assert "implicit" not in bench.VARIANTS
+    assert "implicit" not in VARIANTS
 
 
 def test_a_set_that_is_not_at_hand_is_replaced_by_its_twin(tmp_path, cases_here):

@@ -14,22 +14,6 @@ from fastmf.evaluation.metrics import RANKING, mae, rmse
 from fastmf.model.learned import Baseline
 from fastmf.model.model import Model
 
-
-def naive(ranked, relevant, n):
-    """One user's metrics, by their definitions."""
-    hits = [item in relevant for item in ranked[:n]]
-    ideal = min(len(relevant), n)
-    return {
-        "precision": sum(hits) / n,
-        "recall": sum(hits) / len(relevant),
-        "ndcg": sum(1 / math.log2(place + 2) for place, hit in enumerate(hits) if hit)
-        / sum(1 / math.log2(place + 2) for place in range(ideal)),
-        "map": sum(sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit) / ideal,
-        "mrr": max((1 / (place + 1) for place, hit in enumerate(hits) if hit), default=0),
-        "hit_rate": float(any(hits)),
-    }
-
-
 N_USERS, N_ITEMS = 12, 9
 COLD_USER, COLD_ITEM = 5, 3
 
@@ -74,7 +58,7 @@ def columns(rows):
     return [u for u, _, _ in rows], [f"i{i}" for _, i, _ in rows], [r for _, _, r in rows]
 
 
-def explicit(model, rows, n, relevant_from=None):
+def explicit(naive, model, rows, n, relevant_from=None):
     """All that evaluate gives, one pair and one user at a time."""
     user_counts = dict(enumerate(model.user_counts))
     item_counts = dict(enumerate(model.item_counts))
@@ -137,10 +121,10 @@ def of_lists(per_user, lists, model):
 
 
 @pytest.mark.parametrize(("n", "relevant_from"), [(1, None), (3, None), (3, 3.5), (20, 5.0)])
-def test_evaluate_is_the_explicit_computation(model, n, relevant_from):
+def test_evaluate_is_the_explicit_computation(naive, model, n, relevant_from):
     rows = held_out()
     result = fastmf.evaluate(model, tuple(columns(rows)), n=n, relevant_from=relevant_from)
-    expected = explicit(model, rows, n, relevant_from)
+    expected = explicit(naive, model, rows, n, relevant_from)
     assert (result.pop("by_activity"), result.pop("rmse_of_biases")) == (expected.pop("by_activity"), None)
     assert result.pop("popularity") == pytest.approx(expected.pop("popularity"), rel=1e-6)
     assert result == pytest.approx(expected, rel=1e-6)
@@ -150,7 +134,7 @@ def test_evaluate_is_the_explicit_computation(model, n, relevant_from):
     assert (expected["users_without_relevant"] > 0) == (relevant_from is not None)
 
 
-def test_evaluate_of_a_fit_is_the_explicit_computation(planted):
+def test_evaluate_of_a_fit_is_the_explicit_computation(naive, planted):
     users, items, ratings = planted(n=250)
     model = fastmf.fit((users[:200], items[:200], ratings[:200]), k=2, epochs=5, reg0=0.5)
     rest = users[200:], items[200:], ratings[200:]
@@ -207,7 +191,7 @@ def test_a_model_that_does_not_know_what_was_seen_is_not_ranked(model):
     assert result["rmse"] == fastmf.evaluate(model, rows)["rmse"]
 
 
-def test_evaluate_takes_what_ratings_take_and_is_the_same_for_any_order(model, tmp_path):
+def test_evaluate_takes_what_ratings_take_and_is_the_same_for_any_order(naive, model, tmp_path):
     rows = held_out()
     expected = fastmf.evaluate(model, tuple(columns(rows)))
     frame = pd.DataFrame(dict(zip(("user", "item", "rating"), columns(rows[::-1]), strict=True)))
@@ -216,7 +200,7 @@ def test_evaluate_takes_what_ratings_take_and_is_the_same_for_any_order(model, t
         assert fastmf.evaluate(model, source) == expected
     held = fastmf.Ratings.read(frame).split(0.3)[1]  # some of whose ids have no rows
     by_hand = [(u, i, r) for u, i, r in rows if (u, i) in pairs_of(held)]
-    found, expected = fastmf.evaluate(model, held, n=4), explicit(model, by_hand, 4)
+    found, expected = fastmf.evaluate(model, held, n=4), explicit(naive, model, by_hand, 4)
     assert (found.pop("by_activity"), found.pop("rmse_of_biases")) == (expected.pop("by_activity"), None)
     assert found.pop("popularity") == pytest.approx(expected.pop("popularity"), rel=1e-6)
     assert found == pytest.approx(expected, rel=1e-6)
