@@ -18,9 +18,11 @@ from fastmf.kernels.peak import MULTIPLY_ADD, READ
 from fastmf.kernels.tasks import even
 from fastmf.kernels.vectors import WIDTH
 from fastmf.runtime.device import Device, resolve, unavailable
-from fastmf.runtime.launch import launch
+from fastmf.runtime.launch import engine, launch
 from fastmf.runtime.memory import available_memory, total_memory
 from fastmf.runtime.threads import cpu_quota, max_threads
+
+ENGINES = {"region": "parallel regions", "threads": "Python's threads", "serial": "one thread"}
 
 TRIES = 5  # the fastest try counts
 ITERATIONS = 400  # of multiply-adds per try: about ten milliseconds per core
@@ -74,10 +76,10 @@ def describe() -> dict[str, Any]:
 
 def runtime() -> dict[str, Any]:
     """Describe what kernels run on: threads, vectors, kernel cache, and each device or why it is missing."""
-    features = binding.get_host_cpu_features()
+    features, how = binding.get_host_cpu_features(), engine()
     return {
         "threads": max_threads(),
-        "threading": "Python threads, kernels without the interpreter's lock",
+        "threading": f"{ENGINES[how.name]}: {how.reason}",
         "cpu_quota": cpu_quota(),
         "memory_available_bytes": available_memory(),
         "cpu_name": binding.get_host_cpu_name(),

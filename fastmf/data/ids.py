@@ -23,7 +23,8 @@ from fastmf.errors import DataError, UnknownIdError
 from fastmf.kernels.encode import LOOK_UP, MARK_KEYS
 from fastmf.kernels.tasks import even
 from fastmf.runtime.device import resolve
-from fastmf.runtime.launch import launch, spread
+from fastmf.runtime.launch import launch
+from fastmf.runtime.threads import spread
 
 # Integers are encoded by a table if their range is below CLOSE times the number of rows, or below CLOSE_AT_LEAST.
 CLOSE, CLOSE_AT_LEAST = 2, 1 << 16

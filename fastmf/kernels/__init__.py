@@ -8,12 +8,12 @@ files of their own, ``<name>_plain.py`` and ``<name>_simd.py``. The CUDA version
 imported at its first launch.
 
 A kernel's first argument ``tasks`` is an (n_tasks + 1,) int64 array of bounds: task t covers the rows (or ratings, or
-users) ``tasks[t]`` to ``tasks[t + 1]``. Tasks are independent. A kernel returns one row of results per task, or None
-if it has nothing to report. (A GPU takes all tasks at once and may return any number of rows with the same sum.)
-Bounds never depend on the number of threads, so sums are the same bit for bit however many threads share the tasks.
+users) ``tasks[t]`` to ``tasks[t + 1]``. A NumPy kernel runs them and returns a row of results per task, or None. A CUDA
+kernel may return any number of rows with the same sum. A CPU kernel is called once a launch, and says what its parallel
+region runs (:mod:`fastmf.kernels.region`).
 
-Kernels start no threads and run without the interpreter's lock. They assume valid input and never raise: failures come
-back as counts.
+Tasks are independent, and their bounds never depend on the number of threads: sums are the same bit for bit however
+many threads share the tasks. Kernels assume valid input and never raise: failures come back as counts.
 """
 
 import importlib

@@ -22,9 +22,10 @@ import numpy as np
 
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE
 from fastmf.kernels.compile import lazy
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.types import Penalty
-from fastmf.kernels.vectors import WIDTH, padded
+from fastmf.kernels.vectors import WIDTH, aligned, padded
 
 if WIDTH:
     from fastmf.kernels.als_simd import half_sweep
@@ -85,7 +86,12 @@ def _is_singular(normal):
 
 def half_sweep_cpu(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side``; see :func:`half_sweep_numpy`. Faster if ``other`` is :func:`padded` already."""
-    return half_sweep(tasks, entries, side, padded(other), Penalty(*map(float, penalty)), known)
+    other = padded(other)
+    kp = other.factors.shape[1]
+    base = aligned(kp if len(known.base) else 0, kp)
+    base[: len(known.base), : known.base.shape[1]] = known.base
+    given = entries, side, other, Penalty(*map(float, penalty)), known._replace(base=base)
+    return half_sweep(tasks, *given, found=np.zeros(len(tasks) - 1, np.int64))
 
 
 def extrapolate_numpy(tasks, now, before, ahead, momentum):
@@ -102,9 +108,23 @@ def extrapolate_numpy(tasks, now, before, ahead, momentum):
         old[rows] = new[rows]
 
 
+@region(fused=False)
+def extrapolate_cpu(share, now, before, ahead, momentum):
+    """Extrapolate a side; see :func:`extrapolate_numpy`."""
+    beta = np.float32(momentum)
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(now.factors.shape[1]):
+                new = now.factors[row, f]
+                ahead.factors[row, f] = new + beta * (new - before.factors[row, f])
+                before.factors[row, f] = new
+            new = now.bias[row]
+            ahead.bias[row] = new + beta * (new - before.bias[row])
+            before.bias[row] = new
+
+
 HALF_SWEEP = {"numpy": half_sweep_numpy, "cpu": half_sweep_cpu, "cuda": lazy("als_cuda", "half_sweep_cuda")}
-# Memory-bound: NumPy is as fast as compiled code.
-EXTRAPOLATE = {"numpy": extrapolate_numpy, "cpu": extrapolate_numpy, "cuda": lazy("als_cuda", "extrapolate_cuda")}
+EXTRAPOLATE = {"numpy": extrapolate_numpy, "cpu": extrapolate_cpu, "cuda": lazy("als_cuda", "extrapolate_cuda")}
 
 
 def half_sweep_tasks(indptr, k):

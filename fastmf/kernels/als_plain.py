@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastmf.kernels.compile import jit
+from fastmf.kernels.region import region, taken
 
 # A pivot below this share of its diagonal element is rounding error. Below UNSURE in float32, the row is solved again
 # in float64; below SINGULAR in float64, it is singular.
@@ -16,16 +17,15 @@ JITTER = 1e-8
 LONG = 1 << 17
 
 
-@jit
-def half_sweep(tasks, entries, side, other, penalty, known):
+@region
+def half_sweep(share, entries, side, other, penalty, known):
     """Solve the rows of ``side`` with ``other`` fixed."""
     given = entries.indices, entries.values, entries.weights, other.factors, other.bias, None
     k = side.factors.shape[1]
     gram, v, s = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
     wide_gram, wide_v, wide_s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
-    singular = np.zeros(tasks.shape[0] - 1, np.int64)
-    for task in range(singular.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
             first, last = entries.indptr[row], entries.indptr[row + 1]
             n, solved = mass_of(first, last, entries.weights), first == last
             if 0 < last - first <= LONG:
@@ -36,10 +36,9 @@ def half_sweep(tasks, entries, side, other, penalty, known):
                     wide = wide_gram, wide_v, wide_s
                     wide_total = accumulate(first, last, *given, *wide)
                     solved = finish(row, n, wide_total, side, penalty, known, *wide, SINGULAR, jitter)
-                    singular[task] += jitter > 0
+                    share.found[task] += jitter > 0
             if not solved:
                 fail(row, side)
-    return singular
 
 
 @jit
@@ -146,9 +145,10 @@ def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
     """Solve one row from n and its sums, and write its factors and bias; return False if no solution is found."""
     d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
     eliminate_bias(gram, v, s, total, d, rho)
-    for a in range(known.base.shape[0]):
-        for b in range(v.shape[0]):
-            gram[a, b] += known.base[a, b]
+    if known.base.shape[0] > 0:
+        for a in range(v.shape[0]):
+            for b in range(v.shape[0]):
+                gram[a, b] += known.base[a, b]
     if known.pull.shape[0] > 0:
         for a in range(v.shape[0]):
             v[a] += rho * known.pull[row, a]

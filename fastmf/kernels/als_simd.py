@@ -12,8 +12,6 @@
 The lanes do not mix and a row's sums do not depend on its neighbours: any cut into tasks gives the same bits.
 """
 
-import itertools
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from fastmf.kernels import lanes, simd
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE, accumulate, fail, finish, mass_of
 from fastmf.kernels.compile import jit
 from fastmf.kernels.lanes import BLOCK
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.vectors import LINE, WIDTH, aligned
 
 PANEL = 2 * WIDTH
@@ -56,42 +55,117 @@ class Batch(NamedTuple):
     growth: np.ndarray
 
 
+@jit
 def new_batch(k, kp):
     """Allocate a Batch."""
-    k4 = -(-k // BLOCK) * BLOCK
-    shapes = ((WIDTH, kp * kp + LINE), (WIDTH, kp), (WIDTH, kp), (WIDTH,), (WIDTH,))
-    shapes += ((1 + k4, k4 + BLOCK, WIDTH), (1 + k4, WIDTH), (BLOCK, WIDTH))
-    ends = [0, *itertools.accumulate(-(-math.prod(shape) // LINE) * LINE for shape in shapes)]
-    room = aligned(ends[-1])
-    parts = (room[end : end + math.prod(shape)].reshape(shape) for end, shape in zip(ends, shapes, strict=False))
-    return Batch(np.zeros(WIDTH, np.int64), *parts)
+    k4 = (k + BLOCK - 1) // BLOCK * BLOCK
+    step, height = (k4 + BLOCK) * WIDTH, 1 + k4
+    room = aligned(
+        WIDTH * (kp * kp + LINE) + 2 * WIDTH * kp + 2 * WIDTH + height * (step + WIDTH) + BLOCK * WIDTH + 8 * LINE
+    )
+    grams, end = _cut(room, 0, (WIDTH, kp * kp + LINE))
+    sums, end = _cut(room, end, (WIDTH, kp))
+    weighted, end = _cut(room, end, (WIDTH, kp))
+    totals, end = _cut(room, end, (WIDTH,))
+    roots, end = _cut(room, end, (WIDTH,))
+    upper, end = _cut(room, end, (height, k4 + BLOCK, WIDTH))
+    right, end = _cut(room, end, (height, WIDTH))
+    growth, end = _cut(room, end, (BLOCK, WIDTH))
+    return Batch(np.zeros(WIDTH, np.int64), grams, sums, weighted, totals, roots, upper, right, growth)
 
 
-def half_sweep(tasks, entries, side, other, penalty, known):
-    """Solve the rows of ``side`` with ``other`` fixed; factors of ``other`` are padded with zeros to whole vectors."""
-    (k, kp), start, stop = (side.factors.shape[1], other.factors.shape[1]), tasks[0], tasks[-1]
-    batch, unsolved = new_batch(k, kp), np.empty(stop - start, np.int64)
-    base = aligned(kp if len(known.base) else 0, kp)
-    base[: len(known.base), :k] = known.base
-    given = entries, side, other, penalty
-    n_unsolved = _solve_rows(start, stop, *given, known._replace(base=base), batch, unsolved)
-    singular = [row for row in unsolved[:n_unsolved] if not _solve_exactly(row, *given, known, batch, 0.0)]
-    for row in singular:
-        if not _solve_exactly(row, *given, known, batch, JITTER):
-            fail(row, side)
-    return np.histogram(singular, tasks)[0]
+@jit
+def _cut(room, start, shape):
+    """Return the array of a shape that starts at an element of ``room``, and where the next one may start."""
+    size = 1
+    for n in shape:
+        size *= n
+    return room[start : start + size].reshape(shape), start + (size + LINE - 1) // LINE * LINE
 
 
-def _solve_exactly(row, entries, side, other, penalty, known, batch, jitter):
-    """Solve one of the few rows that need float64; return False if no solution is found."""
+@region
+def half_sweep(share, entries, side, other, penalty, known):
+    """Solve the rows of ``side`` with ``other`` fixed; factors of ``other`` are padded with zeros to whole vectors.
+
+    A thread's batch is filled from task to task, because the lanes do not mix.
+    """
+    (k, kp), given = (side.factors.shape[1], other.factors.shape[1]), (entries, side, other, penalty, known)
+    batch, source = new_batch(k, kp), source_of(entries, other.factors, other.bias, None)
+    filled = np.int64(0)
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            n = entries.indptr[row + 1] - entries.indptr[row]
+            if 0 < n <= LONG:
+                _enter(row, filled, *given, source, batch)
+                filled += 1
+            if filled == WIDTH or (filled > 0 and n > LONG):  # long rows are summed in the batch's memory
+                _solve_batch(filled, share, *given, batch)
+                filled = 0
+            if n > LONG:
+                share.found[task] += _solve_exactly(row, *given, batch)
+    if filled > 0:
+        _solve_batch(filled, share, *given, batch)
+
+
+@jit
+def _enter(row, slot, entries, side, other, penalty, known, source, batch):
+    """Write a row's equations into a slot of the batch."""
+    (k, kp), first, last = (side.factors.shape[1], other.factors.shape[1]), entries.indptr[row], entries.indptr[row + 1]
+    total, _, _ = sum_row(first, last, source, kp, batch, slot)
+    mass = np.float32(mass_of(first, last, entries.weights))
+    root = np.sqrt(mass + np.float32(penalty.bias_reg))
+    rho = np.float32(penalty.reg) * mass + np.float32(penalty.reg0)
+    for a in range(k):
+        batch.grams[slot, a * kp + a] += rho
+        batch.sums[slot, a] /= root
+    if known.pull.shape[0] > 0:
+        for a in range(k):
+            batch.weighted[slot, a] += rho * known.pull[row, a]
+    if known.base.shape[0] > 0:
+        add_upper(np.float32(1), known.base, simd.pointer(batch.grams, slot * batch.grams.shape[1]), kp)
+    for a in range(k, batch.right.shape[0] - 1):  # the padding of the last block of 4: x = 0
+        batch.grams[slot, a * kp + a] = 1
+    batch.totals[slot] = batch.right[0, slot] = total / root
+    batch.roots[slot], batch.rows[slot] = root, row
+
+
+@jit
+def _solve_batch(filled, share, entries, side, other, penalty, known, batch):
+    """Solve the first slots. Rows whose pivots are too small for float32 are solved again, in float64."""
+    x, k = side.factors, side.factors.shape[1]
+    k4 = batch.right.shape[0] - 1
+    factor_lanes(batch, k4, other.factors.shape[1])
+    solve_lanes(batch, k4)
+    for slot in range(filled):
+        row, growth, dot = batch.rows[slot], np.float32(0), np.float32(0)
+        for n in range(BLOCK):
+            growth += batch.growth[n, slot]
+        if growth < SURE:  # NaN is not
+            for a in range(k):
+                x_a = batch.right[1 + a, slot]
+                x[row, a] = x_a
+                dot += batch.sums[slot, a] * x_a
+            side.bias[row] = (batch.totals[slot] - dot) / batch.roots[slot]
+        else:
+            task = np.searchsorted(share.tasks, row, side="right") - 1
+            share.found[task] += _solve_exactly(row, entries, side, other, penalty, known, batch)
+
+
+@jit
+def _solve_exactly(row, entries, side, other, penalty, known, batch):
+    """Solve one of the few rows that need float64; return whether its equations are singular."""
     k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
-    gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
-    if last - first > LONG:
-        total = sum_long(first, last, entries, other.factors, other.bias, None, batch, gram, v, s)
-    else:
-        total = accumulate(first, last, *entries[1:], other.factors, other.bias, None, gram, v, s)
-    mass = mass_of(first, last, entries.weights)
-    return finish(row, mass, total, side, penalty, known, gram, v, s, SINGULAR, jitter)
+    mass, columns = mass_of(first, last, entries.weights), (entries.indices, entries.values, entries.weights)
+    for jitter in (0.0, JITTER):
+        gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
+        if last - first > LONG:
+            total = sum_long(first, last, entries, other.factors, other.bias, None, batch, gram, v, s)
+        else:
+            total = accumulate(first, last, *columns, other.factors, other.bias, None, gram, v, s)
+        if finish(row, mass, total, side, penalty, known, gram, v, s, SINGULAR, jitter):
+            return jitter > 0
+    fail(row, side)
+    return True
 
 
 @jit
@@ -276,64 +350,6 @@ def add_upper(share, table, gram, kp):
             left = simd.load(WIDTH, 1, simd.at(gram, square), kp)
             right = simd.load(WIDTH, 1, simd.at(there, square), kp)
             simd.store(simd.weighted_sum(np.float32(1), left, share, right), simd.at(gram, square), kp)
-
-
-@jit
-def _solve_batch(batch, filled, kp, side, unsolved, n_unsolved):
-    """Solve the first slots; append rows with pivots too small for float32 to ``unsolved``, and return its length."""
-    x, k = side.factors, side.factors.shape[1]
-    k4 = batch.right.shape[0] - 1
-    factor_lanes(batch, k4, kp)
-    solve_lanes(batch, k4)
-    for slot in range(filled):
-        row, growth, dot = batch.rows[slot], np.float32(0), np.float32(0)
-        for n in range(BLOCK):
-            growth += batch.growth[n, slot]
-        if not growth < SURE:  # NaN too
-            unsolved[n_unsolved] = row
-            n_unsolved += 1
-            continue
-        for a in range(k):
-            x_a = batch.right[1 + a, slot]
-            x[row, a] = x_a
-            dot += batch.sums[slot, a] * x_a
-        side.bias[row] = (batch.totals[slot] - dot) / batch.roots[slot]
-    return n_unsolved
-
-
-@jit
-def _solve_rows(start, stop, entries, side, other, penalty, known, batch, unsolved):
-    """Solve the rows from start to stop; list those that need float64 in ``unsolved``, and return its length."""
-    k, kp, source = side.factors.shape[1], other.factors.shape[1], source_of(entries, other.factors, other.bias, None)
-    reg, reg0, bias_reg = np.float32(penalty.reg), np.float32(penalty.reg0), np.float32(penalty.bias_reg)
-    filled, n_unsolved = np.int64(0), np.int64(0)
-    for row in range(start, stop):
-        first, last = entries.indptr[row], entries.indptr[row + 1]
-        n = last - first
-        if n > LONG:
-            unsolved[n_unsolved] = row
-            n_unsolved += 1
-        elif n > 0:
-            total, _, _ = sum_row(first, last, source, kp, batch, filled)
-            mass = np.float32(mass_of(first, last, entries.weights))
-            root, rho = np.sqrt(mass + bias_reg), reg * mass + reg0
-            for a in range(k):
-                batch.grams[filled, a * kp + a] += rho
-                batch.sums[filled, a] /= root
-            if known.pull.shape[0] > 0:
-                for a in range(k):
-                    batch.weighted[filled, a] += rho * known.pull[row, a]
-            if known.base.shape[0] > 0:
-                add_upper(np.float32(1), known.base, simd.pointer(batch.grams, filled * batch.grams.shape[1]), kp)
-            for a in range(k, batch.right.shape[0] - 1):  # the padding of the last block of 4: x = 0
-                batch.grams[filled, a * kp + a] = 1
-            batch.totals[filled] = batch.right[0, filled] = total / root
-            batch.roots[filled], batch.rows[filled] = root, row
-            filled += 1
-        if filled == WIDTH or (filled > 0 and row == stop - 1):
-            n_unsolved = _solve_batch(batch, filled, kp, side, unsolved, n_unsolved)
-            filled = 0
-    return n_unsolved
 
 
 @jit

@@ -6,7 +6,7 @@ section 2.1).
 
 import numpy as np
 
-from fastmf.kernels.compile import jit
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.tasks import balanced
 
 LEAST, MOST = 3e5, 1e8  # operations of a task; see fastmf.kernels.als
@@ -20,14 +20,15 @@ def bias_numpy(tasks, entries, other, reg, out):
         out[row] = left.sum(dtype=np.float64) / max(len(left) + reg, 1)
 
 
-@jit
-def bias_cpu(tasks, entries, other, reg, out):
+@region
+def bias_cpu(share, entries, other, reg, out):
     """Write each row's bias; see :func:`bias_numpy`."""
-    for row in range(tasks[0], tasks[-1]):
-        first, last, total = entries.indptr[row], entries.indptr[row + 1], np.float64(0)
-        for j in range(np.uint64(first), np.uint64(last)):  # a signed index is tested for its sign
-            total += np.float64(entries.values[j] - other[np.uint64(entries.indices[j])])
-        out[row] = np.float32(total / max(last - first + reg, 1.0))
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            first, last, total = entries.indptr[row], entries.indptr[row + 1], np.float64(0)
+            for j in range(np.uint64(first), np.uint64(last)):  # a signed index is tested for its sign
+                total += np.float64(entries.values[j] - other[np.uint64(entries.indices[j])])
+            out[row] = np.float32(total / max(last - first + reg, 1.0))
 
 
 BIAS = {"numpy": bias_numpy, "cpu": bias_cpu}

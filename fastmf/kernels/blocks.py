@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.compile import lazy
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.sgd import BIAS, ROUNDS, SQUARES, at_place, epoch_key, new_shuffle, shuffle_numpy
 
 BEFORE_ALL = -1  # the epoch whose shuffles give the order of dealing
@@ -23,13 +24,14 @@ def blocks_numpy(tasks, triples, grid, blocks):
     blocks[chunk] = (grid.item_bins[triples.items[chunk]] - user_bin) % grid.bins * grid.bins + user_bin
 
 
-@jit
-def blocks_cpu(tasks, triples, grid, blocks):
+@region
+def blocks_cpu(share, triples, grid, blocks):
     """Write the block of each rating; see :func:`blocks_numpy`."""
-    for n in range(np.uint64(tasks[0]), np.uint64(tasks[-1])):
-        user_bin = grid.user_bins[np.uint32(triples.users[n])]
-        stratum = grid.item_bins[np.uint32(triples.items[n])] - user_bin
-        blocks[n] = (stratum + grid.bins if stratum < 0 else stratum) * grid.bins + user_bin
+    for task in taken(share):
+        for n in range(np.uint64(share.tasks[task]), np.uint64(share.tasks[task + 1])):
+            user_bin = grid.user_bins[np.uint32(triples.users[n])]
+            stratum = grid.item_bins[np.uint32(triples.items[n])] - user_bin
+            blocks[n] = (stratum + grid.bins if stratum < 0 else stratum) * grid.bins + user_bin
 
 
 def shuffle_blocks_numpy(tasks, bounds, triples, grid, seed, shuffled):
@@ -49,20 +51,22 @@ def shuffle_blocks_numpy(tasks, bounds, triples, grid, seed, shuffled):
             shuffled.values[start + place] = triples.values[start + ranks]
 
 
-@jit
-def shuffle_blocks_cpu(tasks, bounds, triples, grid, seed, shuffled):
+@region
+def shuffle_blocks_cpu(share, bounds, triples, grid, seed, shuffled):
     """Shuffle each block; see :func:`shuffle_blocks_numpy`."""
-    for block in range(np.searchsorted(bounds, tasks[0], side="right") - 1, np.searchsorted(bounds, tasks[-1])):
-        start, n = bounds[block], bounds[block + 1] - bounds[block]
-        shuffle = new_shuffle(n, epoch_key(seed, BEFORE_ALL) + np.uint64(start * ROUNDS))
-        for rank in range(max(tasks[0] - start, 0), min(tasks[-1] - start, n)):
-            place = at_place(rank, shuffle)
-            while place >= n:
-                place = at_place(place, shuffle)
-            to, origin = np.uint64(start + place), np.uint64(start + rank)
-            shuffled.users[to] = grid.user_rows[np.uint32(triples.users[origin])]
-            shuffled.items[to] = grid.item_rows[np.uint32(triples.items[origin])]
-            shuffled.values[to] = triples.values[origin]
+    for task in taken(share):
+        first, last = share.tasks[task], share.tasks[task + 1]
+        for block in range(np.searchsorted(bounds, first, side="right") - 1, np.searchsorted(bounds, last)):
+            start, n = bounds[block], bounds[block + 1] - bounds[block]
+            shuffle = new_shuffle(n, epoch_key(seed, BEFORE_ALL) + np.uint64(start * ROUNDS))
+            for rank in range(max(first - start, 0), min(last - start, n)):
+                place = at_place(rank, shuffle)
+                while place >= n:
+                    place = at_place(place, shuffle)
+                to, origin = np.uint64(start + place), np.uint64(start + rank)
+                shuffled.users[to] = grid.user_rows[np.uint32(triples.users[origin])]
+                shuffled.items[to] = grid.item_rows[np.uint32(triples.items[origin])]
+                shuffled.values[to] = triples.values[origin]
 
 
 def collect_numpy(tasks, rows, learner, factors, bias, squares):
@@ -78,15 +82,16 @@ def collect_numpy(tasks, rows, learner, factors, bias, squares):
         squares[own] = learner[chosen, SQUARES]
 
 
-@jit
-def collect_cpu(tasks, rows, learner, factors, bias, squares):
+@region
+def collect_cpu(share, rows, learner, factors, bias, squares):
     """Copy learned rows back; see :func:`collect_numpy`."""
-    for r in range(tasks[0], tasks[-1]):
-        for f in range(factors.shape[1]):
-            factors[r, f] = learner[rows[r], f]
-        bias[r] = learner[rows[r], BIAS]
-        if squares.shape[0]:
-            squares[r] = learner[rows[r], SQUARES]
+    for task in taken(share):
+        for r in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(factors.shape[1]):
+                factors[r, f] = learner[rows[r], f]
+            bias[r] = learner[rows[r], BIAS]
+            if squares.shape[0]:
+                squares[r] = learner[rows[r], SQUARES]
 
 
 BLOCKS = {"numpy": blocks_numpy, "cpu": blocks_cpu}

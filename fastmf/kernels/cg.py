@@ -17,6 +17,7 @@ from fastmf.kernels import simd
 from fastmf.kernels.als import LEAST, MOST
 from fastmf.kernels.als_plain import mass_of
 from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.types import Penalty
 from fastmf.kernels.vectors import LINE, WIDTH, aligned, padded, vectors
@@ -67,15 +68,16 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
 def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
     """Move the rows of ``side``; see :func:`half_sweep_cg_numpy`."""
     other, penalty = padded(other), Penalty(*map(float, penalty))
-    kp = other.factors.shape[1]
-    _half_sweep(tasks, entries, side, other, penalty, steps, base, aligned(6, kp + LINE), vectors(kp))
+    return _half_sweep(tasks, entries, side, other, penalty, steps, base, vectors(other.factors.shape[1]))
 
 
-@jit
-def _half_sweep(tasks, entries, side, other, penalty, steps, base, scratch, columns):
-    for row in range(tasks[0], tasks[-1]):
-        if entries.indptr[row] < entries.indptr[row + 1]:
-            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
+@region
+def _half_sweep(share, entries, side, other, penalty, steps, base, columns):
+    scratch = aligned(6, other.factors.shape[1] + LINE)
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            if entries.indptr[row] < entries.indptr[row + 1]:
+                _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
 
 
 @jit

@@ -33,12 +33,22 @@ ENABLED = not config.DISABLE_JIT
 
 def jit(function):
     """Compile a kernel function: without the interpreter's lock, cached on disk, dividing by zero as NumPy does."""
+    return compiled(function) if ENABLED else jit_alone(function)
+
+
+def compiled(function, **options):
+    """Compile and cache a function, whether or not the JIT is on."""
+    found = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH, **options)
+    if cache_folder():
+        found._cache = _Cache(function)
+    return found
+
+
+def jit_alone(function, fused=True):
+    """Compile a function that is cached as part of its caller; if not ``fused``, without FASTMATH."""
     if not ENABLED:
         return np.errstate(over="ignore")(function)  # compiled code wraps integers silently, NumPy's scalars warn
-    compiled = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH)
-    if cache_folder():
-        compiled._cache = _Cache(function)
-    return compiled
+    return numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH if fused else False)
 
 
 def lazy(module, name):
@@ -121,6 +131,10 @@ class _Cache(caching.FunctionCache):
     """A cache that heals itself: unreadable entries are compiled again, unwritable ones are not kept."""
 
     _impl_class = _CacheImpl
+
+    def _index_key(self, sig, codegen):
+        """Leave out the digest of the function's own code: the folder's name has one of all sources."""
+        return sig, codegen.magic_tuple()
 
     def load_overload(self, sig, target_context):
         try:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.compile import jit
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.vectors import WIDTH
 
 AHEAD = np.uint64(16)  # entries between the prefetch of an entry's place and its move
@@ -26,13 +26,13 @@ def count_numpy(tasks, size, keys, counts):
         counts[start // size] = np.bincount(keys[start:stop], minlength=counts.shape[1])
 
 
-@jit
-def count_cpu(tasks, size, keys, counts):
+@region
+def count_cpu(share, size, keys, counts):
     """Count the entries of each key; see :func:`count_numpy`."""
-    for task in range(tasks.shape[0] - 1):
-        own = counts[tasks[task] // size]
+    for task in taken(share):
+        own = counts[share.tasks[task] // size]
         own[:] = 0
-        for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):  # a signed index is tested for its sign
+        for n in range(np.uint64(share.tasks[task]), np.uint64(share.tasks[task + 1])):  # signed: tested for its sign
             own[np.uint32(keys[n])] += 1
 
 
@@ -50,15 +50,15 @@ def scatter_numpy(tasks, size, keys, places, arrays, moved):
             to[place] = array[start:stop][order]
 
 
-@jit
-def scatter_cpu(tasks, size, keys, places, arrays, moved):
+@region
+def scatter_cpu(share, size, keys, places, arrays, moved):
     """Move each entry to its place; see :func:`scatter_numpy`."""
     end = np.uint64(keys.shape[0] - 1)
     if WIDTH:
         firsts, seconds = simd.pointer(moved[0], 0), simd.pointer(moved[1], 0)
-    for task in range(tasks.shape[0] - 1):
-        own = places[tasks[task] // size]
-        for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
+    for task in taken(share):
+        own = places[share.tasks[task] // size]
+        for n in range(np.uint64(share.tasks[task]), np.uint64(share.tasks[task + 1])):
             if WIDTH:
                 ahead = np.int64(own[np.uint32(keys[min(n + AHEAD, end)])])
                 simd.prefetch(1, firsts, ahead)
@@ -92,26 +92,28 @@ def row_bounds_numpy(tasks, rows, columns, indptr):
     return found
 
 
-@jit
-def row_bounds_cpu(tasks, rows, columns, indptr):
-    """Write where each row starts; see :func:`row_bounds_numpy`. A task stops at its first entry out of order."""
-    found = np.zeros((tasks.shape[0] - 1, 2), np.int64)
-    for task in range(found.shape[0]):
-        first, last, repeats = tasks[task], tasks[task + 1], 0
+@region
+def _row_bounds(share, rows, columns, indptr):
+    for task in taken(share):
+        first, last, repeats = share.tasks[task], share.tasks[task + 1], 0
         row, column = (rows[first - 1], columns[first - 1]) if first else (np.int32(-1), np.int32(-1))
         for j in range(np.uint64(first), np.uint64(last)):
             if rows[j] < row or (rows[j] == row and columns[j] < column):
-                found[task, 0] = 1
+                share.found[task, 0] = 1
                 break
             repeats += rows[j] == row and columns[j] == column
             for skipped in range(row + 1, rows[j] + 1):
                 indptr[skipped] = j
             row, column = rows[j], columns[j]
         else:
-            found[task, 1] = repeats
+            share.found[task, 1] = repeats
             if last == rows.shape[0]:
                 indptr[row + 1 :] = last
-    return found
+
+
+def row_bounds_cpu(tasks, rows, columns, indptr):
+    """Write where each row starts; see :func:`row_bounds_numpy`. A task stops at its first entry out of order."""
+    return _row_bounds(tasks, rows, columns, indptr, found=np.zeros((len(tasks) - 1, 2), np.int64))
 
 
 COUNT = {"numpy": count_numpy, "cpu": count_cpu}

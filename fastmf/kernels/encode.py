@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels.compile import jit
+from fastmf.kernels.region import region, taken
 
 
 def mark_keys_numpy(tasks, keys, low, present):
@@ -16,13 +16,14 @@ def mark_keys_numpy(tasks, keys, low, present):
     present[keys[tasks[0] : tasks[-1]] - low] = 1
 
 
-@jit
-def mark_keys_cpu(tasks, keys, low, present):
+@region
+def mark_keys_cpu(share, keys, low, present):
     """Mark the keys; see :func:`mark_keys_numpy`."""
-    for n in range(np.uint64(tasks[0]), np.uint64(tasks[-1])):  # a signed index is tested for its sign
-        place = np.uint64(keys[n] - low)
-        if present[place] == 0:  # else the cores would take the place from each other's cache for nothing
-            present[place] = 1
+    for task in taken(share):
+        for n in range(np.uint64(share.tasks[task]), np.uint64(share.tasks[task + 1])):  # signed: tested for its sign
+            place = np.uint64(keys[n] - low)
+            if present[place] == 0:  # else the cores would take the place from each other's cache for nothing
+                present[place] = 1
 
 
 def look_up_numpy(tasks, keys, low, table, out):
@@ -30,11 +31,12 @@ def look_up_numpy(tasks, keys, low, table, out):
     out[tasks[0] : tasks[-1]] = table[keys[tasks[0] : tasks[-1]] - low]
 
 
-@jit
-def look_up_cpu(tasks, keys, low, table, out):
+@region
+def look_up_cpu(share, keys, low, table, out):
     """Look the keys up; see :func:`look_up_numpy`."""
-    for n in range(np.uint64(tasks[0]), np.uint64(tasks[-1])):
-        out[n] = table[np.uint64(keys[n] - low)]
+    for task in taken(share):
+        for n in range(np.uint64(share.tasks[task]), np.uint64(share.tasks[task + 1])):
+            out[n] = table[np.uint64(keys[n] - low)]
 
 
 def to_float32_numpy(tasks, numbers, out):
@@ -47,15 +49,19 @@ def to_float32_numpy(tasks, numbers, out):
     return np.array([np.count_nonzero(~np.isfinite(out[start:stop])) for start, stop in pairwise(tasks)], np.int64)
 
 
-@jit
+@region
+def _to_float32(share, numbers, out):
+    for task in taken(share):
+        bad = 0
+        for n in range(np.uint64(share.tasks[task]), np.uint64(share.tasks[task + 1])):
+            out[n] = np.float32(numbers[n])
+            bad += not np.isfinite(out[n])
+        share.found[task] = bad
+
+
 def to_float32_cpu(tasks, numbers, out):
     """Write the numbers; see :func:`to_float32_numpy`."""
-    bad = np.zeros(tasks.shape[0] - 1, np.int64)
-    for task in range(bad.shape[0]):
-        for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
-            out[n] = np.float32(numbers[n])
-            bad[task] += not np.isfinite(out[n])
-    return bad
+    return _to_float32(tasks, numbers, out, found=np.zeros(len(tasks) - 1, np.int64))
 
 
 def keep_numpy(tasks, size, starts, chosen, rows, kept):
@@ -70,12 +76,12 @@ def keep_numpy(tasks, size, starts, chosen, rows, kept):
             to[place] = array[start:stop][own]
 
 
-@jit
-def keep_cpu(tasks, size, starts, chosen, rows, kept):
+@region
+def keep_cpu(share, size, starts, chosen, rows, kept):
     """Copy the chosen rows; see :func:`keep_numpy`."""
-    for task in range(tasks.shape[0] - 1):
-        place = np.uint64(starts[tasks[task] // size])
-        for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
+    for task in taken(share):
+        place = np.uint64(starts[share.tasks[task] // size])
+        for n in range(np.uint64(share.tasks[task]), np.uint64(share.tasks[task + 1])):
             if chosen[n]:
                 kept[0][place] = rows[0][n]
                 kept[1][place] = rows[1][n]

@@ -23,7 +23,8 @@ import numpy as np
 
 from fastmf.kernels.gibbs_plain import SHAPE
 from fastmf.kernels.random import U1, gamma, key_of, normal
-from fastmf.kernels.vectors import WIDTH
+from fastmf.kernels.region import region, taken
+from fastmf.kernels.vectors import WIDTH, aligned
 
 if WIDTH:
     from fastmf.kernels.gibbs_simd import draw
@@ -104,12 +105,45 @@ def weigh_numpy(tasks, side, precisions, out):
 
 
 def average_numpy(tasks, share, now, mean):
-    """Move each array of ``mean`` a share of the way to its counterpart in ``now``."""
+    """Move the rows of ``mean``, (n,) or (n, columns), a share of the way to those of ``now``."""
     rows = slice(tasks[0], tasks[-1])
-    for new, old in zip(now, mean, strict=True):
-        old[rows] += np.float32(share) * (new[rows] - old[rows])
+    mean[rows] += np.float32(share) * (now[rows] - mean[rows])
 
 
-DRAW = {"numpy": draw_numpy, "cpu": draw}
-WEIGH = {"numpy": weigh_numpy, "cpu": weigh_numpy}
-AVERAGE = {"numpy": average_numpy, "cpu": average_numpy}
+def draw_cpu(tasks, entries, side, precisions, other, prior, chance):
+    """Draw the rows of ``side``; see :func:`draw_numpy`."""
+    k, kp = side.factors.shape[1], other.factors.shape[1]
+    precision = aligned(kp, kp)
+    precision[:k, :k] = prior.precision
+    given = entries, side, precisions, other, prior._replace(precision=precision), chance
+    return draw(tasks, *given, found=np.zeros(len(tasks) - 1))
+
+
+@region
+def weigh_cpu(share, side, precisions, out):
+    """Weigh a side's rows; see :func:`weigh_numpy`."""
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            root = np.sqrt(precisions[row])
+            out.roots[row], out.bias[row] = root, side.bias[row]
+            for f in range(side.factors.shape[1]):
+                out.factors[row, f] = side.factors[row, f] * root
+
+
+def average_cpu(tasks, share, now, mean):
+    """Move the means; see :func:`average_numpy`."""
+    wide = len(now), -1
+    return _average(tasks, np.float32(share), now.reshape(wide), mean.reshape(wide))
+
+
+@region(fused=False)
+def _average(share, part, now, mean):
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(mean.shape[1]):
+                mean[row, f] += part * (now[row, f] - mean[row, f])
+
+
+DRAW = {"numpy": draw_numpy, "cpu": draw_cpu}
+WEIGH = {"numpy": weigh_numpy, "cpu": weigh_cpu}
+AVERAGE = {"numpy": average_numpy, "cpu": average_cpu}

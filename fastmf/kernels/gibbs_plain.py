@@ -7,6 +7,7 @@ import numpy as np
 from fastmf.kernels.als_plain import accumulate, cholesky, fail, substitute_back
 from fastmf.kernels.compile import jit
 from fastmf.kernels.random import U1, gamma, key_of, normal
+from fastmf.kernels.region import region, taken
 
 SHAPE = 5.0  # and rate of the precisions' prior
 
@@ -97,16 +98,14 @@ def draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s):
     return redraw(row, last - first, left, key, k, precisions, chance)
 
 
-@jit
-def draw(tasks, entries, side, precisions, other, prior, chance):
+@region
+def draw(share, entries, side, precisions, other, prior, chance):
     """Draw the rows of ``side`` with ``other`` fixed."""
     k = side.factors.shape[1]
     gram, v, s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
-    found = np.zeros(tasks.shape[0] - 1, np.float64)
-    for task in range(found.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
             first, last = entries.indptr[row], entries.indptr[row + 1]
             if first < last:
                 accumulate(first, last, *entries[1:], other.factors, other.bias, other.roots, gram, v, s)
-                found[task] += draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)
-    return found
+                share.found[task] += draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)

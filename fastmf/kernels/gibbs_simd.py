@@ -14,33 +14,60 @@ from fastmf.kernels.compile import jit
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
 from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.random import key_of, normal
-from fastmf.kernels.vectors import WIDTH, aligned
+from fastmf.kernels.region import region, taken
+from fastmf.kernels.vectors import WIDTH
 
 # Columns of ``facts``, per slot: the sums of g t, g and g t^2; q; |U x|^2; and (U x) . (U'^-1 right-hand side).
 OF_T, WEIGHT, OF_SQUARE, Q, SQUARE, PRODUCT = range(6)
 
 
-def draw(tasks, entries, side, precisions, other, prior, chance):
+@region
+def draw(share, entries, side, precisions, other, prior, chance):
     """Draw the rows of ``side`` with ``other`` fixed; factors of ``other`` are padded with zeros to whole vectors."""
-    (k, kp), found = (side.factors.shape[1], other.factors.shape[1]), np.zeros(len(tasks) - 1)
-    batch, unsure, wide = new_batch(k, kp), np.empty(tasks[-1] - tasks[0], np.int64), aligned(kp, kp)
-    wide[:k, :k] = prior.precision
-    given = entries, side, precisions, other
-    n_unsure = _draw_rows(tasks, *given, prior._replace(precision=wide), chance, batch, unsure, found)
-    for row in unsure[:n_unsure]:
-        found[np.searchsorted(tasks, row, side="right") - 1] += _draw_exactly(row, *given, prior, chance, batch)
-    return found
+    k, kp = side.factors.shape[1], other.factors.shape[1]
+    given, batch = (entries, side, precisions, other, prior, chance), new_batch(k, kp)
+    source = source_of(entries, other.factors, other.bias, other.roots)
+    facts, x = np.empty((WIDTH, 6)), np.zeros(kp, np.float32)
+    for task in taken(share):
+        filled = np.int64(0)
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            n = entries.indptr[row + 1] - entries.indptr[row]
+            if 0 < n <= LONG:
+                sums = sum_row(entries.indptr[row], entries.indptr[row + 1], source, kp, batch, filled)
+                facts[filled, OF_T], facts[filled, WEIGHT], facts[filled, OF_SQUARE] = sums
+                batch.rows[filled] = row
+                filled += 1
+            if filled == WIDTH or (filled > 0 and (n > LONG or row == share.tasks[task + 1] - 1)):
+                share.found[task] += _draw_batch(filled, *given, batch, facts, x)
+                filled = np.int64(0)
+            if n > LONG:  # summed in the batch's memory
+                share.found[task] += _draw_exactly(row, *given, batch)
 
 
+@jit
+def _draw_batch(filled, entries, side, precisions, other, prior, chance, batch, facts, x):
+    """Draw the rows of the first slots; return the sum of tau S."""
+    (k, kp), k4 = (side.factors.shape[1], other.factors.shape[1]), batch.right.shape[0] - 1
+    _prepare(filled, k, kp, precisions, prior, chance, batch, facts)
+    factor_lanes(batch, k4, kp)
+    _move(filled, k, chance, batch, facts)
+    solve_lanes(batch, k4)
+    return _finish(filled, kp, entries, side, precisions, other, prior, chance, batch, facts, x)
+
+
+@jit
 def _draw_exactly(row, entries, side, precisions, other, prior, chance, batch):
-    """Draw one of the few rows that need float64."""
+    """Draw one of the few rows that need float64; return tau S."""
     k, first, last = side.factors.shape[1], entries.indptr[row], entries.indptr[row + 1]
     gram, v, s = np.zeros((k, k)), np.zeros(k), np.zeros(k)
     if last - first > LONG:
         sum_long(first, last, entries, other.factors, other.bias, other.roots, batch, gram, v, s)
-        gram = np.tril(gram) + np.tril(gram, -1).T
+        for a in range(k):
+            for b in range(a):
+                gram[b, a] = gram[a, b]
     else:
-        accumulate(first, last, *entries[1:], *other, gram, v, s)
+        columns = entries.indices, entries.values, entries.weights
+        accumulate(first, last, *columns, other.factors, other.bias, other.roots, gram, v, s)
     return draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)
 
 
@@ -90,10 +117,10 @@ def _move(filled, k, chance, batch, facts):
 
 
 @jit
-def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x, unsure, n_unsure):
-    """Write the draws of the first slots, and append the rows whose pivots are too small for float32 to ``unsure``.
+def _finish(filled, kp, entries, side, precisions, other, prior, chance, batch, facts, x):
+    """Write the draws of the first slots; return the sum of tau S.
 
-    Returns the length of ``unsure``, and the sum of tau S.
+    Rows whose pivots are too small for float32 are drawn again, in float64.
     """
     k, found = side.factors.shape[1], np.float64(0)
     for slot in range(filled):
@@ -101,8 +128,7 @@ def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x
         for n in range(BLOCK):
             growth += batch.growth[n, slot]
         if not growth < SURE:  # NaN too
-            unsure[n_unsure] = row
-            n_unsure += 1
+            found += _draw_exactly(row, entries, side, precisions, other, prior, chance, batch)
             continue
         key, line = key_of(chance.seed, chance.stream, np.uint64(row)), min(row, prior.pull.shape[0] - 1)
         root, sx, pulled = np.float64(batch.roots[slot]), np.float64(0), np.float64(0)
@@ -120,38 +146,6 @@ def _finish(filled, kp, indptr, side, precisions, prior, chance, batch, facts, x
         square = facts[slot, SQUARE] - q * _square(prior.precision, kp, x)
         sums = facts[slot, WEIGHT], facts[slot, OF_T], facts[slot, OF_SQUARE]
         left = errors_left(sums, (bias, sx, square, facts[slot, PRODUCT]), d, total, q * pulled)
-        found += redraw(row, indptr[row + 1] - indptr[row], left, key, k, precisions, chance)
-    return n_unsure, found
-
-
-@jit
-def _draw_rows(tasks, entries, side, precisions, other, prior, chance, batch, unsure, found):
-    """Draw all rows for which float32 is enough, and list the other rows in ``unsure``.
-
-    Writes each task's sum of tau S into ``found``. Returns the length of ``unsure``.
-    """
-    k, kp = side.factors.shape[1], other.factors.shape[1]
-    source = source_of(entries, other.factors, other.bias, other.roots)
-    k4, facts, x = batch.right.shape[0] - 1, np.empty((WIDTH, 6)), np.zeros(kp, np.float32)
-    filled, n_unsure = np.int64(0), np.int64(0)
-    for task in range(found.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
-            first, last = entries.indptr[row], entries.indptr[row + 1]
-            if last - first > LONG:
-                unsure[n_unsure] = row
-                n_unsure += 1
-            elif last > first:
-                sums = sum_row(first, last, source, kp, batch, filled)
-                facts[filled, OF_T], facts[filled, WEIGHT], facts[filled, OF_SQUARE] = sums
-                batch.rows[filled] = row
-                filled += 1
-            if filled == WIDTH or (filled > 0 and row == tasks[task + 1] - 1):
-                _prepare(filled, k, kp, precisions, prior, chance, batch, facts)
-                factor_lanes(batch, k4, kp)
-                _move(filled, k, chance, batch, facts)
-                solve_lanes(batch, k4)
-                given = entries.indptr, side, precisions, prior, chance, batch, facts, x, unsure, n_unsure
-                n_unsure, more = _finish(filled, kp, *given)
-                found[task] += more
-                filled = 0
-    return n_unsure
+        n = entries.indptr[row + 1] - entries.indptr[row]
+        found += redraw(row, n, left, key, k, precisions, chance)
+    return found

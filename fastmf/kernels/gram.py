@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.kernels.als_simd import new_batch, source_of, sum_row
-from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.compile import lazy
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.types import Compressed
 from fastmf.kernels.vectors import WIDTH
 
@@ -21,43 +22,41 @@ def gram_numpy(tasks, table, k):
     return np.array([part.T @ part for part in parts])
 
 
-@jit
-def _gram_plain(tasks, table, k):
-    found = np.zeros((tasks.shape[0] - 1, k, k))
-    for task in range(found.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
+@region
+def _gram_plain(share, table, k):
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
             for a in range(k):
                 x_a = np.float64(table[row, a])
                 for b in range(k):
-                    found[task, a, b] += x_a * np.float64(table[row, b])
-    return found
+                    share.found[task, a, b] += x_a * np.float64(table[row, b])
 
 
-def _gram_simd(tasks, table, k):
-    """Do as :func:`gram_numpy`, with the ALS half-sweep's sums of a row: a task is a row with an entry in every column.
+@region
+def _gram_simd(share, table, k):
+    """Use the ALS half-sweep's sums of a row: a task is a row with an entry in every column.
 
     Chunks of rows are summed in float32, and their sums added up in float64.
     """
-    first, n = tasks[0], tasks[-1] - tasks[0]
-    zeros = np.zeros(n, np.float32)
-    entries = Compressed(np.array([0, n]), np.arange(n, dtype=np.int32), zeros)
-    return _sum_chunks(tasks - first, entries, table[first : tasks[-1]], zeros, k, new_batch(k, table.shape[1]))
-
-
-@jit
-def _sum_chunks(tasks, entries, table, zeros, k, batch):
-    kp, source = table.shape[1], source_of(entries, table, zeros, None)
-    found = np.zeros((tasks.shape[0] - 1, k, k))
-    for task in range(found.shape[0]):
-        for first in range(tasks[task], tasks[task + 1], CHUNK):
-            sum_row(first, min(first + CHUNK, tasks[task + 1]), source, kp, batch, 0)
+    kp, zeros = table.shape[1], np.zeros(CHUNK, np.float32)
+    entries = Compressed(np.zeros(0, np.int64), np.arange(CHUNK).astype(np.int32), zeros, None)
+    batch = new_batch(k, kp)
+    for task in taken(share):
+        found = share.found[task]
+        for first in range(share.tasks[task], share.tasks[task + 1], CHUNK):
+            n = min(CHUNK, share.tasks[task + 1] - first)
+            sum_row(0, n, source_of(entries, table[first : first + n], zeros, None), kp, batch, 0)
             for a in range(k):
                 for b in range(a, k):
-                    found[task, a, b] += batch.grams[0, a * kp + b]
+                    found[a, b] += batch.grams[0, a * kp + b]
         for a in range(k):
             for b in range(a):
-                found[task, a, b] = found[task, b, a]
-    return found
+                found[a, b] = found[b, a]
 
 
-GRAM = {"numpy": gram_numpy, "cpu": _gram_simd if WIDTH else _gram_plain, "cuda": lazy("gram_cuda", "gram_cuda")}
+def gram_cpu(tasks, table, k):
+    """Sum x x'; see :func:`gram_numpy`."""
+    return (_gram_simd if WIDTH else _gram_plain)(tasks, table, k, found=np.zeros((len(tasks) - 1, k, k)))
+
+
+GRAM = {"numpy": gram_numpy, "cpu": gram_cpu, "cuda": lazy("gram_cuda", "gram_cuda")}

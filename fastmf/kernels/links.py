@@ -19,6 +19,7 @@ import numpy as np
 
 from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.vectors import WIDTH, vectors
 
@@ -103,37 +104,38 @@ def _by_task(tasks, left, right):
 
 def gather_cpu(tasks, entries, weights, table, out):
     """Sum the table over each row's entries; see :func:`gather_numpy`."""
-    return _gather(tasks, entries, weights, table, out, vectors(table.shape[1]))
+    found = np.zeros((len(tasks) - 1, table.shape[1]))
+    return _gather(tasks, entries, weights, table, out, vectors(table.shape[1]), found=found)
 
 
-@jit
-def _gather(tasks, entries, weights, table, out, columns):
-    _sum_rows(tasks[0], tasks[-1], entries, None, table, out, columns)
-    found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
-    for task in range(found.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
+@region
+def _gather(share, entries, weights, table, out, columns):
+    for task in taken(share):
+        start, stop, found = share.tasks[task], share.tasks[task + 1], share.found[task]
+        _sum_rows(start, stop, entries, None, table, out, columns)
+        for row in range(start, stop):
             for f in range(table.shape[1]):
                 out[row, f] *= weights[row]
-                found[task, f] += np.float64(out[row, f] * out[row, f])
-    return found
+                found[f] += np.float64(out[row, f] * out[row, f])
 
 
 def respond_cpu(tasks, entries, weights, table, ridge, links, squares, out):
     """Write the preconditioned residual; see :func:`respond_numpy`."""
-    return _respond(tasks, entries, weights, table, ridge, links, squares, out, vectors(table.shape[1]))
+    found = np.zeros((len(tasks) - 1, table.shape[1]))
+    given = entries, weights, table, ridge, links, squares, out, vectors(table.shape[1])
+    return _respond(tasks, *given, found=found)
 
 
-@jit
-def _respond(tasks, entries, weights, table, ridge, links, squares, out, columns):
-    _sum_rows(tasks[0], tasks[-1], entries, weights, table, out, columns)
-    found = np.zeros((tasks.shape[0] - 1, table.shape[1]), np.float64)
-    for task in range(found.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
+@region
+def _respond(share, entries, weights, table, ridge, links, squares, out, columns):
+    for task in taken(share):
+        start, stop, found = share.tasks[task], share.tasks[task + 1], share.found[task]
+        _sum_rows(start, stop, entries, weights, table, out, columns)
+        for row in range(start, stop):
             for f in range(table.shape[1]):
                 residual = out[row, f] - ridge[f] * links[row, f]
                 out[row, f] = residual / (squares[row] + ridge[f])
-                found[task, f] += np.float64(residual * out[row, f])
-    return found
+                found[f] += np.float64(residual * out[row, f])
 
 
 @jit
@@ -195,39 +197,91 @@ def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns
 add_row = _add_row_simd if WIDTH else _add_row_plain
 
 
-@jit
 def turn_cpu(tasks, shares, ahead, direction):
     """Turn the direction; see :func:`turn_numpy`."""
-    found = np.zeros((tasks.shape[0] - 1, direction.shape[1]), np.float64)
-    for task in range(found.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
+    return _turn(tasks, shares, ahead, direction, found=np.zeros((len(tasks) - 1, direction.shape[1])))
+
+
+@region
+def _turn(share, shares, ahead, direction):
+    for task in taken(share):
+        found = share.found[task]
+        for row in range(share.tasks[task], share.tasks[task + 1]):
             for f in range(direction.shape[1]):
                 direction[row, f] = ahead[row, f] + shares[f] * direction[row, f]
-                found[task, f] += np.float64(direction[row, f] * direction[row, f])
-    return found
+                found[f] += np.float64(direction[row, f] * direction[row, f])
 
 
-@jit
 def total_cpu(tasks, counts, factors):
     """Sum the rows; see :func:`total_numpy`."""
-    found = np.zeros((tasks.shape[0] - 1, factors.shape[1]), np.float64)
-    for task in range(found.shape[0]):
-        for row in range(tasks[task], tasks[task + 1]):
+    return _total(tasks, counts, factors, found=np.zeros((len(tasks) - 1, factors.shape[1])))
+
+
+@region
+def _total(share, counts, factors):
+    for task in taken(share):
+        found = share.found[task]
+        for row in range(share.tasks[task], share.tasks[task + 1]):
             for f in range(factors.shape[1]):
-                found[task, f] += np.float64(counts[row]) * np.float64(factors[row, f])
-    return found
+                found[f] += np.float64(counts[row]) * np.float64(factors[row, f])
 
 
-# Kernels without a compiled CPU version are memory-bound: NumPy is as fast.
+@region(fused=False)
+def advance_cpu(share, lengths, direction, table):
+    """Add to the table; see :func:`advance_numpy`."""
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(table.shape[1]):
+                table[row, f] += lengths[f] * direction[row, f]
+
+
+@region
+def depart_cpu(share, factors, expected, out):
+    """Subtract what is expected; see :func:`depart_numpy`."""
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(factors.shape[1]):
+                out[row, f] = factors[row, f] - expected[row, f]
+
+
+@region(fused=False)
+def attract_cpu(share, expected, shares, mean, out):
+    """Write what rows are pulled to; see :func:`attract_numpy`."""
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(out.shape[1]):
+                out[row, f] = expected[row, f] + shares[row] * mean[f]
+
+
+@region
+def centre_cpu(share, counts, factors, mean, out):
+    """Subtract the mean; see :func:`centre_numpy`."""
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(out.shape[1]):
+                out[row, f] = factors[row, f] - mean[f] if counts[row] > 0 else np.float32(0)
+
+
+@region
+def absorb_cpu(share, side, mean, out):
+    """Write the biases that absorb the mean; see :func:`absorb_numpy`."""
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            total = np.float64(side.bias[row])
+            for f in range(mean.shape[0]):
+                total += np.float64(side.factors[row, f]) * np.float64(mean[f])
+            out[row] = total
+
+
 GATHER = {"numpy": gather_numpy, "cpu": gather_cpu, "cuda": lazy("links_cuda", "gather_cuda")}
 RESPOND = {"numpy": respond_numpy, "cpu": respond_cpu, "cuda": lazy("links_cuda", "respond_cuda")}
 TURN = {"numpy": turn_numpy, "cpu": turn_cpu, "cuda": lazy("links_cuda", "turn_cuda")}
-ADVANCE = {"numpy": advance_numpy, "cpu": advance_numpy, "cuda": lazy("links_cuda", "advance_cuda")}
-DEPART = {"numpy": depart_numpy, "cpu": depart_numpy, "cuda": lazy("links_cuda", "depart_cuda")}
-ATTRACT = {"numpy": attract_numpy, "cpu": attract_numpy, "cuda": lazy("links_cuda", "attract_cuda")}
+ADVANCE = {"numpy": advance_numpy, "cpu": advance_cpu, "cuda": lazy("links_cuda", "advance_cuda")}
+DEPART = {"numpy": depart_numpy, "cpu": depart_cpu, "cuda": lazy("links_cuda", "depart_cuda")}
+ATTRACT = {"numpy": attract_numpy, "cpu": attract_cpu, "cuda": lazy("links_cuda", "attract_cuda")}
 TOTAL = {"numpy": total_numpy, "cpu": total_cpu, "cuda": lazy("links_cuda", "total_cuda")}
-CENTRE = {"numpy": centre_numpy, "cpu": centre_numpy, "cuda": lazy("links_cuda", "centre_cuda")}
-ABSORB = {"numpy": absorb_numpy, "cpu": absorb_numpy, "cuda": lazy("links_cuda", "absorb_cuda")}
+CENTRE = {"numpy": centre_numpy, "cpu": centre_cpu, "cuda": lazy("links_cuda", "centre_cuda")}
+ABSORB = {"numpy": absorb_numpy, "cpu": absorb_cpu, "cuda": lazy("links_cuda", "absorb_cuda")}
 
 
 def gather_tasks(indptr, k):

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.compile import lazy
+from fastmf.kernels.region import region, taken
 
 SIDE = 128  # rows and columns of the matrices
 CHAINS, PASSES = 64, 10_000  # sums, and multiply-adds of each in an iteration
@@ -22,17 +23,20 @@ def multiply_add_numpy(tasks):
     return 2.0 * SIDE**3 * np.diff(tasks)
 
 
-@jit
-def multiply_add_cpu(tasks):
-    """Multiply and add into sums that LLVM keeps in registers; see :func:`multiply_add_numpy`."""
-    done, sums, factor = np.zeros(tasks.shape[0] - 1), np.full(CHAINS, 0.5, np.float32), np.float32(0.5)
-    for task in range(done.shape[0]):
-        for _ in range(tasks[task], tasks[task + 1]):
+@region
+def _multiply_add(share):
+    sums, factor = np.full(CHAINS, 0.5, np.float32), np.float32(0.5)
+    for task in taken(share):
+        for _ in range(share.tasks[task], share.tasks[task + 1]):
             for _ in range(PASSES):
                 for n in range(CHAINS):
                     sums[n] = sums[n] * factor + factor
-            done[task] += 2.0 * CHAINS * PASSES * sums.min()  # they are 1 now; unread, they could be left out
-    return done
+            share.found[task] += 2.0 * CHAINS * PASSES * sums.min()  # they are 1 now; unread, they could be left out
+
+
+def multiply_add_cpu(tasks):
+    """Multiply and add into sums that LLVM keeps in registers; see :func:`multiply_add_numpy`."""
+    return _multiply_add(tasks, found=np.zeros(len(tasks) - 1))
 
 
 def read_numpy(tasks, array):
@@ -40,16 +44,18 @@ def read_numpy(tasks, array):
     return np.array([(4 * (stop - start), array[start:stop].sum()) for start, stop in pairwise(tasks)], np.float64)
 
 
-@jit
+@region
+def _read(share, array):
+    for task in taken(share):
+        start, stop, total = share.tasks[task], share.tasks[task + 1], np.float32(0)
+        for n in range(np.uint64(start), np.uint64(stop)):
+            total += array[n]
+        share.found[task, 0], share.found[task, 1] = 4 * (stop - start), total
+
+
 def read_cpu(tasks, array):
     """Sum runs of an array; see :func:`read_numpy`."""
-    done = np.zeros((tasks.shape[0] - 1, 2))
-    for task in range(done.shape[0]):
-        total = np.float32(0)
-        for n in range(np.uint64(tasks[task]), np.uint64(tasks[task + 1])):
-            total += array[n]
-        done[task, 0], done[task, 1] = 4 * (tasks[task + 1] - tasks[task]), total
-    return done
+    return _read(tasks, array, found=np.zeros((len(tasks) - 1, 2)))
 
 
 MULTIPLY_ADD = {"numpy": multiply_add_numpy, "cpu": multiply_add_cpu, "cuda": lazy("peak_cuda", "multiply_add_cuda")}

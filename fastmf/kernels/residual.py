@@ -9,6 +9,7 @@ import numpy as np
 
 from fastmf.kernels import simd
 from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.vectors import WIDTH
 
 PAIRS_PER_TASK = 1 << 15
@@ -77,27 +78,32 @@ def _predict(first, last, pairs, user_side, item_side, scale, out):
         out[n - np.uint64(first)] = estimate
 
 
-@jit
-def estimate_cpu(tasks, pairs, user_side, item_side, scale, out):
+@region
+def estimate_cpu(share, pairs, user_side, item_side, scale, out):
     """Write the predictions; see :func:`estimate_numpy`."""
-    _predict(tasks[0], tasks[-1], pairs, user_side, item_side, scale, out[tasks[0] : tasks[-1]])
+    for task in taken(share):
+        first, last = share.tasks[task], share.tasks[task + 1]
+        _predict(first, last, pairs, user_side, item_side, scale, out[first:last])
 
 
-@jit
-def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
-    """Sum the errors; see :func:`errors_numpy`."""
-    sums, estimates = np.empty((tasks.shape[0] - 1, 2), np.float64), np.empty(AT_ONCE, np.float32)
-    for task in range(tasks.shape[0] - 1):
+@region
+def _errors(share, pairs, values, user_side, item_side, scale):
+    estimates = np.empty(AT_ONCE, np.float32)
+    for task in taken(share):
         squared, absolute = np.float64(0), np.float64(0)
-        for start in range(tasks[task], tasks[task + 1], AT_ONCE):
-            stop = min(start + AT_ONCE, tasks[task + 1])
+        for start in range(share.tasks[task], share.tasks[task + 1], AT_ONCE):
+            stop = min(start + AT_ONCE, share.tasks[task + 1])
             _predict(start, stop, pairs, user_side, item_side, scale, estimates)
             for n in range(start, stop):
                 e = np.float64(values[n] - estimates[n - start])
                 squared += e * e
                 absolute += abs(e)
-        sums[task, 0], sums[task, 1] = squared, absolute
-    return sums
+        share.found[task, 0], share.found[task, 1] = squared, absolute
+
+
+def errors_cpu(tasks, pairs, values, user_side, item_side, scale):
+    """Sum the errors; see :func:`errors_numpy`."""
+    return _errors(tasks, pairs, values, user_side, item_side, scale, found=np.zeros((len(tasks) - 1, 2)))
 
 
 ESTIMATE = {"numpy": estimate_numpy, "cpu": estimate_cpu, "cuda": lazy("residual_cuda", "estimate_cuda")}

@@ -8,7 +8,7 @@ reg0 / n, and bias_rho = bias_reg / n. Half the gradient of the squared error gi
 The absolute error replaces e by sign(e) / 2. The adaptive step divides lr by sqrt(G) for each row, with G = 1 + the sum
 of the mean squares of the row's earlier gradients (Chin et al. 2015, section 3). Two schedules share this update:
 
-* blocks: a task is a block of ratings; the caller launches blocks that share no user and no item;
+* blocks: a task is a block of ratings; the blocks of a stratum, which share no user and no item, run at the same time;
 * hogwild (Niu et al. 2011): all ratings form one block, and a task is a stretch of it; threads may race for a row, and
   a lost update counts as noise.
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from fastmf.kernels.compile import jit, lazy
 from fastmf.kernels.random import GOLDEN, mix, mix_numpy
+from fastmf.kernels.region import done, region, taken, wait_for
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
 from fastmf.kernels.vectors import LINE, WIDTH, aligned, vectors, whole
 
@@ -36,7 +37,10 @@ RUN = 256  # consecutive ratings that are visited together, so that the next one
 
 
 class Step(NamedTuple):
-    """Settings of one epoch. The flags: biases are learned, lr adapts to each row, the loss is absolute."""
+    """Settings of one epoch. The flags: biases are learned, lr adapts to each row, the loss is absolute.
+
+    ``stratum`` is the number of consecutive blocks that share no user and no item, and so may run at the same time.
+    """
 
     lr: float
     biases: bool
@@ -45,6 +49,7 @@ class Step(NamedTuple):
     k: int
     seed: int
     epoch: int
+    stratum: int = 1
 
 
 def new_learner(n, k):
@@ -59,7 +64,7 @@ def new_learner(n, k):
 def block_epoch_numpy(tasks, triples, users, items, step):
     """Update both sides in place with every rating of some blocks; ``tasks`` are the blocks' bounds in ``triples``.
 
-    Blocks that run at the same time must share no user and no item.
+    A stratum starts when all blocks of the strata before it are done.
     """
     for start, stop in pairwise(tasks):
         n_runs = -(-(stop - start) // RUN)
@@ -166,29 +171,32 @@ def _visit(first, last, start, stop, block, triples, users, items, step, columns
             update(start + run * RUN, min(start + (run + 1) * RUN, stop), triples, users, items, step, columns)
 
 
-@jit
-def _block_epoch(tasks, triples, users, items, step, columns):
-    for task in range(tasks.shape[0] - 1):
-        start, stop, places = tasks[task], tasks[task + 1], 2
+@region
+def _block_epoch(share, triples, users, items, step, columns):
+    for task in taken(share):
+        start, stop, places = share.tasks[task], share.tasks[task + 1], 2
         while places * RUN < stop - start:
             places *= 2
+        wait_for(share, task // step.stratum * step.stratum)
         _visit(0, places, start, stop, start, triples, users, items, step, columns)
+        done(share)
 
 
-@jit
-def _hogwild_epoch(tasks, triples, users, items, step, columns):
-    for task in range(tasks.shape[0] - 1):
-        _visit(tasks[task], tasks[task + 1], 0, triples.values.shape[0], 0, triples, users, items, step, columns)
+@region
+def _hogwild_epoch(share, triples, users, items, step, columns):
+    n = triples.values.shape[0]
+    for task in taken(share):
+        _visit(share.tasks[task], share.tasks[task + 1], 0, n, 0, triples, users, items, step, columns)
 
 
 def block_epoch_cpu(tasks, triples, users, items, step):
-    """Update with some blocks; see :func:`block_epoch_numpy`."""
-    _block_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
+    """Update with all blocks, stratum by stratum; see :func:`block_epoch_numpy`."""
+    return _block_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
 
 
 def hogwild_epoch_cpu(tasks, triples, users, items, step):
     """Update with stretches of all ratings; see :func:`hogwild_epoch_numpy`."""
-    _hogwild_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
+    return _hogwild_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
 
 
 BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu, "cuda": lazy("sgd_cuda", "block_epoch_cuda")}

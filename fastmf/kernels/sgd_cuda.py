@@ -102,8 +102,10 @@ def _launch(bounds, groups, places, triples, users, items, step):
 
 
 def block_epoch_cuda(tasks, triples, users, items, step):
-    """Update with some blocks, one group of lanes each; see :func:`fastmf.kernels.sgd.block_epoch_numpy`."""
-    _launch(tasks, len(tasks) - 1, None, triples, users, items, step)
+    """Update with blocks, one group of lanes each; see :func:`fastmf.kernels.sgd.block_epoch_numpy`."""
+    for start in range(0, len(tasks) - 1, step.stratum):
+        bounds = tasks[start : start + step.stratum + 1]
+        _launch(bounds, len(bounds) - 1, None, triples, users, items, step)
 
 
 def hogwild_epoch_cuda(tasks, triples, users, items, step):

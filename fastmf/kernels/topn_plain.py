@@ -7,6 +7,7 @@ section 5.2.3), kept in the user's row of the output: an insertion costs log n, 
 import numpy as np
 
 from fastmf.kernels.compile import jit
+from fastmf.kernels.region import region, taken
 
 
 @jit
@@ -50,19 +51,21 @@ def clear(start, stop, items, scores):
     scores[start:stop] = -np.inf
 
 
-@jit
-def rank(tasks, user_side, items, seen, out_items, out_scores):
+@region
+def rank(share, user_side, items, seen, out_items, out_scores):
     """Write each user's best items."""
     scores = np.empty(items.bias.shape[0], np.float32)
-    clear(tasks[0], tasks[-1], out_items, out_scores)
-    for u in range(tasks[0], tasks[-1]):
-        _score_all(user_side.factors, u, user_side.bias[u], items.factors, items.bias, scores)
-        for j in range(seen.indptr[u], seen.indptr[u + 1]):
-            scores[seen.indices[j]] = -np.inf
-        for i in range(scores.shape[0]):
-            if scores[i] > out_scores[u, 0]:
-                offer(out_items, out_scores, u, i, scores[i])
-    put_in_order(tasks[0], tasks[-1], out_items, out_scores)
+    for task in taken(share):
+        start, stop = share.tasks[task], share.tasks[task + 1]
+        clear(start, stop, out_items, out_scores)
+        for u in range(start, stop):
+            _score_all(user_side.factors, u, user_side.bias[u], items.factors, items.bias, scores)
+            for j in range(seen.indptr[u], seen.indptr[u + 1]):
+                scores[seen.indices[j]] = -np.inf
+            for i in range(scores.shape[0]):
+                if scores[i] > out_scores[u, 0]:
+                    offer(out_items, out_scores, u, i, scores[i])
+        put_in_order(start, stop, out_items, out_scores)
 
 
 @jit

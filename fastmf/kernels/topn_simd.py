@@ -12,10 +12,12 @@ any cut into tasks and any order of the items give the same bits.
 from typing import NamedTuple
 
 import numpy as np
+from numba.extending import register_jitable
 
 from fastmf.kernels import lanes, simd
 from fastmf.kernels.compile import jit
 from fastmf.kernels.lanes import BLOCK
+from fastmf.kernels.region import region, taken
 from fastmf.kernels.topn_plain import clear, offer, put_in_order
 from fastmf.kernels.vectors import LINE, WIDTH, aligned
 
@@ -39,43 +41,55 @@ class Block(NamedTuple):
     sums: np.ndarray
 
 
-def rank(tasks, user_side, items, seen, out_items, out_scores):
+@region
+def rank(share, user_side, items, seen, out_items, out_scores):
     """Write each user's best items."""
-    (factors, bias), start, stop = user_side, tasks[0], tasks[-1]
-    k4, n_panels = -(-factors.shape[1] // BLOCK) * BLOCK, -(-len(items.order) // PANEL)
-    n_tiles = -(-min(USERS, stop - start) // TOP)
+    factors, bias, packed_before = user_side.factors, user_side.bias, items.panels.shape[0] > 0
+    k4, n_panels = _rounded(factors.shape[1]), (items.order.shape[0] + PANEL - 1) // PANEL
+    n_tiles = (min(USERS, _largest(share.tasks)) + TOP - 1) // TOP
     marks = np.zeros((n_panels, n_tiles * TOP), np.uint32)
     block = Block(aligned(n_tiles, 1 + k4, WIDTH), aligned(n_tiles * TOP), marks, aligned(TOP, PANEL))
-    rows = _new_rows(k4)
-    clear(start, stop, out_items, out_scores)
-    for first in range(start, stop, USERS):
-        last = min(first + USERS, stop)
-        _enter(first, last, factors, bias, items.place, seen.indptr, seen.indices, rows, block)
-        for number, panels in _panels(items, n_panels, rows):
-            _rank_block(first, last, number, panels, items.order, block, out_items, out_scores)
-    put_in_order(start, stop, out_items, out_scores)
+    rows, room = _new_rows(k4), aligned(0 if packed_before else min(n_panels, AT_A_TIME), 2 + k4, PANEL)
+    for task in taken(share):
+        start, stop = share.tasks[task], share.tasks[task + 1]
+        clear(start, stop, out_items, out_scores)
+        for first in range(start, stop, USERS):
+            last = min(first + USERS, stop)
+            _enter(first, last, factors, bias, items.place, seen.indptr, seen.indices, rows, block)
+            if packed_before:
+                _rank_block(first, last, 0, items.panels, items.order, block, out_items, out_scores)
+                continue
+            for number in range(0, n_panels, AT_A_TIME):  # few users: quicker than packing all items first
+                panels = room[: min(n_panels - number, AT_A_TIME)]
+                _pack(number * PANEL, items.factors, items.bias, items.order, rows, panels)
+                _rank_block(first, last, number, panels, items.order, block, out_items, out_scores)
+        put_in_order(start, stop, out_items, out_scores)
+
+
+@jit
+def _largest(tasks):
+    """Return the number of users of the largest task."""
+    most = np.int64(0)
+    for task in range(tasks.shape[0] - 1):
+        most = max(most, tasks[task + 1] - tasks[task])
+    return most
+
+
+@register_jitable
+def _rounded(k):
+    """Round k up to a multiple of BLOCK."""
+    return (k + BLOCK - 1) // BLOCK * BLOCK
 
 
 def packed(factors, bias, order):
     """Make the panels of all items, (n_panels, 2 + k4, PANEL)."""
-    k4 = -(-factors.shape[1] // BLOCK) * BLOCK
+    k4 = _rounded(factors.shape[1])
     panels = aligned(-(-len(order) // PANEL), 2 + k4, PANEL)
     _pack(0, factors, bias, order, _new_rows(k4), panels)
     return panels
 
 
-def _panels(items, n_panels, rows):
-    """Yield the packed panels; or, if users are few, pack some at a time into the same memory: that is quicker."""
-    if len(items.panels):
-        yield 0, items.panels
-        return
-    room = aligned(min(n_panels, AT_A_TIME), 2 + rows.shape[1] - LINE, PANEL)
-    for first in range(0, n_panels, AT_A_TIME):
-        panels = room[: n_panels - first]
-        _pack(first * PANEL, items.factors, items.bias, items.order, rows, panels)
-        yield first, panels
-
-
+@register_jitable
 def _new_rows(k4):
     """Make room for rows to be transposed, at a stride that keeps them out of each other's cache sets."""
     return aligned(PANEL, k4 + LINE)

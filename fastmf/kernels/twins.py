@@ -16,6 +16,7 @@ import numpy as np
 
 from fastmf.kernels.compile import jit
 from fastmf.kernels.random import LOW_32, U1, U2, U32, bits_numpy, bits_of, key_of, unit_of, units_numpy
+from fastmf.kernels.region import region, taken
 
 TRIES, KEYS, NOISE, COVER = (np.uint64(n) for n in range(4))
 
@@ -97,30 +98,31 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
         items[indptr[user] : indptr[user + 1]] = np.sort(np.concatenate([chosen, rest]))
 
 
-@jit
-def draw_items_cpu(tasks, indptr, popularity, seed, items):
+@region
+def draw_items_cpu(share, indptr, popularity, seed, items):
     """Draw the items; see :func:`draw_items_numpy`."""
     n_items = popularity.weights.shape[0]
     n_slots = np.uint64(n_items)
     seen = np.full(n_items, -1, np.int64)  # the last user each item was drawn for
     keys = np.empty(n_items, np.float64)
-    for user in range(tasks[0], tasks[-1]):
-        key = key_of(seed, TRIES, np.uint64(user))
-        place, last = indptr[user], indptr[user + 1]
-        for attempt in range(n_items):
-            if place == last:
-                break
-            bits = bits_of(key, np.uint64(attempt))
-            item = np.int64(((bits >> U32) * n_slots) >> U32)
-            if (bits & LOW_32) >= popularity.threshold[item]:
-                item = np.int64(popularity.alias[item])
-            if seen[item] != user:
-                seen[item] = user
-                items[place] = item
-                place += 1
-        if place < last:
-            _finish_by_keys(place, last, user, popularity, seed, items, seen, keys)
-        items[indptr[user] : last].sort()
+    for task in taken(share):
+        for user in range(share.tasks[task], share.tasks[task + 1]):
+            key = key_of(seed, TRIES, np.uint64(user))
+            place, last = indptr[user], indptr[user + 1]
+            for attempt in range(n_items):
+                if place == last:
+                    break
+                bits = bits_of(key, np.uint64(attempt))
+                item = np.int64(((bits >> U32) * n_slots) >> U32)
+                if (bits & LOW_32) >= popularity.threshold[item]:
+                    item = np.int64(popularity.alias[item])
+                if seen[item] != user:
+                    seen[item] = user
+                    items[place] = item
+                    place += 1
+            if place < last:
+                _finish_by_keys(place, last, user, popularity, seed, items, seen, keys)
+            items[indptr[user] : last].sort()
 
 
 @jit
@@ -191,19 +193,20 @@ def rate_items_numpy(tasks, indptr, items, truth, seed, ratings):
         ratings[mine] = np.clip(np.floor(2.0 * exact + 0.5) / 2.0, 0.5, 5.0)
 
 
-@jit
-def rate_items_cpu(tasks, indptr, items, truth, seed, ratings):
+@region
+def rate_items_cpu(share, indptr, items, truth, seed, ratings):
     """Draw the ratings; see :func:`rate_items_numpy`."""
     rank = truth.user_factors.shape[1]
-    for user in range(tasks[0], tasks[-1]):
-        key = key_of(seed, NOISE, np.uint64(user))
-        for n in range(indptr[user], indptr[user + 1]):
-            item = items[n]
-            exact = truth.mean + truth.user_bias[user] + truth.item_bias[item]
-            for f in range(rank):
-                exact += truth.user_factors[user, f] * truth.item_factors[item, f]
-            exact += truth.noise * _normal(key, np.uint64(n - indptr[user]))
-            ratings[n] = min(max(math.floor(2.0 * exact + 0.5) / 2.0, 0.5), 5.0)
+    for task in taken(share):
+        for user in range(share.tasks[task], share.tasks[task + 1]):
+            key = key_of(seed, NOISE, np.uint64(user))
+            for n in range(indptr[user], indptr[user + 1]):
+                item = items[n]
+                exact = truth.mean + truth.user_bias[user] + truth.item_bias[item]
+                for f in range(rank):
+                    exact += truth.user_factors[user, f] * truth.item_factors[item, f]
+                exact += truth.noise * _normal(key, np.uint64(n - indptr[user]))
+                ratings[n] = min(max(math.floor(2.0 * exact + 0.5) / 2.0, 0.5), 5.0)
 
 
 DRAW_ITEMS = {"numpy": draw_items_numpy, "cpu": draw_items_cpu}

@@ -1,12 +1,12 @@
 """The vectors of this machine: how many float32 lanes they have, and arrays that fit them."""
 
-import math
 import os
 import platform
 
 import numpy as np
 from llvmlite import binding
 from numba import config
+from numba.extending import register_jitable
 
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Side
@@ -59,11 +59,14 @@ def vectors(floats):
     return (0,) * (floats // WIDTH) if WIDTH else (0,)
 
 
+@register_jitable
 def aligned(*shape):
     """Allocate float32 zeros that start at a cache line: vectors that straddle two lines cost about a tenth."""
-    size = math.prod(shape)
+    size = 1
+    for n in shape:
+        size *= n
     flat = np.zeros(size + LINE, np.float32)
-    first = -flat.ctypes.data // 4 % LINE
+    first = (LINE - np.int64(flat.ctypes.data // 4) % LINE) % LINE
     return flat[first : first + size].reshape(shape)
 
 

@@ -1,30 +1,29 @@
 """The one way to run a kernel: choose the device's version, and share its tasks among threads.
 
-The threads are Python's, and kernels run without the interpreter's lock. Each thread takes a few tasks, runs them, and
-takes the next few. So no thread waits while there is work, a Ctrl-C is handled between two takes, and any thread or
-forked child may launch a kernel. Numba's own threading layers add hazards: workqueue aborts the process when two
-threads launch at once; omp kills a forked child and lets threads spin at barriers. They also add a second or two of
-compilation to every kernel.
+On the CPU, a launch is a parallel region of Numba's (:mod:`fastmf.kernels.region`). Where that is not safe, Python's
+threads run the same compiled worker: :func:`engine` decides. Either way a launch is cut into slices of SLICE seconds.
+Between two of them, Python handles signals, such as a Ctrl-C.
 """
 
-import contextlib
 import functools
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmf.kernels.compile import ENABLED
 from fastmf.runtime.device import Device
-from fastmf.runtime.threads import max_threads
+from fastmf.runtime.threads import alone, spread
 
 Kernel = Mapping[str, Callable[..., Any]]
 
-MOST_TASKS = 8  # most tasks that a thread takes at a time; signals wait until they are done
-
-LAST_TAKE = 2.0  # seconds that other threads get to finish their tasks when a signal or an error ends a launch
+SLICE = 0.25  # seconds that a launch runs without a look at the signals
+FIRST = 32  # tasks of each thread in the first slice, which shows how long a task takes
+WORTH = 2e-4  # seconds of work that are worth starting several threads for
 
 
 def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any:
@@ -38,70 +37,123 @@ def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any
 
     Returns
     -------
-    The sum of the kernel's results, one per task, added in task order: a scalar or an array. 0 if they are None.
+    The sum of the kernel's results, one per task, added in task order: a scalar or an array. 0 if there are none.
     """
-    run, threads = kernel[device.name], device.threads if device.name == "cpu" else 1
-    if not device.on_host:  # a GPU schedules the tasks itself
-        with device.active():
-            found = run(tasks, *args)
-            return 0 if found is None else found.sum(axis=0)
-    parts = [tasks[start : stop + 1] for start, stop in _parts(len(tasks) - 1, threads)]
-    lines = spread(lambda part: run(part, *args), parts, threads)
-    return 0 if not lines or lines[0] is None else np.concatenate(lines).sum(axis=0)
+    found = results(kernel, device, tasks, *args)
+    return 0 if found is None else found.sum(axis=0)
 
 
-def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list[Any]:
-    """Call ``do`` on every part, on this thread and up to ``threads`` - 1 helpers; return the results in order.
+def results(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> np.ndarray | None:
+    """Run a kernel like :func:`launch`; return a row of results for each task, or None if there are none.
 
-    Helpers take parts as soon as they are free. Nothing waits for a helper that has not started: if none does, this
-    thread does all the work.
+    A GPU may return any number of rows with the same sum.
     """
-    found: dict[int, Any] = {}
-    left = deque(enumerate(parts))
+    run = kernel[device.name]
+    if device.name == "cpu":
+        work = run(tasks, *args)
+        _run_slices(work, device.threads)
+        return work.found if len(work.found) else None
+    if device.on_host:
+        lines = [run(tasks[task : task + 2], *args) for task in range(len(tasks) - 1)]
+        return None if not lines or lines[0] is None else np.concatenate(lines)
+    with device.active():  # a GPU schedules the tasks itself
+        return run(tasks, *args)
 
-    def work() -> None:
-        try:
-            while left:
-                try:
-                    place, part = left.popleft()
-                except IndexError:  # another thread took the last part
-                    return
-                found[place] = do(part)
-        except BaseException:  # a Ctrl-C, say: the other threads must not start another part
-            left.clear()
-            raise
 
-    helpers: list[Future[None]] = []
+def _run_slices(work: Any, threads: int) -> None:
+    """Run all tasks of a launch, a slice at a time."""
+    from fastmf.kernels.region import LIMIT, TAKEN, new_share
+
+    share, done, n_tasks, size = new_share(work.tasks, work.found), 0, len(work.tasks) - 1, FIRST * threads
+    while done < n_tasks:
+        stop, began = min(done + size, n_tasks), time.perf_counter()
+        used = min(threads, stop - done) if work.region.pace * (n_tasks - done) > WORTH else 1
+        share.counters[TAKEN], share.counters[LIMIT] = done, stop
+        _run_slice(work, share, used)
+        spent = max(time.perf_counter() - began, 1e-9)
+        work.region.pace = spent * used / (stop - done)
+        size, done = max(threads, int(SLICE * (stop - done) / spent)), stop
+
+
+def _run_slice(work: Any, share: Any, threads: int) -> None:
+    """Take tasks on so many threads until none may be taken."""
+    run = work.region.run
+    if threads == 1:
+        run(share, 0, 1, *work.args)
+    elif engine().name == "region":
+        _run_region(run, share, threads, work.args)
+    else:
+        spread(lambda _: run(share, 0, 1, *work.args), range(threads), threads)
+
+
+def _run_region(run: Callable[..., int], share: Any, threads: int, args: tuple[Any, ...]) -> None:
+    """Run a slice as a parallel region, and leave Numba's number of threads as it was."""
+    import numba
+
+    from fastmf.kernels.region import in_parallel
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     try:
-        with contextlib.suppress(RuntimeError):  # no thread can be started while the process exits
-            for _ in range(min(threads, len(left)) - 1):
-                helpers.append(_helpers().submit(work))
-        work()
-        wait([helper for helper in helpers if not helper.cancel()])
-    except BaseException:  # a signal may have left a lock of the pool held: never wait forever
-        left.clear()
-        wait([helper for helper in helpers if not helper.cancel()], timeout=LAST_TAKE)
-        raise
-    for helper in helpers:
-        if not helper.cancelled():
-            helper.result()
-    return [found[place] for place in sorted(found)]
+        if run(share, in_parallel(), threads, *args):
+            raise MemoryError("no memory to start a parallel region")
+    finally:
+        numba.set_num_threads(before)
 
 
-def _parts(n_tasks: int, threads: int) -> Iterator[tuple[int, int]]:
-    """Group tasks into takes: several tasks each at first, one each at the end."""
-    start = 0
-    while start < n_tasks:
-        stop = start + min(max((n_tasks - start) // (4 * threads), 1), MOST_TASKS)
-        yield start, stop
-        start = stop
+class Engine(NamedTuple):
+    """How launches share their tasks among threads here, and why: "region", "threads" (Python's) or "serial"."""
+
+    name: str
+    reason: str
+
+
+def engine() -> Engine:
+    """Choose how to run a launch of several threads."""
+    if not ENABLED:
+        return Engine("serial", "NUMBA_DISABLE_JIT is set")
+    found = _engine()
+    if found.name == "region" and "workqueue" in found.reason and not alone():
+        return Engine("threads", "Numba's workqueue layer aborts if two threads launch at once, and others run here")
+    return found
 
 
 @functools.cache
-def _helpers() -> ThreadPoolExecutor:
-    """Return the pool of helper threads, which start when first needed."""
-    return ThreadPoolExecutor(max_threads(), thread_name_prefix="fastmf")
+def _engine() -> Engine:
+    """Choose once a process: the threading layer cannot change any more."""
+    import numba
+
+    from fastmf.kernels.region import in_parallel
+
+    if _forked:
+        return Engine("threads", "this process was forked from one that had started Numba's threads")
+    try:
+        in_parallel()
+        return Engine("region", f"Numba's threading layer is {numba.threading_layer()}")  # type: ignore[attr-defined]
+    except ValueError as error:  # the layer that the user chose is not installed
+        return Engine("threads", str(error).splitlines()[0])
+
+
+def _numba_has_started() -> bool:
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    return parallel is not None and getattr(parallel, "_is_initialized", True)
+
+
+def _is_only_thread() -> bool:
+    """Whether the process has one thread, on Linux; elsewhere, nobody knows."""
+    tasks = Path("/proc/self/task")
+    return tasks.exists() and len(list(tasks.iterdir())) == 1
+
+
+# Whether a parent of this process had started Numba's threads: they do not exist here.
+_forked = _numba_has_started() and _is_only_thread()
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = _forked or _numba_has_started()
+    _engine.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)  # the parent's threads do not exist in the child
+    os.register_at_fork(after_in_child=_after_fork)

@@ -253,7 +253,7 @@ class Sampler:
         if self.solver.links:
             averaged.append((items.rows, state.item_links, mean_links))
         for rows, drawn, mean in averaged:
-            launch(kernels.gibbs.AVERAGE, self.device, rows, share, (drawn,), (mean,))
+            launch(kernels.gibbs.AVERAGE, self.device, rows, share, drawn, mean)
         alpha, bias_precision = state.numbers[0], hyper.bias_precision if self.solver.biases else 0.0
         numbers = np.array([alpha, bias_precision, hyper.bias_pull])
         for mean, drawn in ((prior.precision, hyper.precision), (prior.mean, hyper.mean), (prior.numbers, numbers)):

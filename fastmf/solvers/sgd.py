@@ -98,18 +98,17 @@ class SGD(Regularised):
         blocked = self.schedule == "blocked"
         bins = (self.bins or default_bins(len(ratings), not device.on_host)) if blocked else 1
         grid = cut(ratings, min(bins, ratings.n_users, ratings.n_items))
-        triples, strata = dealt(ratings, grid, self.seed, device.host)
+        triples, tasks = dealt(ratings, grid, self.seed, device.host)
         triples, rows = device.put((triples, (grid.user_rows, grid.item_rows)))
         if not blocked:
             places = kernels.sgd.positions(-(-len(ratings) // kernels.sgd.RUN))
-            strata = [even(places, -(-places // HOGWILD_TASKS))]
+            tasks = even(places, -(-places // HOGWILD_TASKS))
         kernel = kernels.sgd.BLOCK_EPOCH if blocked else kernels.sgd.HOGWILD_EPOCH
         learners = self._learners(ratings, factors, grid, device)
         for epoch in range(done, self.epochs):
-            lr = float(self.lr * self.decay**epoch)
-            step = kernels.sgd.Step(lr, self.biases, self.adaptive, self.loss == "absolute", self.k, self.seed, epoch)
-            for tasks in strata:
-                launch(kernel, device, tasks, triples, *learners, step)
+            lr, flags = float(self.lr * self.decay**epoch), (self.biases, self.adaptive, self.loss == "absolute")
+            step = kernels.sgd.Step(lr, *flags, self.k, self.seed, epoch, stratum=grid.bins)
+            launch(kernel, device, tasks, triples, *learners, step)
             self._collect(learners, factors, rows, device)
             yield 0
 
@@ -153,10 +152,10 @@ def cut(ratings: "Ratings", bins: int) -> Grid:
     return Grid(users[0], items[0], users[1], items[1], bins)
 
 
-def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Triples, list[np.ndarray]]:
+def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Triples, np.ndarray]:
     """Sort ratings by stratum and block of a grid, in random order within a block.
 
-    Returns the sorted ratings and, for each stratum, the bounds of its blocks.
+    Returns the sorted ratings and the bounds of the blocks, (bins^2 + 1,) int64.
     """
     bins, source = grid.bins, Triples(ratings.users, ratings.items, ratings.values)
     tasks, blocks = even(len(ratings), RATINGS_PER_TASK), np.empty(len(ratings), np.int32)
@@ -165,7 +164,7 @@ def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Tr
     del blocks  # the copy needs the memory
     shuffled = Triples(*map(np.empty_like, source))
     launch(kernels.blocks.SHUFFLE_BLOCKS, device, tasks, bounds, Triples(*moved), grid, seed, shuffled)
-    return shuffled, [bounds[s * bins : (s + 1) * bins + 1] for s in range(bins)]
+    return shuffled, bounds
 
 
 def _deal(counts: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:

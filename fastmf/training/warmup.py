@@ -66,7 +66,7 @@ def _use(ratings: Ratings, k: int) -> None:
     training, test = ratings.split(0.2)
     for name, solver in SOLVERS.items():
         for settings in solver.variants.values():
-            fit(training, solver=make(name, k=k, **settings).with_epochs(1), validation=0.1)
+            fit(training, solver=make(name, k=k, **settings).with_epochs(2), validation=0.1)
     model = fit(training, k, epochs=1)
     evaluate(model, test, n=5)
     model.recommend(n=5)

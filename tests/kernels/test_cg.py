@@ -121,7 +121,8 @@ def test_a_long_row_loses_no_digits_that_matter():
     columns, values = rng.integers(0, 50, n).astype(np.int32), rng.normal(1, 1, n).astype(np.float32)
     entries = Compressed(np.array([0, n]), columns, values)
     found = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
-    HALF_SWEEP_CG["cpu"](np.array([0, 1]), entries, found, items, PENALTIES[0], k + 1, nothing_known(k).base)
+    given = entries, found, items, PENALTIES[0], k + 1, nothing_known(k).base
+    launch(HALF_SWEEP_CG, Device(name="cpu", threads=1), np.array([0, 1]), *given)
     w = np.column_stack([items.factors, np.ones(50)]).astype(np.float64)
     counts = np.bincount(entries.indices, minlength=50)
     targets = np.bincount(entries.indices, entries.values - items.bias[entries.indices], minlength=50)

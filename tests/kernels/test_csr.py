@@ -6,7 +6,7 @@ from fastmf.data.csr import compress, count
 from fastmf.kernels.csr import COUNT, ROW_BOUNDS
 from fastmf.kernels.tasks import even
 from fastmf.runtime.device import Device
-from fastmf.runtime.launch import launch
+from fastmf.runtime.launch import launch, results
 
 DEVICES = [Device(name=name, threads=threads) for name, threads in (("numpy", 1), ("cpu", 1), ("cpu", 2))]
 
@@ -64,7 +64,7 @@ def test_count_equals_numpys(monkeypatch, device, size):
 @pytest.mark.parametrize("device", COUNT)
 def test_each_task_counts_into_its_own_line(device):
     rows, counts = np.array([2, 0, 2, 2, 0, 1, 1], np.int32), np.full((3, 3), -1)
-    COUNT[device](np.array([3, 6, 7]), 3, rows, counts)
+    launch(COUNT, Device(name=device, threads=2), np.array([3, 6, 7]), 3, rows, counts)
     assert counts.tolist() == [[-1, -1, -1], [1, 1, 1], [0, 1, 0]]
 
 
@@ -97,5 +97,6 @@ def test_bounds_of_rows_in_order(device, task, size):
 )
 def test_what_is_out_of_order_and_what_comes_again_is_counted_task_by_task(device, rows, columns, expected):
     tasks, indptr = np.array([0, 2, 4, 6]), np.zeros(7, np.int64)
-    found = ROW_BOUNDS[device](tasks, np.array(rows, np.int32), np.array(columns, np.int32), indptr)
+    given = np.array(rows, np.int32), np.array(columns, np.int32), indptr
+    found = results(ROW_BOUNDS, Device(name=device, threads=2), tasks, *given)
     assert list(map(tuple, found.tolist())) == expected

@@ -5,7 +5,7 @@ from fastmf.data import csr as grouping
 from fastmf.data.csr import keep
 from fastmf.kernels.encode import KEEP, LOOK_UP, MARK_KEYS, TO_FLOAT32
 from fastmf.runtime.device import Device
-from fastmf.runtime.launch import launch
+from fastmf.runtime.launch import launch, results
 
 TASKS = np.array([0, 3, 3, 8])
 TWO = {device: Device(name=device, threads=2) for device in ("numpy", "cpu")}
@@ -36,7 +36,7 @@ def test_numbers_become_float32_and_those_that_are_not_finite_are_counted(device
     with np.errstate(over="ignore"):
         numbers = np.array([0.1, -2, np.nan, 1e39, 5, -np.inf, 1e-50, 3], dtype)
     out = np.empty(8, np.float32)
-    assert TO_FLOAT32[device](TASKS, numbers, out).tolist() == [1, 0, 2]
+    assert results(TO_FLOAT32, TWO[device], TASKS, numbers, out).tolist() == [1, 0, 2]
     np.testing.assert_array_equal(out, np.array([0.1, -2, np.nan, np.inf, 5, -np.inf, 0, 3], np.float32))
 
 

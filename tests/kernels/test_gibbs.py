@@ -166,6 +166,7 @@ def test_dense_kernels_do_what_their_definitions_say(device):
     np.testing.assert_allclose(out.factors[:, :k], x * np.sqrt(p)[:, None], rtol=1e-6)
     np.testing.assert_array_equal(out.bias, b)
     mean = x.copy() * 2, b * 3
-    launch(AVERAGE, device, even(n, 4), 0.25, (x, b), mean)
+    for now, moved in zip((x, b), mean, strict=True):
+        launch(AVERAGE, device, even(n, 4), 0.25, now, moved)
     np.testing.assert_allclose(mean[0], 1.75 * x, rtol=1e-6)
     np.testing.assert_allclose(mean[1], 2.5 * b, rtol=1e-6)

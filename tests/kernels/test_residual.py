@@ -5,7 +5,7 @@ from fastmf.kernels.residual import ERRORS, ESTIMATE, errors_numpy, estimate_num
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Pairs, Scale, Side
 from fastmf.runtime.device import Device
-from fastmf.runtime.launch import launch
+from fastmf.runtime.launch import launch, results
 
 SCALES = [Scale(3.5, 2.5, 4.5), Scale(0.0, -np.inf, np.inf)]
 N = 60
@@ -43,7 +43,7 @@ def test_estimates_equal_the_definition(k, scale):
 def test_errors_equal_the_definition(k, scale):
     pairs, values, *sides = problem(k)
     expected = errors_numpy(even(N, 25), pairs, values, *sides, scale)
-    found = ERRORS["cpu"](even(N, 25), pairs, values, *sides, scale)
+    found = results(ERRORS, Device(name="cpu", threads=2), even(N, 25), pairs, values, *sides, scale)
     assert found.shape == (3, 2)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
@@ -64,7 +64,7 @@ def test_errors_by_hand(device):
     items = Side(np.array([[1]], np.float32), np.zeros(1, np.float32))
     pairs = Pairs(np.array([0, 1, 1], np.int32), np.array([0, 0, 0], np.int32))
     values = np.array([3, 2, -1], np.float32)  # errors 2, 0 and -3
-    found = ERRORS[device](np.array([0, 2, 3]), pairs, values, users, items, SCALES[1])
+    found = results(ERRORS, Device(name=device, threads=2), np.array([0, 2, 3]), pairs, values, users, items, SCALES[1])
     assert found.dtype == np.float64
     assert found.tolist() == [[4, 2], [9, 3]]
 
@@ -75,7 +75,9 @@ def test_nan_comes_through(device, scale):
     pairs, values, users, items = problem(3)
     users.factors[pairs.users[1], 2] = np.nan
     assert np.isnan(estimates(device, np.array([0, N]), pairs, users, items, scale)[1])
-    assert np.isnan(ERRORS[device](np.array([0, N]), pairs, values, users, items, scale)).all()
+    assert np.isnan(
+        results(ERRORS, Device(name=device, threads=2), np.array([0, N]), pairs, values, users, items, scale)
+    ).all()
 
 
 @pytest.mark.parametrize(("device", "k"), [("numpy", 5), ("cpu", 5), ("cpu", 33)])
@@ -90,7 +92,7 @@ def test_tasks_and_threads_do_not_change_a_bit_of_the_estimates(device, k):
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_errors_do_not_depend_on_threads_and_hardly_on_the_tasks(device):
     pairs, values, *sides = problem(5)
-    whole = ERRORS[device](CUTS[0], pairs, values, *sides, SCALES[0])[0]
+    whole = results(ERRORS, Device(name=device, threads=2), CUTS[0], pairs, values, *sides, SCALES[0])[0]
     for tasks in CUTS:
         sums = [launch(ERRORS, Device(name=device, threads=t), tasks, pairs, values, *sides, SCALES[0]) for t in (1, 2)]
         assert sums[0].tobytes() == sums[1].tobytes()

@@ -22,8 +22,8 @@ from fastmf.runtime.launch import launch
 TERMS = slice(BIAS, SQUARES + 1)
 
 
-def step_of(lr=0.05, *, biases=True, adaptive=False, absolute=False, k=5, seed=3, epoch=1):
-    return Step(lr, biases, adaptive, absolute, k, seed, epoch)
+def step_of(lr=0.05, *, biases=True, adaptive=False, absolute=False, k=5, seed=3, epoch=1, stratum=5):
+    return Step(lr, biases, adaptive, absolute, k, seed, epoch, stratum)
 
 
 STEPS = {
@@ -153,7 +153,7 @@ def test_slices_and_threads_do_not_change_a_bit_of_blocks(device, k):
     assert bits(whole) == bits(parallel)
     cut = [copied(side) for side in sides]
     for first in (3, 0, 1, 2, 4):  # blocks of a stratum may come in any order
-        BLOCK_EPOCH[device](BLOCKS[first : first + 2], triples, *cut, STEPS["squared"])
+        launch(BLOCK_EPOCH, Device(name=device, threads=1), BLOCKS[first : first + 2], triples, *cut, STEPS["squared"])
     assert bits(whole) == bits(cut)
 
 

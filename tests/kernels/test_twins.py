@@ -1,9 +1,9 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
 from fastmf.kernels import twins
+from fastmf.runtime.device import Device
+from fastmf.runtime.launch import launch
 
 SEED = np.uint64(7)
 BOUNDS = np.array([0, 12], np.int64)
@@ -22,29 +22,31 @@ def truth(n_users, n_items, noise=0.75):
     return twins.Truth(3.5, noise, draw(n_users), draw(n_items), draw(n_users, 8), draw(n_items, 8))
 
 
-def drawn(draw, counts, popularity, seed=SEED, cuts=None):
+def drawn(device, counts, popularity, seed=SEED, cuts=None):
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     items = np.full(indptr[-1], -1, np.int32)
     cuts = [0, len(counts)] if cuts is None else cuts
-    for first, last in pairwise(cuts):
-        draw(np.array([first, last]), indptr, popularity, seed, items)
+    where = Device(name=device, threads=2)
+    launch(twins.DRAW_ITEMS, where, np.asarray(cuts), indptr, popularity, seed, items)
     return indptr, items
 
 
 @pytest.mark.parametrize("counts", [[1] * 12, [5] * 12, [39, 40, 1, 38] * 3], ids=["one", "few", "nearly all"])
 def test_draws_equal_the_definition(counts):
     popularity = twins.popularity(weights(40))
-    _, expected = drawn(twins.DRAW_ITEMS["numpy"], counts, popularity)
-    _, items = drawn(twins.DRAW_ITEMS["cpu"], counts, popularity)
+    _, expected = drawn("numpy", counts, popularity)
+    _, items = drawn("cpu", counts, popularity)
     np.testing.assert_array_equal(items, expected)
 
 
 def test_ratings_equal_the_definition():
-    indptr, items = drawn(twins.draw_items_cpu, [10] * 12, twins.popularity(weights(40)))
+    indptr, items = drawn("cpu", [10] * 12, twins.popularity(weights(40)))
     results = []
-    for rate in (twins.RATE_ITEMS["numpy"], twins.RATE_ITEMS["cpu"]):
+    for device in ("numpy", "cpu"):
         results.append(np.zeros(len(items), np.float32))
-        rate(BOUNDS, indptr, items, truth(12, 40), SEED, results[-1])
+        launch(
+            twins.RATE_ITEMS, Device(name=device, threads=2), BOUNDS, indptr, items, truth(12, 40), SEED, results[-1]
+        )
     np.testing.assert_array_equal(results[1], results[0])
     assert set(np.unique(results[1] * 2)) <= set(range(1, 11))
 
@@ -58,7 +60,7 @@ def test_alias_table_gives_every_item_its_share():
 
 
 def test_items_are_distinct_ascending_and_in_range():
-    indptr, items = drawn(twins.draw_items_cpu, [1, 40, 20, 0, 39] * 2, twins.popularity(weights(40)))
+    indptr, items = drawn("cpu", [1, 40, 20, 0, 39] * 2, twins.popularity(weights(40)))
     for user in range(10):
         mine = items[indptr[user] : indptr[user + 1]]
         assert np.all(np.diff(mine) > 0)
@@ -67,9 +69,9 @@ def test_items_are_distinct_ascending_and_in_range():
 
 def test_cutting_the_users_changes_nothing_and_the_seed_everything():
     popularity = twins.popularity(weights(200))
-    _, whole = drawn(twins.draw_items_cpu, [20] * 12, popularity)
-    _, parts = drawn(twins.draw_items_cpu, [20] * 12, popularity, cuts=[0, 1, 5, 12])
-    _, other = drawn(twins.draw_items_cpu, [20] * 12, popularity, seed=np.uint64(8))
+    _, whole = drawn("cpu", [20] * 12, popularity)
+    _, parts = drawn("cpu", [20] * 12, popularity, cuts=[0, 1, 5, 12])
+    _, other = drawn("cpu", [20] * 12, popularity, seed=np.uint64(8))
     np.testing.assert_array_equal(whole, parts)
     assert np.mean(whole == other) < 0.5
 
@@ -82,7 +84,7 @@ def test_both_ways_to_draw_have_the_distribution_of_successive_sampling():
         for i, j in ((1, 2), (0, 2), (0, 1))
     ]  # fmt: skip
     counts = [2] * 400  # three tries are often not enough: a good part is finished by keys
-    _, items = drawn(twins.draw_items_numpy, counts, twins.popularity(np.array([4.0, 2.0, 1.0])))
+    _, items = drawn("numpy", counts, twins.popularity(np.array([4.0, 2.0, 1.0])))
     seen = np.bincount(items, minlength=3) / 400
     np.testing.assert_allclose(1 - seen, left_out, atol=4 * np.sqrt(0.25 / 400))
 
@@ -95,7 +97,7 @@ def test_normals_have_the_moments_of_a_normal():
 
 def test_cover_gives_every_item_a_rating_and_keeps_the_rows():
     popularity = twins.popularity(weights(100))
-    indptr, items = drawn(twins.draw_items_cpu, [10] * 12, popularity)
+    indptr, items = drawn("cpu", [10] * 12, popularity)
     before = items.copy()
     missing = 100 - len(np.unique(items))
     assert twins.cover_items(indptr, items, 100, SEED) == missing > 0
@@ -114,10 +116,10 @@ def test_cover_reaches_a_matrix_with_as_many_ratings_as_items():
 
 
 def test_without_noise_the_ratings_are_the_rounded_truth():
-    indptr, items = drawn(twins.draw_items_cpu, [10] * 12, twins.popularity(weights(40)))
+    indptr, items = drawn("cpu", [10] * 12, twins.popularity(weights(40)))
     known = truth(12, 40, noise=0.0)
     ratings = np.zeros(len(items), np.float32)
-    twins.rate_items_cpu(BOUNDS, indptr, items, known, SEED, ratings)
+    launch(twins.RATE_ITEMS, Device(name="cpu", threads=2), BOUNDS, indptr, items, known, SEED, ratings)
     users = np.repeat(np.arange(12), 10)
     exact = known.mean + known.user_bias[users] + known.item_bias[items]
     exact += np.sum(known.user_factors[users] * known.item_factors[items], axis=1)

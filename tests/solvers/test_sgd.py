@@ -78,8 +78,8 @@ def skewed():
 def test_blocks_hold_every_rating_once_and_a_stratum_shares_no_row(bins, device):
     ratings = skewed()
     grid = cut(ratings, bins)
-    triples, strata = dealt(ratings, grid, 0, Device(name=device, threads=2))
-    assert len(strata) == bins
+    triples, bounds = dealt(ratings, grid, 0, Device(name=device, threads=2))
+    assert len(bounds) == bins**2 + 1
     order = triples.values.astype(int)  # the ratings are their own numbers
     assert sorted(order) == list(range(len(ratings)))
     np.testing.assert_array_equal(triples.users, grid.user_rows[ratings.users[order]])
@@ -87,10 +87,9 @@ def test_blocks_hold_every_rating_once_and_a_stratum_shares_no_row(bins, device)
     for rows, of_bin in ((grid.user_rows, grid.user_bins), (grid.item_rows, grid.item_bins)):
         assert sorted(rows) == list(range(len(rows)))
         assert np.all(np.diff(of_bin[np.argsort(rows)]) >= 0)  # the rows of a bin lie together
-    bounds = np.concatenate([strata[0][:1], *(tasks[1:] for tasks in strata)])
     assert (bounds[0], bounds[-1]) == (0, len(ratings))
-    assert all(before[-1] == after[0] for before, after in pairwise(strata))
-    for tasks in strata:
+    for start in range(0, bins**2, bins):
+        tasks = bounds[start : start + bins + 1]
         for side in (triples.users, triples.items):
             of_block = [set(side[first:last]) for first, last in pairwise(tasks)]
             assert sum(map(len, of_block)) == len(set().union(*of_block))
@@ -101,7 +100,7 @@ def test_bins_hold_as_many_ratings():
     pairs = np.argwhere(np.tri(16, dtype=bool))
     order = np.random.default_rng(0).permutation(16)
     ratings = Ratings.from_arrays(*order[pairs].T, np.ones(len(pairs)))
-    _, strata = dealt(ratings, cut(ratings, 8), 0, Device(name="cpu", threads=2))
-    sizes = np.array([np.diff(tasks) for tasks in strata])  # stratum s holds the blocks (b, b + s mod 8)
+    _, bounds = dealt(ratings, cut(ratings, 8), 0, Device(name="cpu", threads=2))
+    sizes = np.diff(bounds).reshape(8, 8)  # stratum s holds the blocks (b, b + s mod 8)
     assert sizes.sum(axis=0).tolist() == [17] * 8
     assert sum(np.roll(sizes[s], s) for s in range(8)).tolist() == [17] * 8
