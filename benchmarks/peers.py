@@ -28,8 +28,7 @@ from common import README, Table, few_ratings, number, reporting
 from peer_models import FASTMF, PEERS, Peer
 
 from fastmf import Ratings
-from fastmf.bench.machine import describe
-from fastmf.bench.run import BLAS_VARIABLES
+from fastmf.bench.machine import BLAS_VARIABLES, describe
 from fastmf.cli.console import remark
 from fastmf.data.write import write_parquet
 from fastmf.datasets.movielens import cache_directory

@@ -26,8 +26,7 @@ from common import README, Table, few_ratings, number, reporting
 
 import fastmf
 from fastmf import Ratings
-from fastmf.bench.machine import describe, peak_memory
-from fastmf.bench.run import BLAS_VARIABLES
+from fastmf.bench.machine import BLAS_VARIABLES, describe, peak_memory
 from fastmf.cli.console import remark
 from fastmf.data.atomic import check_output, replacing
 from fastmf.data.write import write_parquet

@@ -180,6 +180,7 @@ def test_every_layout_of_ingest_holds_the_same_ratings(file, tmp_path):
 def test_topn_measures_each_device_and_k(monkeypatch, tmp_path):
     monkeypatch.setattr("fastmf.bench.machine.ARRAY", 1 << 12)  # the peak is not the question
     monkeypatch.setattr("fastmf.bench.machine.ITERATIONS", 1)
+    monkeypatch.setattr("fastmf.bench.machine.SIDE", 64)
     out = tmp_path / "topn.json"
     done = run("topn", "--device", "numpy", "--k", 2, "--k", 3, "--users", 20, "--items", 15, "--runs", 2, "-o", out)
     report = json.loads(out.read_text())

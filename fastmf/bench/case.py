@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmf.bench.machine import limits, peak_memory
+from fastmf.bench.machine import blas, limits, peak_memory
 from fastmf.data.atomic import write_json
 from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
@@ -48,7 +48,7 @@ def run_case(request: dict[str, Any]) -> None:
 
 def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
     solver = SOLVERS[request["name"]](**request["settings"])
-    blas = pin_blas(request["threads"])
+    pools = pin_blas(request["threads"])
     _tell("compiling")
     tiny = _write_tiny(Path(request["answer"]).parent)
     first, again = (_measure(tiny, solver.with_epochs(1), request)["seconds"] for _ in range(2))
@@ -68,7 +68,7 @@ def _measure_case(request: dict[str, Any]) -> dict[str, Any]:
         "share_of_bandwidth": solver.traffic(n) / seconds / most["bytes_per_second"],
         "compile_seconds": max(first - again, 0.0),
         "peak_memory_bytes": peak,
-        "blas": blas,
+        "blas": pools,
     }
 
 
@@ -158,5 +158,4 @@ def pin_blas(threads: int) -> list[dict[str, Any]] | None:
     except ImportError:
         return None
     threadpoolctl.threadpool_limits(threads, user_api="blas")
-    found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return [{"library": f"{pool['internal_api']} {pool['version']}", "threads": pool["num_threads"]} for pool in found]
+    return blas()

@@ -1,10 +1,12 @@
 """The machine: its description, its limits, and the peak memory of a process."""
 
+import importlib
 import os
 import platform
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,24 +26,57 @@ from fastmf.runtime.threads import cpu_quota, max_threads
 
 ENGINES = {"region": "parallel regions", "threads": "Python's threads", "serial": "one thread"}
 
-TRIES = 5  # the fastest try counts
+TRIES = 10  # the fastest try counts
 ITERATIONS = 400  # of multiply-adds per try: about ten milliseconds per core
 ARRAY = 1 << 26  # floats to read: more than a cache holds
+SIDE = 2048  # rows and columns of the matrices that BLAS multiplies
+
+BLAS_VARIABLES = (
+    "BLIS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
 
 
-def limits(device: Device) -> dict[str, float]:
-    """Measure the peak rates of a device's threads, or of a GPU: float32 operations and bytes read per second."""
+def limits(device: Device) -> dict[str, Any]:
+    """Measure the peak rates of a device's threads, or of a GPU: float32 operations and bytes read per second.
+
+    A large product by NumPy's BLAS checks the first: no program is faster than the peak. ``blas_flops_per_second`` is
+    None for a GPU, and if BLAS may have another number of threads than the device.
+    """
     array = device.put(np.ones(ARRAY, np.float32))
     work, pieces = even(ITERATIONS * device.threads, 8), even(ARRAY, 1 << 20)
-    operations = max(_rate(lambda: launch(MULTIPLY_ADD, device, work)) for _ in range(TRIES))
-    read = max(_rate(lambda: launch(READ, device, pieces, array)[0]) for _ in range(TRIES))
-    return {"flops_per_second": operations, "bytes_per_second": read}
+    runs: dict[str, Callable[[], Any]] = {
+        "flops_per_second": lambda: launch(MULTIPLY_ADD, device, work),
+        "bytes_per_second": lambda: launch(READ, device, pieces, array)[0],
+    }
+    if device.on_host and _blas_has(device.threads):
+        left, out = np.ones((2, SIDE, SIDE), np.float32)
+        runs["blas_flops_per_second"] = lambda: 2 * SIDE**3 * np.matmul(left, left, out)[0, 0] / SIDE
+    # In turn, so that other work on the machine slows all of them.
+    rates = [{name: _rate(run) for name, run in runs.items()} for _ in range(TRIES)]
+    return {"blas_flops_per_second": None, **{name: max(rate[name] for rate in rates) for name in runs}}
 
 
-def _rate(run: Any) -> float:
+def _rate(run: Callable[[], Any]) -> float:
     began = time.perf_counter()
     done = float(run())
     return done / (time.perf_counter() - began)
+
+
+def blas() -> list[dict[str, Any]] | None:
+    """List the BLAS libraries in this process and their threads; None without threadpoolctl."""
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        return None
+    found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return [{"library": f"{pool['internal_api']} {pool['version']}", "threads": pool["num_threads"]} for pool in found]
+
+
+def _blas_has(threads: int) -> bool:
+    """Check whether BLAS is known to use this many threads: from threadpoolctl, else from environment variables."""
+    pools = blas()
+    known = map(os.environ.get, BLAS_VARIABLES) if pools is None else (str(pool["threads"]) for pool in pools)
+    return set(known) == {str(threads)}
 
 
 def peak_memory() -> int | None:

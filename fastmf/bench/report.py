@@ -19,7 +19,7 @@ def add_speedups(results: list[dict[str, Any]]) -> None:
 
 
 def notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[str]:
-    """Return notes on the figures: what the data are, and which cases did less than a whole run."""
+    """Return notes on the figures: the data, cases that did less than a whole run, and the peak that shares are of."""
     lines = []
     for source in sources:
         of = next((result for result in results if result["dataset"] == source.name), None)
@@ -37,6 +37,7 @@ def notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[
             )
         elif result["epochs"] != result["full_epochs"]:
             lines.append(f"{case}: RMSE after {result['epochs']} of the solver's {result['full_epochs']} epochs")
+    lines += _peaks(results)
     if any(result["blas"] is None for result in results):
         lines.append(
             "BLAS threads could not be pinned: threadpoolctl is not installed (pip install threadpoolctl);"
@@ -45,6 +46,28 @@ def notes(sources: Sequence[Source], results: Sequence[dict[str, Any]]) -> list[
     if not ENABLED or os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         lines.append("NUMBA_DISABLE_JIT is set: nothing was compiled, and the figures say nothing about fastmf")
     return lines
+
+
+def _peaks(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Return one line on the peak rates of the host, and one on those of its GPUs, if they were used."""
+    lines = []
+    for place, gpu in (("host", False), ("GPU", True)):
+        found = [result["limits"] for result in results if result["device"].startswith("cuda") == gpu]
+        rates = [
+            _range(found, "flops_per_second", "GFLOP/s of multiply-adds"),
+            _range(found, "blas_flops_per_second", "GFLOP/s in a BLAS product"),
+            _range(found, "bytes_per_second", "GB/s read from memory"),
+        ]
+        if found:
+            lines.append(f"peak of the {place}, measured after each case: {', '.join(filter(None, rates))}")
+    return lines
+
+
+def _range(limits: Sequence[dict[str, Any]], name: str, unit: str) -> str:
+    """Return the least and the most of a rate in billions, as text; "" if it was never measured."""
+    rates = [most[name] / 1e9 for most in limits if most[name] is not None]
+    ends = dict.fromkeys(_number(end(rates)) for end in (min, max)) if rates else ()
+    return f"{' to '.join(ends)} {unit}" if ends else ""
 
 
 HEADER = (

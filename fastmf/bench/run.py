@@ -17,7 +17,7 @@ from typing import Any
 
 from fastmf import errors
 from fastmf.bench.case import HELD_OUT, SEED
-from fastmf.bench.machine import describe, versions
+from fastmf.bench.machine import BLAS_VARIABLES, describe, versions
 from fastmf.bench.report import add_speedups, notes
 from fastmf.bench.sources import Say, find_source
 from fastmf.errors import ParameterError, ResourceError
@@ -29,9 +29,6 @@ DATASETS = ("ml-latest-small", "ml-20m")
 DEFAULT_SOLVERS = ("als", "sgd")
 DEVICES = ("numpy", "cpu")
 
-BLAS_VARIABLES = (
-    "BLIS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-)  # fmt: skip
 STDERR_LINES = 12  # in the error, if a child fails
 
 CHILD = """

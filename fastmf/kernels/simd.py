@@ -296,8 +296,8 @@ def dot(e, x, y):
 
 @operation(lambda tile: types.float32(tile))
 def total(e, tile):
-    """Sum the elements of a tile of one vector."""
-    return e.total(*e.vectors(tile))
+    """Sum the elements of a tile."""
+    return e.total(functools.reduce(e.builder.fadd, e.vectors(tile)))
 
 
 @operation(lambda tile, limits: types.boolean(tile, POINTER))

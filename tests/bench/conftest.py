@@ -55,6 +55,7 @@ def cases_here():
             patch.setattr(case, "pin_blas", lambda threads: None)
             patch.setattr(machine, "ARRAY", 1 << 20)
             patch.setattr(machine, "ITERATIONS", 4)
+            patch.setattr(machine, "SIDE", 64)
             yield patch
 
     return context

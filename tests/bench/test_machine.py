@@ -7,13 +7,43 @@ from fastmf.bench.machine import command_line, describe, limits, peak_memory, ru
 from fastmf.runtime.device import Device
 
 
+@pytest.fixture
+def little_work(monkeypatch):
+    for name, size in (("ARRAY", 1 << 20), ("ITERATIONS", 4), ("SIDE", 64), ("TRIES", 2)):
+        monkeypatch.setattr(machine, name, size)
+
+
 @pytest.mark.big
+@pytest.mark.usefixtures("little_work")
 def test_limits_are_those_of_a_machine(monkeypatch):
-    monkeypatch.setattr(machine, "ARRAY", 1 << 20)
-    monkeypatch.setattr(machine, "ITERATIONS", 4)
+    monkeypatch.setattr(machine, "blas", lambda: [{"library": "some", "threads": 1}])
     found = limits(Device(name="cpu", threads=1))
     assert 1e8 < found["flops_per_second"] < 1e13
     assert 1e7 < found["bytes_per_second"] < 1e13
+    assert 1e7 < found["blas_flops_per_second"] < 1e13
+
+
+@pytest.mark.parametrize(
+    ("pools", "variables", "comparable"),
+    [
+        ([2], "1", True),
+        ([2, 2], None, True),
+        ([2, 1], "2", False),
+        ([], "2", False),
+        (None, "2", True),
+        (None, "1", False),
+        (None, None, False),
+    ],
+)
+@pytest.mark.usefixtures("little_work")
+def test_blas_is_measured_only_with_as_many_threads(monkeypatch, pools, variables, comparable):
+    monkeypatch.setattr(machine, "blas", lambda: None if pools is None else [{"threads": threads} for threads in pools])
+    for name in machine.BLAS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        if variables:
+            monkeypatch.setenv(name, variables)
+    found = limits(Device(name="numpy", threads=2))
+    assert (found["blas_flops_per_second"] is not None) == comparable
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what /proc holds")

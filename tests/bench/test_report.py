@@ -7,6 +7,7 @@ RESULT = {
     "full_epochs": 2, "sampled_ratings": None, "epoch_seconds_median": 2.0, "epoch_seconds_min": 1.0,
     "ratings_per_second": 360.0, "share_of_peak": 0.125, "rmse": 1.0, "seconds_to_rmse": None,
     "peak_memory_bytes": 2**31, "blas": [],
+    "limits": {"flops_per_second": 2e11, "bytes_per_second": 3.21e10, "blas_flops_per_second": None},
 }  # fmt: skip
 
 
@@ -56,5 +57,17 @@ def test_notes_name_the_data_and_what_was_cut_short(monkeypatch):
     assert first == "some: twin (seed 0): 40 users, 50 items, 800 ratings, 720 of them trained on. not real"
     assert rest[0].startswith("some, sgd, cpu: timed on a random sample of 9 of 720 training ratings")
     assert rest[1] == "some, als, cpu: RMSE after 1 of the solver's 2 epochs"
-    assert "threadpoolctl is not installed" in rest[2]
-    assert "nothing was compiled" in rest[3]
+    assert rest[2].startswith("peak of the host, measured after each case: 200 GFLOP/s of multiply-adds, 32.1 GB/s")
+    assert "threadpoolctl is not installed" in rest[3]
+    assert "nothing was compiled" in rest[4]
+
+
+def test_notes_name_the_peaks_that_shares_are_of():
+    faster = {"flops_per_second": 2.2e11, "bytes_per_second": 3e10, "blas_flops_per_second": 1.9e11}
+    gpu = {"flops_per_second": 5e13, "bytes_per_second": 4e12, "blas_flops_per_second": None}
+    found = [RESULT, RESULT | {"limits": faster}, RESULT | {"device": "cuda:1", "limits": gpu}]
+    assert notes([], found)[:2] == [
+        "peak of the host, measured after each case:"
+        " 200 to 220 GFLOP/s of multiply-adds, 190 GFLOP/s in a BLAS product, 30 to 32.1 GB/s read from memory",
+        "peak of the GPU, measured after each case: 50,000 GFLOP/s of multiply-adds, 4,000 GB/s read from memory",
+    ]

@@ -92,6 +92,16 @@ def test_multiply_add():
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_total(rows):
+    @compiled
+    def run(a, shape):
+        return simd.total(simd.load(shape, 2, simd.pointer(a, 0), TWICE))
+
+    a = numbers(rows, TWICE)
+    assert run(a, (0,) * rows) == pytest.approx(a.sum(), rel=1e-4, abs=1e-5)
+
+
 def test_weighted_sum_and_dot():
     @compiled
     def run(a, b, out):
@@ -216,6 +226,8 @@ TESTS = [
     "gibbs.py::test_draws_equal_the_definition",
     "gram.py",
     "links.py::test_gather_is_a_product_with_a_sparse_matrix_of_ones",
+    "peak.py::test_every_sum_gets_every_multiply_add",
+    "peak.py::test_everything_is_read",
     "residual.py::test_errors_equal_the_definition",
     "sgd.py::test_blocks_equal_the_definition",
     "simd.py",
