@@ -105,9 +105,14 @@ def test_mistakes_are_usage_errors(peers, file, tmp_path):
     assert "is an input, or lies in one" in run("peers", "--dataset", file, "-o", file, code=1).stderr
 
 
-def test_scaling_measures_each_point_once(monkeypatch, tmp_path):
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Restore the variables that scaling.py sets for its children."""
     for name in importlib.import_module("scaling").THREADS:
-        monkeypatch.setenv(name, "1")  # the script sets them for its children; this puts them back afterwards
+        monkeypatch.setenv(name, "1")
+
+
+def test_scaling_measures_each_point_once(one_thread, tmp_path):
     few = ("--ratings", 2000, "--ratings", 9_000_000, "--max-ratings", 10_000, "--k", 4, "--threads", 1)
     effort = ("--epochs", 1, "--repeat", 1, "--users", 5)
     done = run("scaling", *few, *effort, "-o", tmp_path / "scaling.json")
@@ -116,8 +121,35 @@ def test_scaling_measures_each_point_once(monkeypatch, tmp_path):
     assert len({json.dumps(point["raw"]) for point in report["points"]}) == 1
     for point in report["points"]:
         assert (point["ratings"], point["k"], point["threads"], point["failed"]) == (2000, 4, 1, None)
-        assert all(len(values) == 1 and values[0] > 0 for values in point["raw"].values())
+        for figure, values in point["raw"].items():
+            assert len(values) == (4 if "epoch" in figure else 1)
+            assert min(values) > 0
     assert len(done.stdout.splitlines()) == 4
+    assert (report["model"]["figures"], report["predictions"], report["estimates"]["points"]) == ({}, [], [])
+
+
+def test_large_points_get_the_least_epochs_and_the_first_does_not_count():
+    scaling = importlib.import_module("scaling")
+    effort = scaling.Effort(epochs=3, repeat=1, users=1)
+    epochs = [effort.epochs_at(scaling.Point(ratings, 32, 1)) for ratings in (10**6, 2 * 10**7, 10**8)]
+    assert epochs == [12, 5, 3]
+    assert scaling.middle("als_epoch_seconds", [9.0, 1.0, 2.0]) == 1.5
+    assert scaling.middle("als_epoch_seconds", [9.0]) == 9
+    assert scaling.middle("ingest_seconds", [9.0, 1.0, 2.0]) == 2
+    assert scaling.middle("als_peak_bytes", [None]) is None
+
+
+def test_sweeps_vary_one_thing_and_the_caches_are_filled_by_factors():
+    scaling = importlib.import_module("scaling")
+    values = {"ratings": [10, 20, 30_000_000], "k": [16, 32], "threads": [1, 2]}
+    usual = scaling.usual_point(values)
+    assert usual == (20, 32, 2)
+    assert list(scaling.points_of(scaling.SWEEPS, values, usual)) == [
+        *(("ratings", (n, 32, 2)) for n in values["ratings"]),
+        *(("k", (20, k, 2)) for k in values["k"]),
+        *(("threads", (20, 32, n)) for n in values["threads"]),
+        ("caches", (10, 128, 2)),
+    ]
 
 
 @pytest.fixture
@@ -214,6 +246,25 @@ def test_without_one_thread_nothing_is_estimated_for_more_cores(growth, planted)
     assert alone["figures"]["als_epoch_seconds"] > 0
     assert more["figures"]["als_epoch_seconds"] is None
     assert more["figures"]["als_peak_bytes"] > 0
+
+
+def test_the_table_labels_predictions_and_estimates(growth, planted):
+    report = {"points": planted} | growth.report_of(planted, 32, 20_000_000)
+    rows = list(importlib.import_module("scaling").rows_of(report | {"points": []}))
+    assert [row[0] for row in rows] == [
+        *("predicted", "error") * 2, "ESTIMATE", *("ESTIMATE", "ESTIMATE at best") * 4
+    ]  # fmt: skip
+    assert rows[1] == ["error", "", "", "", "-", "+0 %", "-", "-", "-", "+0 %", "-"]
+
+
+def test_the_picture_is_drawn_from_a_report(growth, planted, tmp_path):
+    pytest.importorskip("matplotlib")
+    points = [{**point, "sweep": sweep} for point in planted for sweep in ("ratings", "k")]
+    report = {"points": points} | growth.report_of(planted, 32, 20_000_000)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    run("scaling_plot", tmp_path / "report.json", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    run("scaling_plot", tmp_path / "report.json", tmp_path / "picture.png", code=1)
 
 
 @pytest.mark.slow
