@@ -91,7 +91,6 @@ TERMS: dict[str, Callable[[Size], float]] = {
     "rows k^3": lambda size: size.rows * size.floats**3,
     "items": lambda size: size.items,
     "items k": lambda size: size.items * size.floats,
-    "items k misses": lambda size: size.items * size.floats * size.misses(size.items),
     "threads k^2": lambda size: size.threads * size.floats**2,
 }
 
@@ -99,7 +98,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "ingest_seconds": ("1", "ratings"),
     "als_epoch_seconds": ("1", "ratings", "ratings k^2", "ratings k misses", "rows k^3"),
     "sgd_epoch_seconds": ("1", "ratings", "ratings k", "ratings k^2", "ratings k misses in a block"),
-    "user_seconds": ("1", "items", "items k", "items k misses"),
+    "user_seconds": ("1", "items", "items k"),
     "ingest_peak_bytes": ("1", "ratings"),
     "als_peak_bytes": ("1", "ratings", "rows k", "threads k^2"),
     "sgd_peak_bytes": ("1", "ratings", "rows k"),
