@@ -18,7 +18,7 @@ from fastmf.cli.options import overwrite_option
 from fastmf.data.atomic import check_output, replacing
 from fastmf.errors import FastMFError
 
-SWEEPS = {"ratings": "ratings", "k": "factors k", "threads": "threads"}
+SWEEPS = {"ratings": "millions of ratings", "k": "factors k", "threads": "threads"}
 ROWS = (  # axis, its unit, figures
     ("ns per rating:\nreading, an epoch", 1e-9, ("ingest_seconds", "als_epoch_seconds", "sgd_epoch_seconds")),
     ("µs per user:\ntop-10 list", 1e-6, ("user_seconds",)),
@@ -63,6 +63,7 @@ def plotted(points: Sequence[Mapping[str, Any]], model: Mapping[str, Any], pyplo
         fixed = (said(name, own[0][name]) for name in SWEEPS if name != sweep and own)
         panels[0, column].set_title(", ".join(fixed), fontsize=10)
         panels[-1, column].set_xlabel(SWEEPS[sweep])
+    panels[-1, 0].set_ylim(bottom=0)  # last, because it ends the scaling of the row
     lines = {line.get_label(): line for panel in panels[:, 0] for line in panel.get_lines()}
     names = [
         f"model, fitted to at most {shortened(model['fitted_to_ratings'])}" if name == "model" else name
@@ -101,19 +102,17 @@ def finish(panel: Any, sweep: str, points: Sequence[Mapping[str, Any]], label: s
     if not panel.get_lines():
         return
     panel.set_xscale("log")
-    panel.set_xticks(values, labels=[shortened(value) for value in values])
+    panel.set_xticks(values, labels=[f"{value / 1e6:g}" if sweep == "ratings" else f"{value}" for value in values])
     panel.set_xticks([], minor=True)
     if logarithmic:
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(importlib.import_module("matplotlib.ticker").LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter("")
-    else:
-        panel.set_ylim(bottom=0)
 
 
 def shortened(value: int) -> str:
-    """Format a value of an axis; many ratings in millions."""
+    """Format a number of ratings."""
     return f"{value / 1e6:g} M" if value >= 1e5 else f"{value:,}"
 
 
