@@ -105,9 +105,14 @@ def test_mistakes_are_usage_errors(peers, file, tmp_path):
     assert "is an input, or lies in one" in run("peers", "--dataset", file, "-o", file, code=1).stderr
 
 
-def test_scaling_measures_each_point_once(monkeypatch, tmp_path):
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Restore the variables that scaling.py sets for its children."""
     for name in importlib.import_module("scaling").THREADS:
-        monkeypatch.setenv(name, "1")  # the script sets them for its children; this puts them back afterwards
+        monkeypatch.setenv(name, "1")
+
+
+def test_scaling_measures_each_point_once(one_thread, tmp_path):
     few = ("--ratings", 2000, "--ratings", 9_000_000, "--max-ratings", 10_000, "--k", 4, "--threads", 1)
     effort = ("--epochs", 1, "--repeat", 1, "--users", 5)
     done = run("scaling", *few, *effort, "-o", tmp_path / "scaling.json")
@@ -116,8 +121,150 @@ def test_scaling_measures_each_point_once(monkeypatch, tmp_path):
     assert len({json.dumps(point["raw"]) for point in report["points"]}) == 1
     for point in report["points"]:
         assert (point["ratings"], point["k"], point["threads"], point["failed"]) == (2000, 4, 1, None)
-        assert all(len(values) == 1 and values[0] > 0 for values in point["raw"].values())
+        for figure, values in point["raw"].items():
+            assert len(values) == (4 if "epoch" in figure else 1)
+            assert min(values) > 0
     assert len(done.stdout.splitlines()) == 4
+    assert (report["model"]["figures"], report["predictions"], report["estimates"]["points"]) == ({}, [], [])
+
+
+def test_large_points_get_the_least_epochs_and_the_first_does_not_count():
+    scaling = importlib.import_module("scaling")
+    effort = scaling.Effort(epochs=3, repeat=1, users=1)
+    epochs = [effort.epochs_at(scaling.Point(ratings, 32, 1)) for ratings in (10**6, 2 * 10**7, 10**8)]
+    assert epochs == [12, 5, 3]
+    assert scaling.middle("als_epoch_seconds", [9.0, 1.0, 2.0]) == 1.5
+    assert scaling.middle("als_epoch_seconds", [9.0]) == 9
+    assert scaling.middle("ingest_seconds", [9.0, 1.0, 2.0]) == 2
+    assert scaling.middle("als_peak_bytes", [None]) is None
+
+
+def test_sweeps_vary_one_thing_and_the_caches_are_filled_by_factors():
+    scaling = importlib.import_module("scaling")
+    values = {"ratings": [10, 20, 30_000_000], "k": [16, 32], "threads": [1, 2]}
+    usual = scaling.usual_point(values)
+    assert usual == (20, 32, 2)
+    assert list(scaling.points_of(scaling.SWEEPS, values, usual)) == [
+        *(("ratings", (n, 32, 2)) for n in values["ratings"]),
+        *(("k", (20, k, 2)) for k in values["k"]),
+        *(("threads", (20, 32, n)) for n in values["threads"]),
+        ("caches", (10, 128, 2)),
+    ]
+
+
+@pytest.fixture
+def growth():
+    return importlib.import_module("growth")
+
+
+SERIAL, START = 0.25, 2.5e8
+PLANTED = {  # coefficients of one figure of each kind, by term
+    "als_epoch_seconds": {
+        "1": 1e-3, "ratings": 8e-9, "ratings k^2": 2e-11, "ratings k misses": 3e-11, "rows k^3": 6e-12
+    },
+    "als_peak_bytes": {"1": 5e6, "ratings": 36.0, "rows k": 9.0, "threads k^2": 500.0},
+}  # fmt: skip
+
+
+@pytest.fixture
+def planted(growth):
+    """Points of 1 to 100 million ratings whose figures are exactly those of PLANTED; the last one failed."""
+    around = [(ratings, 32, 2) for ratings in (1, 2, 5, 10, 20, 50, 100)]
+    around += [(20, k, 2) for k in (16, 32, 64, 128, 256)] + [(n, 128, 2) for n in (1, 2, 5, 10)] + [(20, 32, 1)]
+    points = []
+    for millions, k, threads in around:
+        size = growth.Size.of_twin(millions * 1_000_000, k, threads)
+        figures = {
+            name: sum(value * growth.TERMS[term](size) for term, value in terms.items())
+            for name, terms in PLANTED.items()
+        }
+        figures["als_peak_bytes"] += START
+        figures["als_epoch_seconds"] *= (SERIAL + (1 - SERIAL) / threads) / (SERIAL + (1 - SERIAL) / 2)
+        about = {"failed": None, "sweep": "ratings", "start_bytes": START}
+        points.append(dict.fromkeys(growth.FIGURES) | size._asdict() | figures | about)
+    nothing = dict.fromkeys((*growth.FIGURES, "users", "items"))
+    return [*points, {**points[-1], **nothing, "k": 64, "failed": "MemoryError: "}]
+
+
+def test_the_model_finds_planted_coefficients(growth, planted):
+    model = growth.fitted(planted, k=32)
+    assert set(model) == set(PLANTED)  # nothing else was measured
+    for name, terms in PLANTED.items():
+        assert model[name].coefficients == pytest.approx(terms, rel=1e-4)
+        assert model[name].largest_error < 1e-6
+    assert model["als_epoch_seconds"].points == 5 + 4 + 4  # those of two threads, each once
+    assert model["als_epoch_seconds"].serial_share == pytest.approx(SERIAL)
+    assert (model["als_peak_bytes"].serial_share, model["als_peak_bytes"].start) == (None, START)
+
+
+def test_large_points_are_predicted_and_not_fitted(growth, planted):
+    wrong = [{**p, "als_peak_bytes": 2 * p["als_peak_bytes"]} if p["ratings"] > 40_000_000 else p for p in planted[:-1]]
+    report = growth.report_of(wrong, 32, 20_000_000)
+    assert report["model"] == growth.report_of(planted, 32, 20_000_000)["model"]
+    assert [round(each["ratings"] / 1e6) for each in report["predictions"]] == [50, 100]
+    for found in report["predictions"]:
+        assert found["figures"]["als_epoch_seconds"]["error"] == pytest.approx(0, abs=1e-6)
+        assert found["figures"]["als_peak_bytes"]["error"] == pytest.approx(-0.5, abs=1e-6)
+
+
+def test_a_disturbed_point_hardly_moves_the_model(growth, planted):
+    point = planted[3]
+    disturbed = [*planted[:3], {**point, "als_epoch_seconds": 3 * point["als_epoch_seconds"]}, *planted[4:]]
+    (*_, last), (*_, usual) = (growth.report_of(p, 32, 20_000_000)["predictions"] for p in (disturbed, planted))
+    figures = (each["figures"]["als_epoch_seconds"]["predicted"] for each in (last, usual))
+    assert next(figures) == pytest.approx(next(figures), rel=0.03)
+
+
+def test_coefficients_are_never_negative(growth):
+    n = np.arange(1.0, 9.0)
+    terms, values = np.stack((np.ones(8), n, n**2), axis=1), 3 * n - n**2 / 20
+    found = growth.non_negative(terms / values[:, None], np.ones(8))
+    assert found[2] == 0
+    assert found.min() >= 0
+    assert found @ terms.T == pytest.approx(values, rel=0.2)
+
+
+def test_estimates_are_labelled_and_bounded(growth, planted):
+    found = growth.report_of(planted, 32, 20_000_000)["estimates"]
+    assert "estimate" in found["label"]
+    assert found["assumptions"]
+    shapes = [(round(each["ratings"] / 1e6), each["threads"]) for each in found["points"]]
+    assert shapes == [(1000, 2), (100, 16), (100, 64), (1000, 16), (1000, 64)]
+    seconds = [each["figures"]["als_epoch_seconds"] for each in found["points"]]
+    assert seconds[2] < seconds[1]
+    assert all(each["label"] == found["label"] for each in found["points"])
+    for each in found["points"][1:]:
+        size = growth.Size.of(each)
+        least = 2 * size.ratings * (4 * size.floats + 12) / growth.BANDWIDTH
+        assert least <= each["at_best"]["als_epoch_seconds"] < each["figures"]["als_epoch_seconds"]
+
+
+def test_without_one_thread_nothing_is_estimated_for_more_cores(growth, planted):
+    model = growth.fitted([point for point in planted if point["threads"] == 2], k=32)
+    assert model["als_epoch_seconds"].serial_share is None
+    alone, more, *_ = growth.estimates(model, 32, 2)["points"]
+    assert alone["figures"]["als_epoch_seconds"] > 0
+    assert more["figures"]["als_epoch_seconds"] is None
+    assert more["figures"]["als_peak_bytes"] > 0
+
+
+def test_the_table_labels_predictions_and_estimates(growth, planted):
+    report = {"points": planted} | growth.report_of(planted, 32, 20_000_000)
+    rows = list(importlib.import_module("scaling").rows_of(report | {"points": []}))
+    assert [row[0] for row in rows] == [
+        *("predicted", "error") * 2, "ESTIMATE", *("ESTIMATE", "ESTIMATE at best") * 4
+    ]  # fmt: skip
+    assert rows[1] == ["error", "", "", "", "-", "+0 %", "-", "-", "-", "+0 %", "-"]
+
+
+def test_the_picture_is_drawn_from_a_report(growth, planted, tmp_path):
+    pytest.importorskip("matplotlib")
+    points = [{**point, "sweep": sweep} for point in planted for sweep in ("ratings", "k")]
+    report = {"points": points} | growth.report_of(planted, 32, 20_000_000)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    run("scaling_plot", tmp_path / "report.json", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    run("scaling_plot", tmp_path / "report.json", tmp_path / "picture.png", code=1)
 
 
 @pytest.mark.slow
