@@ -15,7 +15,7 @@ import fastmf
 from fastmf.cli import COMMANDS
 
 NAMES = [command.name for command in COMMANDS]
-HEAVY = ["numba", "pandas", "pyarrow", "rich"]
+HEAVY = ["numba", "numpy.random", "pandas", "pyarrow", "rich"]
 ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and pipes")
 
