@@ -3,7 +3,9 @@
 Commands import what they need when they run, so that ``--help`` is instant. stdout carries data only.
 """
 
+import atexit
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -51,6 +53,7 @@ for _command in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code for its outcome; see :mod:`fastmf.errors`."""
+    atexit.register(gc.freeze)  # else the interpreter looks for garbage among all of numba's objects before it exits
     _make_streams_usable()
     warnings.showwarning = lambda message, *_, **__: remark(f"warning: {message}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

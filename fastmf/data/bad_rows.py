@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
 from fastmf.data.arrow import as_array, large
@@ -27,7 +26,7 @@ FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "inf
 def require_no_nulls(column: pa.ChunkedArray, name: str) -> None:
     """Raise a DataError if some ids are null."""
     if column.null_count:
-        first = pc.index(column.is_null(), True).as_py()
+        first = column.is_null().index(True).as_py()
         raise DataError(
             f"column {name!r} has {column.null_count:,} ids that are null, the first in row {first:,} (from 0):"
             " fill them in or drop those rows"
@@ -81,6 +80,8 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[
 
 def _as_integers(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return ids that pandas made floats because of nulls as the integers they were; return any others as they are."""
+    import pyarrow.compute as pc
+
     if not types.is_float64(ids.type) or not pc.all(pc.less(pc.abs(ids), EXACT)).as_py():
         return ids
     try:
@@ -116,13 +117,14 @@ def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[st
             f" {column[0].as_py()!r}): cast it to float first"
         )
     floats = types.is_float32(column.type) or types.is_float64(column.type)
-    wide = as_array(column if floats else column.cast(pa.float64(), safe=False))  # nulls become NaN
+    decimal = types.is_decimal(column.type)
+    wide = as_array(column.cast(pa.float64(), safe=False) if decimal else column, None if floats else np.float64)
     values = np.empty(len(wide), np.float32)
     if not launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ROWS_PER_TASK), wide, values):
         if not values.any() and wide.any():
             raise DataError(f"column {name!r} holds numbers too small for float32, where all become 0: rescale them")
         return values, {}
-    nulls, nans = pc.is_null(column).to_numpy(), np.isnan(wide)
+    nulls, nans = column.is_null().to_numpy(), np.isnan(wide)
     found = zip(FAULTS, (nulls, nans & ~nulls, ~np.isfinite(values) & ~nans), strict=True)
     return values, {fault: rows for fault, rows in found if rows.any()}
 

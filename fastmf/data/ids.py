@@ -9,15 +9,13 @@ import json
 import uuid
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
-from fastmf.data.arrow import as_array, decoded, is_text, large, to_arrow
+from fastmf.data.arrow import as_array, decoded, filled, from_numpy, is_text, large, to_arrow, to_numpy
 from fastmf.data.bad_rows import require_no_nulls
 from fastmf.errors import DataError, UnknownIdError
 from fastmf.kernels.encode import LOOK_UP, MARK_KEYS
@@ -25,6 +23,9 @@ from fastmf.kernels.tasks import even
 from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 from fastmf.runtime.threads import spread
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Integers are encoded by a table if their range is below CLOSE times the number of rows, or below CLOSE_AT_LEAST.
 CLOSE, CLOSE_AT_LEAST = 2, 1 << 16
@@ -50,8 +51,7 @@ def encode(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Array]:
     if len(column) == 0:
         return np.empty(0, np.int32), pa.array([], column.type)
     if types.is_integer(column.type):
-        limits = pc.min_max(column)
-        low, high = limits["min"].as_py(), limits["max"].as_py()
+        low, high = _limits(column)
         if high - low < max(CLOSE * len(column), CLOSE_AT_LEAST):
             return _encode_close(column, low, high)
     kind = column.type
@@ -75,28 +75,36 @@ def _require_python(ids: pa.Array, name: str) -> None:
         ) from None
 
 
+def _limits(column: pa.ChunkedArray) -> tuple[int, int]:
+    """Return the lowest and the highest of a column of integers."""
+    chunks = [to_numpy(chunk) for chunk in column.chunks if len(chunk)]
+    return min(int(chunk.min()) for chunk in chunks), max(int(chunk.max()) for chunk in chunks)
+
+
 def _encode_close(column: pa.ChunkedArray, low: int, high: int) -> tuple[np.ndarray, pa.Array]:
     """Encode integers from low to high with a table that has a place for each."""
     dtype = column.type.to_pandas_dtype()
-    numbers = as_array(column if column.type == pa.int32() else column.cast(pa.int64(), safe=False))
-    start = np.array([low], dtype).astype(np.int64)[0]  # large unsigned ones turn negative, as they do in the cast
+    numbers = as_array(column, np.int32 if column.type == pa.int32() else np.int64)
+    start = np.array([low], dtype).astype(np.int64)[0]  # large unsigned ones turn negative, as in ``numbers``
     present = _marked(numbers, start, high - low + 1)
     indices = _looked_up(numbers, start, np.cumsum(present, dtype=np.int32) - np.int32(1))
-    return indices, pa.array((np.flatnonzero(present) + start).astype(dtype), column.type)
+    return indices, from_numpy((np.flatnonzero(present) + start).astype(dtype), column.type)
 
 
 def _encode_dictionary(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """Encode a column whose chunks share one dictionary. It may hold unused keys, or a key twice."""
+    import pyarrow.compute as pc
+
     codes = as_array(pa.chunked_array([chunk.indices for chunk in column.chunks]).cast(pa.int32()))
     dictionary = column.chunk(0).dictionary
     start = np.int64(0)
     used = np.flatnonzero(_marked(codes, start, len(dictionary)))
-    once = dictionary.take(pa.array(used)).dictionary_encode()
+    once = dictionary.take(from_numpy(used)).dictionary_encode()
     order = pc.array_sort_indices(once.dictionary)
     rank = np.empty(len(order), np.int32)
-    rank[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    rank[to_numpy(order)] = np.arange(len(order), dtype=np.int32)
     table = np.zeros(len(dictionary), np.int32)
-    table[used] = rank[once.indices.to_numpy()]
+    table[used] = rank[to_numpy(once.indices)]
     return _looked_up(codes, start, table), once.dictionary.take(order)
 
 
@@ -216,11 +224,13 @@ def lookup(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
         except pa.ArrowException:
             raise DataError(different) from None
     found = _found(_storage(ids), _storage(given).combine_chunks())
-    return np.ascontiguousarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int32)
+    return np.ascontiguousarray(filled(found, -1), np.int32)
 
 
 def _found(ids: pa.Array, wanted: pa.Array) -> pa.Array:
     """Find the places of keys among sorted ids, null for unknown keys. Many keys go through a hash table."""
+    import pyarrow.compute as pc
+
     if len(wanted) * FEW > len(ids) or types.is_fixed_size_binary(ids.type):  # Arrow does not search these
         return pc.index_in(wanted, value_set=ids)
     places = pc.search_sorted(ids, wanted).cast(pa.int64())
@@ -252,10 +262,10 @@ def _kind(kind: pa.DataType) -> str:
 
 def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """Cast to the ids' integer type; numbers that do not fit become null, which no id equals."""
-    values = column.to_numpy()
+    values = as_array(column)
     limits = np.iinfo(kind.to_pandas_dtype())
     fits = (values >= limits.min) & (values <= limits.max)
-    return pa.chunked_array([pa.array(values.astype(kind.to_pandas_dtype()), mask=~fits)])
+    return pa.chunked_array([from_numpy(values.astype(kind.to_pandas_dtype()), kind, valid=fits)])
 
 
 def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
@@ -290,6 +300,8 @@ def _parsed(text: str, kind: pa.DataType) -> pa.Scalar:
     if types.is_time(kind):
         return pa.scalar(datetime.time.fromisoformat(text)).cast(kind)
     if types.is_duration(kind):
+        import pandas as pd
+
         return pa.scalar(pd.Timedelta(text), pa.duration("ns")).cast(kind)
     if types.is_timestamp(kind):  # pandas prints more digits than Arrow parses in a coarse unit
         return pa.scalar(text).cast(pa.timestamp("ns" if kind.unit == "ns" else "us", kind.tz)).cast(kind)
@@ -306,8 +318,10 @@ def content(ids: pa.Array) -> bytes:
     return json.dumps([_kind(kind), *texts]).encode()
 
 
-def to_pandas(column: pa.Array | pa.ChunkedArray) -> pd.Series:
+def to_pandas(column: pa.Array | pa.ChunkedArray) -> "pd.Series[Any]":
     """Return raw ids as a pandas column that holds each exactly."""
+    import pandas as pd
+
     if is_uuid(column.type):
         return pd.Series(column.to_pylist(), dtype=object)
     try:

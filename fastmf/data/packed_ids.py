@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import types
 
+from fastmf.data.arrow import from_numpy, to_numpy
 from fastmf.data.ids import is_key, is_uuid
 
 _BYTES_TYPES = {
@@ -19,14 +19,16 @@ _BYTES_TYPES = {
 def pack_ids(name: str, column: pa.Array) -> dict[str, np.ndarray]:
     """Convert ids to arrays: ``<name>``, or ``<name>.bytes`` and ``<name>.offsets``."""
     if str(column.type) in _BYTES_TYPES or types.is_fixed_size_binary(column.type):
+        import pyarrow.compute as pc
+
         plain = (column.storage if is_uuid(column.type) else column).cast(pa.large_binary())
-        lengths = pc.binary_length(plain).to_numpy()
+        lengths = to_numpy(pc.binary_length(plain))
         data = b"".join(plain.to_pylist())
         offsets = np.append(0, np.cumsum(lengths, dtype=np.int64))
         return {f"{name}.bytes": np.frombuffer(data, np.uint8), f"{name}.offsets": offsets}
     if types.is_boolean(column.type):
-        return {name: column.cast(pa.uint8()).to_numpy()}
-    return {name: column.view(_stored_type(column.type)).to_numpy()}
+        return {name: to_numpy(column.cast(pa.uint8()))}
+    return {name: to_numpy(column.view(_stored_type(column.type)))}
 
 
 def unpack_ids(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.Array:
@@ -42,7 +44,9 @@ def unpack_ids(name: str, arrays: dict[str, np.ndarray], type_name: str) -> pa.A
         target = pa.timestamp(target.unit, zone)
         pa.scalar(0, target).as_py()  # raises if there is no such zone
     _require(is_key(target), f"{name} are {target}")
-    stored = pa.array(arrays.pop(name))
+    plain = arrays.pop(name)
+    _require(plain.ndim == 1, f"{name} have {plain.ndim} dimensions")
+    stored = from_numpy(plain)
     _require(stored.type == _stored_type(target), f"{name} are {stored.type}, not {_stored_type(target)}")
     return stored.cast(pa.bool_()) if types.is_boolean(target) else stored.view(target)
 

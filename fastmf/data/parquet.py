@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -129,6 +128,8 @@ def _is_coded(footer: pq.FileMetaData, name: str) -> bool:
 
 def _check_codes(column: pa.ChunkedArray) -> None:
     """Check that all codes point into their dictionary: in a damaged file they may not, and Arrow does not check."""
+    import pyarrow.compute as pc
+
     for chunk in column.chunks:
         limits = pc.min_max(chunk.indices).as_py()
         if chunk.null_count < len(chunk) and not 0 <= limits["min"] <= limits["max"] < len(chunk.dictionary):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import csr, ids
+from fastmf.data.arrow import from_numpy
 from fastmf.data.bad_rows import as_values, as_weights, drop_bad_rows
 from fastmf.data.duplicates import WAYS as DUPLICATES
 from fastmf.data.duplicates import merged, refusal, repeated
@@ -125,7 +126,7 @@ class Ratings:
         optional = ("rating",) if unrated or rating == "" else ()
         table = read_columns(source, roles, codes=True, memory_limit=limit, optional=optional)
         names, columns = list(table.column_names), table.columns
-        ones = pa.chunked_array([np.ones(len(table), np.float32)])
+        ones = pa.chunked_array([from_numpy(np.ones(len(table), np.float32))])
         if len(columns) < 3 + ("weight" in roles):
             names.insert(2, "")
             columns.insert(2, ones)

@@ -4,11 +4,10 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from fastmf.data.arrow import to_arrow
+from fastmf.data.arrow import is_of_pandas, to_arrow
 from fastmf.data.columns import choose, distinct
 from fastmf.data.parquet import open_parquet
 from fastmf.errors import DataError
@@ -53,7 +52,7 @@ def read_columns(
         return files.read()
     if isinstance(source, tuple):
         return _from_arrays(source, roles, len(optional))
-    if isinstance(source, pd.DataFrame):
+    if is_of_pandas(source, "DataFrame"):
         return _from_frame(source, choose(list(source.columns), roles, "the frame", optional))
     if hasattr(source, "__arrow_c_stream__"):
         table = pa.table(source)
@@ -71,7 +70,7 @@ def read_table(source: Any) -> pa.Table:
         what, need = f"{source}: reading {files.n_rows:,} rows", files.n_rows * 2 * files.row_bytes
         require_memory(need, what, None, "read fewer rows")
         return files.read()
-    if isinstance(source, pd.DataFrame):
+    if is_of_pandas(source, "DataFrame"):
         return _from_frame(source, distinct(list(source.columns), "the frame"))
     if hasattr(source, "__arrow_c_stream__"):
         return pa.table(source)
@@ -87,7 +86,7 @@ def read_titles(path: str) -> dict[Any, str]:
     return dict(zip(items.to_pylist(), titles.to_pylist(), strict=True))
 
 
-def _from_frame(frame: pd.DataFrame, names: Sequence[str]) -> pa.Table:
+def _from_frame(frame: Any, names: Sequence[str]) -> pa.Table:
     """Convert only these columns: Arrow may not know the types of the others."""
     return pa.Table.from_arrays([to_arrow(frame[name], name) for name in names], names=list(map(str, names)))
 

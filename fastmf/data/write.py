@@ -5,15 +5,17 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
 from fastmf.data.atomic import replacing
 from fastmf.data.escape import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -23,12 +25,12 @@ def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike
         pq.write_table(table, temporary, write_page_checksum=True, compression="zstd")
 
 
-def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+def write_frame(frame: "pd.DataFrame", path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write a frame as CSV if the path ends in .csv, else as Parquet; see :func:`write_frames`."""
     write_frames([frame], path, overwrite)
 
 
-def write_frames(frames: Iterable[pd.DataFrame], path: str | os.PathLike[str], overwrite: bool = False) -> None:
+def write_frames(frames: "Iterable[pd.DataFrame]", path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write frames with the same columns, one after another, as CSV or as the row groups of one Parquet file.
 
     In CSV, control characters are escaped, since CSV files end up on terminals and in spreadsheets; Parquet keeps them
@@ -41,7 +43,7 @@ def write_frames(frames: Iterable[pd.DataFrame], path: str | os.PathLike[str], o
             _write_row_groups(frames, temporary)
 
 
-def _write_csv(frames: Iterable[pd.DataFrame], path: Path) -> None:
+def _write_csv(frames: "Iterable[pd.DataFrame]", path: Path) -> None:
     for place, frame in enumerate(frames):
         texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
         frame.assign(**texts).to_csv(path, index=False, header=not place, mode="a" if place else "w")
@@ -51,7 +53,7 @@ def _escaped(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def _write_row_groups(frames: Iterable[pd.DataFrame], path: Path) -> None:
+def _write_row_groups(frames: "Iterable[pd.DataFrame]", path: Path) -> None:
     """Write each frame on a second thread, while the calling thread produces the next frame."""
     with contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
@@ -72,6 +74,8 @@ def _write_row_groups(frames: Iterable[pd.DataFrame], path: Path) -> None:
             under_way.result()
 
 
-def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def joined(frames: "Iterable[pd.DataFrame]") -> "pd.DataFrame":
     """Concatenate frames with the same columns."""
+    import pandas as pd
+
     return pd.concat(frames, ignore_index=True)

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from fastmf.data.arrow import to_numpy
 from fastmf.data.ids import is_uuid
 from fastmf.data.packed_ids import require_offsets
 from fastmf.errors import ModelFormatError
@@ -77,10 +77,12 @@ def _check_fold_in_rule(rule: Any) -> None:
 
 def check_ids(ids: dict[str, pa.Array]) -> None:
     """Check that there are ids and that they are sorted and distinct, as lookups require."""
+    import pyarrow.compute as pc
+
     for name, column in ids.items():
         _require(len(column) > 0, f"there are no {name}")
         plain = column.storage if is_uuid(column.type) else column
-        in_order = pc.array_sort_indices(plain).to_numpy()
+        in_order = to_numpy(pc.array_sort_indices(plain))
         _require(bool(np.all(in_order == np.arange(len(column)))), f"{name} are not sorted")
         _require(pc.count_distinct(plain).as_py() == len(column), f"{name} are not distinct")
 

@@ -6,10 +6,9 @@ is pulled to p (:mod:`fastmf.kernels.als`). So for any item i (Hu, Koren and Vol
     x . y_i + b = sum over the user's items of g_j t_j w_j' A^-1 w_i  +  rho (p, 0)' A^-1 w_i
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from fastmf.data import ids
@@ -21,9 +20,14 @@ from fastmf.model.state import State
 from fastmf.model.topn import rows_of
 from fastmf.runtime.device import resolve
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> pd.DataFrame:
+
+def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd.DataFrame":
     """Split a score into the contributions of the user's items; see :meth:`fastmf.Model.explain`."""
+    import pandas as pd
+
     if state.prior is not None:
         name = state.solver.get("name")
         raise ParameterError(f"a model of solver {name!r} cannot explain its scores: fit one with als or implicit")

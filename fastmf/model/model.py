@@ -3,10 +3,9 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 
 from fastmf.data import ids
 from fastmf.data.write import joined
@@ -18,6 +17,9 @@ from fastmf.model.recommend import Ranker, batches, list_frame
 from fastmf.model.similar import nearest
 from fastmf.model.state import State
 from fastmf.runtime.device import Device
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -33,7 +35,7 @@ class Model(State):
         size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
         return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
 
-    def predict(self, user_ids: Any, item_ids: Any, *, on_unknown: str = "mean", std: bool = False) -> pd.DataFrame:
+    def predict(self, user_ids: Any, item_ids: Any, *, on_unknown: str = "mean", std: bool = False) -> "pd.DataFrame":
         """Predict the ratings of pairs, clipped to the rating range.
 
         Parameters
@@ -70,7 +72,7 @@ class Model(State):
         exclude: Any = None,
         include_seen: bool = False,
         device: str | Device = "cpu",
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """Recommend to each user the n highest-scoring items that the user has not rated in training.
 
         Parameters
@@ -102,7 +104,7 @@ class Model(State):
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
         return joined(self.recommend_batches(user_ids, n, device=device, **how))
 
-    def recommend_batches(self, user_ids: Any = None, n: Any = 10, **how: Any) -> Iterator[pd.DataFrame]:
+    def recommend_batches(self, user_ids: Any = None, n: Any = 10, **how: Any) -> "Iterator[pd.DataFrame]":
         """Yield the frame of :meth:`recommend` in batches of several thousand users, to save memory.
 
         Takes the arguments of :meth:`recommend`, and checks them before the first batch.
@@ -111,7 +113,7 @@ class Model(State):
         users = np.arange(len(self.user_ids)) if user_ids is None else ids.require(self.user_ids, wanted, "user")
         return batches(Ranker(self, **how), users, n)
 
-    def similar_items(self, item_ids: Any, n: int = 10) -> pd.DataFrame:
+    def similar_items(self, item_ids: Any, n: int = 10) -> "pd.DataFrame":
         """Find the n items nearest to each of the given ones by cosine of their factors.
 
         Returns
@@ -130,7 +132,7 @@ class Model(State):
         found, scores = nearest(self.item_factors, self.item_counts, wanted, n)
         return list_frame(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
 
-    def similar_users(self, user_ids: Any, n: int = 10) -> pd.DataFrame:
+    def similar_users(self, user_ids: Any, n: int = 10) -> "pd.DataFrame":
         """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
         wanted = ids.require(self.user_ids, ids.many(user_ids), "user")
         found, scores = nearest(self.user_factors, self.user_counts, wanted, n)
@@ -159,7 +161,7 @@ class Model(State):
         """
         return replace(self, **fold_users(self, ratings, device))
 
-    def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> pd.DataFrame:
+    def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> "pd.DataFrame":
         """Return the contribution of each of a user's items to the score of an item, largest first.
 
         Parameters

@@ -1,9 +1,8 @@
 """Predictions: mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i], clipped to the rating range."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from fastmf.data import ids
 from fastmf.errors import ParameterError, UnknownIdError, require_choice
@@ -15,9 +14,14 @@ from fastmf.model.uncertainty import deviations, require_samples
 from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, std: bool) -> pd.DataFrame:
+
+def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, std: bool) -> "pd.DataFrame":
     """Predict the ratings of pairs of raw ids; see :meth:`fastmf.Model.predict`."""
+    import pandas as pd
+
     require_choice("on_unknown", on_unknown, ("mean", "nan", "raise"))
     if std:
         require_samples(state)

@@ -1,10 +1,9 @@
 """Recommendations: from raw ids to top-n lists, in batches of users."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from fastmf.data import csr, ids
@@ -16,6 +15,9 @@ from fastmf.kernels.types import Compressed, Side
 from fastmf.model.state import State
 from fastmf.model.topn import most_rated, rows_of, top_n
 from fastmf.runtime.device import Device, resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 USERS_PER_BATCH, ROWS_PER_BATCH = 1 << 14, 1 << 21  # at most, unless one list alone is longer
 LONGEST = 1 << 31  # no model has as many items
@@ -74,7 +76,7 @@ class Ranker:
         return most_rated(self.state.item_counts, n, rows_of(users, self._left_out))[0]
 
 
-def batches(ranker: Ranker, users: np.ndarray, n: Any) -> Iterator[pd.DataFrame]:
+def batches(ranker: Ranker, users: np.ndarray, n: Any) -> "Iterator[pd.DataFrame]":
     """Yield the frames of :meth:`fastmf.Model.recommend` for users by dense index, a batch at a time.
 
     Raises
@@ -102,11 +104,13 @@ def batches(ranker: Ranker, users: np.ndarray, n: Any) -> Iterator[pd.DataFrame]
 
 def list_frame(
     query: tuple[str, pa.Array, np.ndarray], found: tuple[str, pa.Array, np.ndarray], scores: np.ndarray
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return top-n lists as a frame of query id, found id, score and rank, skipping places that hold -1.
 
     ``query`` and ``found`` each hold a column's name, the ids, and indices into them: (n_lists,) and (n_lists, n).
     """
+    import pandas as pd
+
     (query_name, query_ids, wanted), (found_name, found_ids, rows) = query, found
     taken = rows >= 0
     line, place = np.nonzero(taken)

@@ -1,7 +1,8 @@
 """What a solver is: settings, starting factors, a generator of epochs, and the facts about it that other code needs.
 
 Solver modules import no numba, because ``fastmf fit --help`` reads their settings. They name kernels through the
-package, as in ``kernels.als.HALF_SWEEP``, which imports a kernel file at its first use.
+package, as in ``kernels.als.HALF_SWEEP``, which imports a kernel file at its first use. Annotations quote
+``np.random``, which NumPy imports when it is named.
 """
 
 import abc
@@ -216,7 +217,7 @@ def zeros(n: int, k: int) -> Side:
     return Side(kernels.vectors.aligned(n, k), np.zeros(n, np.float32))
 
 
-def draw(counts: np.ndarray, k: int, sigma: float, rng: np.random.Generator) -> Side:
+def draw(counts: np.ndarray, k: int, sigma: float, rng: "np.random.Generator") -> Side:
     """Draw factors from N(0, sigma^2), with zero biases; rows with a count of zero are cold and all zero."""
     factors, bias = zeros(len(counts), k)
     rng.standard_normal(out=factors, dtype=np.float32)

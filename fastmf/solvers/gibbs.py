@@ -304,7 +304,7 @@ class Rows:
         launch(kernels.gibbs.WEIGH, self.device, self.rows, self.side, self.precisions, self._weighted)
         return self._weighted
 
-    def draw_hyper(self, biases: bool, rng: np.random.Generator) -> "Hyper":
+    def draw_hyper(self, biases: bool, rng: "np.random.Generator") -> "Hyper":
         """Draw the hyper-parameters of the rows' factors and biases."""
         factors, n, k = self.side.factors, int(np.count_nonzero(self.warm)), self.side.factors.shape[1]
         if self.links is not None:
@@ -320,7 +320,7 @@ class Rows:
         pull = p * (b.sum() / (BETA + n)) + math.sqrt(p / (BETA + n)) * rng.standard_normal()
         return Hyper(mean, precision, p, pull)
 
-    def draw_links(self, links: Linked, hyper: "Hyper", rng: np.random.Generator) -> tuple[float, np.ndarray]:
+    def draw_links(self, links: Linked, hyper: "Hyper", rng: "np.random.Generator") -> tuple[float, np.ndarray]:
         """Draw kappa and the links in the basis of L's eigenvectors; return kappa and the links' predictions (n, k)."""
         factors, k = self.side.factors, self.side.factors.shape[1]
         eigenvalues, basis = np.linalg.eigh(hyper.precision)
@@ -354,7 +354,7 @@ class Hyper(NamedTuple):
 
 
 def draw_normal_wishart(
-    n: int, total: np.ndarray, squares: np.ndarray, rng: np.random.Generator
+    n: int, total: np.ndarray, squares: np.ndarray, rng: "np.random.Generator"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the mean (k,) and precision (k, k) of n normal rows x, given sum x and sum x x'.
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +25,26 @@ def test_fit_prints_the_path_and_one_line_an_epoch(place, fitted):
     assert all(re.fullmatch(r"epoch \d/4  train RMSE \d\.\d{4}  \d+\.\d{3} s", line) for line in epochs)
     assert last.startswith("als, k = 3, epochs run: 4")
     assert "\x1b" not in fitted.stderr
+
+
+def test_neither_a_fit_nor_an_evaluation_imports_pandas(place, path):
+    # pandas takes a quarter of a second, pyarrow.compute and rich a twentieth each.
+    texts = {"userId": list("aabb"), "movieId": ["é", "b", "b", "c"], "rating": [1, 2, 3, 4]}
+    write_parquet(texts, place / "texts.parquet")
+    for arguments, without in [
+        (["fit", "train.parquet", "--k", 2, "-o", "plain.fastmf"], {"pandas", "pyarrow.compute", "rich"}),
+        (["fit", "texts.parquet", "--k", 2, "-o", "texts.fastmf", "--validation", "0.3"], {"pandas", "rich"}),
+        (["evaluate", path, "heldout.parquet", "--json"], {"pandas", "rich"}),
+    ]:
+        script = f"""if True:
+            import sys
+            from fastmf.cli import cli
+            cli.main({list(map(str, arguments))}, standalone_mode=False)
+            sys.exit(len({without} & set(sys.modules)))
+        """
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=place, capture_output=True, encoding="utf-8", timeout=500, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 ALS = ["--k", 3, "--epochs", 5, "--seed", 3, "--no-biases", "--reg", 0.1, "--reg0", 0, "--momentum", 0]

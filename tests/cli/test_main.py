@@ -15,7 +15,7 @@ import fastmf
 from fastmf.cli import COMMANDS
 
 NAMES = [command.name for command in COMMANDS]
-HEAVY = ["numba", "pandas", "pyarrow", "rich"]
+HEAVY = ["numba", "numpy.random", "pandas", "pyarrow", "rich"]
 ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals and pipes")
 
@@ -66,6 +66,18 @@ def test_a_process_ends_with_the_code_of_the_error(tmp_path):
     )
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == "error: missing.parquet does not exist\n"
+
+
+def test_a_process_does_not_look_for_garbage_before_it_exits():
+    script = """if True:
+        import atexit, gc, sys
+        atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs last
+        from fastmf.cli import main
+        sys.argv = ["fastmf", "--version"]
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.splitlines()[1:] == ["True"]
 
 
 def test_memory_that_runs_out_is_an_error_of_its_own(path, run, monkeypatch):

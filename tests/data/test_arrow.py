@@ -1,11 +1,22 @@
 import datetime
+import sys
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from fastmf.data.arrow import as_array, decoded, is_text, large, to_arrow
+from fastmf.data.arrow import (
+    as_array,
+    decoded,
+    filled,
+    from_numpy,
+    is_of_pandas,
+    is_text,
+    large,
+    to_arrow,
+    to_numpy,
+)
 from fastmf.errors import DataError
 
 
@@ -39,6 +50,49 @@ def test_a_column_of_numbers_is_read_only():
     column = pa.chunked_array([[1, 2], [3]])
     assert as_array(column).tolist() == [1, 2, 3]
     assert not as_array(column).flags.writeable
+    assert not as_array(column, np.int32).flags.writeable
+
+
+@pytest.mark.parametrize("chunks", [[], [[]], [[7]], [[], [2**63]], [[1], [2**64 - 1, 3]]], ids=str)
+def test_chunks_are_joined_and_large_integers_wrap_around(chunks):
+    column = pa.chunked_array(chunks, pa.uint64())
+    joined = np.array(column.to_pylist(), np.uint64)
+    np.testing.assert_array_equal(as_array(column), joined)
+    np.testing.assert_array_equal(as_array(column, np.int64), joined.astype(np.int64))
+
+
+def test_nulls_become_nan():
+    column = pa.chunked_array([[1, None], [2**53]])
+    np.testing.assert_array_equal(as_array(column, np.float64), [1, np.nan, 2.0**53])
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"])
+def test_numbers_are_shared_with_numpy_in_both_directions(kind):
+    values = np.arange(5).astype(kind)
+    array = from_numpy(values)
+    assert array.type == pa.array(values).type
+    assert to_numpy(array.slice(1)).tolist() == [1, 2, 3, 4]
+    assert to_numpy(array).dtype == values.dtype
+    assert to_numpy(array).ctypes.data == values.ctypes.data
+    assert to_numpy(from_numpy(values[::-2])).tolist() == [4, 2, 0]
+
+
+def test_nulls_are_filled():
+    valid = np.array([True, False, True, True] * 5)
+    array = from_numpy(np.arange(20, dtype=np.int32), valid=valid)
+    expected = np.where(valid, np.arange(20), -1)
+    assert array.null_count == 5
+    for start in range(4):
+        assert filled(array.slice(start), -1).tolist() == expected[start:].tolist()
+    assert filled(array.filter(pa.array(valid)), -1).tolist() == np.flatnonzero(valid).tolist()
+
+
+def test_values_of_pandas_are_known_without_importing_it(monkeypatch):
+    assert is_of_pandas(pd.Timestamp(0), "Timestamp", "Timedelta")
+    assert not is_of_pandas(pd.Series([1]), "DataFrame")
+    for missing in (None, datetime):  # not imported, or not yet imported as a whole
+        monkeypatch.setitem(sys.modules, "pandas", missing)
+        assert not is_of_pandas([1], "DataFrame")
 
 
 @pytest.mark.parametrize(
