@@ -90,11 +90,27 @@ def test_a_peer_is_installed_again_if_its_flags_have_changed(peers, monkeypatch,
     record.parent.mkdir()
     peers.environment("libmf", tmp_path)
     assert len(ran) == 2  # makes the environment, and installs
+    assert "-DUSEAVX" in ran[1]["CXXFLAGS"]
+    assert ran[1]["CFLAGS"] == ran[1]["CXXFLAGS"]  # one of them is read, which one depends on setuptools
     peers.environment("libmf", tmp_path)
     assert len(ran) == 2
     record.write_text(json.dumps({**json.loads(record.read_text()), "build": {"CFLAGS": "-O2"}}))
     peers.environment("libmf", tmp_path)
     assert len(ran) == 4
+
+
+def test_libmf_without_its_flags_is_refused(peers, monkeypatch, tmp_path):
+    built = tmp_path / "libmf.so"
+    monkeypatch.setitem(sys.modules, "libmf", SimpleNamespace(mf=SimpleNamespace(compiled_src=built)))
+    rows = {"users": np.int32([0, 1]), "items": np.int32([1, 0]), "ratings": np.float32([3.5, 4])}
+    np.savez(tmp_path / "train.npz", **rows)
+    built.write_bytes(b"mf_train")
+    with pytest.raises(RuntimeError, match="without the flags of LIBMF's Makefile"):
+        peers.PEERS["libmf"].load(tmp_path)
+    built.write_bytes(b"mf_train GOMP_parallel")
+    loaded = peers.PEERS["libmf"].load(tmp_path)
+    assert (loaded.dtype, loaded.flags.c_contiguous) == (np.float32, True)
+    assert loaded.tolist() == [[0, 1, 3.5], [1, 0, 4]]
 
 
 def test_ratios_are_medians_of_rounds_and_above_one_where_fastmf_is_better(peers):
