@@ -271,13 +271,13 @@ class LibMF(Peer):
 
         if not any(mark in Path(mf.compiled_src).read_bytes() for mark in OPENMP):
             raise RuntimeError("libmf was built without the flags of LIBMF's Makefile")
-        return np.column_stack(columns(folder / "train.npz")).astype(np.float32)
+        return np.stack(columns(folder / "train.npz"), axis=1, dtype=np.float32, casting="unsafe")
 
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
         from libmf.mf import MF
 
-        bins = max(26, 2 * asked.threads + 1)  # its default, or the fewest it runs with
-        model = MF(k=asked.k, nr_threads=asked.threads, nr_bins=bins, quiet=True, **asked.settings)
+        bins = max(20, 2 * asked.threads + 1)  # as LIBMF's own program mf-train calls it, and so is copy_data
+        model = MF(k=asked.k, nr_threads=asked.threads, nr_bins=bins, quiet=True, copy_data=False, **asked.settings)
         model.fit(data)
         return model
 
