@@ -193,6 +193,8 @@ class Surprise(Peer):
 
     package = "scikit-surprise"
     requires = ("scikit-surprise>=1.1.4", "pandas>=2.2")
+    pip = ("--no-cache-dir", "--no-binary", "scikit-surprise")
+    build: ClassVar = compiled("-O3 -march=native")  # a tenth faster than its wheel
     method = "SGD, biases, one thread"
     against = "sgd"
     epochs_setting = "n_epochs"
