@@ -22,6 +22,7 @@ import numpy as np
 
 PAIRS_AT_ONCE = 1 << 18
 TOP = 10
+OPENMP = (b"GOMP_", b"__kmpc_")  # names of functions that a library built with -fopenmp calls: GCC's, Clang's
 
 
 class Asked(NamedTuple):
@@ -30,6 +31,11 @@ class Asked(NamedTuple):
     k: int
     threads: int
     settings: dict[str, Any]
+
+
+def compiled(flags: str) -> dict[str, str]:
+    """Return the variables that pass flags to compilers. For C++, setuptools reads CXXFLAGS; until 2024, CFLAGS."""
+    return {"CFLAGS": flags, "CXXFLAGS": flags}
 
 
 class Peer:
@@ -187,6 +193,8 @@ class Surprise(Peer):
 
     package = "scikit-surprise"
     requires = ("scikit-surprise>=1.1.4", "pandas>=2.2")
+    pip = ("--no-cache-dir", "--no-binary", "scikit-surprise")
+    build: ClassVar = compiled("-O3 -march=native")  # a tenth faster than its wheel
     method = "SGD, biases, one thread"
     against = "sgd"
     epochs_setting = "n_epochs"
@@ -251,7 +259,7 @@ class LibMF(Peer):
     package = "libmf"
     requires = ("libmf>=0.9.2",)
     pip = ("--no-cache-dir", "--no-binary", "libmf")
-    build: ClassVar = {"CFLAGS": "-O3 -march=native -DUSEAVX -DUSEOMP -fopenmp", "LDFLAGS": "-fopenmp"}
+    build: ClassVar = compiled("-O3 -march=native -DUSEAVX -DUSEOMP -fopenmp") | {"LDFLAGS": "-fopenmp"}
     method = "SGD, no biases, blocked, adaptive steps, AVX"
     against = "sgd"
     epochs_setting = "nr_iters"
@@ -261,13 +269,17 @@ class LibMF(Peer):
     large: ClassVar = {"eta": 0.05, "lambda_p2": 0.03, "lambda_q2": 0.03}
 
     def load(self, folder: Path) -> Any:
-        return np.column_stack(columns(folder / "train.npz")).astype(np.float32)
+        from libmf import mf
+
+        if not any(mark in Path(mf.compiled_src).read_bytes() for mark in OPENMP):
+            raise RuntimeError("libmf was built without the flags of LIBMF's Makefile")
+        return np.stack(columns(folder / "train.npz"), axis=1, dtype=np.float32, casting="unsafe")
 
     def fit(self, data: Any, asked: Asked, seconds: list[float]) -> Any:
         from libmf.mf import MF
 
-        bins = max(26, 2 * asked.threads + 1)  # its default, or the fewest it runs with
-        model = MF(k=asked.k, nr_threads=asked.threads, nr_bins=bins, quiet=True, **asked.settings)
+        bins = max(20, 2 * asked.threads + 1)  # as LIBMF's own program mf-train calls it, and so is copy_data
+        model = MF(k=asked.k, nr_threads=asked.threads, nr_bins=bins, quiet=True, copy_data=False, **asked.settings)
         model.fit(data)
         return model
 

@@ -189,8 +189,8 @@ def environment(name: str, venvs: Path) -> Path:
     folder = venvs / peer.package
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     arguments = [*peer.pip, *peer.requires]
-    complete = folder / "installed.json"
-    if complete.exists() and json.loads(complete.read_text(encoding="utf-8")) == arguments:
+    wanted, complete = installation(peer), folder / "installed.json"
+    if complete.exists() and json.loads(complete.read_text(encoding="utf-8")) == wanted:
         return python
     remark(f"{name}: pip install {shlex.join(arguments)}")
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | peer.build
@@ -199,8 +199,13 @@ def environment(name: str, venvs: Path) -> Path:
         done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, capture_output=True)
         if done.returncode:
             raise Failure(name, last_lines(done.stdout + done.stderr))
-    complete.write_text(json.dumps(arguments), encoding="utf-8")
+    complete.write_text(json.dumps(wanted), encoding="utf-8")
     return python
+
+
+def installation(peer: Peer) -> dict[str, Any]:
+    """Return what a virtual environment is made from; one made from anything else is made again."""
+    return {"pip": [*peer.pip, *peer.requires], "build": peer.build}
 
 
 def pairs_of(names: Iterable[str]) -> list[tuple[str, ...]]:

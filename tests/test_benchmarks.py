@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -72,13 +73,44 @@ def test_a_peer_that_fails_is_named_and_left_out(file, peers, tmp_path):
     folder = tmp_path / "venvs" / "implicit"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(sys.executable)
-    (folder / "installed.json").write_text(json.dumps(peers.PEERS["implicit-cg"].requires))
+    (folder / "installed.json").write_text(json.dumps(peers.installation(peers.PEERS["implicit-cg"])))
     options = ("--dataset", file, "--venvs", tmp_path / "venvs", *FEW_EPOCHS, "-o", tmp_path / "failed.json")
     run("peers", "--peer", "implicit-cg", *options)
     failed = json.loads((tmp_path / "failed.json").read_text())
     assert (failed["summary"], failed["runs"]) == ([], [])
     assert "No module named" in failed["peers"]["implicit-cg"]["failed"]
     assert "implicit-cg FAILED, round 1: ended with status 1" in "\n".join(failed["notes"])
+
+
+def test_a_peer_is_installed_again_if_its_flags_have_changed(peers, monkeypatch, tmp_path):
+    ran = []
+    done = SimpleNamespace(returncode=0)
+    monkeypatch.setattr(peers.subprocess, "run", lambda command, **given: ran.append(given["env"]) or done)
+    record = tmp_path / "libmf" / "installed.json"
+    record.parent.mkdir()
+    peers.environment("libmf", tmp_path)
+    assert len(ran) == 2  # makes the environment, and installs
+    assert "-DUSEAVX" in ran[1]["CXXFLAGS"]
+    assert ran[1]["CFLAGS"] == ran[1]["CXXFLAGS"]  # one of them is read, which one depends on setuptools
+    peers.environment("libmf", tmp_path)
+    assert len(ran) == 2
+    record.write_text(json.dumps({**json.loads(record.read_text()), "build": {"CFLAGS": "-O2"}}))
+    peers.environment("libmf", tmp_path)
+    assert len(ran) == 4
+
+
+def test_libmf_without_its_flags_is_refused(peers, monkeypatch, tmp_path):
+    built = tmp_path / "libmf.so"
+    monkeypatch.setitem(sys.modules, "libmf", SimpleNamespace(mf=SimpleNamespace(compiled_src=built)))
+    rows = {"users": np.int32([0, 1]), "items": np.int32([1, 0]), "ratings": np.float32([3.5, 4])}
+    np.savez(tmp_path / "train.npz", **rows)
+    built.write_bytes(b"mf_train")
+    with pytest.raises(RuntimeError, match="without the flags of LIBMF's Makefile"):
+        peers.PEERS["libmf"].load(tmp_path)
+    built.write_bytes(b"mf_train GOMP_parallel")
+    loaded = peers.PEERS["libmf"].load(tmp_path)
+    assert (loaded.dtype, loaded.flags.c_contiguous) == (np.float32, True)
+    assert loaded.tolist() == [[0, 1, 3.5], [1, 0, 4]]
 
 
 def test_ratios_are_medians_of_rounds_and_above_one_where_fastmf_is_better(peers):
