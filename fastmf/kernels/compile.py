@@ -21,6 +21,7 @@ import numba
 import numpy as np
 from numba import config
 from numba.core import caching
+from numba.core.runtime import rtsys
 from numba.misc.appdirs import AppDirs
 
 from fastmf.kernels.vectors import WIDTH
@@ -138,7 +139,11 @@ class _Cache(caching.FunctionCache):
 
     def load_overload(self, sig, target_context):
         try:
-            return super().load_overload(sig, target_context)
+            # The inherited method first refreshes the context: it registers all that Numba can compile, for 0.1 s.
+            # Compiled code needs only the runtime; if there is none in the cache, the compiler refreshes the context.
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
         except Exception:  # a damaged file fails in as many ways as there are bytes
             with contextlib.suppress(Exception):
                 self.flush()  # else a damaged index would fail again when the new entry is saved

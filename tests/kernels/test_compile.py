@@ -39,6 +39,22 @@ def test_what_is_compiled_is_found_again(folder):
     assert {path.parent for path in folder.rglob("*.nb?")} == {folder / f"fastmf-{compiling._digest()}"}
 
 
+def test_what_is_found_is_run_without_loading_the_compiler(tmp_path):
+    script = """if True:
+        import sys, numpy as np
+        from fastmf.kernels.encode import TO_FLOAT32
+        from fastmf.runtime.device import resolve
+        from fastmf.runtime.launch import launch
+        out = np.empty(2, np.float32)
+        launch(TO_FLOAT32, resolve("cpu"), np.array([0, 2]), np.arange(2.0), out)
+        assert out.tolist() == [0, 1]
+        print("numba.typed.dictimpl" in sys.modules)
+    """
+    command, environment = [sys.executable, "-c", script], os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert [done.stdout for done in found] == ["True\n", "False\n"]
+
+
 @pytest.mark.parametrize("garbage", [b"", b"garbage", None])
 @pytest.mark.parametrize("name", ["*.nbi", "*.nbc"])
 def test_a_damaged_cache_heals(folder, name, garbage):
