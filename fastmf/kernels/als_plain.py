@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner
 from fastmf.kernels.region import region, taken
 
 # A pivot below this share of its diagonal element is rounding error. Below UNSURE in float32, the row is solved again
@@ -17,31 +17,38 @@ JITTER = 1e-8
 LONG = 1 << 17
 
 
-@region
+@region(allocates=True)
 def half_sweep(share, entries, side, other, penalty, known):
     """Solve the rows of ``side`` with ``other`` fixed."""
-    given = entries.indices, entries.values, entries.weights, other.factors, other.bias, None
     k = side.factors.shape[1]
-    gram, v, s = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
-    wide_gram, wide_v, wide_s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
+    narrow = np.empty((k, k), np.float32), np.empty(k, np.float32), np.empty(k, np.float32)
+    wide = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
     for task in taken(share):
-        for row in range(share.tasks[task], share.tasks[task + 1]):
-            first, last = entries.indptr[row], entries.indptr[row + 1]
-            n, solved = mass_of(first, last, entries.weights), first == last
-            if 0 < last - first <= LONG:
-                total = accumulate(first, last, *given, gram, v, s)
-                solved = finish(row, n, total, side, penalty, known, gram, v, s, np.float32(UNSURE), np.float32(0))
-            for jitter in (0.0, JITTER):
-                if not solved:
-                    wide = wide_gram, wide_v, wide_s
-                    wide_total = accumulate(first, last, *given, *wide)
-                    solved = finish(row, n, wide_total, side, penalty, known, *wide, SINGULAR, jitter)
-                    share.found[task] += jitter > 0
+        start, stop = share.tasks[task], share.tasks[task + 1]
+        share.found[task] = _solve_rows(start, stop, entries, side, other, penalty, known, narrow, wide)
+
+
+@inner
+def _solve_rows(start, stop, entries, side, other, penalty, known, narrow, wide):
+    """Solve the rows from start to stop; return how many are singular."""
+    given, singular = (entries.indices, entries.values, entries.weights, other.factors, other.bias, None), 0
+    for row in range(start, stop):
+        first, last = entries.indptr[row], entries.indptr[row + 1]
+        n, solved = mass_of(first, last, entries.weights), first == last
+        if 0 < last - first <= LONG:
+            total = accumulate(first, last, *given, *narrow)
+            solved = finish(row, n, total, side, penalty, known, *narrow, np.float32(UNSURE), np.float32(0))
+        for jitter in (0.0, JITTER):
             if not solved:
-                fail(row, side)
+                wide_total = accumulate(first, last, *given, *wide)
+                solved = finish(row, n, wide_total, side, penalty, known, *wide, SINGULAR, jitter)
+                singular += jitter > 0
+        if not solved:
+            fail(row, side)
+    return singular
 
 
-@jit
+@inner
 def mass_of(first, last, weights):
     """Return n, the sum of the weights of a row's entries."""
     if weights is None:
@@ -52,7 +59,7 @@ def mass_of(first, last, weights):
     return mass
 
 
-@jit
+@inner
 def accumulate(first, last, indices, values, weights, factors, bias, roots, gram, v, s):
     """Sum gram = sum g y y', v = sum g t y and s = sum g y over one row's entries, in their dtype; return sum g t.
 
@@ -82,7 +89,7 @@ def accumulate(first, last, indices, values, weights, factors, bias, roots, gram
     return total
 
 
-@jit
+@inner
 def eliminate_bias(gram, v, s, total, d, rho):
     """Turn the sums into the system without the bias: gram - s s'/d + rho I and v - s total/d, in place."""
     for a in range(v.shape[0]):
@@ -93,7 +100,7 @@ def eliminate_bias(gram, v, s, total, d, rho):
         gram[a, a] += rho
 
 
-@jit
+@inner
 def lift(gram, jitter):
     """Add ``jitter`` times the diagonal's mean, or 1 if the mean is 0, to the diagonal."""
     k, total = gram.shape[0], gram.dtype.type(0)
@@ -104,7 +111,7 @@ def lift(gram, jitter):
         gram[a, a] += more
 
 
-@jit
+@inner
 def cholesky(gram, v, smallest):
     """Factor gram = L L', reading the lower triangle, and solve L h = v in place; False if a pivot is too small.
 
@@ -131,7 +138,7 @@ def cholesky(gram, v, smallest):
     return True
 
 
-@jit
+@inner
 def substitute_back(gram, v):
     """Solve L' x = v in place, L from :func:`cholesky`."""
     for a in range(v.shape[0] - 1, -1, -1):
@@ -140,7 +147,7 @@ def substitute_back(gram, v):
             v[f] -= gram[a, f] * v[a]
 
 
-@jit
+@inner
 def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
     """Solve one row from n and its sums, and write its factors and bias; return False if no solution is found."""
     d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
@@ -164,7 +171,7 @@ def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
     return True
 
 
-@jit
+@inner
 def fail(row, side):
     """Mark a row without a solution."""
     side.factors[row] = np.nan

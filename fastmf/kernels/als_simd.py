@@ -18,7 +18,7 @@ import numpy as np
 
 from fastmf.kernels import lanes, simd
 from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE, accumulate, fail, finish, mass_of
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner, jit
 from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.vectors import LINE, WIDTH, aligned
@@ -83,7 +83,7 @@ def _cut(room, start, shape):
     return room[start : start + size].reshape(shape), start + (size + LINE - 1) // LINE * LINE
 
 
-@region
+@region(allocates=True)
 def half_sweep(share, entries, side, other, penalty, known):
     """Solve the rows of ``side`` with ``other`` fixed; factors of ``other`` are padded with zeros to whole vectors.
 
@@ -93,21 +93,29 @@ def half_sweep(share, entries, side, other, penalty, known):
     batch, source = new_batch(k, kp), source_of(entries, other.factors, other.bias, None)
     filled = np.int64(0)
     for task in taken(share):
-        for row in range(share.tasks[task], share.tasks[task + 1]):
-            n = entries.indptr[row + 1] - entries.indptr[row]
-            if 0 < n <= LONG:
-                _enter(row, filled, *given, source, batch)
-                filled += 1
-            if filled == WIDTH or (filled > 0 and n > LONG):  # long rows are summed in the batch's memory
-                _solve_batch(filled, share, *given, batch)
-                filled = 0
-            if n > LONG:
-                share.found[task] += _solve_exactly(row, *given, batch)
+        filled = _solve_task(task, filled, share, *given, source, batch)
     if filled > 0:
         _solve_batch(filled, share, *given, batch)
 
 
-@jit
+@inner
+def _solve_task(task, filled, share, entries, side, other, penalty, known, source, batch):
+    """Solve the rows of a task, but for those left in the batch; return how many these are."""
+    given = entries, side, other, penalty, known
+    for row in range(share.tasks[task], share.tasks[task + 1]):
+        n = entries.indptr[row + 1] - entries.indptr[row]
+        if 0 < n <= LONG:
+            _enter(row, filled, *given, source, batch)
+            filled += 1
+        if filled == WIDTH or (filled > 0 and n > LONG):  # long rows are summed in the batch's memory
+            _solve_batch(filled, share, *given, batch)
+            filled = 0
+        if n > LONG:
+            share.found[task] += _solve_exactly(row, *given, batch)
+    return filled
+
+
+@inner(inline=True)
 def _enter(row, slot, entries, side, other, penalty, known, source, batch):
     """Write a row's equations into a slot of the batch."""
     (k, kp), first, last = (side.factors.shape[1], other.factors.shape[1]), entries.indptr[row], entries.indptr[row + 1]
@@ -129,7 +137,7 @@ def _enter(row, slot, entries, side, other, penalty, known, source, batch):
     batch.roots[slot], batch.rows[slot] = root, row
 
 
-@jit
+@inner(inline=True)
 def _solve_batch(filled, share, entries, side, other, penalty, known, batch):
     """Solve the first slots. Rows whose pivots are too small for float32 are solved again, in float64."""
     x, k = side.factors, side.factors.shape[1]
@@ -168,7 +176,7 @@ def _solve_exactly(row, entries, side, other, penalty, known, batch):
     return True
 
 
-@jit
+@inner
 def _add_top(first, last, source, fresh, kp, column, gram, sums):
     """Add to the first TOP rows of the panel at ``column`` and to its part of sum y; prefetch."""
     indices, _, weights, y, _, roots, end = source
@@ -186,7 +194,7 @@ def _add_top(first, last, source, fresh, kp, column, gram, sums):
     simd.store(total, sums, 0)
 
 
-@jit
+@inner
 def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
     """Add to the other rows of the panel at ``column`` and to its part of sum t y; return what :func:`sum_row` does."""
     indices, values, weights, y, c, roots, _ = source
@@ -213,7 +221,7 @@ def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
     return total, weight, square
 
 
-@jit
+@inner
 def _add_square(first, last, source, fresh, kp, row_at, column, gram):
     """Add to SQUARE rows above the diagonal part of the panel at ``column``."""
     indices, _, weights, y, _, _, _ = source
@@ -226,7 +234,7 @@ def _add_square(first, last, source, fresh, kp, row_at, column, gram):
     simd.store(tile, gram, kp)
 
 
-@jit
+@inner
 def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
     """Add to the first WIDTH rows and columns, for an odd number of vectors; return what :func:`sum_row` does."""
     indices, values, weights, y, c, roots, end = source
@@ -252,7 +260,7 @@ def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
     return of_t, weight, square
 
 
-@jit
+@inner
 def sum_row(first, last, source, kp, batch, slot):
     """Write the upper triangle of sum g y y', sum g y and sum g t y over one row's entries into a slot.
 
@@ -282,7 +290,7 @@ def sum_row(first, last, source, kp, batch, slot):
     return total, weight, square
 
 
-@jit
+@inner
 def factor_lanes(batch, k4, kp):
     """Factor the matrices of all lanes, and solve U' h = right on the way."""
     step, line = (k4 + BLOCK) * WIDTH, batch.grams.shape[1]
@@ -314,7 +322,7 @@ def factor_lanes(batch, k4, kp):
     simd.store(growth, simd.pointer(batch.growth, 0), WIDTH)
 
 
-@jit
+@inner
 def solve_lanes(batch, k4):
     """Solve U x = right, in place."""
     step = (k4 + BLOCK) * WIDTH
@@ -330,7 +338,7 @@ def solve_lanes(batch, k4):
             simd.store(lanes.subtract_dots(simd.load(BLOCK, 1, there, WIDTH), u, x), there, WIDTH)
 
 
-@jit
+@inner
 def source_of(entries, factors, bias, roots):
     """Return pointers to the terms of the rows' sums, and the index of the last entry, at which prefetches stop.
 
@@ -341,7 +349,7 @@ def source_of(entries, factors, bias, roots):
     return *columns, simd.pointer(factors, 0), simd.pointer(bias, 0), simd.pointer(roots, 0), end
 
 
-@jit
+@inner
 def add_upper(share, table, gram, kp):
     """Add a share of a table (kp, kp) to the squares of WIDTH x WIDTH on and above the diagonal of a matrix."""
     there = simd.pointer(table, 0)
@@ -352,7 +360,7 @@ def add_upper(share, table, gram, kp):
             simd.store(simd.weighted_sum(np.float32(1), left, share, right), simd.at(gram, square), kp)
 
 
-@jit
+@inner
 def sum_long(first, last, entries, factors, bias, roots, batch, gram, v, s):
     """Sum a long row: each chunk in float32, and the chunks' sums in float64; return sum g t."""
     k, kp, total = v.shape[0], factors.shape[1], np.float64(0)

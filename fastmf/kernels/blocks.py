@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmf.kernels.compile import lazy
+from fastmf.kernels.compile import inner, lazy
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.sgd import BIAS, ROUNDS, SQUARES, at_place, epoch_key, new_shuffle, shuffle_numpy
 
@@ -51,7 +51,7 @@ def shuffle_blocks_numpy(tasks, bounds, triples, grid, seed, shuffled):
             shuffled.values[start + place] = triples.values[start + ranks]
 
 
-@region
+@region(allocates=True)
 def shuffle_blocks_cpu(share, bounds, triples, grid, seed, shuffled):
     """Shuffle each block; see :func:`shuffle_blocks_numpy`."""
     for task in taken(share):
@@ -59,14 +59,20 @@ def shuffle_blocks_cpu(share, bounds, triples, grid, seed, shuffled):
         for block in range(np.searchsorted(bounds, first, side="right") - 1, np.searchsorted(bounds, last)):
             start, n = bounds[block], bounds[block + 1] - bounds[block]
             shuffle = new_shuffle(n, epoch_key(seed, BEFORE_ALL) + np.uint64(start * ROUNDS))
-            for rank in range(max(first - start, 0), min(last - start, n)):
-                place = at_place(rank, shuffle)
-                while place >= n:
-                    place = at_place(place, shuffle)
-                to, origin = np.uint64(start + place), np.uint64(start + rank)
-                shuffled.users[to] = grid.user_rows[np.uint32(triples.users[origin])]
-                shuffled.items[to] = grid.item_rows[np.uint32(triples.items[origin])]
-                shuffled.values[to] = triples.values[origin]
+            _shuffle_part(max(first - start, 0), min(last - start, n), start, n, shuffle, triples, grid, shuffled)
+
+
+@inner
+def _shuffle_part(first, last, start, n, shuffle, triples, grid, shuffled):
+    """Shuffle the ratings of rank first to last of a block of n ratings."""
+    for rank in range(first, last):
+        place = at_place(rank, shuffle)
+        while place >= n:
+            place = at_place(place, shuffle)
+        to, origin = np.uint64(start + place), np.uint64(start + rank)
+        shuffled.users[to] = grid.user_rows[np.uint32(triples.users[origin])]
+        shuffled.items[to] = grid.item_rows[np.uint32(triples.items[origin])]
+        shuffled.values[to] = triples.values[origin]
 
 
 def collect_numpy(tasks, rows, learner, factors, bias, squares):

@@ -16,7 +16,7 @@ import numpy as np
 from fastmf.kernels import simd
 from fastmf.kernels.als import LEAST, MOST
 from fastmf.kernels.als_plain import mass_of
-from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.compile import inner, jit, lazy
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.types import Penalty
@@ -71,16 +71,22 @@ def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
     return _half_sweep(tasks, entries, side, other, penalty, steps, base, vectors(other.factors.shape[1]))
 
 
-@region
+@region(allocates=True)
 def _half_sweep(share, entries, side, other, penalty, steps, base, columns):
     scratch = aligned(6, other.factors.shape[1] + LINE)
     for task in taken(share):
-        for row in range(share.tasks[task], share.tasks[task + 1]):
-            if entries.indptr[row] < entries.indptr[row + 1]:
-                _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
+        start, stop = share.tasks[task], share.tasks[task + 1]
+        _solve_rows(start, stop, entries, side, other, penalty, steps, base, scratch, columns)
 
 
-@jit
+@inner
+def _solve_rows(start, stop, entries, side, other, penalty, steps, base, scratch, columns):
+    for row in range(start, stop):
+        if entries.indptr[row] < entries.indptr[row + 1]:
+            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
+
+
+@inner
 def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns):
     """Move one row as :func:`half_sweep_cg_numpy` does; the bias is element kp of the vectors in ``scratch``.
 
@@ -125,7 +131,7 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
     side.bias[row] = scratch[Z, kp]
 
 
-@jit
+@inner
 def _add_product(base, scratch, of, to, sign):
     """Add ``sign`` times B times row ``of`` of scratch to row ``to``."""
     for a in range(base.shape[0]):
@@ -134,7 +140,7 @@ def _add_product(base, scratch, of, to, sign):
             scratch[to, f] += share * base[a, f]
 
 
-@jit
+@inner
 def _add_up(row, entries, other, scratch, of, to, residual, one, columns):
     """Write the sum of :func:`add_up` over a row's entries, chunk by chunk, into row ``to`` of scratch."""
     last = entries.indptr[row + 1]
@@ -164,7 +170,7 @@ def _add_up_plain(first, last, entries, other, scratch, of, to, residual, one, c
         scratch[to, f] += sums[f]
 
 
-@jit
+@inner
 def _add_up_simd(first, last, entries, other, scratch, of, to, residual, one, columns):
     """Do as :func:`_add_up_plain` does, in vectors.
 

@@ -5,14 +5,14 @@ import math
 import numpy as np
 
 from fastmf.kernels.als_plain import accumulate, cholesky, fail, substitute_back
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner
 from fastmf.kernels.random import U1, gamma, key_of, normal
 from fastmf.kernels.region import region, taken
 
 SHAPE = 5.0  # and rate of the precisions' prior
 
 
-@jit
+@inner
 def weights_of(first, last, entries, other):
     """Sum g, g t and g t^2 over a row's entries."""
     total, of_t, of_square = np.float64(0), np.float64(0), np.float64(0)
@@ -26,7 +26,7 @@ def weights_of(first, last, entries, other):
     return total, of_t, of_square
 
 
-@jit
+@inner
 def weighted_square(precision, x):
     """Return x' L x."""
     total = np.float64(0)
@@ -38,7 +38,7 @@ def weighted_square(precision, x):
     return total
 
 
-@jit
+@inner
 def errors_left(sums, found, d, total, q_pull):
     """Return S, the weighted sum of the squared errors that remain.
 
@@ -52,7 +52,7 @@ def errors_left(sums, found, d, total, q_pull):
     return max(left, 0.0)
 
 
-@jit
+@inner
 def redraw(row, n, left, key, k, precisions, chance):
     """Draw a row's precision if precisions are learned; return tau S."""
     if chance.learn:
@@ -61,7 +61,7 @@ def redraw(row, n, left, key, k, precisions, chance):
     return np.float64(precisions[row]) * left
 
 
-@jit
+@inner
 def draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s):
     """Draw a row from its sums gram, v and s in float64; return tau S."""
     first, last, k = entries.indptr[row], entries.indptr[row + 1], v.shape[0]
@@ -98,14 +98,24 @@ def draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s):
     return redraw(row, last - first, left, key, k, precisions, chance)
 
 
-@region
+@region(allocates=True)
 def draw(share, entries, side, precisions, other, prior, chance):
     """Draw the rows of ``side`` with ``other`` fixed."""
     k = side.factors.shape[1]
     gram, v, s = np.empty((k, k), np.float64), np.empty(k, np.float64), np.empty(k, np.float64)
     for task in taken(share):
-        for row in range(share.tasks[task], share.tasks[task + 1]):
-            first, last = entries.indptr[row], entries.indptr[row + 1]
-            if first < last:
-                accumulate(first, last, *entries[1:], other.factors, other.bias, other.roots, gram, v, s)
-                share.found[task] += draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)
+        start, stop = share.tasks[task], share.tasks[task + 1]
+        given = entries, side, precisions, other, prior, chance
+        share.found[task] = _draw_rows(start, stop, *given, gram, v, s)
+
+
+@inner
+def _draw_rows(start, stop, entries, side, precisions, other, prior, chance, gram, v, s):
+    """Draw the rows from start to stop; return the sum of tau S."""
+    found, columns = np.float64(0), (entries.indices, entries.values, entries.weights)
+    for row in range(start, stop):
+        first, last = entries.indptr[row], entries.indptr[row + 1]
+        if first < last:
+            accumulate(first, last, *columns, other.factors, other.bias, other.roots, gram, v, s)
+            found += draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 from fastmf.kernels import simd
 from fastmf.kernels.als_plain import LONG, accumulate
 from fastmf.kernels.als_simd import SURE, add_upper, factor_lanes, new_batch, solve_lanes, source_of, sum_long, sum_row
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner, jit
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
 from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.random import key_of, normal
@@ -21,7 +21,7 @@ from fastmf.kernels.vectors import WIDTH
 OF_T, WEIGHT, OF_SQUARE, Q, SQUARE, PRODUCT = range(6)
 
 
-@region
+@region(allocates=True)
 def draw(share, entries, side, precisions, other, prior, chance):
     """Draw the rows of ``side`` with ``other`` fixed; factors of ``other`` are padded with zeros to whole vectors."""
     k, kp = side.factors.shape[1], other.factors.shape[1]
@@ -29,22 +29,31 @@ def draw(share, entries, side, precisions, other, prior, chance):
     source = source_of(entries, other.factors, other.bias, other.roots)
     facts, x = np.empty((WIDTH, 6)), np.zeros(kp, np.float32)
     for task in taken(share):
-        filled = np.int64(0)
-        for row in range(share.tasks[task], share.tasks[task + 1]):
-            n = entries.indptr[row + 1] - entries.indptr[row]
-            if 0 < n <= LONG:
-                sums = sum_row(entries.indptr[row], entries.indptr[row + 1], source, kp, batch, filled)
-                facts[filled, OF_T], facts[filled, WEIGHT], facts[filled, OF_SQUARE] = sums
-                batch.rows[filled] = row
-                filled += 1
-            if filled == WIDTH or (filled > 0 and (n > LONG or row == share.tasks[task + 1] - 1)):
-                share.found[task] += _draw_batch(filled, *given, batch, facts, x)
-                filled = np.int64(0)
-            if n > LONG:  # summed in the batch's memory
-                share.found[task] += _draw_exactly(row, *given, batch)
+        start, stop = share.tasks[task], share.tasks[task + 1]
+        share.found[task] = _draw_rows(start, stop, *given, source, batch, facts, x)
 
 
-@jit
+@inner
+def _draw_rows(start, stop, entries, side, precisions, other, prior, chance, source, batch, facts, x):
+    """Draw the rows from start to stop; return the sum of tau S."""
+    given, kp = (entries, side, precisions, other, prior, chance), other.factors.shape[1]
+    filled, found = np.int64(0), np.float64(0)
+    for row in range(start, stop):
+        n = entries.indptr[row + 1] - entries.indptr[row]
+        if 0 < n <= LONG:
+            sums = sum_row(entries.indptr[row], entries.indptr[row + 1], source, kp, batch, filled)
+            facts[filled, OF_T], facts[filled, WEIGHT], facts[filled, OF_SQUARE] = sums
+            batch.rows[filled] = row
+            filled += 1
+        if filled == WIDTH or (filled > 0 and (n > LONG or row == stop - 1)):
+            found += _draw_batch(filled, *given, batch, facts, x)
+            filled = np.int64(0)
+        if n > LONG:  # summed in the batch's memory
+            found += _draw_exactly(row, *given, batch)
+    return found
+
+
+@inner
 def _draw_batch(filled, entries, side, precisions, other, prior, chance, batch, facts, x):
     """Draw the rows of the first slots; return the sum of tau S."""
     (k, kp), k4 = (side.factors.shape[1], other.factors.shape[1]), batch.right.shape[0] - 1
@@ -71,7 +80,7 @@ def _draw_exactly(row, entries, side, precisions, other, prior, chance, batch):
     return draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s)
 
 
-@jit
+@inner
 def _square(table, kp, x):
     """Return x' L x, for L and x padded with zeros to whole vectors."""
     rows, own, total = simd.pointer(table, 0), simd.pointer(x, 0), np.float32(0)
@@ -83,7 +92,7 @@ def _square(table, kp, x):
     return np.float64(total)
 
 
-@jit
+@inner
 def _prepare(filled, k, kp, precisions, prior, chance, batch, facts):
     """Add q times the prior to the sums of the first slots; ``facts`` keeps q."""
     for slot in range(filled):
@@ -101,7 +110,7 @@ def _prepare(filled, k, kp, precisions, prior, chance, batch, facts):
         batch.roots[slot], facts[slot, Q] = root, q
 
 
-@jit
+@inner
 def _move(filled, k, chance, batch, facts):
     """Add noise between the two solves; ``facts`` keeps |U x|^2 and (U x) . (U'^-1 right-hand side)."""
     for slot in range(filled):
@@ -116,7 +125,7 @@ def _move(filled, k, chance, batch, facts):
         facts[slot, SQUARE], facts[slot, PRODUCT] = square, product
 
 
-@jit
+@inner
 def _finish(filled, kp, entries, side, precisions, other, prior, chance, batch, facts, x):
     """Write the draws of the first slots; return the sum of tau S.
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.kernels.als_simd import new_batch, source_of, sum_row
-from fastmf.kernels.compile import lazy
+from fastmf.kernels.compile import inner, lazy
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.types import Compressed
 from fastmf.kernels.vectors import WIDTH
@@ -32,26 +32,31 @@ def _gram_plain(share, table, k):
                     share.found[task, a, b] += x_a * np.float64(table[row, b])
 
 
-@region
+@region(allocates=True)
 def _gram_simd(share, table, k):
     """Use the ALS half-sweep's sums of a row: a task is a row with an entry in every column.
 
     Chunks of rows are summed in float32, and their sums added up in float64.
     """
-    kp, zeros = table.shape[1], np.zeros(CHUNK, np.float32)
+    zeros = np.zeros(CHUNK, np.float32)
     entries = Compressed(np.zeros(0, np.int64), np.arange(CHUNK).astype(np.int32), zeros, None)
-    batch = new_batch(k, kp)
+    batch = new_batch(k, table.shape[1])
     for task in taken(share):
-        found = share.found[task]
-        for first in range(share.tasks[task], share.tasks[task + 1], CHUNK):
-            n = min(CHUNK, share.tasks[task + 1] - first)
-            sum_row(0, n, source_of(entries, table[first : first + n], zeros, None), kp, batch, 0)
-            for a in range(k):
-                for b in range(a, k):
-                    found[a, b] += batch.grams[0, a * kp + b]
+        _sum_chunks(share.tasks[task], share.tasks[task + 1], entries, table, k, batch, share.found[task])
+
+
+@inner
+def _sum_chunks(start, stop, entries, table, k, batch, found):
+    kp = table.shape[1]
+    for first in range(start, stop, CHUNK):
+        n = min(CHUNK, stop - first)
+        sum_row(0, n, source_of(entries, table[first : first + n], entries.values, None), kp, batch, 0)
         for a in range(k):
-            for b in range(a):
-                found[a, b] = found[b, a]
+            for b in range(a, k):
+                found[a, b] += batch.grams[0, a * kp + b]
+    for a in range(k):
+        for b in range(a):
+            found[a, b] = found[b, a]
 
 
 def gram_cpu(tasks, table, k):

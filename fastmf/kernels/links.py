@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.compile import inner, jit, lazy
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.vectors import WIDTH, vectors
@@ -108,15 +108,20 @@ def gather_cpu(tasks, entries, weights, table, out):
     return _gather(tasks, entries, weights, table, out, vectors(table.shape[1]), found=found)
 
 
-@region
+@region(allocates=True)
 def _gather(share, entries, weights, table, out, columns):
     for task in taken(share):
-        start, stop, found = share.tasks[task], share.tasks[task + 1], share.found[task]
+        start, stop = share.tasks[task], share.tasks[task + 1]
         _sum_rows(start, stop, entries, None, table, out, columns)
-        for row in range(start, stop):
-            for f in range(table.shape[1]):
-                out[row, f] *= weights[row]
-                found[f] += np.float64(out[row, f] * out[row, f])
+        _weigh(start, stop, weights, out, share.found[task])
+
+
+@inner
+def _weigh(start, stop, weights, out, found):
+    for row in range(start, stop):
+        for f in range(out.shape[1]):
+            out[row, f] *= weights[row]
+            found[f] += np.float64(out[row, f] * out[row, f])
 
 
 def respond_cpu(tasks, entries, weights, table, ridge, links, squares, out):
@@ -126,16 +131,21 @@ def respond_cpu(tasks, entries, weights, table, ridge, links, squares, out):
     return _respond(tasks, *given, found=found)
 
 
-@region
+@region(allocates=True)
 def _respond(share, entries, weights, table, ridge, links, squares, out, columns):
     for task in taken(share):
-        start, stop, found = share.tasks[task], share.tasks[task + 1], share.found[task]
+        start, stop = share.tasks[task], share.tasks[task + 1]
         _sum_rows(start, stop, entries, weights, table, out, columns)
-        for row in range(start, stop):
-            for f in range(table.shape[1]):
-                residual = out[row, f] - ridge[f] * links[row, f]
-                out[row, f] = residual / (squares[row] + ridge[f])
-                found[f] += np.float64(residual * out[row, f])
+        _precondition(start, stop, ridge, links, squares, out, share.found[task])
+
+
+@inner
+def _precondition(start, stop, ridge, links, squares, out, found):
+    for row in range(start, stop):
+        for f in range(out.shape[1]):
+            residual = out[row, f] - ridge[f] * links[row, f]
+            out[row, f] = residual / (squares[row] + ridge[f])
+            found[f] += np.float64(residual * out[row, f])
 
 
 @jit
@@ -145,20 +155,25 @@ def _sum_rows(start, stop, entries, weights, table, out, columns):
     All rows go through one block of columns at a time, so that its part of the table stays in the cache. A row's sum
     continues from block to block, so its bits do not depend on the blocks.
     """
-    indices, n_columns, kp = entries.indices, table.shape[0], table.shape[1]
     n_entries = entries.indptr[stop] - entries.indptr[start]
-    n_blocks = min(n_columns * kp // CACHED, n_entries // (FEWEST * max(stop - start, 1))) + 1
+    n_blocks = min(table.shape[0] * table.shape[1] // CACHED, n_entries // (FEWEST * max(stop - start, 1))) + 1
     next_entry = entries.indptr[start:stop].copy()
     out[start:stop] = 0
+    _sum_blocks(start, stop, n_blocks, next_entry, entries, weights, table, out, columns)
+
+
+@inner
+def _sum_blocks(start, stop, n_blocks, next_entry, entries, weights, table, out, columns):
+    indices = entries.indices
     for block in range(n_blocks):
-        bound = n_columns * (block + 1) // n_blocks
+        bound = table.shape[0] * (block + 1) // n_blocks
         for row in range(start, stop):
             first, last = next_entry[row - start], entries.indptr[row + 1]
             if first < last and indices[first] < bound:
                 next_entry[row - start] = add_row(first, last, bound, indices, weights, table, row, out, columns)
 
 
-@jit
+@inner
 def _add_row_plain(first, last, bound, indices, weights, table, row, out, columns):
     """Add the table's rows at the entries from first on to ``out[row]``, each times its weight if there are weights.
 
@@ -175,7 +190,7 @@ def _add_row_plain(first, last, bound, indices, weights, table, row, out, column
     return last
 
 
-@jit
+@inner
 def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns):
     """Do as :func:`_add_row_plain` does, the sum in registers: each number of vectors is compiled separately."""
     kp, end = len(columns) * WIDTH, indices.shape[0] - 1

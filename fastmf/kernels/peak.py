@@ -35,7 +35,7 @@ def multiply_add_numpy(tasks):
     return 2.0 * SIDE**3 * np.diff(tasks)
 
 
-@region
+@region(allocates=True)
 def _multiply_add(share):
     for task in taken(share):
         for _ in range(share.tasks[task], share.tasks[task + 1]):

@@ -18,6 +18,7 @@ arguments in a struct. Numba cannot pass named tuples into a parallel loop, and 
 """
 
 import functools
+import inspect
 import os
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmf.kernels.compile import ENABLED, compiled, jit, jit_alone
+from fastmf.kernels.compile import ENABLED, compiled, inner
 
 INT, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 LINE = 8  # int64 in a cache line
@@ -102,18 +103,18 @@ def _yield_core(typingctx):
 
 if ENABLED:
 
-    @jit
+    @inner
     def take(share):
         """Take the next task; return its number, or -1 if there is none to take."""
         task = _add(share.counters, TAKEN, 1)
         return task if task < share.counters[LIMIT] else -1
 
-    @jit
+    @inner
     def done(share):
         """Count a task as done, for :func:`wait_for`."""
         _add(share.counters, DONE, 1)
 
-    @jit
+    @inner
     def wait_for(share, n_tasks):
         """Wait until the first tasks are done; whoever has taken one of them is at work on it."""
         while _read(share.counters, DONE) < n_tasks:
@@ -205,7 +206,7 @@ def in_parallel():
     return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
 
-@jit_alone
+@inner
 def taken(share):
     """Yield the numbers of the tasks that this thread gets, until none is left."""
     task = take(share)
@@ -214,9 +215,19 @@ def taken(share):
         task = take(share)
 
 
-def region(worker=None, *, fused=True):
-    """Make a CPU kernel of a worker. If not ``fused``, every operation rounds on its own, as NumPy's do."""
-    return functools.partial(region, fused=fused) if worker is None else Region(worker, fused)
+def region(worker=None, **options):
+    """Make a CPU kernel of a worker; the options are those of :func:`fastmf.kernels.compile.inner`.
+
+    A worker that allocates scratch memory leaves the loops over its tasks' rows to inner functions.
+    """
+    return functools.partial(region, **options) if worker is None else Region(worker, options)
+
+
+def _with_tasks(worker):
+    """Return the signature of a worker's kernel, which takes tasks in place of the share."""
+    found = inspect.signature(worker)
+    tasks, *others = found.parameters.values()
+    return found.replace(parameters=[tasks.replace(name="tasks"), *others])
 
 
 class Region:
@@ -225,9 +236,10 @@ class Region:
     pace : seconds that one thread needed for a task of the last launch; infinite before the first.
     """
 
-    def __init__(self, worker, fused):
-        self.pace, self.__doc__ = np.inf, worker.__doc__
-        body = jit_alone(worker, fused=fused)
+    def __init__(self, worker, options):
+        self.pace, self.__doc__, self.__name__ = np.inf, worker.__doc__, worker.__name__
+        self.__signature__ = _with_tasks(worker)
+        body = inner(worker, **options)
 
         def run(share, loop, threads, *args):
             if loop:

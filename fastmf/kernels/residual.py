@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.compile import inner, lazy
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.vectors import WIDTH
 
@@ -44,7 +44,7 @@ def _predict_numpy(chunk, pairs, user_side, item_side, scale):
     return np.clip(estimate, np.float32(scale.low), np.float32(scale.high))
 
 
-@jit
+@inner
 def _predict(first, last, pairs, user_side, item_side, scale, out):
     """Write the predictions of the pairs from first to last, the first of them into ``out[0]``."""
     x, y, b, c = user_side.factors, item_side.factors, user_side.bias, item_side.bias
@@ -86,19 +86,27 @@ def estimate_cpu(share, pairs, user_side, item_side, scale, out):
         _predict(first, last, pairs, user_side, item_side, scale, out[first:last])
 
 
-@region
+@region(allocates=True)
 def _errors(share, pairs, values, user_side, item_side, scale):
     estimates = np.empty(AT_ONCE, np.float32)
     for task in taken(share):
-        squared, absolute = np.float64(0), np.float64(0)
-        for start in range(share.tasks[task], share.tasks[task + 1], AT_ONCE):
-            stop = min(start + AT_ONCE, share.tasks[task + 1])
-            _predict(start, stop, pairs, user_side, item_side, scale, estimates)
-            for n in range(start, stop):
-                e = np.float64(values[n] - estimates[n - start])
-                squared += e * e
-                absolute += abs(e)
+        first, last = share.tasks[task], share.tasks[task + 1]
+        squared, absolute = _sum_errors(first, last, pairs, values, user_side, item_side, scale, estimates)
         share.found[task, 0], share.found[task, 1] = squared, absolute
+
+
+@inner
+def _sum_errors(first, last, pairs, values, user_side, item_side, scale, estimates):
+    """Return the sums of the squared and of the absolute errors of the pairs from first to last."""
+    squared, absolute = np.float64(0), np.float64(0)
+    for start in range(first, last, AT_ONCE):
+        stop = min(start + AT_ONCE, last)
+        _predict(start, stop, pairs, user_side, item_side, scale, estimates)
+        for n in range(start, stop):
+            e = np.float64(values[n] - estimates[n - start])
+            squared += e * e
+            absolute += abs(e)
+    return squared, absolute
 
 
 def errors_cpu(tasks, pairs, values, user_side, item_side, scale):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.compile import jit, lazy
+from fastmf.kernels.compile import inner, jit, lazy
 from fastmf.kernels.random import GOLDEN, mix, mix_numpy
 from fastmf.kernels.region import done, region, taken, wait_for
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
@@ -149,7 +149,7 @@ def new_shuffle(n, key):
     return shuffle
 
 
-@jit
+@inner
 def at_place(place, shuffle):
     """Return the number at a place of a shuffle; see :func:`shuffle_numpy`."""
     z, mask, half = np.uint64(place), shuffle[0], shuffle[1]
@@ -171,7 +171,7 @@ def _visit(first, last, start, stop, block, triples, users, items, step, columns
             update(start + run * RUN, min(start + (run + 1) * RUN, stop), triples, users, items, step, columns)
 
 
-@region
+@region(allocates=True)
 def _block_epoch(share, triples, users, items, step, columns):
     for task in taken(share):
         start, stop, places = share.tasks[task], share.tasks[task + 1], 2
@@ -182,7 +182,7 @@ def _block_epoch(share, triples, users, items, step, columns):
         done(share)
 
 
-@region
+@region(allocates=True)
 def _hogwild_epoch(share, triples, users, items, step, columns):
     n = triples.values.shape[0]
     for task in taken(share):

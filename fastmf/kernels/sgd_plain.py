@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner
 from fastmf.kernels.vectors import LINE
 
 # Columns of a learner's row, the first four of its last LINE: bias, rho, bias_rho, and G of the adaptive step.
 BIAS, RHO, BIAS_RHO, SQUARES = range(-LINE, 4 - LINE)
 
 
-@jit
+@inner
 def error_slope(e, absolute):
     """Return half the derivative of the loss at an error e: e, or sign(e) / 2 for the absolute error."""
     if not absolute:
@@ -19,7 +19,7 @@ def error_slope(e, absolute):
     return np.float32(-0.5) if e < 0 else e
 
 
-@jit
+@inner
 def update(first, last, triples, users, items, step, columns):
     """Update both sides with the ratings from first to last, one after another."""
     k = users.shape[1] - LINE

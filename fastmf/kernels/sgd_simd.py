@@ -12,14 +12,14 @@ that do not need the error are computed before it.
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner
 from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES, error_slope
 from fastmf.kernels.vectors import LINE, WIDTH
 
 AHEAD = 12  # ratings between the prefetch of a rating's rows and the update
 
 
-@jit
+@inner
 def update(first, last, triples, users, items, step, columns):
     """Update both sides with the ratings from first to last, one after another.
 
@@ -53,7 +53,7 @@ def update(first, last, triples, users, items, step, columns):
             simd.put(y_end, BIAS, c + lr_i * (g - simd.element(y_end, BIAS_RHO) * c))
 
 
-@jit
+@inner
 def _prefetch(row, columns):
     simd.prefetch(columns, row, 0)
     simd.prefetch(1, row, len(columns) * WIDTH)

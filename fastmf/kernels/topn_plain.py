@@ -6,11 +6,11 @@ section 5.2.3), kept in the user's row of the output: an insertion costs log n, 
 
 import numpy as np
 
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner
 from fastmf.kernels.region import region, taken
 
 
-@jit
+@inner
 def sift(items, scores, u, size, item, score):
     """Put an item into the heap of the first ``size`` places, whose top is free."""
     place, child = 0, 1
@@ -27,14 +27,14 @@ def sift(items, scores, u, size, item, score):
     scores[u, place], items[u, place] = score, item
 
 
-@jit
+@inner
 def offer(items, scores, u, item, score):
     """Replace a user's worst item with the given one, of finite score, if that is better."""
     if score > scores[u, 0] or (score == scores[u, 0] and item < items[u, 0]):
         sift(items, scores, u, scores.shape[1], item, score)
 
 
-@jit
+@inner
 def put_in_order(start, stop, items, scores):
     """Sort the heaps of the users from start to stop, best first: move the top to the end, again and again."""
     for u in range(start, stop):
@@ -44,31 +44,36 @@ def put_in_order(start, stop, items, scores):
             sift(items, scores, u, last, item, score)
 
 
-@jit
+@inner
 def clear(start, stop, items, scores):
     """Fill the heaps of the users from start to stop with item -1 and score -inf, which any item beats."""
     items[start:stop] = -1
     scores[start:stop] = -np.inf
 
 
-@region
+@region(allocates=True)
 def rank(share, user_side, items, seen, out_items, out_scores):
     """Write each user's best items."""
     scores = np.empty(items.bias.shape[0], np.float32)
     for task in taken(share):
         start, stop = share.tasks[task], share.tasks[task + 1]
         clear(start, stop, out_items, out_scores)
-        for u in range(start, stop):
-            _score_all(user_side.factors, u, user_side.bias[u], items.factors, items.bias, scores)
-            for j in range(seen.indptr[u], seen.indptr[u + 1]):
-                scores[seen.indices[j]] = -np.inf
-            for i in range(scores.shape[0]):
-                if scores[i] > out_scores[u, 0]:
-                    offer(out_items, out_scores, u, i, scores[i])
+        _rank_users(start, stop, user_side, items, seen, scores, out_items, out_scores)
         put_in_order(start, stop, out_items, out_scores)
 
 
-@jit
+@inner
+def _rank_users(start, stop, user_side, items, seen, scores, out_items, out_scores):
+    for u in range(start, stop):
+        _score_all(user_side.factors, u, user_side.bias[u], items.factors, items.bias, scores)
+        for j in range(seen.indptr[u], seen.indptr[u + 1]):
+            scores[seen.indices[j]] = -np.inf
+        for i in range(scores.shape[0]):
+            if scores[i] > out_scores[u, 0]:
+                offer(out_items, out_scores, u, i, scores[i])
+
+
+@inner
 def _score_all(x, u, bias, y, c, scores):
     for i in range(y.shape[0]):
         dot = np.float32(0)

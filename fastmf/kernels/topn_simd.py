@@ -15,7 +15,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from fastmf.kernels import lanes, simd
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner, jit
 from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.topn_plain import clear, offer, put_in_order
@@ -41,7 +41,7 @@ class Block(NamedTuple):
     sums: np.ndarray
 
 
-@region
+@region(allocates=True)
 def rank(share, user_side, items, seen, out_items, out_scores):
     """Write each user's best items."""
     factors, bias, packed_before = user_side.factors, user_side.bias, items.panels.shape[0] > 0
@@ -56,17 +56,24 @@ def rank(share, user_side, items, seen, out_items, out_scores):
         for first in range(start, stop, USERS):
             last = min(first + USERS, stop)
             _enter(first, last, factors, bias, items.place, seen.indptr, seen.indices, rows, block)
-            if packed_before:
-                _rank_block(first, last, 0, items.panels, items.order, block, out_items, out_scores)
-                continue
-            for number in range(0, n_panels, AT_A_TIME):  # few users: quicker than packing all items first
-                panels = room[: min(n_panels - number, AT_A_TIME)]
-                _pack(number * PANEL, items.factors, items.bias, items.order, rows, panels)
-                _rank_block(first, last, number, panels, items.order, block, out_items, out_scores)
+            _rank_users(first, last, items, rows, room, block, out_items, out_scores)
         put_in_order(start, stop, out_items, out_scores)
 
 
-@jit
+@inner
+def _rank_users(first, last, items, rows, room, block, out_items, out_scores):
+    """Offer all items to the users of a block."""
+    if items.panels.shape[0] > 0:
+        _rank_block(first, last, 0, items.panels, items.order, block, out_items, out_scores)
+        return
+    n_panels = (items.order.shape[0] + PANEL - 1) // PANEL
+    for number in range(0, n_panels, AT_A_TIME):  # few users: quicker than packing all items first
+        panels = room[: min(n_panels - number, AT_A_TIME)]
+        _pack(number * PANEL, items.factors, items.bias, items.order, rows, panels)
+        _rank_block(first, last, number, panels, items.order, block, out_items, out_scores)
+
+
+@inner
 def _largest(tasks):
     """Return the number of users of the largest task."""
     most = np.int64(0)
@@ -81,10 +88,11 @@ def _rounded(k):
     return (k + BLOCK - 1) // BLOCK * BLOCK
 
 
+@jit
 def packed(factors, bias, order):
     """Make the panels of all items, (n_panels, 2 + k4, PANEL)."""
     k4 = _rounded(factors.shape[1])
-    panels = aligned(-(-len(order) // PANEL), 2 + k4, PANEL)
+    panels = aligned((order.shape[0] + PANEL - 1) // PANEL, 2 + k4, PANEL)
     _pack(0, factors, bias, order, _new_rows(k4), panels)
     return panels
 
@@ -95,7 +103,7 @@ def _new_rows(k4):
     return aligned(PANEL, k4 + LINE)
 
 
-@jit
+@inner
 def _transpose(rows, first, target, target_at, step):
     """Write WIDTH rows, from ``first`` on, as columns: factor f goes to ``step * f`` after target_at."""
     line = rows.shape[1]
@@ -104,7 +112,7 @@ def _transpose(rows, first, target, target_at, step):
         simd.store(lanes.column(tile), simd.pointer(target, target_at + f * step), step)
 
 
-@jit
+@inner
 def _pack(first, factors, bias, order, rows, panels):
     """Write panels of the items from ``first`` on in ``order``, padded with items of bias -inf."""
     depth, n_items = panels.shape[1], order.shape[0]
@@ -121,7 +129,7 @@ def _pack(first, factors, bias, order, rows, panels):
             _transpose(rows, column, panels, (number * depth + 2) * PANEL + column, PANEL)
 
 
-@jit
+@inner
 def _enter(start, stop, factors, bias, place, indptr, indices, rows, block):
     """Fill the block with the users from start to stop."""
     users, limits, seen = block.users, block.limits, block.seen
@@ -140,7 +148,7 @@ def _enter(start, stop, factors, bias, place, indptr, indices, rows, block):
             seen[at // PANEL, n] |= np.uint32(1) << np.uint32(at % PANEL)
 
 
-@jit
+@inner
 def _offer_tile(number, first, start, stop, order, block, out_items, out_scores):
     """Offer a tile's scores that reach the limits to its users' heaps; ``first`` is its first user in the block."""
     limits, sums = block.limits, block.sums
@@ -158,7 +166,7 @@ def _offer_tile(number, first, start, stop, order, block, out_items, out_scores)
                 limits[n] = out_scores[start + n, 0]
 
 
-@jit
+@inner
 def _rank_block(start, stop, first, panels, order, block, out_items, out_scores):
     """Offer the items of some panels, numbered from ``first``, to the users from start to stop, at most USERS."""
     depth, n_tiles = block.users.shape[1], (stop - start - 1) // TOP + 1

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.compile import jit
+from fastmf.kernels.compile import inner, jit
 from fastmf.kernels.random import LOW_32, U1, U2, U32, bits_numpy, bits_of, key_of, unit_of, units_numpy
 from fastmf.kernels.region import region, taken
 
@@ -98,31 +98,36 @@ def draw_items_numpy(tasks, indptr, popularity, seed, items):
         items[indptr[user] : indptr[user + 1]] = np.sort(np.concatenate([chosen, rest]))
 
 
-@region
+@region(allocates=True)
 def draw_items_cpu(share, indptr, popularity, seed, items):
     """Draw the items; see :func:`draw_items_numpy`."""
     n_items = popularity.weights.shape[0]
-    n_slots = np.uint64(n_items)
     seen = np.full(n_items, -1, np.int64)  # the last user each item was drawn for
     keys = np.empty(n_items, np.float64)
     for task in taken(share):
         for user in range(share.tasks[task], share.tasks[task + 1]):
-            key = key_of(seed, TRIES, np.uint64(user))
-            place, last = indptr[user], indptr[user + 1]
-            for attempt in range(n_items):
-                if place == last:
-                    break
-                bits = bits_of(key, np.uint64(attempt))
-                item = np.int64(((bits >> U32) * n_slots) >> U32)
-                if (bits & LOW_32) >= popularity.threshold[item]:
-                    item = np.int64(popularity.alias[item])
-                if seen[item] != user:
-                    seen[item] = user
-                    items[place] = item
-                    place += 1
+            place, last = _draw_by_tries(user, indptr, popularity, seed, items, seen), indptr[user + 1]
             if place < last:
                 _finish_by_keys(place, last, user, popularity, seed, items, seen, keys)
             items[indptr[user] : last].sort()
+
+
+@inner
+def _draw_by_tries(user, indptr, popularity, seed, items, seen):
+    """Draw a user's items until there are enough, or n_items tries are over; return where the next one goes."""
+    n_items, key, place = seen.shape[0], key_of(seed, TRIES, np.uint64(user)), indptr[user]
+    for attempt in range(n_items):
+        if place == indptr[user + 1]:
+            break
+        bits = bits_of(key, np.uint64(attempt))
+        item = np.int64(((bits >> U32) * np.uint64(n_items)) >> U32)
+        if (bits & LOW_32) >= popularity.threshold[item]:
+            item = np.int64(popularity.alias[item])
+        if seen[item] != user:
+            seen[item] = user
+            items[place] = item
+            place += 1
+    return place
 
 
 @jit
@@ -173,7 +178,7 @@ def normals_numpy(seed: np.uint64, stream: np.uint64, n: int, row: int = 0) -> n
     return np.sqrt(-2.0 * np.log(pairs[0::2])) * np.cos(2.0 * np.pi * pairs[1::2])
 
 
-@jit
+@inner
 def _normal(key, counter):
     """Draw number ``counter`` of :func:`normals_numpy`."""
     radius = math.sqrt(-2.0 * math.log(unit_of(bits_of(key, U2 * counter))))

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmf.kernels.compile import ENABLED
 from fastmf.runtime.device import Device
 from fastmf.runtime.threads import alone, spread
 
@@ -23,7 +22,7 @@ Kernel = Mapping[str, Callable[..., Any]]
 
 SLICE = 0.25  # seconds that a launch runs without a look at the signals
 FIRST = 32  # tasks of each thread in the first slice, which shows how long a task takes
-WORTH = 2e-4  # seconds of work that are worth starting several threads for
+WORTH = 5e-4  # seconds of work that are worth starting several threads for
 
 
 def launch(kernel: Kernel, device: Device, tasks: np.ndarray, *args: Any) -> Any:
@@ -77,10 +76,10 @@ def _run_slices(work: Any, threads: int) -> None:
 
 def _run_slice(work: Any, share: Any, threads: int) -> None:
     """Take tasks on so many threads until none may be taken."""
-    run = work.region.run
-    if threads == 1:
+    run, how = work.region.run, engine().name if threads > 1 else "serial"
+    if how == "serial":
         run(share, 0, 1, *work.args)
-    elif engine().name == "region":
+    elif how == "region":
         _run_region(run, share, threads, work.args)
     else:
         spread(lambda _: run(share, 0, 1, *work.args), range(threads), threads)
@@ -110,6 +109,8 @@ class Engine(NamedTuple):
 
 def engine() -> Engine:
     """Choose how to run a launch of several threads."""
+    from fastmf.kernels.compile import ENABLED
+
     if not ENABLED:
         return Engine("serial", "NUMBA_DISABLE_JIT is set")
     found = _engine()

@@ -284,7 +284,7 @@ def test_the_engine_falls_back_where_a_layer_is_not_safe(monkeypatch):
     monkeypatch.setattr(launching, "_forked", True)
     assert engine() == ("threads", "this process was forked from one that had started Numba's threads")
     monkeypatch.setattr(launching, "_forked", False)
-    monkeypatch.setattr(launching, "ENABLED", False)
+    monkeypatch.setattr("fastmf.kernels.compile.ENABLED", False)
     assert engine().name == "serial"
 
 
@@ -301,6 +301,7 @@ def run_under(layer, script, **environment):
     return run_script(script, NUMBA_THREADING_LAYER=layer, **environment)
 
 
+@pytest.mark.skipif(not ENABLED, reason="the JIT is off")
 @pytest.mark.parametrize("layer", [*LAYERS, "unknown"])
 def test_threads_may_launch_at_once_under_any_layer(layer):
     script = """
@@ -324,6 +325,7 @@ def test_threads_may_launch_at_once_under_any_layer(layer):
     assert run_under(layer, script).split() == ["12", "True"]
 
 
+@pytest.mark.skipif(not ENABLED, reason="the JIT is off")
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="fork is missing or unsafe here")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_forked_child_works_before_any_launch_and_after_one(layer):
@@ -355,6 +357,7 @@ def test_a_forked_child_works_before_any_launch_and_after_one(layer):
     assert run_under(layer, script).split() == ["True"] * 4
 
 
+@pytest.mark.skipif(not ENABLED, reason="the JIT is off")
 @pytest.mark.skipif(sys.platform != "linux", reason="what /proc holds")
 def test_a_child_of_a_host_that_had_started_numbas_threads_works():
     script = """
@@ -382,6 +385,7 @@ def test_a_child_of_a_host_that_had_started_numbas_threads_works():
     assert run_under("omp", script).split() == ["threads", "0", "4950"]
 
 
+@pytest.mark.skipif(not ENABLED, reason="the JIT is off")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_number_of_threads_is_a_launchs_own_and_the_hosts_settings_stay(layer):
     script = """
