@@ -11,7 +11,8 @@ from fastmf.kernels.types import Compressed, Side
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
-USERS_PER_TASK = 96
+USERS_PER_TASK = 192  # at most: as many as are ranked at once
+MOST = 1e9  # operations of a task, about 0.02 s
 
 
 def top_n(
@@ -34,7 +35,9 @@ def top_n(
     require_integer("n", n, 1)
     shape = (len(users.bias), min(n, len(items.bias)))
     found, scores = np.empty(shape, np.int32), np.empty(shape, np.float32)
-    tasks, ready = even(len(users.bias), USERS_PER_TASK), catalogue(items, users.factors)
+    per_user = 2.0 * items.factors.size
+    tasks = even(len(users.bias), min(USERS_PER_TASK, max(int(MOST / per_user), 1)))
+    ready = catalogue(items, users.factors)
     launch(TOPN, device or resolve("cpu"), tasks, users, ready, excluded, found, scores)
     return found, scores
 
