@@ -13,7 +13,7 @@ from fastmf.kernels.als_simd import SURE, add_upper, factor_lanes, new_batch, so
 from fastmf.kernels.compile import inner, jit
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
 from fastmf.kernels.lanes import BLOCK
-from fastmf.kernels.random import key_of, normal
+from fastmf.kernels.random import key_of, normal, normals
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.vectors import WIDTH
 
@@ -27,14 +27,14 @@ def draw(share, entries, side, precisions, other, prior, chance):
     k, kp = side.factors.shape[1], other.factors.shape[1]
     given, batch = (entries, side, precisions, other, prior, chance), new_batch(k, kp)
     source = source_of(entries, other.factors, other.bias, other.roots)
-    facts, x = np.empty((WIDTH, 6)), np.zeros(kp, np.float32)
+    facts, x, noise = np.empty((WIDTH, 6)), np.zeros(kp, np.float32), np.empty(k)
     for task in taken(share):
         start, stop = share.tasks[task], share.tasks[task + 1]
-        share.found[task] = _draw_rows(start, stop, *given, source, batch, facts, x)
+        share.found[task] = _draw_rows(start, stop, *given, source, batch, facts, x, noise)
 
 
 @inner
-def _draw_rows(start, stop, entries, side, precisions, other, prior, chance, source, batch, facts, x):
+def _draw_rows(start, stop, entries, side, precisions, other, prior, chance, source, batch, facts, x, noise):
     """Draw the rows from start to stop; return the sum of tau S."""
     given, kp = (entries, side, precisions, other, prior, chance), other.factors.shape[1]
     filled, found = np.int64(0), np.float64(0)
@@ -46,7 +46,7 @@ def _draw_rows(start, stop, entries, side, precisions, other, prior, chance, sou
             batch.rows[filled] = row
             filled += 1
         if filled == WIDTH or (filled > 0 and (n > LONG or row == stop - 1)):
-            found += _draw_batch(filled, *given, batch, facts, x)
+            found += _draw_batch(filled, *given, batch, facts, x, noise)
             filled = np.int64(0)
         if n > LONG:  # summed in the batch's memory
             found += _draw_exactly(row, *given, batch)
@@ -54,12 +54,12 @@ def _draw_rows(start, stop, entries, side, precisions, other, prior, chance, sou
 
 
 @inner
-def _draw_batch(filled, entries, side, precisions, other, prior, chance, batch, facts, x):
+def _draw_batch(filled, entries, side, precisions, other, prior, chance, batch, facts, x, noise):
     """Draw the rows of the first slots; return the sum of tau S."""
     (k, kp), k4 = (side.factors.shape[1], other.factors.shape[1]), batch.right.shape[0] - 1
     _prepare(filled, k, kp, precisions, prior, chance, batch, facts)
     factor_lanes(batch, k4, kp)
-    _move(filled, k, chance, batch, facts)
+    _move(filled, k, chance, batch, facts, noise)
     solve_lanes(batch, k4)
     return _finish(filled, kp, entries, side, precisions, other, prior, chance, batch, facts, x)
 
@@ -111,14 +111,16 @@ def _prepare(filled, k, kp, precisions, prior, chance, batch, facts):
 
 
 @inner
-def _move(filled, k, chance, batch, facts):
+def _move(filled, k, chance, batch, facts, noise):
     """Add noise between the two solves; ``facts`` keeps |U x|^2 and (U x) . (U'^-1 right-hand side)."""
     for slot in range(filled):
         key = key_of(chance.seed, chance.stream, np.uint64(batch.rows[slot]))
         deviation, square, product = math.sqrt(facts[slot, Q]), np.float64(0), np.float64(0)
+        if chance.draw:
+            normals(key, noise)
         for a in range(k):
             before = np.float64(batch.right[1 + a, slot])
-            after = before + deviation * normal(key, np.uint64(a)) if chance.draw else before
+            after = before + deviation * noise[a] if chance.draw else before
             batch.right[1 + a, slot] = after
             square += after * after
             product += after * before

@@ -94,6 +94,19 @@ def normal(key, counter):
 
 
 @jit
+def normals(key, out):
+    """Draw the numbers 0, 1, ... of :func:`normal` into ``out`` (n,) float64: the usual ones in vectors."""
+    for n in range(np.uint64(out.shape[0])):
+        bits = bits_of(key, np.uint64(n))
+        layer, x = bits & LAYER, unit_of(bits)
+        x *= EDGES[layer]
+        out[n] = (x if bits & SIGN else -x) if x < EDGES[layer + U1] else np.nan
+    for n in range(np.uint64(out.shape[0])):
+        if np.isnan(out[n]):
+            out[n] = normal(key, np.uint64(n))
+
+
+@jit
 def _beyond(key, counter):
     """Draw from the normal distribution beyond LAST_EDGE (Marsaglia 1964)."""
     while True:
