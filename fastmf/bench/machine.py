@@ -51,9 +51,11 @@ def limits(device: Device) -> dict[str, Any]:
     if device.on_host and _blas_has(device.threads):
         left, out = np.ones((2, SIDE, SIDE), np.float32)
         runs["blas_flops_per_second"] = lambda: 2 * SIDE**3 * np.matmul(left, left, out)[0, 0] / SIDE
-    # In turn, so that other work on the machine slows all of them.
-    rates = [{name: _rate(run) for name, run in runs.items()} for _ in range(TRIES)]
-    return {"blas_flops_per_second": None, **{name: max(rate[name] for rate in rates) for name in runs}}
+    # BLAS comes last: its threads go on spinning for a while.
+    return {
+        "blas_flops_per_second": None,
+        **{name: max(_rate(run) for _ in range(TRIES)) for name, run in runs.items()},
+    }
 
 
 def _rate(run: Callable[[], Any]) -> float:
