@@ -132,7 +132,7 @@ def _engine() -> Engine:
         in_parallel()
         return Engine("region", f"Numba's threading layer is {numba.threading_layer()}")  # type: ignore[attr-defined]
     except ValueError as error:  # the layer that the user chose is not installed
-        return Engine("threads", str(error).splitlines()[0])
+        return Engine("threads", " ".join(str(error).split()))
 
 
 def _numba_has_started() -> bool:
