@@ -42,7 +42,7 @@ CACHED = 1 << 12  # floats of a block of ratings' factors, which several passes 
 FEWEST = 32  # ratings of a block at least, or loading and storing the tiles would take longer than summing
 AHEAD = 16  # ratings between the prefetch of a row and its use
 SURE = np.float32(1 / UNSURE)
-SHORT = 4  # rows with at most this fraction of k entries: solved by a system of one equation per entry
+SHORT = 4  # rows with at most k / SHORT entries are solved by a system of one equation per entry
 CHUNK = 1 << 7  # ratings of a long row that are summed in float32 before they are added up in float64
 
 
@@ -137,9 +137,10 @@ def _solve_short(row, slot, entries, side, other, penalty, known, batch):
 
         x = z + Y'a,   b = rho / bias_reg sum a,   (YY' + rho / bias_reg 11' + rho I) a = u
 
-    The free slot of the batch is scratch memory.
+    A small bias_reg would make the system's terms much larger than their differences. The free slot of the batch is
+    scratch memory.
     """
-    if entries.weights is not None or known.base.shape[0] > 0 or not penalty.bias_reg > 0:
+    if entries.weights is not None or known.base.shape[0] > 0 or penalty.bias_reg < 1:
         return False
     (k, kp), first = (side.factors.shape[1], other.factors.shape[1]), entries.indptr[row]
     n = entries.indptr[row + 1] - first

@@ -149,7 +149,7 @@ def _call(typingctx, function, context):
 
 @intrinsic
 def _call_in_parallel(typingctx, address, threads, worker, share, args):
-    """Let the :func:`in_parallel` at an address call ``worker(share, *args)`` on each thread; return its status."""
+    """Let the loop at an address call ``worker(share, *args)`` on each thread; return 0 if all is well."""
     given = share, *args
     worker.get_call_type(typingctx, given, {})
 
@@ -157,17 +157,21 @@ def _call_in_parallel(typingctx, address, threads, worker, share, args):
         entry = _entry(context, builder, worker.dispatcher.overloads[given], given)
         terms = [values[3], *(builder.extract_value(values[4], n) for n in range(len(args)))]
         place = cgutils.alloca_once_value(builder, context.make_tuple(builder, types.Tuple(given), terms))
-        result, error = cgutils.alloca_once(builder, INT), cgutils.alloca_once(builder, BYTES)
+        result, error = cgutils.alloca_once_value(builder, INT(0)), cgutils.alloca_once(builder, BYTES)
         kind = ir.FunctionType(ir.IntType(32), [INT.as_pointer(), BYTES.as_pointer(), INT, INT, INT])
         function, struct = builder.ptrtoint(entry, INT), builder.ptrtoint(place, INT)
         at = builder.inttoptr(values[0], kind.as_pointer())
-        return builder.call(at, [result, error, values[1], function, struct])
+        status = builder.call(at, [result, error, values[1], function, struct])
+        return builder.or_(status, builder.trunc(builder.load(result), ir.IntType(32)))
 
     return types.int32(address, threads, worker, share, args), generate
 
 
 def _entry(context, builder, worker, given):
-    """Write a function that calls a compiled worker with the arguments in the struct at an address."""
+    """Write a function that calls a compiled worker with the arguments in the struct at an address.
+
+    It returns 1 if the worker fails, for lack of memory, and 0 otherwise.
+    """
     context.add_linking_libs([worker.library])
     callee = context.declare_function(builder.module, worker.fndesc)
     name = builder.module.get_unique_name(f"{worker.fndesc.llvm_func_name}.entry")
@@ -176,10 +180,9 @@ def _entry(context, builder, worker, given):
     inside = ir.IRBuilder(entry.append_basic_block())
     kind = context.get_value_type(types.Tuple(given))
     struct = inside.load(inside.inttoptr(entry.args[0], kind.as_pointer()))
-    context.call_conv.call_function(
-        inside, callee, types.none, given, [inside.extract_value(struct, n) for n in range(len(given))]
-    )
-    inside.ret(INT(0))
+    terms = [inside.extract_value(struct, n) for n in range(len(given))]
+    status, _ = context.call_conv.call_function(inside, callee, types.none, given, terms)
+    inside.ret(inside.zext(status.is_error, INT))
     return entry
 
 

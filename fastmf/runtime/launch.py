@@ -95,7 +95,7 @@ def _run_region(run: Callable[..., int], share: Any, threads: int, args: tuple[A
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     try:
         if run(share, in_parallel(), threads, *args):
-            raise MemoryError("no memory to start a parallel region")
+            raise MemoryError("there is not enough memory for the threads of a parallel region")
     finally:
         numba.set_num_threads(before)
 

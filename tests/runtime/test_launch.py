@@ -111,6 +111,21 @@ def test_threads_do_not_change_the_sum(threads):
     np.testing.assert_allclose(found[0], lines.sum(axis=0), rtol=1e-12)
 
 
+@region(allocates=True)
+def _ask_too_much(share, numbers):
+    room = np.empty(1 << 50)
+    for task in taken(share):
+        numbers[share.tasks[task]] = room[0]
+
+
+@pytest.mark.skipif(not ENABLED, reason="the JIT is off")
+@pytest.mark.parametrize("device", [ONE, TWO], ids=["one", "two"])
+def test_a_worker_without_memory_is_an_error(device):
+    _ask_too_much.pace = np.inf
+    with pytest.raises(MemoryError):
+        launch({"cpu": _ask_too_much}, device, TASKS, np.ones(100))
+
+
 def test_tasks_that_wait_run_after_those_they_wait_for():
     tasks = np.arange(201)
     for threads in (1, 2, 7):
