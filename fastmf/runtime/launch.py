@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +126,7 @@ def _engine() -> Engine:
     from fastmf.kernels.region import in_parallel
 
     if _forked:
-        return Engine("threads", "this process was forked from one that had started Numba's threads")
+        return Engine("threads", "Numba's threads were started before, perhaps by a parent of this process")
     try:
         in_parallel()
         return Engine("region", f"Numba's threading layer is {numba.threading_layer()}")  # type: ignore[attr-defined]
@@ -140,14 +139,9 @@ def _numba_has_started() -> bool:
     return parallel is not None and getattr(parallel, "_is_initialized", True)
 
 
-def _is_only_thread() -> bool:
-    """Whether the process has one thread, on Linux; elsewhere, nobody knows."""
-    tasks = Path("/proc/self/task")
-    return tasks.exists() and len(list(tasks.iterdir())) == 1
-
-
-# Whether a parent of this process had started Numba's threads: they do not exist here.
-_forked = _numba_has_started() and _is_only_thread()
+# Whether a parent of this process may have started Numba's threads: they would not exist here. Nobody can tell who
+# started those that were there before this module.
+_forked = _numba_has_started()
 
 
 def _after_fork() -> None:
