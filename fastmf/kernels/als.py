@@ -25,7 +25,7 @@ from fastmf.kernels.compile import lazy
 from fastmf.kernels.region import region, taken
 from fastmf.kernels.tasks import balanced
 from fastmf.kernels.types import Penalty
-from fastmf.kernels.vectors import WIDTH, aligned, padded
+from fastmf.kernels.vectors import WIDTH, padded, widened
 
 if WIDTH:
     from fastmf.kernels.als_simd import half_sweep
@@ -88,8 +88,7 @@ def half_sweep_cpu(tasks, entries, side, other, penalty, known):
     """Solve the rows of ``side``; see :func:`half_sweep_numpy`. Faster if ``other`` is :func:`padded` already."""
     other = padded(other)
     kp = other.factors.shape[1]
-    base = aligned(kp if len(known.base) else 0, kp)
-    base[: len(known.base), : known.base.shape[1]] = known.base
+    base = widened(known.base, kp if len(known.base) else 0, kp)
     given = entries, side, other, Penalty(*map(float, penalty)), known._replace(base=base)
     return half_sweep(tasks, *given, found=np.zeros(len(tasks) - 1, np.int64))
 

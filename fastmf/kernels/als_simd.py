@@ -9,6 +9,8 @@
 3. WIDTH matrices are loaded, one per lane, and factored and solved at once: the upper triangle in blocks of 4 x 4,
    left-looking (Golub and Van Loan, section 4.2).
 
+Rows with few entries take none of these steps: :mod:`fastmf.kernels.als_dual` solves them, one after another.
+
 The lanes do not mix and a row's sums do not depend on its neighbours: any cut into tasks gives the same bits.
 """
 
@@ -17,18 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmf.kernels import lanes, simd
-from fastmf.kernels.als_plain import (
-    JITTER,
-    LONG,
-    SINGULAR,
-    UNSURE,
-    accumulate,
-    cholesky,
-    fail,
-    finish,
-    mass_of,
-    substitute_back,
-)
+from fastmf.kernels.als_dual import SHORT, solve_short
+from fastmf.kernels.als_plain import JITTER, LONG, SINGULAR, UNSURE, accumulate, fail, finish, mass_of
 from fastmf.kernels.compile import inner, jit
 from fastmf.kernels.lanes import BLOCK
 from fastmf.kernels.region import region, taken
@@ -42,7 +34,6 @@ CACHED = 1 << 12  # floats of a block of ratings' factors, which several passes 
 FEWEST = 32  # ratings of a block at least, or loading and storing the tiles would take longer than summing
 AHEAD = 16  # ratings between the prefetch of a row and its use
 SURE = np.float32(1 / UNSURE)
-SHORT = 4  # rows with at most k / SHORT entries are solved by a system of one equation per entry
 CHUNK = 1 << 7  # ratings of a long row that are summed in float32 before they are added up in float64
 
 
@@ -116,7 +107,7 @@ def _solve_task(task, filled, share, entries, side, other, penalty, known, sourc
     given = entries, side, other, penalty, known
     for row in range(share.tasks[task], share.tasks[task + 1]):
         n = entries.indptr[row + 1] - entries.indptr[row]
-        if 0 < n <= other.factors.shape[1] // SHORT and _solve_short(row, filled, *given, batch):
+        if 0 < n <= other.factors.shape[1] // SHORT and solve_short(row, filled, *given, batch):
             continue
         if 0 < n <= LONG:
             _enter(row, filled, *given, source, batch)
@@ -127,64 +118,6 @@ def _solve_task(task, filled, share, entries, side, other, penalty, known, sourc
         if n > LONG:
             share.found[task] += _solve_exactly(row, *given, batch)
     return filled
-
-
-@inner
-def _solve_short(row, slot, entries, side, other, penalty, known, batch):
-    """Solve a row with fewer entries than factors by as many equations as it has entries; False if that is not safe.
-
-    By the Woodbury identity, with Y the (n, k) factors of its columns, and u = t - Y z,
-
-        x = z + Y'a,   b = rho / bias_reg sum a,   (YY' + rho / bias_reg 11' + rho I) a = u
-
-    A small bias_reg would make the system's terms much larger than their differences. The free slot of the batch is
-    scratch memory.
-    """
-    if entries.weights is not None or known.base.shape[0] > 0 or penalty.bias_reg < 1:
-        return False
-    (k, kp), first = (side.factors.shape[1], other.factors.shape[1]), entries.indptr[row]
-    n = entries.indptr[row + 1] - first
-    rho = np.float32(penalty.reg) * np.float32(n) + np.float32(penalty.reg0)
-    share = rho / np.float32(penalty.bias_reg)
-    system, a, x = batch.grams[slot, : n * n].reshape(n, n), batch.weighted[slot, :n], batch.sums[slot]
-    table = simd.pointer(other.factors, 0)
-    for r in range(n):
-        i = np.int64(entries.indices[first + r])
-        left = simd.pointer(table, i * kp)
-        a[r] = entries.values[first + r] - other.bias[i]
-        if known.pull.shape[0] > 0:
-            for f in range(k):
-                a[r] -= known.pull[row, f] * other.factors[i, f]
-        for c in range(r + 1):
-            right, dot = simd.pointer(table, np.int64(entries.indices[first + c]) * kp), simd.zeros(1, 1)
-            for f in range(0, kp, WIDTH):
-                vectors = simd.load(1, 1, simd.at(left, f), 0), simd.load(1, 1, simd.at(right, f), 0)
-                dot = simd.multiply_add(dot, vectors[0], vectors[1])
-            system[r, c] = simd.total(dot) + share
-        system[r, r] += rho
-        if not rho > np.float32(UNSURE) * system[r, r]:  # maybe singular
-            return False
-    if not cholesky(system, a, np.float32(UNSURE)):
-        return False
-    substitute_back(system, a)
-    _combine(first, n, k, kp, entries.indices, table, a, simd.pointer(x, 0))
-    bias = np.float32(0)
-    for r in range(n):
-        bias += a[r]
-    side.bias[row] = share * bias
-    for f in range(k):
-        side.factors[row, f] = x[f] + known.pull[row, f] if known.pull.shape[0] > 0 else x[f]
-    return True
-
-
-@inner
-def _combine(first, n, k, kp, indices, table, weights, out):
-    """Write the weighted sum of n rows of a table."""
-    for f in range(0, kp, WIDTH):
-        total = simd.zeros(1, 1)
-        for r in range(n):
-            total = simd.add_scaled(total, weights[r], simd.pointer(table, np.int64(indices[first + r]) * kp + f))
-        simd.store(total, simd.at(out, f), 0)
 
 
 @inner(inline=True)

@@ -33,13 +33,10 @@ FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ENABLED = not config.DISABLE_JIT
 
 
-def jit(function):
+def jit(function, **options):
     """Compile a kernel function: without the interpreter's lock, cached on disk, dividing by zero as NumPy does."""
-    return compiled(function) if ENABLED else inner(function)
-
-
-def compiled(function, **options):
-    """Compile and cache a function, whether or not the JIT is on."""
+    if not ENABLED:
+        return inner(function)
     found = numba.njit(function, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=True, **options)
     if cache_folder():
         found._cache = _Cache(function)

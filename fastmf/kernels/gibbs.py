@@ -24,7 +24,7 @@ import numpy as np
 from fastmf.kernels.gibbs_plain import SHAPE
 from fastmf.kernels.random import U1, gamma, key_of, normal
 from fastmf.kernels.region import region, taken
-from fastmf.kernels.vectors import WIDTH, aligned
+from fastmf.kernels.vectors import WIDTH, widened
 
 if WIDTH:
     from fastmf.kernels.gibbs_simd import draw
@@ -112,10 +112,9 @@ def average_numpy(tasks, share, now, mean):
 
 def draw_cpu(tasks, entries, side, precisions, other, prior, chance):
     """Draw the rows of ``side``; see :func:`draw_numpy`."""
-    k, kp = side.factors.shape[1], other.factors.shape[1]
-    precision = aligned(kp, kp)
-    precision[:k, :k] = prior.precision
-    given = entries, side, precisions, other, prior._replace(precision=precision), chance
+    kp = other.factors.shape[1]
+    prior = prior._replace(precision=widened(prior.precision, kp, kp))
+    given = entries, side, precisions, other, prior, chance
     return draw(tasks, *given, found=np.zeros(len(tasks) - 1))
 
 

@@ -8,13 +8,13 @@ A CPU kernel is a *worker*: a function that one thread runs, from its scratch me
             for n in range(share.tasks[task], share.tasks[task + 1]):
                 share.found[task] += values[n]
 
-Tasks are taken from an atomic counter, in order, until none is left. So no thread waits while there is work, and any
-number of threads gets everything done. Tasks are independent, and a task's results have a row of their own in
-``share.found``: no bit depends on who runs what.
+Tasks are taken from an atomic counter, in order, until none is left, so any number of threads gets everything done. A
+task's results have a row of their own in ``share.found``. If tasks are independent, or wait for those they depend on
+(:func:`wait_for`), no bit depends on which thread runs which task.
 
-There is one parallel loop, :func:`in_parallel`, for all kernels. It calls a worker through its address, with its
-arguments in a struct. Numba cannot pass named tuples into a parallel loop, and a loop of each kernel's own would cost
-0.25 s of compilation apiece. The worker is an ordinary compiled function. Called directly, it runs on one thread.
+There is one parallel loop, :func:`parallel_loop`, for all kernels. It calls a worker through its address, with its
+arguments in a struct: Numba 0.68 miscompiles parallel loops that use named tuples, and a loop of each kernel's own
+would cost 0.25 s of compilation. The worker is an ordinary compiled function. Called directly, it runs on one thread.
 """
 
 import functools
@@ -22,17 +22,18 @@ import inspect
 import os
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmf.kernels.compile import ENABLED, compiled, inner
+from fastmf.kernels.compile import ENABLED, inner, jit
+from fastmf.kernels.vectors import LINE
 
 INT, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
-LINE = 8  # int64 in a cache line
-TAKEN, LIMIT, DONE = 0, LINE, 2 * LINE  # places of the counters, each in a cache line of its own
+TAKEN, LIMIT, DONE = 0, LINE, 2 * LINE  # places of the counters: no two share a cache line
 
 
 class Share(NamedTuple):
@@ -67,7 +68,7 @@ def new_share(tasks, found):
 
 
 @intrinsic
-def _add(typingctx, array, place, number):
+def _add_atomically(typingctx, array, place, number):
     """Add to an element of an int64 array, atomically; return what it was before."""
 
     def generate(context, builder, signature, args):
@@ -78,7 +79,7 @@ def _add(typingctx, array, place, number):
 
 
 @intrinsic
-def _read(typingctx, array, place):
+def _read_atomically(typingctx, array, place):
     """Read an element of an int64 array that other threads may write."""
 
     def generate(context, builder, signature, args):
@@ -101,39 +102,38 @@ def _yield_core(typingctx):
     return types.void(), generate
 
 
-if ENABLED:
+def _add_alone(array, place, number):
+    """Do as :func:`_add_atomically` does, on one thread and without the JIT."""
+    array[place] += number
+    return array[place] - number
 
-    @inner
-    def take(share):
-        """Take the next task; return its number, or -1 if there is none to take."""
-        task = _add(share.counters, TAKEN, 1)
-        return task if task < share.counters[LIMIT] else -1
 
-    @inner
-    def done(share):
-        """Count a task as done, for :func:`wait_for`."""
-        _add(share.counters, DONE, 1)
+def _read_alone(array, place):
+    """Do as :func:`_read_atomically` does, on one thread and without the JIT."""
+    return array[place]
 
-    @inner
-    def wait_for(share, n_tasks):
-        """Wait until the first tasks are done; whoever has taken one of them is at work on it."""
-        while _read(share.counters, DONE) < n_tasks:
-            _yield_core()
 
-else:
+_add, _read = (_add_atomically, _read_atomically) if ENABLED else (_add_alone, _read_alone)
 
-    def take(share):
-        """Take the next task; return its number, or -1 if there is none to take."""
-        task = share.counters[TAKEN]
-        share.counters[TAKEN] += 1
-        return task if task < share.counters[LIMIT] else -1
 
-    def done(share):
-        """Count a task as done."""
-        share.counters[DONE] += 1
+@inner
+def take(share):
+    """Take the next task; return its number, or -1 if there is none to take."""
+    task = _add(share.counters, TAKEN, 1)
+    return task if task < share.counters[LIMIT] else -1
 
-    def wait_for(share, n_tasks):
-        """Do nothing: one thread does all tasks in order."""
+
+@inner
+def done(share):
+    """Count a task as done, for :func:`wait_for`."""
+    _add(share.counters, DONE, 1)
+
+
+@inner
+def wait_for(share, n_tasks):
+    """Wait until the first tasks are done; whoever has taken one of them is at work on it."""
+    while _read(share.counters, DONE) < n_tasks:
+        _yield_core()
 
 
 @intrinsic
@@ -197,7 +197,8 @@ def _in_parallel(threads, function, context):
 @functools.cache
 def parallel_loop():
     """Compile the one parallel loop, or load it from the cache; either starts Numba's threads."""
-    loop = compiled(_in_parallel, parallel=True)
+    numba.get_num_threads()  # a missing layer is an error here, where the cache cannot mistake it for a damaged file
+    loop = jit(_in_parallel, parallel=True)
     loop.compile((types.int64,) * 3)
     return loop
 
@@ -236,7 +237,7 @@ def _with_tasks(worker):
 class Region:
     """A CPU kernel: call it with tasks and arguments for a :class:`Launch`.
 
-    pace : seconds that one thread needed for a task of the last launch; infinite before the first.
+    pace : seconds that one thread needed for a task of the last slice; infinite before the first.
     """
 
     def __init__(self, worker, options):
@@ -250,8 +251,9 @@ class Region:
             body(share, *args)
             return np.int32(0)
 
-        run.__name__, run.__qualname__, run.__module__ = worker.__name__, worker.__qualname__, worker.__module__
-        self.run = compiled(run) if ENABLED else (lambda share, loop, threads, *args: body(share, *args))
+        run.__name__, run.__module__ = worker.__name__, worker.__module__
+        run.__qualname__ = f"{worker.__module__}.{worker.__qualname__}"  # the name of its file in the cache
+        self.run = jit(run)
 
     def __call__(self, tasks, *args, found=NOTHING):
         """Return what a launch runs; nothing has run yet."""

@@ -75,8 +75,13 @@ def filled_up(factors):
     n, k = factors.shape
     if whole(k) == k or not isinstance(factors, np.ndarray):
         return factors
-    wide = aligned(n, whole(k))
-    wide[:, :k] = factors
+    return widened(factors, n, whole(k))
+
+
+def widened(table, rows, columns):
+    """Copy a table into the corner of a larger one of zeros."""
+    wide = aligned(rows, columns)
+    wide[: table.shape[0], : table.shape[1]] = table
     return wide
 
 

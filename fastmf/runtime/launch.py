@@ -113,7 +113,7 @@ def engine() -> Engine:
     if not ENABLED:
         return Engine("serial", "NUMBA_DISABLE_JIT is set")
     found = _engine()
-    if found.name == "region" and "workqueue" in found.reason and not alone():
+    if found.name == "region" and _layer() == "workqueue" and not alone():
         return Engine("threads", "Numba's workqueue layer aborts if two threads launch at once, and others run here")
     return found
 
@@ -121,17 +121,22 @@ def engine() -> Engine:
 @functools.cache
 def _engine() -> Engine:
     """Choose once a process: the threading layer cannot change any more."""
-    import numba
-
     from fastmf.kernels.region import in_parallel
 
     if _forked:
         return Engine("threads", "Numba's threads were started before, perhaps by a parent of this process")
     try:
         in_parallel()
-        return Engine("region", f"Numba's threading layer is {numba.threading_layer()}")  # type: ignore[attr-defined]
+        return Engine("region", f"Numba's threading layer is {_layer()}")
     except ValueError as error:  # the layer that the user chose is not installed
         return Engine("threads", " ".join(str(error).split()))
+
+
+def _layer() -> str:
+    """Return the name of the threading layer that Numba has started."""
+    import numba
+
+    return str(numba.threading_layer())  # type: ignore[attr-defined]
 
 
 def _numba_has_started() -> bool:

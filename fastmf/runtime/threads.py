@@ -7,10 +7,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastmf.runtime.cgroups import core_limits
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 LAST_PART = 2.0  # seconds that other threads get to finish their parts when a signal or an error ends the work
 
@@ -43,6 +45,8 @@ def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list
     Helpers take parts as soon as they are free. Nothing waits for a helper that has not started: if none does, this
     thread does all the work.
     """
+    from concurrent.futures import wait
+
     found: dict[int, Any] = {}
     left = deque(enumerate(parts))
 
@@ -76,8 +80,10 @@ def spread(do: Callable[[Any], Any], parts: Iterable[Any], threads: int) -> list
 
 
 @functools.cache
-def _helpers() -> ThreadPoolExecutor:
+def _helpers() -> "ThreadPoolExecutor":
     """Return the pool of helper threads, which start when first needed."""
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(
         max_threads(), thread_name_prefix="fastmf", initializer=lambda: _own.add(threading.current_thread())
     )
