@@ -287,6 +287,7 @@ def test_threads_get_at_once_what_they_would_alone(planted):
 def test_the_engine_falls_back_where_a_layer_is_not_safe(monkeypatch):
     _engine = launching._engine
     monkeypatch.setattr(launching, "_engine", lambda: Engine("region", "Numba's threading layer is workqueue"))
+    monkeypatch.setattr(launching, "_layer", lambda: "workqueue")
     monkeypatch.setattr(launching, "alone", lambda: False)
     assert engine().name == "threads"
     assert "abort" in engine().reason
@@ -304,6 +305,12 @@ def test_the_engine_falls_back_where_a_layer_is_not_safe(monkeypatch):
 
 
 LAYERS = ["omp", "workqueue", "tbb"]
+ROWS = """
+import numpy as np, fastmf
+rng = np.random.default_rng(0)
+chosen = rng.permutation(200 * 100)[:9000]
+rows = chosen // 100, chosen % 100, rng.integers(1, 6, 9000).astype(float)
+"""
 
 
 def run_under(layer, script, **environment):
@@ -320,10 +327,7 @@ def run_under(layer, script, **environment):
 @pytest.mark.parametrize("layer", [*LAYERS, "unknown"])
 def test_threads_may_launch_at_once_under_any_layer(layer):
     script = """
-        import threading, numpy as np, fastmf
-        rng = np.random.default_rng(0)
-        chosen = rng.permutation(200 * 100)[:5000]
-        rows = chosen // 100, chosen % 100, rng.integers(1, 6, 5000).astype(float)
+        import threading
 
         def everything():
             model = fastmf.fit(rows, k=8, epochs=3)
@@ -337,7 +341,7 @@ def test_threads_may_launch_at_once_under_any_layer(layer):
         for thread in threads: thread.join()
         print(len(found), set(found) == {alone})
     """
-    assert run_under(layer, script).split() == ["12", "True"]
+    assert run_under(layer, ROWS + textwrap.dedent(script)).split() == ["12", "True"]
 
 
 @pytest.mark.skipif(not ENABLED, reason="the JIT is off")
@@ -345,10 +349,7 @@ def test_threads_may_launch_at_once_under_any_layer(layer):
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_forked_child_works_before_any_launch_and_after_one(layer):
     script = """
-        import os, numpy as np, fastmf
-        rng = np.random.default_rng(0)
-        chosen = rng.permutation(200 * 100)[:5000]
-        rows = chosen // 100, chosen % 100, rng.integers(1, 6, 5000).astype(float)
+        import os
 
         def fit():
             return fastmf.fit(rows, k=8, epochs=2, threads=2).content_hash
@@ -369,7 +370,7 @@ def test_a_forked_child_works_before_any_launch_and_after_one(layer):
         here = fit()
         print(len(here) > 8, first == here, in_a_child() == here, fit() == here)
     """
-    assert run_under(layer, script).split() == ["True"] * 4
+    assert run_under(layer, ROWS + textwrap.dedent(script)).split() == ["True"] * 4
 
 
 @pytest.mark.skipif(not ENABLED, reason="the JIT is off")
@@ -406,13 +407,10 @@ def test_a_child_of_a_host_that_had_started_numbas_threads_works():
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_number_of_threads_is_a_launchs_own_and_the_hosts_settings_stay(layer):
     script = """
-        import numba, numpy as np, fastmf
+        import numba
         from fastmf.runtime.device import resolve
 
         numba.set_num_threads(3)
-        rng = np.random.default_rng(0)
-        chosen = rng.permutation(200 * 100)[:9000]
-        rows = chosen // 100, chosen % 100, rng.integers(1, 6, 9000).astype(float)
         models = set()
         for threads in (1, 2, 3, 4, 16):
             assert resolve("cpu", threads).threads == threads
@@ -421,4 +419,4 @@ def test_the_number_of_threads_is_a_launchs_own_and_the_hosts_settings_stay(laye
             assert numba.get_num_threads() == 3
         print(len(models), numba.threading_layer(), numba.config.THREADING_LAYER)
     """
-    assert run_under(layer, script, NUMBA_NUM_THREADS="16").split() == ["2", layer, layer]
+    assert run_under(layer, ROWS + textwrap.dedent(script), NUMBA_NUM_THREADS="16").split() == ["2", layer, layer]
