@@ -3,13 +3,13 @@
 The objective of a row; j runs over its rated columns, with factors y_j and biases c_j (Zhou et al. 2008, plus an affine
 weight rho and the row's own bias b):
 
-    sum_j g_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2,    rho = reg n + reg0,    n = sum_j g_j
+    sum_j g_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg (b - a)^2,    rho = reg n + reg0,    n = sum_j g_j
 
 The weights g_j are 1 unless the entries carry weights: an entry of weight 2 counts as two equal entries. The row is
-pulled towards z, which is zero without a prior (:mod:`fastmf.kernels.links`). A term x' B x may be added, the same for
-all rows (:mod:`fastmf.solvers.implicit`). Setting the derivative in b to zero gives b = (T - s . x) / d, with
-t_j = r_j - c_j, s = sum g_j y_j, T = sum g_j t_j and d = n + bias_reg. This eliminates the bias exactly, and k unknowns
-remain:
+pulled towards z and a, which are zero without a prior (:mod:`fastmf.kernels.links`, :mod:`fastmf.kernels.features`). A
+term x' B x may be added, the same for all rows (:mod:`fastmf.solvers.implicit`). Setting the derivative in b to zero
+gives b = (T - s . x) / d, with t_j = r_j - c_j, s = sum g_j y_j, T = sum g_j t_j + bias_reg a and d = n + bias_reg.
+This eliminates the bias exactly, and k unknowns remain:
 
     (sum g_j y_j y_j' - s s'/d + rho I + B) x = sum g_j t_j y_j - s T/d + rho z
 
@@ -62,6 +62,8 @@ def _solve_row_numpy(row, entries, side, other, penalty, known):
     if n > LONG or rho <= UNSURE * (g @ np.square(y)).max():  # otherwise float32 is enough: no pivot is below rho
         y, t, g = y.astype(np.float64), t.astype(np.float64), g.astype(np.float64)
     s, total = g @ y, g @ t
+    if len(known.bias):
+        total += y.dtype.type(penalty.bias_reg * known.bias[row])
     normal = (g * y.T) @ y - np.outer(s, s / d) + (known.base if len(known.base) else 0)
     normal.flat[:: k + 1] += rho
     singular = y.dtype == np.float64 and _is_singular(normal)

@@ -238,14 +238,17 @@ def compiled(form):
     ``work`` holds rows or pieces of rows: row, first entry, last entry, and the first of the row's pieces in
     ``partial``, or -1. With ``keep``, sums go to ``partial``; otherwise rows are solved. ``failed`` gets the number of
     rows that cannot be solved, then their places in ``work``. ``weights`` (of entries) and ``mass`` (their row sums)
-    are empty if all weights are 1. ``rules``: reg, reg0, bias_reg, smallest pivot relative to its diagonal, jitter.
+    are empty if all weights are 1; ``a`` is what biases are pulled to. ``rules``: reg, reg0, bias_reg, smallest pivot
+    relative to its diagonal, jitter.
     """
     number = np.float64 if form.wide else np.float32
     n_batch, n_columns, n_sums = form.batch, form.columns, form.a * form.b
     n_b, n_each, n_kept = form.b, form.each, form.kept
 
     @kernel(form.threads)
-    def half_sweep(work, indices, values, weights, mass, y, c, x, b, pull, base, rules, partial, keep, scratch, failed):
+    def half_sweep(
+        work, indices, values, weights, mass, y, c, x, b, pull, base, a, rules, partial, keep, scratch, failed
+    ):
         batch = cuda.shared.array((n_batch, n_columns), number)  # one line each: the simulator tells them apart by it
         where = cuda.shared.array(n_batch, np.int32)
         t = cuda.shared.array(n_batch, number)
@@ -272,6 +275,8 @@ def compiled(form):
             if keep:
                 _keep_piece(partial, place, gram, s, total, k, thread, form)
                 continue
+            if a.shape[0] > 0:
+                total += number(rules[2] * a[row])
             _eliminate_bias(gram, s, total, (rho, share, row), (pull, base), k, thread, form)
             solved = _solve(gram, s, inverse, solution, total, rules, (x, b, row, share), k, thread, form)
             if thread == 0 and not solved:

@@ -1,8 +1,8 @@
 """The ALS half-sweep's rows with few entries, solved by their dual: as many equations as entries, not as factors.
 
-With Y the (n, k) factors of a row's columns, z what it is pulled to and u = t - Y z, by the Woodbury identity
+With Y the (n, k) factors of a row's columns, z and c what it is pulled to and u = t - Y z - c, by the Woodbury identity
 
-    x = z + Y'a,   b = rho / bias_reg sum a,   (YY' + rho / bias_reg 11' + rho I) a = u
+    x = z + Y'a,   b = c + rho / bias_reg sum a,   (YY' + rho / bias_reg 11' + rho I) a = u
 
 See :mod:`fastmf.kernels.als` for the symbols.
 """
@@ -31,10 +31,12 @@ def solve_short(row, slot, entries, side, other, penalty, known, batch):
     rho = np.float32(penalty.reg) * np.float32(n) + np.float32(penalty.reg0)
     ridge = rho / np.float32(penalty.bias_reg)
     system, a, x = batch.grams[slot, : n * n].reshape(n, n), batch.weighted[slot, :n], batch.sums[slot]
-    table = simd.pointer(other.factors, 0)
+    table, bias = simd.pointer(other.factors, 0), np.float32(0)
+    if known.bias.shape[0] > 0:
+        bias = known.bias[row]
     for r in range(n):
         i = np.int64(entries.indices[first + r])
-        a[r] = entries.values[first + r] - other.bias[i]
+        a[r] = entries.values[first + r] - other.bias[i] - bias
         if known.pull.shape[0] > 0:
             for f in range(k):
                 a[r] -= known.pull[row, f] * other.factors[i, f]
@@ -47,10 +49,10 @@ def solve_short(row, slot, entries, side, other, penalty, known, batch):
         return False
     substitute_back(system, a)
     _combine(first, n, kp, entries.indices, table, a, simd.pointer(x, 0))
-    bias = np.float32(0)
+    total = np.float32(0)
     for r in range(n):
-        bias += a[r]
-    side.bias[row] = ridge * bias
+        total += a[r]
+    side.bias[row] = bias + ridge * total
     for f in range(k):
         side.factors[row, f] = x[f] + known.pull[row, f] if known.pull.shape[0] > 0 else x[f]
     return True

@@ -151,6 +151,8 @@ def substitute_back(gram, v):
 def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
     """Solve one row from n and its sums, and write its factors and bias; return False if no solution is found."""
     d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
+    if known.bias.shape[0] > 0:
+        total += v.dtype.type(penalty.bias_reg * known.bias[row])
     eliminate_bias(gram, v, s, total, d, rho)
     if known.base.shape[0] > 0:
         for a in range(v.shape[0]):

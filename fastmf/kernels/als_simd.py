@@ -138,6 +138,8 @@ def _enter(row, slot, entries, side, other, penalty, known, source, batch):
         add_upper(np.float32(1), known.base, simd.pointer(batch.grams, slot * batch.grams.shape[1]), kp)
     for a in range(k, batch.right.shape[0] - 1):  # the padding of the last block of 4: x = 0
         batch.grams[slot, a * kp + a] = 1
+    if known.bias.shape[0] > 0:
+        total += np.float32(penalty.bias_reg) * known.bias[row]
     batch.totals[slot] = batch.right[0, slot] = total / root
     batch.roots[slot], batch.rows[slot] = root, row
 

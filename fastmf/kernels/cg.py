@@ -3,7 +3,7 @@
 The equations of a row are those of :mod:`fastmf.kernels.als`, with the bias as one more unknown. For z = (x, b) and
 w_j = (y_j, 1):
 
-    (sum g_j w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum g_j t_j w_j
+    (sum g_j w_j w_j' + diag(rho, ..., rho, bias_reg) + B) z = sum g_j t_j w_j + (rho, ..., rho, bias_reg) (pull, bias)
 
 Conjugate gradients (Hestenes and Stiefel 1952; for ALS: Takács, Pilászy and Tikk 2011) never form the matrix: a step is
 one pass over the row's entries. They start from the row's current values, so each epoch continues where the one
@@ -28,18 +28,18 @@ CHUNK = 1 << 10  # entries that are summed before they are added to the total: l
 AHEAD = 16  # entries between the prefetch of a row and its use
 
 
-def half_sweep_cg_numpy(tasks, entries, side, other, penalty, steps, base):
+def half_sweep_cg_numpy(tasks, entries, side, other, penalty, known, steps):
     """Move the rows of ``side`` some steps towards their solutions, in place, with ``other`` fixed.
 
-    Arguments are those of :func:`fastmf.kernels.als.half_sweep_numpy`, with the ``base`` of Known. Singular rows do
-    no harm: a row without a direction to move in stays as it is.
+    Arguments are those of :func:`fastmf.kernels.als.half_sweep_numpy`. Singular rows do no harm: a row without a
+    direction to move in stays as it is.
     """
     for row in range(tasks[0], tasks[-1]):
         if entries.indptr[row] < entries.indptr[row + 1]:
-            _solve_row_numpy(row, entries, side, other, penalty, steps, base)
+            _solve_row_numpy(row, entries, side, other, penalty, known, steps)
 
 
-def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
+def _solve_row_numpy(row, entries, side, other, penalty, known, steps):
     rated = slice(entries.indptr[row], entries.indptr[row + 1])
     columns = entries.indices[rated]
     n, k, biased = len(columns), side.factors.shape[1], np.isfinite(penalty.bias_reg)
@@ -49,8 +49,11 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     weights = np.array([penalty.reg * mass + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
     z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(mass))
     wide = np.zeros((k + 1, k + 1), np.float32)  # B, which leaves the bias out
-    wide[: len(base), :k] = base
-    residual = (g * (entries.values[rated] - other.bias[columns] - w @ z)) @ w - weights * z - wide @ z
+    wide[: len(known.base), :k] = known.base
+    pull = np.zeros(k + 1, np.float32)
+    pull[:k] = known.pull[row, :k] if len(known.pull) else 0
+    pull[k] = known.bias[row] if len(known.bias) else 0
+    residual = (g * (entries.values[rated] - other.bias[columns] - w @ z)) @ w - weights * (z - pull) - wide @ z
     direction, square = scale * residual, residual @ (scale * residual)
     enough = DONE * square
     for _ in range(steps):
@@ -65,29 +68,29 @@ def _solve_row_numpy(row, entries, side, other, penalty, steps, base):
     side.factors[row], side.bias[row] = z[:k], z[k]
 
 
-def half_sweep_cg_cpu(tasks, entries, side, other, penalty, steps, base):
+def half_sweep_cg_cpu(tasks, entries, side, other, penalty, known, steps):
     """Move the rows of ``side``; see :func:`half_sweep_cg_numpy`."""
     other, penalty = padded(other), Penalty(*map(float, penalty))
-    return _half_sweep(tasks, entries, side, other, penalty, steps, base, vectors(other.factors.shape[1]))
+    return _half_sweep(tasks, entries, side, other, penalty, known, steps, vectors(other.factors.shape[1]))
 
 
 @region(allocates=True)
-def _half_sweep(share, entries, side, other, penalty, steps, base, columns):
+def _half_sweep(share, entries, side, other, penalty, known, steps, columns):
     scratch = aligned(6, other.factors.shape[1] + LINE)
     for task in taken(share):
         start, stop = share.tasks[task], share.tasks[task + 1]
-        _solve_rows(start, stop, entries, side, other, penalty, steps, base, scratch, columns)
+        _solve_rows(start, stop, entries, side, other, penalty, known, steps, scratch, columns)
 
 
 @inner
-def _solve_rows(start, stop, entries, side, other, penalty, steps, base, scratch, columns):
+def _solve_rows(start, stop, entries, side, other, penalty, known, steps, scratch, columns):
     for row in range(start, stop):
         if entries.indptr[row] < entries.indptr[row + 1]:
-            _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns)
+            _solve_row(row, entries, side, other, penalty, known, steps, scratch, columns)
 
 
 @inner
-def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns):
+def _solve_row(row, entries, side, other, penalty, known, steps, scratch, columns):
     """Move one row as :func:`half_sweep_cg_numpy` does; the bias is element kp of the vectors in ``scratch``.
 
     Squares are summed in float64: weights may be so large that squares of their products are beyond float32.
@@ -101,7 +104,8 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
     scratch[Z, kp] = side.bias[row]
     scratch[WEIGHT, kp] = np.float32(penalty.bias_reg) if one > 0 else np.float32(0)
     _add_up(row, entries, other, scratch, Z, RESIDUAL, True, one, columns)
-    _add_product(base, scratch, Z, RESIDUAL, np.float32(-1))
+    _add_product(known.base, scratch, Z, RESIDUAL, np.float32(-1))
+    _add_pull(row, known, scratch, k, kp)
     square = np.float64(0)
     for f in range(kp + 1):
         scratch[SCALE, f] = np.float32(1) / (scratch[WEIGHT, f] + np.float32(n))
@@ -111,7 +115,7 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
     enough = DONE * square
     for _ in range(steps):
         _add_up(row, entries, other, scratch, DIRECTION, IMAGE, False, one, columns)
-        _add_product(base, scratch, DIRECTION, IMAGE, np.float32(1))
+        _add_product(known.base, scratch, DIRECTION, IMAGE, np.float32(1))
         curvature = np.float64(0)
         for f in range(kp + 1):
             scratch[IMAGE, f] += scratch[WEIGHT, f] * scratch[DIRECTION, f]
@@ -129,6 +133,16 @@ def _solve_row(row, entries, side, other, penalty, steps, base, scratch, columns
     for f in range(k):
         side.factors[row, f] = scratch[Z, f]
     side.bias[row] = scratch[Z, kp]
+
+
+@inner
+def _add_pull(row, known, scratch, k, kp):
+    """Add what the row is pulled to, times its weights, to the residual."""
+    if known.pull.shape[0] > 0:
+        for f in range(k):
+            scratch[RESIDUAL, f] += scratch[WEIGHT, f] * known.pull[row, f]
+    if known.bias.shape[0] > 0:
+        scratch[RESIDUAL, kp] += scratch[WEIGHT, kp] * known.bias[row]
 
 
 @inner

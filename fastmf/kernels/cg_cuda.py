@@ -100,6 +100,17 @@ def _add_weighted(scratch, to, of, sign, base, k):
     cuda.syncthreads()
 
 
+@inlined
+def _add_pull(scratch, row, pull, a, k):
+    """Add what the row is pulled to, times its weights, to the residual."""
+    for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
+        if f < k and pull.shape[0] > 0:
+            scratch[RESIDUAL, f] += scratch[WEIGHT, f] * pull[row, f]
+        if f == k and a.shape[0] > 0:
+            scratch[RESIDUAL, f] += scratch[WEIGHT, f] * a[row]
+    cuda.syncthreads()
+
+
 @functools.cache
 def compiled(each):
     """Compile the kernel for lanes that hold ``each`` factors."""
@@ -107,7 +118,7 @@ def compiled(each):
     warps, columns = threads // WARP, each * WARP + 1
 
     @kernel(threads)
-    def half_sweep(indptr, indices, values, weights, masses, y, c, x, b, rules, steps, base):
+    def half_sweep(indptr, indices, values, weights, masses, y, c, x, b, rules, steps, pull, base, a):
         scratch = cuda.shared.array((6, columns), np.float32)
         parts = cuda.shared.array((warps, columns), np.float32)
         sums, row, k = cuda.local.array(each, np.float32), cuda.blockIdx.x, x.shape[1]
@@ -119,6 +130,7 @@ def compiled(each):
         _begin(scratch, row, mass, x, b, rules, one, k)
         _pass(scratch, parts, sums, Z, RESIDUAL, piece, entries, True, one, k, each)
         _add_weighted(scratch, RESIDUAL, Z, minus, base, k)
+        _add_pull(scratch, row, pull, a, k)
         square = _dot(scratch, RESIDUAL, RESIDUAL, k, True)
         enough = DONE * square
         _turn(scratch, k, np.float32(0))
@@ -139,10 +151,10 @@ def compiled(each):
     return half_sweep
 
 
-def half_sweep_cg_cuda(tasks, entries, side, other, penalty, steps, base):
+def half_sweep_cg_cuda(tasks, entries, side, other, penalty, known, steps):
     """Move the rows of ``side`` towards their solutions; see :func:`fastmf.kernels.cg.half_sweep_cg_numpy`."""
     n_rows, k = side.factors.shape
     rules = cuda.to_device(np.array(penalty, np.float64))
     if n_rows:
-        given = *entries[:3], *weights_of(entries), *other, *side, rules, steps, base
+        given = *entries[:3], *weights_of(entries), *other, *side, rules, steps, *known
         compiled(-(-k // WARP))[n_rows, block_size(WARP, THREADS)](*given)

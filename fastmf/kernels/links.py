@@ -8,7 +8,8 @@ SVD++; as the mean of a prior: Simm et al. 2017, Macau)
 W is the ridge regression of the rows' factors X, (D'D + ridge I) W = D'X. It is solved by conjugate gradients for all
 columns of W at once, each with its own ridge and step lengths (Hestenes and Stiefel 1952), preconditioned by the
 diagonal. D is never formed: D times a table is a sum over each row's entries (GATHER), and D' times a table is the same
-over the entries grouped by column (RESPOND).
+over the entries grouped by column (RESPOND). Entries may carry weights: these multiply what they add to a sum. They are
+None for links, and the values of features for :mod:`fastmf.kernels.features`.
 
 Tables are (n, kp) float32, padded with zeros to whole vectors. Sums over rows are (n_tasks, kp) float64.
 """
@@ -30,26 +31,26 @@ AHEAD = 16  # entries between the prefetch of a row of the table and its use
 
 
 def gather_numpy(tasks, entries, weights, table, out):
-    """Write ``weights[r] * sum of table[j]``, over the columns j of row r, into ``out[r]``.
+    """Write ``weights[r] * sum of g table[j]``, over the columns j of row r, with weights g, into ``out[r]``.
 
     Returns the sums of ``out ** 2``.
     """
     for row in range(tasks[0], tasks[-1]):
-        columns = entries.indices[entries.indptr[row] : entries.indptr[row + 1]]
-        out[row] = weights[row] * table[columns].sum(axis=0)
+        columns, shares = _entries_of(row, entries)
+        out[row] = weights[row] * (shares * table[columns]).sum(axis=0)
     return _by_task(tasks, out, out)
 
 
 def respond_numpy(tasks, entries, weights, table, ridge, links, squares, out):
     """Write ``residual / (squares[r] + ridge)`` into ``out[r]``: the residual of the regression, preconditioned.
 
-    residual is ``sum of weights[u] * table[u] - ridge * links[r]``, over the columns u of row r; ridge is (kp,)
+    residual is ``sum of g weights[u] * table[u] - ridge * links[r]``, over the columns u of row r; ridge is (kp,)
     float32, squares (n,). Returns the sums of residual * out.
     """
     residual = np.empty_like(out)
     for row in range(tasks[0], tasks[-1]):
-        columns = entries.indices[entries.indptr[row] : entries.indptr[row + 1]]
-        residual[row] = weights[columns] @ table[columns] - ridge * links[row]
+        columns, shares = _entries_of(row, entries)
+        residual[row] = (shares[:, 0] * weights[columns]) @ table[columns] - ridge * links[row]
         out[row] = residual[row] / (squares[row] + ridge)
     return _by_task(tasks, residual, out)
 
@@ -94,6 +95,14 @@ def absorb_numpy(tasks, side, mean, out):
     """Write each row's bias plus its factors times the other side's mean (k,) float32 into ``out`` (n,)."""
     rows = slice(tasks[0], tasks[-1])
     out[rows] = side.bias[rows] + np.sum(side.factors[rows] * mean, axis=1)
+
+
+def _entries_of(row, entries):
+    """Return the columns of a row's entries (n,) and their weights (n, 1)."""
+    own = slice(entries.indptr[row], entries.indptr[row + 1])
+    columns = entries.indices[own]
+    shares = np.ones(len(columns), np.float32) if entries.weights is None else entries.weights[own]
+    return columns, shares[:, None]
 
 
 def _by_task(tasks, left, right):
@@ -164,20 +173,21 @@ def _sum_rows(start, stop, entries, weights, table, out, columns):
 
 @inner
 def _sum_blocks(start, stop, n_blocks, next_entry, entries, weights, table, out, columns):
-    indices = entries.indices
+    indices, own = entries.indices, entries.weights
     for block in range(n_blocks):
         bound = table.shape[0] * (block + 1) // n_blocks
         for row in range(start, stop):
             first, last = next_entry[row - start], entries.indptr[row + 1]
             if first < last and indices[first] < bound:
-                next_entry[row - start] = add_row(first, last, bound, indices, weights, table, row, out, columns)
+                next_entry[row - start] = add_row(first, last, bound, indices, own, weights, table, row, out, columns)
 
 
 @inner
-def _add_row_plain(first, last, bound, indices, weights, table, row, out, columns):
-    """Add the table's rows at the entries from first on to ``out[row]``, each times its weight if there are weights.
+def _add_row_plain(first, last, bound, indices, own, weights, table, row, out, columns):
+    """Add the table's rows at the entries from first on to ``out[row]``.
 
-    Returns the entry it stops at: ``last``, or the first entry whose column is not below the bound.
+    Each is multiplied by its entry's own weight and its column's weight, if there are such weights. Returns the entry
+    it stops at: ``last``, or the first entry whose column is not below the bound.
     """
     for j in range(first, last):
         i, weight = indices[j], np.float32(1)
@@ -185,13 +195,15 @@ def _add_row_plain(first, last, bound, indices, weights, table, row, out, column
             return j
         if weights is not None:
             weight = weights[i]
+        if own is not None:
+            weight *= own[j]
         for f in range(table.shape[1]):
             out[row, f] += weight * table[i, f]
     return last
 
 
 @inner
-def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns):
+def _add_row_simd(first, last, bound, indices, own, weights, table, row, out, columns):
     """Do as :func:`_add_row_plain` does, the sum in registers: each number of vectors is compiled separately."""
     kp, end = len(columns) * WIDTH, indices.shape[0] - 1
     where, rows, here = simd.pointer(indices, 0), simd.pointer(table, 0), simd.pointer(out, row * kp)
@@ -203,6 +215,8 @@ def _add_row_simd(first, last, bound, indices, weights, table, row, out, columns
         simd.prefetch(columns, rows, np.int64(simd.element(where, min(j + AHEAD, end))) * kp)
         if weights is not None:
             weight = weights[i]
+        if own is not None:
+            weight *= own[j]
         total = simd.add_scaled(total, weight, simd.pointer(rows, i * kp))
         j += 1
     simd.store(total, here, 0)

@@ -17,7 +17,7 @@ LINES = 2 if SIMULATED else 256  # parts of the sums over rows
 
 
 @inlined
-def _sum_row(row, indptr, indices, weights, table, chunk, parts):
+def _sum_row(row, indptr, indices, own, weights, table, chunk, parts):
     """Sum the WARP columns from ``chunk`` on over a row's entries; the first warp's lanes get the sums."""
     lane, warp, f = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP, chunk + cuda.threadIdx.x % WARP
     total = np.float32(0)
@@ -25,6 +25,8 @@ def _sum_row(row, indptr, indices, weights, table, chunk, parts):
         for j in range(indptr[row] + warp, indptr[row + 1], WARPS):
             i = indices[j]
             weight = weights[i] if weights.shape[0] else np.float32(1)
+            if own.shape[0]:
+                weight *= own[j]
             total += weight * table[i, f]
     parts[warp, lane] = total
     cuda.syncthreads()
@@ -36,21 +38,21 @@ def _sum_row(row, indptr, indices, weights, table, chunk, parts):
 
 
 @kernel(THREADS)
-def _gather(indptr, indices, weights, nothing, table, out):
+def _gather(indptr, indices, own, weights, nothing, table, out):
     parts = cuda.shared.array((WARPS, WARP), np.float32)
     row, thread = cuda.blockIdx.x, cuda.threadIdx.x
     for chunk in range(0, table.shape[1], WARP):
-        total = _sum_row(row, indptr, indices, nothing, table, chunk, parts)
+        total = _sum_row(row, indptr, indices, own, nothing, table, chunk, parts)
         if thread < WARP and chunk + thread < table.shape[1]:
             out[row, chunk + thread] = weights[row] * total
 
 
 @kernel(THREADS)
-def _respond(indptr, indices, weights, table, ridge, links, squares, out):
+def _respond(indptr, indices, own, weights, table, ridge, links, squares, out):
     parts = cuda.shared.array((WARPS, WARP), np.float32)
     row, thread = cuda.blockIdx.x, cuda.threadIdx.x
     for chunk in range(0, table.shape[1], WARP):
-        total = _sum_row(row, indptr, indices, weights, table, chunk, parts)
+        total = _sum_row(row, indptr, indices, own, weights, table, chunk, parts)
         if thread < WARP and chunk + thread < table.shape[1]:
             f = chunk + thread
             out[row, f] = (total - ridge[f] * links[row, f]) / (squares[row] + ridge[f])
@@ -79,16 +81,22 @@ def _summed(table, squared=True, weights=None):
     return found.copy_to_host()
 
 
+def _parts(entries):
+    """Return indptr, indices and the entries' own weights, which are empty if all are 1."""
+    own = cuda.device_array(0, np.float32) if entries.weights is None else entries.weights
+    return entries.indptr, entries.indices, own
+
+
 def gather_cuda(tasks, entries, weights, table, out):
     """Sum the table over each row's entries; see :func:`fastmf.kernels.links.gather_numpy`."""
     nothing = cuda.device_array(0, np.float32)
-    _gather[out.shape[0], THREADS](entries.indptr, entries.indices, weights, nothing, table, out)
+    _gather[out.shape[0], THREADS](*_parts(entries), weights, nothing, table, out)
     return _summed(out)
 
 
 def respond_cuda(tasks, entries, weights, table, ridge, links, squares, out):
     """Compute the residual and scale it; see :func:`fastmf.kernels.links.respond_numpy`."""
-    _respond[out.shape[0], THREADS](entries.indptr, entries.indices, weights, table, ridge, links, squares, out)
+    _respond[out.shape[0], THREADS](*_parts(entries), weights, table, ridge, links, squares, out)
     return _summed(out, weights=squares) + ridge.copy_to_host() * _summed(out)
 
 

@@ -74,13 +74,15 @@ class Known(NamedTuple):
     """The prior of rows, float32.
 
     pull is (n_rows, k or more), what each row is pulled towards, or (0, k) for zeros. base is (k, k), the matrix B that
-    all rows' equations share, or (0, k) for zeros.
+    all rows' equations share, or (0, k) for zeros. bias is (n_rows,), what each row's bias is pulled towards, or (0,)
+    for zeros.
     """
 
     pull: np.ndarray
     base: np.ndarray
+    bias: np.ndarray
 
 
 def nothing_known(k):
     """Return an empty Known for rows of k factors: no pull, no base."""
-    return Known(np.empty((0, k), np.float32), np.empty((0, k), np.float32))
+    return Known(np.empty((0, k), np.float32), np.empty((0, k), np.float32), np.empty(0, np.float32))

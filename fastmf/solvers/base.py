@@ -208,7 +208,7 @@ class ExactOrCG(Method, SolvesRows):
         """Solve the rows of ``own`` in place, or take steps towards their solutions; return how many were singular."""
         given = tasks, entries, own, other, penalty
         if self.method == "cg":
-            return int(launch(kernels.cg.HALF_SWEEP_CG, device, *given, self.steps, known.base))
+            return int(launch(kernels.cg.HALF_SWEEP_CG, device, *given, known, self.steps))
         return int(launch(kernels.als.HALF_SWEEP, device, *given, known))
 
 

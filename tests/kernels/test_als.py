@@ -170,14 +170,17 @@ def test_a_pull_is_what_is_left_without_it(device, k, penalty):
     problem, rng = Problem(k), np.random.default_rng(8)
     pull = np.zeros((len(problem.mask), whole(k)), np.float32)
     pull[:, :k] = rng.standard_normal((len(pull), k))
-    found, singular = problem.solved_users(device, penalty, known=nothing_known(k)._replace(pull=pull))
+    bias = rng.standard_normal(len(pull)).astype(np.float32) * np.float32(np.isfinite(penalty.bias_reg))
+    known = nothing_known(k)._replace(pull=pull)
+    known = known._replace(bias=bias) if np.isfinite(penalty.bias_reg) else known
+    found, singular = problem.solved_users(device, penalty, known=known)
     assert singular == 0
-    left = problem.values - (pull[:, :k] @ problem.items.factors.T).astype(np.float32)
+    left = problem.values - (pull[:, :k] @ problem.items.factors.T).astype(np.float32) - bias[:, None]
     problem.by_user = compressed(problem.mask, left)
     rest, _ = problem.solved_users(device, penalty)
     rated = problem.mask.any(axis=1)
     np.testing.assert_allclose(found.factors[rated], (rest.factors + pull[:, :k])[rated], rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(found.bias[rated], rest.bias[rated], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.bias[rated], (rest.bias + bias)[rated], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("device", ["numpy", "cpu"])

@@ -25,28 +25,32 @@ def problem(k, penalty, seed=0):
     return Compressed(indptr, np.nonzero(mask)[1].astype(np.int32), values), users, items
 
 
-def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None, base=None):
+def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None, known=None):
     """The users' side after half a sweep."""
     users = Side(users.factors.copy(), users.bias.copy())
     tasks = half_sweep_cg_tasks(entries.indptr, users.factors.shape[1], steps) if tasks is None else tasks
-    base = nothing_known(items.factors.shape[1]).base if base is None else base
-    launch(HALF_SWEEP_CG, Device(name=device, threads=threads), tasks, entries, users, items, penalty, steps, base)
+    known = nothing_known(items.factors.shape[1]) if known is None else known
+    launch(HALF_SWEEP_CG, Device(name=device, threads=threads), tasks, entries, users, items, penalty, known, steps)
     return users
 
 
 @pytest.mark.parametrize("k", [1, 5, 16, 33])
 @pytest.mark.parametrize(
     ("penalty", "steps", "more"),
-    [(PENALTIES[0], 2, ""), (PENALTIES[1], 5, "base"), (PENALTIES[2], 1, "base, weights")],
+    [(PENALTIES[0], 2, "pull"), (PENALTIES[1], 5, "base"), (PENALTIES[2], 1, "base, weights")],
     ids=str,
 )
 def test_half_sweep_equals_the_definition(k, penalty, steps, more):
     entries, users, items = problem(k, penalty)
     weights = np.random.default_rng(2).uniform(0.1, 5, len(entries.values)).astype(np.float32)
     entries = entries._replace(weights=weights if "weights" in more else None)
-    base = 0.1 * items.factors.T @ items.factors if "base" in more else nothing_known(k).base
-    found = moved("cpu", entries, users, items, penalty, steps, base=base)
-    half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, steps, base)
+    known = nothing_known(k)
+    if "base" in more:
+        known = known._replace(base=0.1 * items.factors.T @ items.factors)
+    if "pull" in more:
+        known = known._replace(pull=users.factors[::-1].copy(), bias=users.bias[::-1].copy())
+    found = moved("cpu", entries, users, items, penalty, steps, known=known)
+    half_sweep_cg_numpy(np.array([0, N_USERS]), entries, users, items, penalty, known, steps)
     np.testing.assert_allclose(found.factors, users.factors, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.bias, users.bias, rtol=1e-3, atol=1e-4)
 
@@ -121,7 +125,7 @@ def test_a_long_row_loses_no_digits_that_matter():
     columns, values = rng.integers(0, 50, n).astype(np.int32), rng.normal(1, 1, n).astype(np.float32)
     entries = Compressed(np.array([0, n]), columns, values)
     found = Side(np.zeros((1, k), np.float32), np.zeros(1, np.float32))
-    given = entries, found, items, PENALTIES[0], k + 1, nothing_known(k).base
+    given = entries, found, items, PENALTIES[0], nothing_known(k), k + 1
     launch(HALF_SWEEP_CG, Device(name="cpu", threads=1), np.array([0, 1]), *given)
     w = np.column_stack([items.factors, np.ones(50)]).astype(np.float64)
     counts = np.bincount(entries.indices, minlength=50)

@@ -78,7 +78,7 @@ def test_entries_with_weights(devices, als_cuda, monkeypatch, penalty):
     entries, other = problem([0, 1, 9, 20], 30, 5)
     entries = entries._replace(weights=np.random.default_rng(3).uniform(0.1, 5, 30).astype(np.float32))
     assert_same_sweep(devices, entries, other, penalty)
-    assert_same_sweep(devices, entries, other, penalty, cg.HALF_SWEEP_CG, (2, base(5)))
+    assert_same_sweep(devices, entries, other, penalty, cg.HALF_SWEEP_CG, (nothing_known(5)._replace(base=base(5)), 2))
     monkeypatch.setattr(als_cuda, "SPLIT", 8)  # in pieces
     als_cuda.compiled.cache_clear()
     assert_same_sweep(devices, entries, other, penalty)
@@ -103,7 +103,9 @@ def test_half_sweep_of_empty_tiny_and_longer_rows(devices, penalty):
 @pytest.mark.parametrize("counts", [[0, 1, 5], [40]])
 def test_half_sweep_of_rows_with_a_pull(devices, counts):
     pull = np.random.default_rng(1).standard_normal((len(counts), 5)).astype(np.float32)
-    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(nothing_known(3)._replace(pull=pull),))
+    known = nothing_known(3)._replace(pull=pull, bias=pull[:, 0].copy())
+    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, more=(known,))
+    assert_same_sweep(devices, *problem(counts, 45, 3), PLAIN, cg.HALF_SWEEP_CG, (known, 2))
 
 
 @pytest.mark.parametrize(("k", "count"), [(32, 20), (31, 3), (35, 5), (65, 1)])
@@ -225,7 +227,8 @@ def test_cut_covers_every_entry_once(als_cuda, counts, most):
 
 @pytest.mark.parametrize("penalty", [PLAIN, NO_BIASES], ids=["biases", "no biases"])
 def test_conjugate_gradients(devices, penalty):
-    assert_same_sweep(devices, *problem([0, 1, 9, 20], 30, 5), penalty, cg.HALF_SWEEP_CG, (2, base(5)))
+    known = nothing_known(5)._replace(base=base(5))
+    assert_same_sweep(devices, *problem([0, 1, 9, 20], 30, 5), penalty, cg.HALF_SWEEP_CG, (known, 2))
 
 
 def test_conjugate_gradients_of_several_factors_a_lane(devices):
