@@ -12,13 +12,13 @@ from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.base import ExactOrCG, Factors, Regularised, draw, zeros
 from fastmf.solvers.declare import with_settings
+from fastmf.solvers.ridge import ROWS_PER_TASK
 from fastmf.solvers.settings import Momentum
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
 INIT_SIGMA = 0.1
-ROWS_PER_TASK = 1 << 13
 
 
 @with_settings

@@ -36,10 +36,11 @@ from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.als import ALS, ROWS_PER_TASK
+from fastmf.solvers.als import ALS
 from fastmf.solvers.base import Factors, SolvesRows, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.links import Linked, LinkedALS, Memory
+from fastmf.solvers.ridge import ROWS_PER_TASK
 from fastmf.solvers.settings import Biases, Fading
 
 if TYPE_CHECKING:

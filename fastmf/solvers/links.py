@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastmf import kernels
-from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side, nothing_known
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.als import INIT_SIGMA, ROWS_PER_TASK
+from fastmf.solvers.als import INIT_SIGMA
 from fastmf.solvers.base import Factors, Regularised, SolvesRows, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.ridge import Ridge
 from fastmf.solvers.settings import MAX_WEIGHT, Fading, Momentum
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Memory(NamedTuple):
     expected_items: np.ndarray  # predictions of the users' links
 
 
-class Linked:
+class Linked(Ridge):
     """The links of one side's rows, and the ridge regression that finds them.
 
     With the weights of :func:`fastmf.kernels.links.link_weights`, D is the (n_rows, n_columns) matrix that holds
@@ -176,29 +176,20 @@ class Linked:
         device: Device,
         fade: float = 0.0,
     ) -> None:
-        self.k, self.entries, self.others, self.table, self.expected = k, entries, others, table, expected
-        self.device, self.fades = device, fade > 0
+        self.expected, self.fades = expected, fade > 0
+        entries, others = entries._replace(weights=None), others._replace(weights=None)
         links, vectors = kernels.links, kernels.vectors
         by_row, by_column = device.get((entries.indptr, others.indptr))
-        counts, (n_rows, width), n_columns = np.diff(by_row), expected.shape, len(by_column) - 1
+        counts, n_columns = np.diff(by_row), len(by_column) - 1
         self.n_entries = int(counts.sum())
-        self.rows, self.columns = even(n_rows, ROWS_PER_TASK), even(n_columns, ROWS_PER_TASK)
-        self.row_tasks, self.column_tasks = links.gather_tasks(by_row, k), links.gather_tasks(by_column, k)
         weights, shares = links.link_weights(counts, fade)
-        self.counts, self.weights, self.shares = device.put((counts.astype(np.float32), weights, shares))
         squares = device.put(vectors.aligned(n_columns, vectors.whole(1)))  # in the first column: the diagonal of D'D
         ones, squared = device.put((np.ones(n_columns, np.float32), vectors.filled_up(weights[:, None] ** 2)))
         launch(links.GATHER, device, links.gather_tasks(by_column, 1), others, ones, squared, squares)
-        self.squares = device.put(device.get(squares)[:, 0].copy())
-        self.set_ridge(np.full(k, ridge))
-        self.pull, self.gap, self.response = device.put(tuple(vectors.aligned(n_rows, width) for _ in range(3)))
-        self.residual, self.direction = device.put(tuple(vectors.aligned(n_columns, width) for _ in range(2)))
-
-    def set_ridge(self, ridge: np.ndarray) -> None:
-        """Set the weights of the squared links, one per factor (k,)."""
-        self.ridge = np.ones(self.table.shape[1])  # padding: any weight but zero
-        self.ridge[: self.k] = ridge
-        self.ridge32 = self.device.put(self.ridge.astype(np.float32))
+        diagonal = device.put(device.get(squares)[:, 0].copy())
+        self.counts, weights, self.shares = device.put((counts.astype(np.float32), weights, shares))
+        self.pull = device.put(vectors.aligned(*expected.shape))
+        super().__init__(k, ridge, entries, others, weights, diagonal, table, device)
 
     def mean(self, side: Side) -> np.ndarray:
         """Average the side's factors over all entries: (kp,) float32."""
@@ -214,27 +205,10 @@ class Linked:
         self.approach(steps)
         return self._pull(mean)
 
-    def approach(self, steps: int, penalised: np.ndarray | None = None) -> None:
-        """Take steps of preconditioned conjugate gradients that shrink ``gap``, what links do not yet predict.
-
-        The ridge penalises the links or, if given, ``penalised`` (n_columns, kp); that array takes the same steps.
-        """
-        links, device, last = kernels.links, self.device, None
-        target = self.table if penalised is None else penalised
-        for _ in range(steps):
-            given = self.others, self.weights, self.gap, self.ridge32, target, self.squares
-            square = launch(links.RESPOND, device, self.column_tasks, *given, self.residual)
-            shares = np.zeros(len(square), np.float32) if last is None else _ratio(square, last)
-            norms = launch(links.TURN, device, self.columns, shares, self.residual, self.direction)
-            moved = self.entries, self.weights, self.direction, self.response
-            curvature = launch(links.GATHER, device, self.row_tasks, *moved) + self.ridge * norms
-            lengths = _ratio(square, curvature)
-            launch(links.ADVANCE, device, self.columns, lengths, self.direction, self.table)
-            if penalised is not None:
-                launch(links.ADVANCE, device, self.columns, lengths, self.direction, penalised)
-            launch(links.ADVANCE, device, self.rows, lengths, self.response, self.expected)
-            launch(links.ADVANCE, device, self.rows, -lengths, self.response, self.gap)
-            last = square
+    def advance(self, lengths: np.ndarray) -> None:
+        """Move what the links predict by so many responses, and close the gap by as much."""
+        launch(kernels.links.ADVANCE, self.device, self.rows, lengths, self.response, self.expected)
+        super().advance(lengths)
 
     def _pull(self, mean: np.ndarray | None) -> np.ndarray:
         """Return what the rows are pulled to: the links' predictions, faded towards the mean row if one is given."""
@@ -242,8 +216,3 @@ class Linked:
             return self.expected
         launch(kernels.links.ATTRACT, self.device, self.rows, self.expected, self.shares, mean, self.pull)
         return self.pull
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Divide factor by factor; return 0 where ``below`` is 0, because such a factor is already solved."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0).astype(np.float32)
