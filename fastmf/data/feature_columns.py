@@ -183,8 +183,8 @@ def _entries_of_numbers(column: Numbers, how: FeatureColumn) -> tuple[Entries, l
         if n_clipped:
             what = f"{n_clipped:,} values of {how.label!r} are more than {FARTHEST:g} deviations from the mean"
             lines.append(f"{what} of the model's table: taken as {FARTHEST:g}")
-        standard = np.clip(far, -FARTHEST, FARTHEST).astype(np.float32)
-        rows = np.flatnonzero((standard != 0) & ~missing[:, place])
+        standard = np.clip(far, -FARTHEST, FARTHEST).astype(np.float32) + np.float32(0)  # -0 becomes 0
+        rows = np.flatnonzero(~missing[:, place])
         parts.append((rows, feature, standard[rows]))
     gone = np.flatnonzero(missing.any(axis=1))
     if how.missing:

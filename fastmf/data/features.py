@@ -35,7 +35,7 @@ class Features:
     ----------
     ids : the ids in the table, sorted and distinct, as an Arrow array.
     rows : compressed rows, one for each id: ``indices`` are features, sorted within a row, ``values`` their values.
-        Zeros are not stored.
+        A row without entries says nothing of its id.
     encoding : how the columns of the table became features; ``encoding.names`` are the names of the features.
     remarks : lines for people to read: columns left out, and what else was not taken as given.
 
@@ -138,8 +138,8 @@ class Features:
     def __repr__(self) -> str:
         return f"<Features: {len(self):,} ids, {self.encoding.n_features:,} features>"
 
-    def aligned(self, wanted: pa.Array) -> Compressed:
-        """Return the rows in the order of other ids; ids that are not in the table get empty rows.
+    def of(self, wanted: pa.Array) -> Self:
+        """Return the features of other ids; those that are not in the table get empty rows.
 
         Raises a DataError if the ids are of another kind.
         """
@@ -150,7 +150,8 @@ class Features:
         counts[known] = np.diff(self.rows.indptr)[place[known]]
         taken = ranges(starts, counts)
         indptr = np.cumsum([0, *counts], dtype=np.int64)
-        return Compressed(indptr, self.rows.indices[taken], self.rows.values[taken])
+        rows = Compressed(indptr, self.rows.indices[taken], self.rows.values[taken])
+        return replace(self, ids=wanted, rows=rows)
 
     def digest(self) -> str:
         """Return a hash of the ids (whatever the width of integers), the rows and the encoding."""

@@ -268,6 +268,12 @@ def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([from_numpy(values.astype(kind.to_pandas_dtype()), kind, valid=fits)])
 
 
+def union(first: pa.Array, second: pa.Array, name: str) -> tuple[np.ndarray, pa.Array]:
+    """Merge two arrays of ids of one type. Returns the place of each of the first, (n,) int32, and all sorted ids."""
+    places, every = encode(pa.chunked_array([first, second], first.type), name)
+    return places[: len(first)], every
+
+
 def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:
     """Find the index of each key, like :func:`lookup`; raise an UnknownIdError if some are not among the ids."""
     wanted = as_column(ids, wanted, name)

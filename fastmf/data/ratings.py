@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,9 @@ from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 from fastmf.runtime.memory import parse_size
+
+if TYPE_CHECKING:
+    from fastmf.data.features import Features
 
 BAD_ROWS = ("error", "drop")
 ROWS_PER_TASK = 1 << 16
@@ -41,6 +44,7 @@ class Ratings:
         are weights ("" if the weights are row counts).
     duplicates : how rows of the same pair were treated.
     dropped : the number of rows left out, by reason: "duplicates" for merged rows, the other reasons for bad rows.
+    user_features, item_features : side features of all ids, or None; see :meth:`with_features`.
 
     Examples
     --------
@@ -58,6 +62,8 @@ class Ratings:
     columns: tuple[str, ...] = ("user", "item", "rating")
     duplicates: str = "error"
     dropped: dict[str, int] = field(default_factory=dict)
+    user_features: "Features | None" = None
+    item_features: "Features | None" = None
 
     def __post_init__(self) -> None:
         """Raise a DataError for arrays that kernels could not read safely, and for values that are not finite."""
@@ -271,6 +277,17 @@ class Ratings:
     def with_values(self, values: np.ndarray) -> Self:
         """Return the same pairs with other values (n,) float32; raise a DataError for another shape or dtype."""
         return replace(self, values=values)
+
+    def with_features(self, users: "Features | None" = None, items: "Features | None" = None) -> Self:
+        """Return the same pairs with side features. Ids that only the features know are added, without ratings."""
+        given: dict[str, Any] = {}
+        for side, features in (("user", users), ("item", items)):
+            if features is not None:
+                own = getattr(self, f"{side}_ids")
+                places, every = ids.union(own, features.ids, side)
+                given |= {f"{side}_ids": every, f"{side}s": places[getattr(self, f"{side}s")]}
+                given[f"{side}_features"] = features.of(every)
+        return replace(self, **given)
 
     def take(self, chosen: np.ndarray) -> Self:
         """Select rows by a boolean mask (n,); all ids stay. Raises a ParameterError for anything but such a mask."""

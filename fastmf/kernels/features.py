@@ -27,30 +27,30 @@ def weigh_numpy(tasks, roots, table, mean, out):
     out[rows] = roots[rows, None] * (table[rows] - mean)
 
 
-def pull_numpy(tasks, expected, linked, inside, means, side, counts, known):
-    """Write what rows are pulled to into ``known``: ``expected`` plus a mean, and plus ``linked`` for factors.
+def square_numpy(tasks, table, out):
+    """Write the squares of a table's elements into ``out``."""
+    rows = slice(tasks[0], tasks[-1])
+    np.square(table[rows], out=out[rows])
 
-    means (2, kp) float32: of rows outside of the feature table, and of rows ``inside`` (n,) float32, which are 1 or 0.
-    Rows inside with a count of zero are set to what they are pulled to.
+
+def pull_numpy(tasks, expected, linked, inside, intercept, side, counts, towards):
+    """Add the intercept (kp,) float32 to the rows of ``expected`` that are ``inside`` the feature table, in place.
+
+    inside (n,) float32 is 1 or 0. What biases are pulled to is also written into ``towards`` (n,) float32. The side's
+    rows inside with a count of zero are set to what they are pulled to, and to ``linked`` more.
     """
     rows, k = slice(tasks[0], tasks[-1]), side.factors.shape[1]
-    found = expected[rows] + means[inside[rows].astype(int)]
-    known.pull[rows, :k] = found[:, :k] + (linked[rows, :k] if len(linked) else 0)
-    known.bias[rows] = found[:, k]
+    expected[rows] += inside[rows, None] * intercept
+    towards[rows] = expected[rows, k]
     cold = tasks[0] + np.flatnonzero((counts[rows] == 0) & (inside[rows] > 0))
-    side.factors[cold], side.bias[cold] = known.pull[cold, :k], known.bias[cold]
+    side.factors[cold] = expected[cold, :k] + (linked[cold, :k] if len(linked) else 0)
+    side.bias[cold] = expected[cold, k]
 
 
-def move_numpy(tasks, side, present, own, other, out):
-    """Move the mean rows of both sides, ``own`` and ``other`` (kp,) float32, out of a side's factors and biases.
-
-    x - m and b - m_b + (x - m) . m_other are written into the side ``out``; zeros if ``present`` (n,) float32 is 0.
-    """
-    rows, k = slice(tasks[0], tasks[-1]), side.factors.shape[1]
-    there = present[rows] > 0
-    out.factors[rows] = np.where(there[:, None], side.factors[rows] - own[:k], np.float32(0))
-    bias = side.bias[rows] - own[k] + np.sum(out.factors[rows] * other[:k], axis=1)
-    out.bias[rows] = np.where(there, bias, np.float32(0))
+def join_numpy(tasks, expected, linked, out):
+    """Add two tables (n, k or more) into the first k columns of ``out`` (n, k)."""
+    rows, k = slice(tasks[0], tasks[-1]), out.shape[1]
+    np.add(expected[rows, :k], linked[rows, :k], out=out[rows])
 
 
 @region
@@ -77,39 +77,40 @@ def weigh_cpu(share, roots, table, mean, out):
 
 
 @region
-def pull_cpu(share, expected, linked, inside, means, side, counts, known):
-    """Write what rows are pulled to; see :func:`pull_numpy`."""
+def square_cpu(share, table, out):
+    """Square the elements; see :func:`square_numpy`."""
+    for task in taken(share):
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(out.shape[1]):
+                out[row, f] = table[row, f] * table[row, f]
+
+
+@region(fused=False)
+def pull_cpu(share, expected, linked, inside, intercept, side, counts, towards):
+    """Add the intercept; see :func:`pull_numpy`."""
     k, links = side.factors.shape[1], linked.shape[0] > 0
     for task in taken(share):
         for row in range(share.tasks[task], share.tasks[task + 1]):
-            mean = 1 if inside[row] > 0 else 0
-            for f in range(k):
-                known.pull[row, f] = expected[row, f] + means[mean, f]
-            if links:
-                for f in range(k):
-                    known.pull[row, f] += linked[row, f]
-            known.bias[row] = expected[row, k] + means[mean, k]
+            for f in range(expected.shape[1]):
+                expected[row, f] += inside[row] * intercept[f]
+            towards[row] = expected[row, k]
             if counts[row] == 0 and inside[row] > 0:
                 for f in range(k):
-                    side.factors[row, f] = known.pull[row, f]
-                side.bias[row] = known.bias[row]
+                    side.factors[row, f] = expected[row, f] + linked[row, f] if links else expected[row, f]
+                side.bias[row] = expected[row, k]
 
 
 @region
-def move_cpu(share, side, present, own, other, out):
-    """Move the mean rows; see :func:`move_numpy`."""
-    k = side.factors.shape[1]
+def join_cpu(share, expected, linked, out):
+    """Add two tables; see :func:`join_numpy`."""
     for task in taken(share):
         for row in range(share.tasks[task], share.tasks[task + 1]):
-            there, total = present[row] > 0, np.float64(side.bias[row] - own[k])
-            for f in range(k):
-                moved = side.factors[row, f] - own[f]
-                out.factors[row, f] = moved if there else np.float32(0)
-                total += np.float64(moved) * np.float64(other[f])
-            out.bias[row] = np.float32(total) if there else np.float32(0)
+            for f in range(out.shape[1]):
+                out[row, f] = expected[row, f] + linked[row, f]
 
 
 LEAVE = {"numpy": leave_numpy, "cpu": leave_cpu, "cuda": lazy("features_cuda", "leave_cuda")}
 WEIGH = {"numpy": weigh_numpy, "cpu": weigh_cpu, "cuda": lazy("features_cuda", "weigh_cuda")}
 PULL = {"numpy": pull_numpy, "cpu": pull_cpu, "cuda": lazy("features_cuda", "pull_cuda")}
-MOVE = {"numpy": move_numpy, "cpu": move_cpu, "cuda": lazy("features_cuda", "move_cuda")}
+JOIN = {"numpy": join_numpy, "cpu": join_cpu, "cuda": lazy("features_cuda", "join_cuda")}
+SQUARE = {"numpy": square_numpy, "cpu": square_cpu, "cuda": lazy("features_cuda", "square_cuda")}

@@ -3,7 +3,6 @@
 Each kernel reads and writes each table once; the floor is that memory, 4 k bytes per row and table.
 """
 
-import numpy as np
 from numba import cuda
 
 from fastmf.kernels.groups_cuda import grid
@@ -38,42 +37,44 @@ def weigh_cuda(tasks, roots, table, mean, out):
 
 
 @cuda.jit
-def _pull(expected, linked, inside, means, factors, bias, counts, pull, towards):
-    k = factors.shape[1]
-    for row in range(cuda.grid(1), bias.shape[0], cuda.gridsize(1)):
-        mean, cold = (1 if inside[row] > 0 else 0), counts[row] == 0 and inside[row] > 0
-        for f in range(k + 1):
-            value = expected[row, f] + means[mean, f]
-            if f < k and linked.shape[0] > 0:
-                value += linked[row, f]
-            if f < k:
-                pull[row, f] = value
-            else:
-                towards[row] = value
-            if cold and f < k:
-                factors[row, f] = value
-            if cold and f == k:
-                bias[row] = value
+def _square(table, out):
+    for n in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+        value = table[n // out.shape[1], n % out.shape[1]]
+        out[n // out.shape[1], n % out.shape[1]] = value * value
 
 
-def pull_cuda(tasks, expected, linked, inside, means, side, counts, known):
-    """Write what rows are pulled to; see :func:`fastmf.kernels.features.pull_numpy`."""
-    given = expected, linked, inside, cuda.to_device(means), *side, counts, known.pull, known.bias
-    _pull[grid(expected.shape[0])](*given)
+def square_cuda(tasks, table, out):
+    """Square the elements; see :func:`fastmf.kernels.features.square_numpy`."""
+    _square[grid(out.size)](table, out)
 
 
 @cuda.jit
-def _move(factors, bias, present, own, other, moved, absorbed):
+def _pull(expected, linked, inside, intercept, factors, bias, counts, towards):
     k = factors.shape[1]
     for row in range(cuda.grid(1), bias.shape[0], cuda.gridsize(1)):
-        there, total = present[row] > 0, np.float64(bias[row] - own[k])
-        for f in range(k):
-            value = factors[row, f] - own[f]
-            moved[row, f] = value if there else np.float32(0)
-            total += np.float64(value) * np.float64(other[f])
-        absorbed[row] = np.float32(total) if there else np.float32(0)
+        cold = counts[row] == 0 and inside[row] > 0
+        for f in range(expected.shape[1]):
+            expected[row, f] += inside[row] * intercept[f]
+            if cold and f < k:
+                factors[row, f] = expected[row, f] + linked[row, f] if linked.shape[0] > 0 else expected[row, f]
+            if f == k:
+                towards[row] = expected[row, f]
+            if cold and f == k:
+                bias[row] = expected[row, f]
 
 
-def move_cuda(tasks, side, present, own, other, out):
-    """Move the mean rows; see :func:`fastmf.kernels.features.move_numpy`."""
-    _move[grid(out.bias.shape[0])](*side, present, cuda.to_device(own), cuda.to_device(other), *out)
+def pull_cuda(tasks, expected, linked, inside, intercept, side, counts, towards):
+    """Add the intercept; see :func:`fastmf.kernels.features.pull_numpy`."""
+    _pull[grid(expected.shape[0])](expected, linked, inside, cuda.to_device(intercept), *side, counts, towards)
+
+
+@cuda.jit
+def _join(expected, linked, out):
+    for n in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+        row, f = n // out.shape[1], n % out.shape[1]
+        out[row, f] = expected[row, f] + linked[row, f]
+
+
+def join_cuda(tasks, expected, linked, out):
+    """Add two tables; see :func:`fastmf.kernels.features.join_numpy`."""
+    _join[grid(out.size)](expected, linked, out)

@@ -44,22 +44,26 @@ def gather_numpy(tasks, entries, weights, table, out):
 def respond_numpy(tasks, entries, weights, table, ridge, links, squares, out):
     """Write ``residual / (squares[r] + ridge)`` into ``out[r]``: the residual of the regression, preconditioned.
 
-    residual is ``sum of g weights[u] * table[u] - ridge * links[r]``, over the columns u of row r; ridge is (kp,)
-    float32, squares (n,). Returns the sums of residual * out.
+    residual is ``sum of g weights[u] * table[u] - ridge[r] * links[r]``, over the columns u of row r; ridge is (n, kp)
+    float32, or (1, kp) for all rows, squares (n,). Returns the sums of residual * out.
     """
     residual = np.empty_like(out)
     for row in range(tasks[0], tasks[-1]):
         columns, shares = _entries_of(row, entries)
-        residual[row] = (shares[:, 0] * weights[columns]) @ table[columns] - ridge * links[row]
-        out[row] = residual[row] / (squares[row] + ridge)
+        own = ridge[min(row, len(ridge) - 1)]
+        residual[row] = (shares[:, 0] * weights[columns]) @ table[columns] - own * links[row]
+        out[row] = residual[row] / (squares[row] + own)
     return _by_task(tasks, residual, out)
 
 
-def turn_numpy(tasks, shares, ahead, direction):
-    """Set ``direction = ahead + shares * direction``, for shares (kp,) float32. Returns the sums of its squares."""
+def turn_numpy(tasks, shares, ahead, ridge, direction):
+    """Set ``direction = ahead + shares * direction``, for shares (kp,) float32.
+
+    Returns the sums of ``ridge * direction ** 2``; ridge is (n, kp) float32, or (1, kp) for all rows.
+    """
     rows = slice(tasks[0], tasks[-1])
     direction[rows] = ahead[rows] + shares * direction[rows]
-    return _by_task(tasks, direction, direction)
+    return _by_task(tasks, ridge * direction, direction)
 
 
 def advance_numpy(tasks, lengths, direction, table):
@@ -83,6 +87,11 @@ def attract_numpy(tasks, expected, shares, mean, out):
 def total_numpy(tasks, counts, factors):
     """Return the sums of ``counts[r] * factors[r]``; counts (n,) float32."""
     return np.array([counts[start:stop].astype(np.float64) @ factors[start:stop] for start, stop in pairwise(tasks)])
+
+
+def spread_numpy(tasks, counts, factors):
+    """Return the sums of ``counts[r] * factors[r] ** 2``; counts (n,) float32."""
+    return total_numpy(tasks, counts, np.square(factors, dtype=np.float64))
 
 
 def centre_numpy(tasks, counts, factors, mean, out):
@@ -151,9 +160,10 @@ def _respond(share, entries, weights, table, ridge, links, squares, out, columns
 @inner
 def _precondition(start, stop, ridge, links, squares, out, found):
     for row in range(start, stop):
+        own = min(row, ridge.shape[0] - 1)
         for f in range(out.shape[1]):
-            residual = out[row, f] - ridge[f] * links[row, f]
-            out[row, f] = residual / (squares[row] + ridge[f])
+            residual = out[row, f] - ridge[own, f] * links[row, f]
+            out[row, f] = residual / (squares[row] + ridge[own, f])
             found[f] += np.float64(residual * out[row, f])
 
 
@@ -226,19 +236,20 @@ def _add_row_simd(first, last, bound, indices, own, weights, table, row, out, co
 add_row = _add_row_simd if WIDTH else _add_row_plain
 
 
-def turn_cpu(tasks, shares, ahead, direction):
+def turn_cpu(tasks, shares, ahead, ridge, direction):
     """Turn the direction; see :func:`turn_numpy`."""
-    return _turn(tasks, shares, ahead, direction, found=np.zeros((len(tasks) - 1, direction.shape[1])))
+    return _turn(tasks, shares, ahead, ridge, direction, found=np.zeros((len(tasks) - 1, direction.shape[1])))
 
 
 @region
-def _turn(share, shares, ahead, direction):
+def _turn(share, shares, ahead, ridge, direction):
     for task in taken(share):
         found = share.found[task]
         for row in range(share.tasks[task], share.tasks[task + 1]):
+            own = min(row, ridge.shape[0] - 1)
             for f in range(direction.shape[1]):
                 direction[row, f] = ahead[row, f] + shares[f] * direction[row, f]
-                found[f] += np.float64(direction[row, f] * direction[row, f])
+                found[f] += np.float64(ridge[own, f] * (direction[row, f] * direction[row, f]))
 
 
 def total_cpu(tasks, counts, factors):
@@ -253,6 +264,20 @@ def _total(share, counts, factors):
         for row in range(share.tasks[task], share.tasks[task + 1]):
             for f in range(factors.shape[1]):
                 found[f] += np.float64(counts[row]) * np.float64(factors[row, f])
+
+
+def spread_cpu(tasks, counts, factors):
+    """Sum the rows' squares; see :func:`spread_numpy`."""
+    return _spread(tasks, counts, factors, found=np.zeros((len(tasks) - 1, factors.shape[1])))
+
+
+@region
+def _spread(share, counts, factors):
+    for task in taken(share):
+        found = share.found[task]
+        for row in range(share.tasks[task], share.tasks[task + 1]):
+            for f in range(factors.shape[1]):
+                found[f] += np.float64(counts[row]) * np.float64(factors[row, f]) ** 2
 
 
 @region(fused=False)
@@ -309,6 +334,7 @@ ADVANCE = {"numpy": advance_numpy, "cpu": advance_cpu, "cuda": lazy("links_cuda"
 DEPART = {"numpy": depart_numpy, "cpu": depart_cpu, "cuda": lazy("links_cuda", "depart_cuda")}
 ATTRACT = {"numpy": attract_numpy, "cpu": attract_cpu, "cuda": lazy("links_cuda", "attract_cuda")}
 TOTAL = {"numpy": total_numpy, "cpu": total_cpu, "cuda": lazy("links_cuda", "total_cuda")}
+SPREAD = {"numpy": spread_numpy, "cpu": spread_cpu, "cuda": lazy("links_cuda", "spread_cuda")}
 CENTRE = {"numpy": centre_numpy, "cpu": centre_cpu, "cuda": lazy("links_cuda", "centre_cuda")}
 ABSORB = {"numpy": absorb_numpy, "cpu": absorb_cpu, "cuda": lazy("links_cuda", "absorb_cuda")}
 

@@ -55,12 +55,13 @@ def _respond(indptr, indices, own, weights, table, ridge, links, squares, out):
         total = _sum_row(row, indptr, indices, own, weights, table, chunk, parts)
         if thread < WARP and chunk + thread < table.shape[1]:
             f = chunk + thread
-            out[row, f] = (total - ridge[f] * links[row, f]) / (squares[row] + ridge[f])
+            penalty = ridge[min(row, ridge.shape[0] - 1), f]
+            out[row, f] = (total - penalty * links[row, f]) / (squares[row] + penalty)
 
 
 @kernel(THREADS)
-def _sums(table, squared, weights, found):
-    """Sum a table's columns, or their squares, times the rows' weights: block b takes every LINES-th row."""
+def _sums(table, squared, weights, ridge, found):
+    """Sum a table's columns, or their squares, times weights and ridge, if given: block b takes every LINES-th row."""
     for f in range(cuda.threadIdx.x, table.shape[1], cuda.blockDim.x):
         total = np.float64(0)
         for row in range(cuda.blockIdx.x, table.shape[0], cuda.gridDim.x):
@@ -69,15 +70,18 @@ def _sums(table, squared, weights, found):
                 value *= value
             if weights.shape[0]:
                 value *= np.float64(weights[row])
+            if ridge.shape[0]:
+                value *= np.float64(ridge[min(row, ridge.shape[0] - 1), f])
             total += value
         found[cuda.blockIdx.x, f] = total
 
 
-def _summed(table, squared=True, weights=None):
+def _summed(table, squared=True, weights=None, ridge=None):
     """Return the sums of a table's columns in LINES parts, (LINES, columns) float64."""
     found = cuda.device_array((LINES, table.shape[1]), np.float64)
     weights = cuda.device_array(0, np.float32) if weights is None else weights
-    _sums[LINES, THREADS](table, squared, weights, found)
+    ridge = cuda.device_array((0, table.shape[1]), np.float32) if ridge is None else ridge
+    _sums[LINES, THREADS](table, squared, weights, ridge, found)
     return found.copy_to_host()
 
 
@@ -97,7 +101,7 @@ def gather_cuda(tasks, entries, weights, table, out):
 def respond_cuda(tasks, entries, weights, table, ridge, links, squares, out):
     """Compute the residual and scale it; see :func:`fastmf.kernels.links.respond_numpy`."""
     _respond[out.shape[0], THREADS](*_parts(entries), weights, table, ridge, links, squares, out)
-    return _summed(out, weights=squares) + ridge.copy_to_host() * _summed(out)
+    return _summed(out, weights=squares) + _summed(out, ridge=ridge)
 
 
 def total_cuda(tasks, counts, factors):
@@ -113,10 +117,15 @@ def _combine(left, scales, right, out):
         out[row, f] = left[row, f] + scales[f] * right[row, f]
 
 
-def turn_cuda(tasks, shares, ahead, direction):
+def spread_cuda(tasks, counts, factors):
+    """Sum the rows' squares times their counts; see :func:`fastmf.kernels.links.spread_numpy`."""
+    return _summed(factors, True, counts)
+
+
+def turn_cuda(tasks, shares, ahead, ridge, direction):
     """Turn the direction; see :func:`fastmf.kernels.links.turn_numpy`."""
     _combine[grid(ahead.size)](ahead, cuda.to_device(shares), direction, direction)
-    return _summed(direction)
+    return _summed(direction, ridge=ridge)
 
 
 def advance_cuda(tasks, lengths, direction, table):

@@ -7,13 +7,14 @@ import numpy as np
 
 from fastmf import kernels
 from fastmf.kernels.tasks import even
-from fastmf.kernels.types import Side, nothing_known
+from fastmf.kernels.types import Side
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.solvers import features
 from fastmf.solvers.base import ExactOrCG, Factors, Regularised, draw, zeros
 from fastmf.solvers.declare import with_settings
 from fastmf.solvers.ridge import ROWS_PER_TASK
-from fastmf.solvers.settings import Momentum
+from fastmf.solvers.settings import Featuring, Momentum
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -22,7 +23,7 @@ INIT_SIGMA = 0.1
 
 
 @with_settings
-class ALS(Momentum, ExactOrCG, Regularised):
+class ALS(Momentum, Featuring, ExactOrCG, Regularised):
     """Alternating least squares: users are solved with the items fixed, then items with the users fixed.
 
     The objective is in :mod:`fastmf.solvers`. The same data, settings and seed give the same bits for any number of
@@ -43,19 +44,24 @@ class ALS(Momentum, ExactOrCG, Regularised):
     def start(self, ratings: "Ratings") -> Factors:
         """Draw the items' factors; the users' start at zero and are solved first."""
         items = draw(ratings.item_counts, self.k, INIT_SIGMA, np.random.default_rng(self.seed))
-        previous = Side(items.factors.copy(), items.bias.copy())
-        return Factors(zeros(ratings.n_users, self.k), items, memory=previous)
+        users, previous = zeros(ratings.n_users, self.k), Side(items.factors.copy(), items.bias.copy())
+        memory, kept = features.start(ratings, self.k)
+        return Factors(users, items, memory=(*previous, *memory), kept=kept)
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Solve users, then items; the memory holds the items before their last change, for momentum."""
         by_user, by_item = device.put((ratings.by_user, ratings.by_item))
         user_tasks, item_tasks = self.tasks(ratings.by_user.indptr), self.tasks(ratings.by_item.indptr)
         item_rows = even(ratings.n_items, ROWS_PER_TASK)
-        users, items, previous = factors.users, factors.items, Side(*factors.memory)
+        penalties = self.penalty, self.penalty
+        pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
+        users, items, previous = factors.users, factors.items, Side(*factors.memory[:2])
         ahead = device.put(zeros(ratings.n_items, kernels.vectors.whole(self.k)))
-        nothing = device.put(nothing_known(self.k))
         for _ in range(done, self.epochs):
             launch(kernels.als.EXTRAPOLATE, device, item_rows, items, previous, ahead, self.momentum)
-            singular = self.solve(device, user_tasks, by_user, users, ahead, self.penalty, nothing)
+            singular = self.solve(device, user_tasks, by_user, users, ahead, self.penalty, pulls.users.known)
+            pulls.users.follow(users, items)
             others = kernels.vectors.padded(users)
-            yield singular + self.solve(device, item_tasks, by_item, items, others, self.penalty, nothing)
+            singular += self.solve(device, item_tasks, by_item, items, others, self.penalty, pulls.items.known)
+            pulls.items.follow(items, users)
+            yield singular

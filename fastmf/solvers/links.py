@@ -28,23 +28,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastmf import kernels
-from fastmf.kernels.types import Compressed, Side, nothing_known
+from fastmf.kernels.types import Compressed, Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.solvers import features
 from fastmf.solvers.als import INIT_SIGMA
 from fastmf.solvers.base import Factors, Regularised, SolvesRows, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.ridge import Ridge
-from fastmf.solvers.settings import MAX_WEIGHT, Fading, Momentum
+from fastmf.solvers.settings import MAX_WEIGHT, Fading, Featuring, Momentum
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
 
 @with_settings
-class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
+class LinkedALS(Fading, Momentum, Featuring, SolvesRows, Regularised):
     """Alternating least squares with implicit links; the model is in :mod:`fastmf.solvers.links`.
 
     A row's factors are penalised for their distance from what its links predict. More steps of conjugate gradients
@@ -94,12 +95,15 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
             expected_items=kernels.vectors.aligned(n_items, width),
         )
         links = Links(items=kernels.vectors.aligned(n_items, width), origin=kernels.vectors.aligned(1, width))
-        return Factors(users, items, memory, kept=links)
+        more, kept = features.start(ratings, self.k)
+        return Factors(users, items, (*memory, *more), kept=(*links, *kept))
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update the users' links and solve the users, then the same for the items."""
         by_user, by_item = device.put((ratings.by_user, ratings.by_item))
-        memory, (item_links, origin) = Memory(*factors.memory), factors.kept
+        memory, (item_links, origin) = Memory(*factors.memory[: len(Memory._fields)]), factors.kept[:2]
+        penalties = self.penalty, self.penalty
+        pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
         users, items = Side(memory.users, factors.users.bias), Side(factors.items.factors, memory.item_bias)
         previous = Side(memory.previous_items, memory.previous_item_bias)
         of_users = Linked(self.k, self.link_reg, by_user, by_item, item_links, memory.expected_users, device, self.fade)
@@ -107,27 +111,30 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
         user_tasks = kernels.als.half_sweep_tasks(ratings.by_user.indptr, self.k)
         item_tasks = kernels.als.half_sweep_tasks(ratings.by_item.indptr, self.k)
         width = kernels.vectors.whole(self.k)
-        nothing, ahead = device.put((nothing_known(self.k), zeros(ratings.n_items, width)))
+        ahead = device.put(zeros(ratings.n_items, width))
         zero, one = device.put((kernels.vectors.aligned(1, width), np.ones(1, np.float32)))
         for epoch in range(done, self.epochs):
-            pull = of_users.follow(users, self.link_steps) if epoch else of_users.expected  # zeros at first
+            steps = self.link_steps if epoch else 0  # at first there is nothing to fit links to
+            linked = of_users.follow(pulls.users.left(users), steps)
             launch(kernels.als.EXTRAPOLATE, device, of_items.rows, items, previous, ahead, self.momentum)
-            known = nothing._replace(pull=pull)
-            singular = launch(kernels.als.HALF_SWEEP, device, user_tasks, by_user, users, ahead, self.penalty, known)
-            pull = of_items.follow(items, self.link_steps) if epoch else of_items.expected
-            known, others = nothing._replace(pull=pull), kernels.vectors.padded(users)
-            singular += launch(kernels.als.HALF_SWEEP, device, item_tasks, by_item, items, others, self.penalty, known)
-            mean = of_users.mean(users)
+            given = by_user, users, ahead, self.penalty, pulls.users.with_links(linked)
+            singular = launch(kernels.als.HALF_SWEEP, device, user_tasks, *given)
+            pulls.users.follow(users, items, linked)
+            linked = of_items.follow(pulls.items.left(items), steps)
+            given = by_item, items, kernels.vectors.padded(users), self.penalty, pulls.items.with_links(linked)
+            singular += launch(kernels.als.HALF_SWEEP, device, item_tasks, *given)
+            pulls.items.follow(items, users, linked)
+            mean = of_users.mean(pulls.users.left(users))
             launch(kernels.links.ATTRACT, device, np.array([0, 1]), zero, one, mean, origin)  # origin = mean
             moved = mean[: self.k] * np.float32(self.biases)  # without biases, it has nowhere to go
             centred, absorbed = factors.users.factors, factors.items.bias
-            launch(kernels.links.CENTRE, device, of_users.rows, of_users.counts, users.factors, moved, centred)
+            launch(kernels.links.CENTRE, device, of_users.rows, pulls.users.present, users.factors, moved, centred)
             launch(kernels.links.ABSORB, device, of_items.rows, items, moved, absorbed)
             yield int(singular)
 
     def learned(self, factors: Factors) -> dict[str, Any]:
         """Keep the items' links and the mean user, for fold-in."""
-        item_links, origin = factors.kept
+        item_links, origin = factors.kept[:2]
         return {"links": Links(item_links[:, : self.k].copy(), origin[0, : self.k].copy())}
 
     def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:

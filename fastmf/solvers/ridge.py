@@ -52,6 +52,7 @@ class Ridge:
         self.rows, self.columns = even(n_rows, ROWS_PER_TASK), even(n_columns, ROWS_PER_TASK)
         links, vectors = kernels.links, kernels.vectors
         self.row_tasks, self.column_tasks = links.gather_tasks(by_row, k), links.gather_tasks(by_column, k)
+        self.lifts = device.put(np.ones((1, width), np.float32))
         self.set_ridge(np.full(k, ridge))
         self.gap, self.response = device.put(tuple(vectors.aligned(n_rows, width) for _ in range(2)))
         self.residual, self.direction = device.put(tuple(vectors.aligned(n_columns, width) for _ in range(2)))
@@ -60,7 +61,12 @@ class Ridge:
         """Set the weights of the squares, one per column (k,)."""
         self.ridge = np.ones(self.table.shape[1])  # padding: any weight but zero
         self.ridge[: self.k] = ridge
-        self.ridge32 = self.device.put(self.ridge.astype(np.float32))
+        self.ridge32 = self.device.put(self.ridge[None].astype(np.float32))
+
+    def set_ridges(self, ridges: np.ndarray) -> None:
+        """Set the weights of the squares, one for each element of the table: (n_columns, kp) float32."""
+        self.ridge = np.ones(self.table.shape[1])
+        self.ridge32 = self.lifts = self.device.put(ridges)
 
     def approach(self, steps: int, penalised: np.ndarray | None = None) -> None:
         """Take steps of preconditioned conjugate gradients that shrink ``gap``, what the table does not yet explain.
@@ -73,7 +79,7 @@ class Ridge:
             given = self.others, self.weights, self.gap, self.ridge32, target, self.squares
             square = launch(links.RESPOND, device, self.column_tasks, *given, self.residual)
             shares = np.zeros(len(square), np.float32) if last is None else _ratio(square, last)
-            norms = launch(links.TURN, device, self.columns, shares, self.residual, self.direction)
+            norms = launch(links.TURN, device, self.columns, shares, self.residual, self.lifts, self.direction)
             lengths = _ratio(square, self.respond() + self.ridge * norms)
             launch(links.ADVANCE, device, self.columns, lengths, self.direction, self.table)
             if penalised is not None:

@@ -55,6 +55,15 @@ class Momentum(Common):
 
 
 @with_settings
+class Featuring(Common):
+    """The setting of solvers that pull factors to a linear function of side features."""
+
+    feature_reg: float = setting(
+        "Weight of the squared weights of side features.", default=4.0, low=0, above=True, high=MAX_WEIGHT
+    )
+
+
+@with_settings
 class Fading(Common):
     """The setting of solvers whose links pull harder on users with more ratings."""
 

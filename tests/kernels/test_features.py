@@ -6,7 +6,7 @@ import pytest
 from fastmf.kernels import features, links
 from fastmf.kernels.links import gather_tasks
 from fastmf.kernels.tasks import even
-from fastmf.kernels.types import Compressed, Known, Side
+from fastmf.kernels.types import Compressed, Side
 from fastmf.kernels.vectors import aligned, whole
 from fastmf.runtime.device import Device, resolve, unavailable
 from fastmf.runtime.launch import launch
@@ -50,23 +50,13 @@ def assert_as_defined(device, name, args, written):
 def test_kernels_equal_their_definitions(device, k, linked):
     side, (expected, out, more), (inside, counts), means = drawn(k)
     of_links = more if linked else np.empty((0, k), np.float32)
-    known = Known(aligned(N, whole(k)), np.empty((0, k), np.float32), np.zeros(N, np.float32))
     assert_as_defined(device, "LEAVE", (side, of_links, expected, out), [3])
     assert_as_defined(device, "WEIGH", (counts, expected, means[0], out), [3])
-    assert_as_defined(device, "PULL", (expected, of_links, inside, means, side, counts, known), [4, 6])
-    assert_as_defined(device, "MOVE", (side, inside, means[0], means[1], Side(*map(np.zeros_like, side))), [4])
-
-
-def test_moving_the_mean_rows_leaves_predictions_as_they_are():
-    users, _, _, means = drawn(5)
-    items, _, _, _ = drawn(5, seed=1)
-    moved, everyone = [Side(*map(np.zeros_like, side)) for side in (users, items)], np.ones(N, np.float32)
-    for side, own, other, out in zip((users, items), means, means[::-1], moved, strict=True):
-        launch(features.MOVE, resolve("cpu"), even(N, 3), side, everyone, own, other, out)
-    before = users.bias[:, None] + items.bias + users.factors @ items.factors.T
-    after = moved[0].bias[:, None] + moved[1].bias + moved[0].factors @ moved[1].factors.T
-    mean = means[:, 5].sum() + means[0, :5] @ means[1, :5]
-    np.testing.assert_allclose(before, after + mean, rtol=1e-5, atol=1e-5)
+    assert_as_defined(
+        device, "PULL", (expected, of_links, inside, means[0], side, counts, np.zeros(N, np.float32)), [0, 4, 6]
+    )
+    assert_as_defined(device, "JOIN", (expected, more, side.factors.copy()), [2])
+    assert_as_defined(device, "SQUARE", (expected, out), [1])
 
 
 @pytest.mark.parametrize("device", ["numpy", *DEVICES], ids=["numpy", "cpu", "cuda"])
@@ -76,16 +66,16 @@ def test_entries_with_values_are_a_sparse_matrix(device, k):
     dense = (rng.standard_normal((N, 9)) * (rng.random((N, 9)) < 0.4)).astype(np.float32)
     roots, table = rng.random(N).astype(np.float32), rng.standard_normal((9, whole(k))).astype(np.float32)
     out, other = aligned(N, whole(k)), aligned(9, whole(k))
-    ridge, squares = np.full(whole(k), 0.5, np.float32), np.full(9, 2.0, np.float32)
+    ridge, squares = rng.random((9, whole(k))).astype(np.float32), np.full(9, 2.0, np.float32)
     rows, columns = device.put((compressed(dense), compressed(dense.T)))
     roots, table, out, other, ridge, squares = device.put((roots, table, out, other, ridge, squares))
     launch(links.GATHER, device, gather_tasks(compressed(dense).indptr, k), rows, roots, table, out)
     tasks = gather_tasks(compressed(dense.T).indptr, k)
     launch(links.RESPOND, device, tasks, columns, roots, out, ridge, table, squares, other)
-    roots, table, out, other = device.get((roots, table, out, other))
+    roots, table, out, other, ridge = device.get((roots, table, out, other, ridge))
     np.testing.assert_allclose(out, roots[:, None] * (dense @ table), rtol=1e-5, atol=1e-5)
-    residual = dense.T @ (roots[:, None] * out) - 0.5 * table
-    np.testing.assert_allclose(other, residual / 2.5, rtol=1e-4, atol=1e-5)
+    residual = dense.T @ (roots[:, None] * out) - ridge * table
+    np.testing.assert_allclose(other, residual / (2 + ridge), rtol=1e-4, atol=1e-5)
 
 
 def compressed(dense):

@@ -66,7 +66,7 @@ def test_respond_is_the_residual_of_the_ridge_regression_scaled(device, k):
     entries, dense, w, gap = drawn(k=k)
     rng = np.random.default_rng(2)
     weights, squares, ridge = (rng.random(n, np.float32) + 0.5 for n in (N_COLUMNS, len(COUNTS), w.shape[1]))
-    given = device.put((entries, weights, gap, ridge, w, squares, np.zeros_like(w)))
+    given = device.put((entries, weights, gap, ridge[None], w, squares, np.zeros_like(w)))
     sums = launch(links.RESPOND, device, even(len(COUNTS), 3), *given)
     residual, scale = dense @ (weights[:, None] * gap) - ridge * w, squares[:, None] + ridge
     np.testing.assert_allclose(device.get(given[-1]), residual / scale, rtol=1e-4, atol=1e-5)
@@ -90,9 +90,12 @@ def test_dense_kernels_do_what_their_definitions_say(device):
         sums = launch(kernel, device, tasks, *given)
         return device.get(given[-1]), sums
 
-    turned, squares = ran(links.TURN, per_column, a, b.copy())
-    np.testing.assert_allclose(turned, a + per_column * b, **tight)
-    np.testing.assert_allclose(squares, np.sum(turned.astype(float) ** 2, axis=0), **tight)
+    for ridge in (np.full((1, kp), 3, np.float32), rng.random((n, kp)).astype(np.float32)):
+        turned, squares = ran(links.TURN, per_column, a, ridge, b.copy())
+        np.testing.assert_allclose(turned, a + per_column * b, **tight)
+        np.testing.assert_allclose(squares, np.sum(ridge * turned.astype(float) ** 2, axis=0), **tight)
+    spread = ran(links.SPREAD, per_row, a)[1]
+    np.testing.assert_allclose(spread, per_row @ a.astype(float) ** 2, **tight)
     np.testing.assert_allclose(ran(links.ADVANCE, per_column, a, b.copy())[0], b + per_column * a, **tight)
     departed = ran(links.DEPART, x, b, c.copy())[0]
     np.testing.assert_allclose(departed[:, :k], x - b[:, :k], **tight)

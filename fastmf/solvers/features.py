@@ -1,0 +1,328 @@
+"""Side features: factors and biases are pulled to a linear function of what is known of their rows.
+
+F holds the features of a side's rows, as :mod:`fastmf.data.features` encodes them. The penalties of its rows become
+
+    sum_i (reg n_i + reg0) |y_i - z_i|^2 + bias_reg sum_i (c_i - a_i)^2,     z_i = (F_i - f) B,   a_i = (F_i - f) b + o
+
+with f the mean of F. After a side's rows are solved, B and b take steps of conjugate gradients towards the ridge
+regression of the factors and biases on the features,
+
+    min  sum_i n_i^(1/2) (|y_i - z_i|^2 + (c_i - a_i)^2) + sum_g (k_g |B_g|^2 + k'_g b_g^2)
+
+The intercept o is not penalised. Means weigh rows by n^(1/2), too: on MovieLens, 1, n, and reg n + reg0 made
+predictions worse. Because these weights are not those of the objective, a step of B may raise the objective; the row
+solves never do. Factors have no intercept, because an average item is not what an item without ratings should be
+predicted as: in random splits of MovieLens, the mean row of the factors made cold items .04 worse.
+
+Each feature g has its own penalties, so that useless features cost nothing. S_gj = sum_i n_i^(1/2) (F_ig - f_g) e_ij is
+the score of feature g on column j of what the rows say themselves, e, and V_gj the sum of its squared terms. Their mean
+ratio t over the factors is 1 if the feature is noise. With H_g the curvature of S, the penalty
+
+    k_g = max(feature_reg, NOISE H_g / (t - NOISE)),   or MOST H_g if t is below NOISE
+
+shrinks B_g by 1 - NOISE / t, as James and Stein (1961) do with NOISE = 1. k' is the same for biases.
+
+Rows that are not in the table, and sides without one, are pulled to zero as ever. Rows without ratings take what they
+are pulled to, so they are predicted by their features alone. With links (:mod:`fastmf.solvers.links`), W is fitted to
+what F B leaves of X, and B to what W leaves. A Bayesian model draws B (:mod:`fastmf.solvers.gibbs`; Macau: Simm et al.
+2017).
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fastmf import kernels
+from fastmf.data import csr
+from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed, Known, Penalty, Side, nothing_known
+from fastmf.runtime.device import Device, resolve
+from fastmf.runtime.launch import launch
+from fastmf.solvers.base import Factors
+from fastmf.solvers.ridge import ROWS_PER_TASK, Ridge
+
+if TYPE_CHECKING:
+    from fastmf.data.ratings import Ratings
+
+STEPS = 3  # of conjugate gradients, each epoch
+NOISE = 2.0  # 1 lets some useless features through, 3 shrinks useful ones
+MOST = 1e3
+
+
+class Kept(NamedTuple):
+    """What a model keeps of each side: (n_features, kp) B and b, and (1, kp) the intercept of F B and F b, uncentred.
+
+    Columns are the factors, the bias, and padding. A side without features has no rows.
+    """
+
+    users: np.ndarray
+    user_intercept: np.ndarray
+    items: np.ndarray
+    item_intercept: np.ndarray
+
+
+def start(ratings: "Ratings", k: int) -> tuple[tuple[np.ndarray, ...], Kept | tuple[()]]:
+    """Return the memory and the kept arrays of :class:`Pulls`, which are empty if the ratings have no features.
+
+    The memory is (n_rows, kp) of each side: what features pull its rows to.
+    """
+    both = (ratings.user_features, ratings.n_users), (ratings.item_features, ratings.n_items)
+    if all(features is None for features, _ in both):
+        return (), ()
+    vectors, width = kernels.vectors, kernels.vectors.whole(k + 1)
+    sizes = [(0, 0) if features is None else (features.encoding.n_features, n) for features, n in both]
+    kept = [vectors.aligned(n, width) for n_features, _ in sizes for n in (n_features, 1)]
+    return tuple(vectors.aligned(n, width) for _, n in sizes), Kept(*kept)
+
+
+class Pulled:
+    """A side without features: its rows are pulled to zero.
+
+    ``present`` (n_rows,) float32 is 1 for rows that have ratings or features, else 0.
+    """
+
+    def __init__(self, k: int, counts: np.ndarray, device: Device) -> None:
+        self.device, self.rows = device, even(len(counts), ROWS_PER_TASK)
+        self.present = device.put((counts > 0).astype(np.float32))
+        self.known: Known = device.put(nothing_known(k))
+
+    def follow(self, side: Side, other: Side, linked: np.ndarray | None = None) -> None:
+        """Move the weights of features towards their regression."""
+
+    def left(self, side: Side) -> Side:
+        """Return the side without what features explain of its factors."""
+        return side
+
+    def with_links(self, linked: np.ndarray) -> Known:
+        """Return what rows are pulled to, if links (n_rows, k or more) pull them, too."""
+        return self.known._replace(pull=linked)
+
+
+class Featured(Pulled, Ridge):
+    """A side with features, and their regression.
+
+    Parameters
+    ----------
+    least : the least penalty of a feature.
+    penalty : of the side's rows.
+    features : one row for each row of the side.
+    counts, other_counts : the sums of the weights of the ratings of each row, and of each row of the other side.
+    table, intercept, expected : see :class:`Kept` and :func:`start`; updated in place.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        least: float,
+        penalty: Penalty,
+        features: Compressed,
+        counts: np.ndarray,
+        other_counts: np.ndarray,
+        table: np.ndarray,
+        intercept: np.ndarray,
+        expected: np.ndarray,
+        device: Device,
+    ) -> None:
+        Pulled.__init__(self, k, counts + np.diff(features.indptr), device)
+        self.least, self.penalty, self.intercept, self.expected = least, penalty, intercept, expected
+        self.host = Design(features, counts, len(table))
+        inside, shares = self.host.inside, self.host.shares
+        given = inside, shares, np.sqrt(shares), counts, other_counts
+        self.inside, self.shares, weights, self.counts, self.other_counts = device.put(
+            tuple(array.astype(np.float32) for array in given)
+        )
+        self.ones, self.column_ones = device.put(tuple(np.ones(n, np.float32) for n in (len(inside), len(table))))
+        entries, columns, self.squared = device.put(self.host.entries())
+        diagonal = device.put(self.host.spread(shares).astype(np.float32))
+        Ridge.__init__(self, k + 1, least, entries, columns, weights, diagonal, table, device)
+        tables = tuple(kernels.vectors.aligned(*array.shape) for array in (expected, table))
+        self.rest, self.found = device.put(tables)
+        self.rows_left = device.put(np.empty((len(inside), k), np.float32))
+        self.towards = device.put(device.get(expected)[:, k].copy())
+        self.none = device.put(np.empty((0, k), np.float32))
+        bias = self.towards if np.isfinite(penalty.bias_reg) else self.known.bias
+        self.known = self.known._replace(pull=expected, bias=bias)
+
+    def follow(self, side: Side, other: Side, linked: np.ndarray | None = None) -> None:
+        """Move the weights of features towards their regression; set what rows are pulled to.
+
+        ``linked`` (n_rows, k or more) is what links predict: features are fitted to what it leaves. Rows without
+        ratings are set to what features and links pull them to. ``other`` is what the side was solved with.
+        """
+        linked = self.none if linked is None else linked
+        self._leave(side, linked)
+        self._weigh(self.shares)
+        self.set_ridges(self._ridges(other))
+        self._expect()
+        self._leave(side, linked)
+        self._weigh(self.weights)
+        self.approach(STEPS)
+        self._expect()
+        self._leave(side, linked)
+        k = self.k - 1
+        intercept = self._mean(self.rest)
+        intercept[:k] = -self._mean(self.expected)[:k]
+        keep(self.device, intercept, self.intercept)
+        given = self.expected, linked, self.inside, intercept, side, self.counts, self.towards
+        launch(kernels.features.PULL, self.device, self.rows, *given)
+
+    def left(self, side: Side) -> Side:
+        """Return the side without what features explain of its factors."""
+        launch(kernels.links.DEPART, self.device, self.rows, side.factors, self.expected, self.rows_left)
+        return side._replace(factors=self.rows_left)
+
+    def with_links(self, linked: np.ndarray) -> Known:
+        """Return what rows are pulled to, if links (n_rows, k or more) pull them, too."""
+        launch(kernels.features.JOIN, self.device, self.rows, self.expected, linked, self.rows_left)
+        return self.known._replace(pull=self.rows_left)
+
+    def respond(self) -> np.ndarray:
+        """Write the response of centred features to ``response``; return the sums of its squares."""
+        squares, mass = super().respond(), self.host.mass
+        total = launch(kernels.links.TOTAL, self.device, self.rows, self.weights, self.response)
+        mean = (total / mass).astype(np.float32)
+        given = self.response, -self.weights, mean, self.response
+        launch(kernels.links.ATTRACT, self.device, self.rows, *given)
+        return np.asarray(squares - mass * mean.astype(np.float64) ** 2)
+
+    def _expect(self) -> None:
+        """Write F B and F b, uncentred."""
+        given = self.entries, self.ones, self.table, self.expected
+        launch(kernels.links.GATHER, self.device, self.row_tasks, *given)
+
+    def _leave(self, side: Side, linked: np.ndarray) -> None:
+        """Write what is left of the side, without links and features."""
+        launch(kernels.features.LEAVE, self.device, self.rows, side, linked, self.expected, self.rest)
+
+    def _weigh(self, weights: np.ndarray) -> None:
+        """Centre what is left, and weigh its rows."""
+        launch(kernels.features.WEIGH, self.device, self.rows, weights, self.rest, self._mean(self.rest), self.gap)
+
+    def _mean(self, table: np.ndarray) -> np.ndarray:
+        total = launch(kernels.links.TOTAL, self.device, self.rows, self.shares, table)
+        return np.asarray(total / self.host.mass, np.float32)
+
+    def _ridges(self, other: Side) -> np.ndarray:
+        """Choose the features' penalties, (n_features, kp) float32, from the centred and weighed rest in ``gap``."""
+        k, rows, device = self.k - 1, self.rows, self.device
+        score = self._per_feature(self.others)
+        launch(kernels.features.SQUARE, device, rows, self.gap, self.gap)
+        of_squares, of_values = self._per_feature(self.squared), self._per_feature(self.others)
+        every = launch(kernels.links.TOTAL, device, rows, self.inside, self.gap)
+        mean = self.host.mean[:, None]
+        variance = of_squares - 2 * mean * of_values + mean**2 * every
+        other_rows = even(other.factors.shape[0], ROWS_PER_TASK)
+        spread = launch(kernels.links.SPREAD, device, other_rows, self.other_counts, other.factors)
+        weights = device.get(self.table).astype(np.float64)
+        ridges = np.full(weights.shape, self.least, np.float32)
+        curvatures = self.host.curvatures(float(spread.sum()) / k, self.penalty)
+        for part, curvature in zip((slice(k), slice(k, k + 1)), curvatures, strict=True):
+            pulled = (score[:, part] + curvature[:, None] * weights[:, part]) ** 2
+            ratio = np.divide(pulled, variance[:, part], out=np.zeros_like(pulled), where=variance[:, part] > 0)
+            above = np.maximum(ratio.mean(axis=1) - NOISE, NOISE / MOST)
+            ridges[:, part] = np.maximum(self.least, NOISE * curvature / above)[:, None]
+        return ridges
+
+    def _per_feature(self, columns: Compressed) -> np.ndarray:
+        """Sum the gap over the rows that have each feature, times what it is worth there: (n_features, kp) float64."""
+        given = columns, self.column_ones, self.gap, self.found
+        launch(kernels.links.GATHER, self.device, self.column_tasks, *given)
+        return self.device.get(self.found).astype(np.float64)
+
+
+class Design:
+    """The features of a side's rows on the host, and sums over them.
+
+    Attributes
+    ----------
+    counts, shares : (n_rows,) float64, the sums of the weights of ratings, and their roots for rows inside the table.
+    mass, mean : the sum of the shares, and the mean of each feature.
+    """
+
+    def __init__(self, features: Compressed, counts: np.ndarray, n_features: int) -> None:
+        n_rows = len(counts)
+        self.features, self.counts, self.n_features = features, counts, n_features
+        self.of_row = np.repeat(np.arange(n_rows, dtype=np.int32), np.diff(features.indptr))
+        self.inside = np.diff(features.indptr) > 0
+        self.shares = np.sqrt(counts) * self.inside
+        self.mass = float(self.shares.sum()) or 1.0
+        self.mean = self._total(self.shares, features.values) / self.mass
+
+    def entries(self) -> tuple[Compressed, Compressed, Compressed]:
+        """Return the entries by row, the same by feature, and those with squared values."""
+        values, shape = self.features.values, (self.n_features, len(self.counts))
+        columns = csr.compress(self.features.indices, self.of_row, values, shape, resolve("cpu"), weights=values)
+        return self.features._replace(weights=values), columns, columns._replace(weights=columns.values**2)
+
+    def spread(self, shares: np.ndarray) -> np.ndarray:
+        """Return the sums of the squares of centred features, times ``shares`` (n_rows,)."""
+        values, mass = self.features.values, shares[self.inside].sum()
+        first, second = self._total(shares, values), self._total(shares, values.astype(np.float64) ** 2)
+        return np.maximum(second - 2 * self.mean * first + self.mean**2 * mass, 0)
+
+    def curvatures(self, spread: float, penalty: Penalty) -> tuple[np.ndarray, np.ndarray]:
+        """Return the curvatures of the scores (n_features,): for factors, and for biases.
+
+        A row has the say n a / (n a + rho) on its own factors, with ``a`` the mean square of the other side's.
+        """
+        mass = max(self.counts.sum(), 1.0)
+        of_factors, rho = self.counts * (spread / mass), penalty.reg * self.counts + penalty.reg0
+        parts = (of_factors, rho), (self.counts, penalty.bias_reg)
+        factors, biases = (self.spread(self.shares * (own / np.maximum(own + pull, 1e-30))) for own, pull in parts)
+        return factors, biases
+
+    def _total(self, shares: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return np.bincount(self.features.indices, shares[self.of_row] * values, self.n_features)
+
+
+class Pulls:
+    """What the rows of both sides are pulled to, in a fit with or without features.
+
+    Parameters
+    ----------
+    least : the least penalty of a feature.
+    penalties : of the users' and of the items' rows.
+    factors : of the fit; the arrays of :func:`start` are the last of ``memory`` and ``kept``.
+
+    Attributes
+    ----------
+    users, items : what the rows of each side are pulled to (``known``), and how that is updated (``follow``).
+    """
+
+    def __init__(
+        self,
+        k: int,
+        least: float,
+        penalties: tuple[Penalty, Penalty],
+        ratings: "Ratings",
+        factors: Factors,
+        device: Device,
+    ) -> None:
+        self.users, self.items = Pulled(k, ratings.user_counts, device), Pulled(k, ratings.item_counts, device)
+        of_users, of_items = ratings.user_features, ratings.item_features
+        if of_users is None and of_items is None:
+            return
+        counts, kept, expected = mass_of(ratings.by_user), Kept(*factors.kept[-4:]), factors.memory[-2:]
+        other_counts = mass_of(ratings.by_item)
+        if of_users is not None:
+            table, intercept = kept.users, kept.user_intercept
+            given = least, penalties[0], of_users.rows, counts, other_counts
+            self.users = Featured(k, *given, table, intercept, expected[0], device)
+        if of_items is not None:
+            table, intercept = kept.items, kept.item_intercept
+            given = least, penalties[1], of_items.rows, other_counts, counts
+            self.items = Featured(k, *given, table, intercept, expected[1], device)
+
+
+def mass_of(entries: Compressed) -> np.ndarray:
+    """Return the sum of the weights of each row's entries, (n_rows,) float64."""
+    if entries.weights is None:
+        return np.diff(entries.indptr).astype(np.float64)
+    ends = np.append(0.0, np.cumsum(entries.weights, dtype=np.float64))
+    return np.asarray(ends[entries.indptr[1:]] - ends[entries.indptr[:-1]])
+
+
+def keep(device: Device, row: np.ndarray, out: np.ndarray) -> None:
+    """Write a row (kp,) to ``out`` (1, kp), which may be on a GPU."""
+    zero, one = device.put((np.zeros((1, len(row)), np.float32), np.ones(1, np.float32)))
+    launch(kernels.links.ATTRACT, device, np.array([0, 1]), zero, one, row, out)
