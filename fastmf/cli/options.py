@@ -35,7 +35,7 @@ fitting_options = together(
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto."),
     click.option("--threads", type=int, help="Use at most this many threads.  [default: all]"),
     column_options("user", "item", "rating"),
-    click.option("--weight", metavar="COLUMN", help="implicit: column of weights; may be the ratings' column."),
+    click.option("--weight", metavar="COLUMN", help="Column of weights; may be the ratings' column."),
     click.option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
                  show_default=True, help="What to do with rows of the same user and item."),
     click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,

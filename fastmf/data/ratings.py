@@ -93,8 +93,8 @@ class Ratings:
         source : see :func:`fastmf.data.read.read_columns`. A Ratings object is returned as it is.
         user, item, rating : names of the columns; the usual names are tried if left out. With ``rating=""`` no ratings
             are read, and every value is 1.
-        weight : for implicit feedback, the name of the weight column (finite numbers above 0). It may be the rating
-            column. In a tuple of arrays, "rating" names the third array and "weight" a fourth.
+        weight : the name of the weight column (finite numbers above 0): a row of weight 2 counts as two equal rows. It
+            may be the rating column. In a tuple of arrays, "rating" names the third array and "weight" a fourth.
         duplicates : how to treat rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
             ratings and weights.
         bad_rows : how to treat rows with a null id, a rating that is null, NaN, infinite or beyond float32, or a weight
@@ -237,6 +237,16 @@ class Ratings:
     def item_counts(self) -> np.ndarray:
         """The number of ratings of each item: (n_items,) int64, 0 for cold ones."""
         return csr.count(self.items, self.n_items, resolve("cpu"))
+
+    @property
+    def user_masses(self) -> np.ndarray:
+        """The sum of the weights of each user's ratings, (n_users,); their number if there are no weights."""
+        return csr.masses(self.by_user)
+
+    @property
+    def item_masses(self) -> np.ndarray:
+        """The sum of the weights of each item's ratings, (n_items,); their number if there are no weights."""
+        return self.item_counts if self.weights is None else np.bincount(self.items, self.weights, self.n_items)
 
     @cached_property
     def by_user(self) -> Compressed:

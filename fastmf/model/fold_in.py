@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastmf import kernels
+from fastmf.data import csr
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.standardise import standardised
 from fastmf.errors import DataError, DivergenceError, ParameterError
@@ -93,7 +94,7 @@ def row_terms(state: State, entries: Compressed, table: np.ndarray, device: Devi
     rule = _rule_of(state)
     known = rule.known(table, state.k, device)
     if state.links is not None:
-        _, shares = kernels.links.link_weights(np.diff(entries.indptr), rule.fade)
+        _, shares = kernels.links.link_weights(np.diff(entries.indptr), rule.fade, csr.masses(entries))
         if rule.bias_reg is not None:  # factors are then measured from the mean user
             shares = shares - 1
         pull = _expected(entries, state.links, rule.fade, state.k) + shares[:, None] * state.links.origin
@@ -181,9 +182,10 @@ def _expected(entries: Compressed, links: Links | None, fade: float, k: int) -> 
     """Return the factors that links predict for users: (n_users, k), or zeros (1, k) without links."""
     if links is None:
         return np.zeros((1, k), np.float32)
-    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade)
+    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade, csr.masses(entries))
     table = kernels.vectors.filled_up(links.items)
     expected = np.empty((len(weights), table.shape[1]), np.float32)
     tasks = kernels.links.gather_tasks(entries.indptr, k)
-    launch(kernels.links.GATHER, resolve("cpu"), tasks, entries, weights, table, expected)
+    linked = entries._replace(weights=None)  # links are who rated what
+    launch(kernels.links.GATHER, resolve("cpu"), tasks, linked, weights, table, expected)
     return expected[:, :k]

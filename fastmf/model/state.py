@@ -35,7 +35,7 @@ class State:
     history : one Epoch per epoch run.
     best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
     rows : counts of rating rows: rows read, rows used, and other counts by name.
-    weight : column with the weights of observed pairs; "" if row counts are the weights; None without weights.
+    weight : column of the weights of ratings or observed pairs; "" if row counts are the weights; None without weights.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
     baseline, links, prior, samples : arrays that only some solvers learn; see :mod:`fastmf.model.learned`.

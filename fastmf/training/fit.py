@@ -60,7 +60,8 @@ def fit(
     device : "cpu", "cuda" (the first GPU; "cuda:1" and so on), "numpy" (the plain definitions, slow) or "auto".
     threads : the most threads to use.
     seed : seed of all random numbers.
-    weight : for implicit feedback, the column of the rows' weights; the column of ratings will do.
+    weight : the column of the rows' weights; the column of ratings will do. A row of weight 2 counts as two equal rows
+        in what is minimised, not in the mean and scale of the ratings, nor in the RMSE of training and validation.
     duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean" or "sum";
         see :meth:`fastmf.Ratings.read`.
     bad_rows : what to do with rows that have a null id, no finite rating or no weight above 0: "error", or "drop" and

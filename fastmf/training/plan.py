@@ -70,7 +70,7 @@ class Plan:
         DataError, OSError, ResourceError
             As :meth:`Ratings.read`, or if memory cannot hold the fit.
         ParameterError
-            If the solver takes no weights, or there are too few ratings to learn a blend.
+            If there are too few ratings to learn a blend.
         """
         limit = self.memory_limit
         ratings = _read(self.source, tell, weight=self.weight, memory_limit=limit, **self.how)
@@ -87,7 +87,6 @@ class Plan:
             first, second = ratings.rows, held_out.rows
             both = {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
             data = Data(ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)})
-        _check_solver(self.solver, self.blend, None if data.ratings.weights is None else data.ratings.columns[3])
         if self.blend and data.validation is None and round(len(ratings) * BLEND_SHARE) < 1:
             raise ParameterError(
                 f"{len(ratings):,} ratings are too few to learn a blend from a tenth of them: give validation="
@@ -133,7 +132,7 @@ def make_plan(
     _check_validation(validation, patience)
     inputs = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
-    _check_solver(solver, blend, weight)
+    _check_solver(solver, blend)
     require_room(solver, where, limit)
     given = {name: value for name, value in how.items() if value is not None}
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
@@ -194,11 +193,9 @@ def _device_for(solver: Solver, device: str | Device, threads: int | None) -> De
     return where
 
 
-def _check_solver(solver: Solver, blend: bool, weight: str | None) -> None:
+def _check_solver(solver: Solver, blend: bool) -> None:
     if blend and solver.implicit:
         raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is already made to rank")
-    if weight is not None and not solver.implicit:
-        raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} weighs all ratings equally")
 
 
 def _is_fraction(validation: Any) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastmf
+from fastmf.data.read import read_table
 from fastmf.data.write import write_parquet
 
 
@@ -184,9 +185,20 @@ def test_rows_weigh_what_a_column_says_or_as_often_as_they_come(plays, run):
     assert "number of rows" in run("inspect", model).stdout
 
 
-def test_weights_are_for_implicit_feedback(plays, run):
-    refused = run("fit", plays / "plays.parquet", "--weight", "plays", code=2)
-    assert "weight is for implicit feedback: solver 'als' weighs all ratings equally" in refused.stderr
+@pytest.mark.parametrize("solver", ["als", "als-links", "sgd", "gibbs"])
+def test_ratings_may_have_weights(place, run, run_json, tmp_path, solver):
+    table = read_table(place / "train.parquet")
+    trust = np.random.default_rng(0).uniform(0.1, 3, len(table))
+    write_parquet({**table.to_pydict(), "trust": trust}, tmp_path / "w.parquet")
+    how = ["--solver", solver, "--k", 2, "--overwrite"]
+    plain, found = (run_json("fit", tmp_path / "w.parquet", *how, *more) for more in ([], ["--weight", "trust"]))
+    assert (plain["weight"], found["weight"]) == (None, "trust")
+    assert (found["mean"], found["scale"]) == (plain["mean"], plain["scale"])
+    assert found["content_hash"] != plain["content_hash"]
+    folded = run("recommend", tmp_path / "w.fastmf", "--new-users", tmp_path / "w.parquet", "-n", 1)
+    assert f"{len(table)} ratings used" in folded.stderr
+    refused = run("recommend", tmp_path / "w.fastmf", "--new-users", place / "train.parquet", code=3)
+    assert "no column 'trust' for the weights" in refused.stderr
 
 
 def test_what_counts_as_observed_is_reported(place, run, tmp_path):

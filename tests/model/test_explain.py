@@ -28,8 +28,12 @@ def place(ids, key):
     return ids.to_pylist().index(key)
 
 
+@pytest.mark.parametrize("weighed", [False, True], ids=["plain", "weighed"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_contributions_add_up_to_the_score_of_the_user_folded_in(rows, case):
+def test_contributions_add_up_to_the_score_of_the_user_folded_in(rows, case, weighed):
+    if weighed:
+        case = {**case, "weight": "weight"}
+        rows = *rows, np.random.default_rng(0).uniform(0.1, 2, len(rows[0]))
     model = fastmf.fit(rows, k=3, epochs=4, **case)
     folded = model.fold_in(rows)
     for user, item in ((100, 1000), (103, 1007), (160, 1029)):
