@@ -16,7 +16,9 @@ SHOWN = 10  # best trials in the table, besides those of the defaults
 LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: epochs has its own column; trials share the other two
 
 # Options that the fit command repeats if they differ from the defaults.
-FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(("user", "item", "rating", "weight"))
+FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(
+    ("user", "item", "rating", "weight", "half_life", "timestamp", "time_unit")
+)
 FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": None, "device": "cpu", "threads": None}
 
 

@@ -67,13 +67,17 @@ def read_like_training(state: State, ratings: Any) -> Ratings:
         If only one of the two has weights.
     """
     how = reading(state.implicit, state.positive_from is not None)
-    found = Ratings.read(ratings, weight=state.weight or None, duplicates=state.duplicates, **how)
-    if (found.weights is None) != (state.weight is None):
-        fitted, given = ("without", "some") if state.weight is None else ("with", "none")
+    how |= {"weight": state.weight or None, "half_life": state.half_life, "duplicates": state.duplicates}
+    found = Ratings.read(ratings, **how)
+    weighed = state.weight is not None or state.half_life is not None
+    if (found.weights is not None) != weighed:
+        fitted, given = ("with", "none") if weighed else ("without", "some")
         raise DataError(
             f"the model was fitted to ratings {fitted} weights, but these ratings have {given}:"
-            " read them in the same way (weight=)"
+            " read them in the same way (weight=, half_life=)"
         )
+    if found.half_life != state.half_life:
+        raise DataError("the model was fitted without a half-life, but these ratings have one: read them without")
     return found
 
 

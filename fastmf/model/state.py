@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import ids
+from fastmf.data.times import HalfLife
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import Epoch
@@ -36,6 +37,8 @@ class State:
     best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
     rows : counts of rating rows: rows read, rows used, and other counts by name.
     weight : column of the weights of ratings or observed pairs; "" if row counts are the weights; None without weights.
+    half_life : how weights depended on the ages of ratings; new ratings are weighed in the same way. None if they
+        did not.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
     baseline, links, prior, samples : arrays that only some solvers learn; see :mod:`fastmf.model.learned`.
@@ -61,6 +64,7 @@ class State:
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
     weight: str | None = None
+    half_life: HalfLife | None = None
     duplicates: str = "error"
     blend: float | None = None
     baseline: Baseline | None = None

@@ -36,6 +36,9 @@ def fit(
     threads: int | None = None,
     seed: int | None = None,
     weight: str | None = None,
+    half_life: float | None = None,
+    timestamp: str | None = None,
+    time_unit: str | None = None,
     duplicates: str = "error",
     bad_rows: str = "error",
     callback: Callable[[Epoch], object] | None = None,
@@ -62,10 +65,14 @@ def fit(
     seed : seed of all random numbers.
     weight : the column of the rows' weights; the column of ratings will do. A row of weight 2 counts as two equal rows
         in what is minimised, not in the mean and scale of the ratings, nor in the RMSE of training and validation.
+    half_life : days in which a rating loses half its weight: one that is ``age`` days older than the newest training
+        row has the weight 2^(-age / half_life), times ``weight``. The validation ratings are read without it.
+    timestamp : the column of times, "timestamp" if left out: Arrow timestamps or dates, or numbers.
+    time_unit : what times that are numbers count since 1970: "s" (the default), "ms", "us" or "ns".
     duplicates : what to do with rows of the same (user, item): "error", keep the "last", or take their "mean" or "sum";
         see :meth:`fastmf.Ratings.read`.
-    bad_rows : what to do with rows that have a null id, no finite rating or no weight above 0: "error", or "drop" and
-        count them.
+    bad_rows : what to do with rows that have a null id, no finite rating, no weight above 0, or no time if there is a
+        half-life: "error", or "drop" and count them.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder for the state of training.
     every : epochs from one checkpoint to the next. A killed process loses the epochs since the last checkpoint; if
@@ -102,23 +109,12 @@ def fit(
     >>> model.recommend("ann", n=1)["item_id"].tolist()
     [3]
     """
-    plan = make_plan(
-        ratings,
-        make(solver, k=k, seed=seed, **hyperparameters),
-        validation=validation,
-        patience=patience,
-        device=device,
-        threads=threads,
-        checkpoint=checkpoint,
-        every=every,
-        resume=resume,
-        blend=blend,
-        keep_seen=keep_seen,
-        weight=weight,
-        memory_limit=memory_limit,
-        duplicates=duplicates,
-        bad_rows=bad_rows,
-    )
+    reads: dict[str, Any] = {"weight": weight, "half_life": half_life, "timestamp": timestamp, "time_unit": time_unit}
+    reads |= {"duplicates": duplicates, "bad_rows": bad_rows}
+    runs: dict[str, Any] = {"validation": validation, "patience": patience, "device": device, "threads": threads}
+    runs |= {"checkpoint": checkpoint, "every": every, "resume": resume, "memory_limit": memory_limit}
+    runs |= {"blend": blend, "keep_seen": keep_seen}
+    plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **runs, **reads)
     return train(plan, plan.read(), callback)
 
 
@@ -173,7 +169,8 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         history=run.history,
         best_epoch=run.best_epoch,
         rows=rows | objective.counts,
-        weight=None if ratings.weights is None else ratings.columns[3],
+        weight=ratings.weight,
+        half_life=ratings.half_life,
         duplicates=ratings.duplicates,
         baseline=objective.baseline(),
         **solver.learned(factors),

@@ -201,6 +201,33 @@ def test_ratings_may_have_weights(place, run, run_json, tmp_path, solver):
     assert "no column 'trust' for the weights" in refused.stderr
 
 
+def test_ratings_may_lose_weight_with_age(place, run, run_json, tmp_path):
+    rows, rng = read_table(place / "train.parquet").to_pydict(), np.random.default_rng(0)
+    times = 1_500_000_000 + rng.integers(0, 10**8, 240)
+    write_parquet({**rows, "timestamp": times, "rated_at": times * 1000}, tmp_path / "r.parquet")
+    fit = ["fit", tmp_path / "r.parquet", "--k", 2, "--overwrite", "--half-life", 365]
+    done = run(*fit)
+    day = np.datetime64(int(times.max()), "s").astype("datetime64[D]")
+    total = (0.5 ** ((times.max() - times) / 86_400 / 365)).sum()
+    assert "(columns userId, movieId, rating, timestamp)" in done.stderr
+    assert f"weights halve every 365 days before {day} and add up to {total:,.1f} ratings" in done.stderr
+    found = run_json(*fit, "--timestamp", "rated_at", "--time-unit", "ms", "--bad-rows", "drop", "--duplicates", "last")
+    newest = times.max() / 86_400
+    assert found["half_life"] == {"days": 365, "timestamp": "rated_at", "time_unit": "ms", "newest": newest}
+    assert f"365 days before {day}" in run("inspect", tmp_path / "r.fastmf").stdout
+    folded = run("recommend", tmp_path / "r.fastmf", "--new-users", tmp_path / "r.parquet", "-n", 1)
+    assert "240 ratings used" in folded.stderr
+    assert "look like ms, not s" in run(*fit, "--timestamp", "rated_at").stderr
+    assert (
+        "no column for the timestamps, none of 'timestamp'"
+        in run("fit", place / "train.parquet", "--half-life", 9, "--overwrite", code=3).stderr
+    )
+    assert (
+        "there is no half_life"
+        in run("fit", place / "train.parquet", "--timestamp", "at", "--overwrite", code=2).stderr
+    )
+
+
 def test_what_counts_as_observed_is_reported(place, run, tmp_path):
     how = ["--solver", "implicit", "--positive-from", 3, "--k", 2, "--epochs", 1, "-o", tmp_path / "m.fastmf"]
     done = run("fit", place / "train.parquet", *how, "--validation", 0.2)
