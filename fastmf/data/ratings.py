@@ -285,21 +285,23 @@ class Ratings:
         shape = self.n_items, self.n_users
         return csr.compress(self.items, self.users, self.values, shape, resolve("cpu"), weights=self.weights)
 
-    def observed(self, positive_from: float | None) -> Self:
+    def observed(self, positive_from: float | None, negative_to: float | None = None) -> Self:
         """Return the rows rated at least ``positive_from``, or all rows if it is None or there are no ratings.
 
-        Every value becomes 1. All ids stay. Raises a DataError if no row is left.
+        Every value becomes 1. With ``negative_to``, rows rated at most that are returned, too, with the value 0. All
+        ids stay. Raises a DataError if no row has the value 1.
         """
         unchosen = positive_from is None or not self.rated
-        chosen = np.full(len(self), True) if unchosen else self.values >= positive_from
-        if not chosen.any():
+        positive = np.full(len(self), True) if unchosen else self.values >= positive_from
+        if not positive.any():
             highest = self.values.max(initial=-np.inf)
             raise DataError(
                 f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), so none"
                 " counts as positive: give other ratings, or lower --positive-from (positive_from=)"
             )
-        positives = self if chosen.all() else self.take(chosen)
-        return positives.with_values(np.ones(len(positives), np.float32))
+        marked = self.with_values(positive.astype(np.float32))
+        chosen = positive if negative_to is None else positive | (self.values <= negative_to)
+        return marked if chosen.all() else marked.take(chosen)
 
     def with_values(self, values: np.ndarray) -> Self:
         """Return the same pairs with other values (n,) float32; raise a DataError for another shape or dtype."""

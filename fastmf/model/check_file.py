@@ -57,7 +57,7 @@ def check_metadata(metadata: Any) -> None:
         _require_number(name, value, -LARGEST)
     _require(bool(np.float32(metadata["scale"]) > 0), f"scale is {metadata['scale']!r}")
     _require(low <= high, f"rating_range is {metadata['rating_range']!r}")
-    for name, least in {"blend": 0, "positive_from": -LARGEST}.items():
+    for name, least in {"blend": 0, "positive_from": -LARGEST, "negative_to": -LARGEST}.items():
         if metadata[name] is not None:
             _require_number(name, metadata[name], least)
     if metadata["fold_in_rule"] is not None:

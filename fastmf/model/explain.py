@@ -82,7 +82,7 @@ def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
         return own._replace(values=np.ones(len(own.indices), np.float32))
     data = read_like_training(state, ratings)
     if state.implicit:
-        data = data.observed(state.positive_from)
+        data = data.observed(state.positive_from, state.negative_to)
     user = int(ids.lookup(data.user_ids, wanted, "user")[0])
     if user < 0:
         raise UnknownIdError(f"user {wanted[0].as_py()!r} is not in these ratings: give ratings of this user")

@@ -34,7 +34,7 @@ ARRAYS = ("user_factors", "item_factors", "user_bias", "item_bias", "user_counts
 IDS = ("user_ids", "item_ids")
 PLAIN = [field.name for field in fields(State) if field.name not in (*ARRAYS, *IDS, *KINDS, "seen")]
 
-LATER: dict[str, Any] = {"half_life": None}  # fields that files of earlier versions lack
+LATER: dict[str, Any] = {"half_life": None, "negative_to": None}  # fields that files of earlier versions lack
 
 
 def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> None:

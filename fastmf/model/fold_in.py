@@ -30,7 +30,7 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
     where, ratings = resolve(device), read_like_training(state, ratings)
     rated = entries = known_entries(state, ratings)
     if state.implicit:
-        entries = known_entries(state, ratings.observed(state.positive_from))
+        entries = known_entries(state, ratings.observed(state.positive_from, state.negative_to))
     samples = None
     if state.prior is None:
         users = _solved(state, entries, where)
@@ -50,7 +50,7 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
         "user_ids": ratings.user_ids,
         "user_factors": users.factors,
         "user_bias": users.bias,
-        "user_counts": np.diff(entries.indptr).astype(np.int32),
+        "user_counts": _interests(state, entries).astype(np.int32),
         "seen": (rated.indptr, rated.indices),
         "rows": {**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
         "baseline": None if baseline is None else fold_baseline(baseline, entries, state.scale),
@@ -104,6 +104,13 @@ def row_terms(state: State, entries: Compressed, table: np.ndarray, device: Devi
         pull = _expected(entries, state.links, rule.fade, state.k) + shares[:, None] * state.links.origin
         known = known._replace(pull=device.put(np.ascontiguousarray(pull)))
     return rule.penalty, known
+
+
+def _interests(state: State, entries: Compressed) -> np.ndarray:
+    """Count each user's entries (n_users,), dislikes not included."""
+    if state.negative_to is None:
+        return np.diff(entries.indptr)
+    return csr.masses(entries._replace(weights=entries.values))  # 1, or 0 for dislikes
 
 
 def lost_rows(side: Side) -> np.ndarray:

@@ -25,13 +25,14 @@ class State:
     user_ids, item_ids : sorted Arrow arrays of the raw ids; row u of the user arrays belongs to user_ids[u].
     user_factors (n_users, k), item_factors (n_items, k), user_bias (n_users,), item_bias (n_items,) : float32,
         on the rating scale. Cold rows (no training ratings) are zero.
-    user_counts, item_counts : int32, the number of training ratings of each row.
+    user_counts, item_counts : int32, the number of training ratings of each row, dislikes not counted.
     mean, scale : mean and standard deviation of the training ratings.
     rating_range : lowest and highest training rating; predictions are clipped to it.
     seen : (indptr, indices), the items each user has rated in training, or None if they were not kept.
     solver : name and hyper-parameters of the solver, for people to read.
     implicit : whether the feedback was implicit; predictions are then scores, about 1 for observed pairs.
     positive_from : lowest rating that counted as observed; None if all did.
+    negative_to : highest rating that counted as a dislike; None if none did.
     fold_in_rule : how to solve a new user's row; None if the solver cannot fold in.
     history : one Epoch per epoch run.
     best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
@@ -59,6 +60,7 @@ class State:
     solver: dict[str, Any]
     implicit: bool = False
     positive_from: float | None = None
+    negative_to: float | None = None
     fold_in_rule: FoldInRule | None = None
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None

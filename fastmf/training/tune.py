@@ -219,7 +219,11 @@ def plan_tuning(
 def run_trials(plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None = None) -> Tuning:
     """Run the trials of a plan on the ratings it has read; see :func:`tune`."""
     solver, parts = plan.spaces[0].start, [part for part in (data.ratings, data.validation) if part is not None]
-    used = [len(part.observed(solver.positive_from) if solver.implicit else part) for part in parts]
+    dislikes = solver.negative_to, None  # of validation ratings, signs of interest alone are used
+    used = [
+        len(part.observed(solver.positive_from, negative_to) if solver.implicit else part)
+        for part, negative_to in zip(parts, dislikes, strict=False)
+    ]
     with quiet_optuna() as optuna:
         studies = [Study(space, optuna, plan.seed + place) for place, space in enumerate(plan.spaces)]
         done = _trials(studies, plan, data, callback)

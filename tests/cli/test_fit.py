@@ -233,6 +233,12 @@ def test_what_counts_as_observed_is_reported(place, run, tmp_path):
     done = run("fit", place / "train.parquet", *how, "--validation", 0.2)
     assert re.search(r"\n\d+ of 192 ratings are at least 3 and count as observed\n", done.stderr)
     assert re.search(r"epoch 1/1  train RMSE \d\.\d{4}  validation .*nDCG@10 \d\.\d{4}  ", done.stderr)
+    done = run("fit", place / "train.parquet", *how, "--negative-to", 2, "--overwrite")
+    values = np.array(read_table(place / "train.parquet")["rating"])
+    assert f"\n{(values <= 2).sum()} of 240 ratings are at most 2 and count as disliked\n" in done.stderr
+    assert f"\n{(values >= 3).sum()} of 240 ratings are at least 3 and count as observed\n" in done.stderr
+    refused = run("fit", place / "train.parquet", *how, "--negative-to", 3, "--overwrite", code=2)
+    assert "negative_to is 3, but not below 3: give a higher positive_from" in refused.stderr
 
 
 @pytest.mark.big

@@ -94,10 +94,11 @@ def test_implicit_feedback_is_measured_by_ndcg_and_its_command_fits_it(folder, t
 
 
 def test_what_counts_as_observed_and_weighs_goes_on_to_the_command(folder, run):
-    how = ["--solver", "implicit", "--trials", 1, "--k", 4, "--positive-from", 3.5]
+    how = ["--solver", "implicit", "--trials", 1, "--k", 4, "--positive-from", 3.5, "--negative-to", 1.5]
     done = run("tune", folder / "my ratings.parquet", *COLUMNS, *how)
     assert "positive_from" not in done.stdout.splitlines()[0]
-    assert "--solver implicit --k 4 --positive-from 3.5" in done.stdout.splitlines()[-1]
+    assert "negative_to" not in done.stdout.splitlines()[0]
+    assert "--solver implicit --k 4 --positive-from 3.5 --negative-to 1.5" in done.stdout.splitlines()[-1]
     done = run("tune", folder / "plays.parquet", "--solver", "implicit", "--trials", 1, "--weight", "plays")
     assert "--weight plays" in done.stdout.splitlines()[-1]
     plays = read_table(folder / "plays.parquet").to_pydict()

@@ -63,6 +63,7 @@ def state(users=IDS["string"], items=IDS["int16"], **changes):
         rating_range=(0.5, 5.0),
         solver={"name": "als", "reg": 0.1},
         positive_from=3.5,
+        negative_to=1.5,
         fold_in_rule=FoldInRule(reg=0.1, bias_reg=3.0, fade=2.0, seed=2**63 - 1),
         history=[Epoch(number=1, seconds=0.5, train_rmse=0.1)],
         best_epoch=1,
@@ -137,7 +138,9 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("name", IDS)
 def test_everything_written_is_read_back(path, name):
-    bare = dict.fromkeys(("seen", "fold_in_rule", "best_epoch", "half_life")) | dict.fromkeys(learned.KINDS)
+    bare = dict.fromkeys(("seen", "fold_in_rule", "best_epoch", "half_life", "negative_to")) | dict.fromkeys(
+        learned.KINDS
+    )
     for changes in ({}, bare):
         given = state(IDS[name], IDS[name], **changes)
         file.write_model(given, path, overwrite=True)
@@ -436,6 +439,7 @@ WRONG = {
     "solver": [None, 5, "als", [], {}, {"name": 5}, [["name", "als"]]],
     "implicit": [None, 0, 1, "yes", []],
     "positive_from": ["3", [], float("nan"), 1e308],
+    "negative_to": ["3", [], float("nan"), 1e308],
     "fold_in_rule": [
         *(5, "x", [], {}, {"reg": 0.1}, EQUATIONS | {"more": 1}),
         *(EQUATIONS | {"reg": value} for value in ("1", None, -1, float("nan"), 1e308, [])),
