@@ -34,14 +34,9 @@ class HalfLife:
     time_unit: str
     newest: float
 
-    @property
-    def date(self) -> str:
-        """The date of the newest training row."""
-        return _date(self.newest)
-
     def describe(self) -> str:
         """Return the days and the newest row's date, for messages."""
-        return f"{self.days:g} days before {self.date}"
+        return f"{self.days:g} days before {_date(self.newest)}"
 
     def weigh(self, when: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """Return the weights (n,) float32 of rows at times ``when`` (n,) in days, times their own weights, if any.
@@ -75,11 +70,10 @@ class Aging(NamedTuple):
 
     def of(self, column: pa.ChunkedArray, name: str, when: np.ndarray) -> HalfLife:
         """Return the half-life of rows whose times are a column, or ``when`` (n,) in days; warn of a wrong unit."""
-        newest = float(when.max()) if self.newest is None else self.newest
-        found = HalfLife(days=self.days, timestamp=name, time_unit=self.time_unit, newest=newest)
-        if self.newest is None:
-            _warn_of_unit(column, found)
-        return found
+        newest = float(when.max())
+        _warn_of_unit(column, name, self.time_unit, newest)
+        since = newest if self.newest is None else self.newest
+        return HalfLife(days=self.days, timestamp=name, time_unit=self.time_unit, newest=since)
 
 
 def aging_of(half_life: float | HalfLife | None, timestamp: str | None, time_unit: str | None) -> Aging | None:
@@ -123,17 +117,17 @@ def to_days(column: pa.ChunkedArray, name: str, time_unit: str) -> np.ndarray:
     return np.where(np.isfinite(days), days, np.nan)
 
 
-def _warn_of_unit(column: pa.ChunkedArray, half_life: HalfLife) -> None:
-    """Warn if times that are numbers look like another unit."""
-    (low, high), newest = PLAUSIBLE, half_life.newest
+def _warn_of_unit(column: pa.ChunkedArray, name: str, time_unit: str, newest: float) -> None:
+    """Warn if times that are numbers look like another unit; ``newest`` is the newest of them in days."""
+    low, high = PLAUSIBLE
     if types.is_temporal(column.type) or low <= newest < high:
         return
     for unit, ticks in UNITS.items():
-        days = newest * UNITS[half_life.time_unit] / ticks
+        days = newest * UNITS[time_unit] / ticks
         if low <= days < high:
             warnings.warn(
-                f"the times in column {half_life.timestamp!r} look like {unit}, not {half_life.time_unit}: the newest"
-                f" would be of {_date(days)} instead of {half_life.date}; give --time-unit {unit} (time_unit=)",
+                f"the times in column {name!r} look like {unit}, not {time_unit}: the newest would be of {_date(days)}"
+                f" instead of {_date(newest)}; give --time-unit {unit} (time_unit=)",
                 stacklevel=7,
             )
 

@@ -127,6 +127,12 @@ def test_integers_of_another_unit_are_noticed(times, unit, looks):
         read(times, days=1e6, time_unit=unit)
 
 
+def test_new_ratings_in_another_unit_are_noticed():
+    model = fastmf.fit((USERS, ITEMS, VALUES, SECONDS), k=1, epochs=1, half_life=30)
+    with pytest.warns(UserWarning, match="the times in column 'timestamp' look like ms, not s"):
+        model.fold_in((USERS, ITEMS, VALUES, SECONDS * 1000))
+
+
 def test_small_numbers_are_taken_as_they_are():
     np.testing.assert_allclose(read((DAYS - 17_000) * 86_400).weights, AGED, rtol=1e-6)
 
