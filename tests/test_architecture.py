@@ -185,7 +185,7 @@ def test_no_pickle_eval_or_exec():
 def test_solvers_are_known_by_what_they_say_of_themselves():
     # Outside solvers/ nobody asks for a solver's name, or guesses its nature from the names of its settings.
     names = {"als", "als-links", "sgd", "gibbs", "implicit"}
-    settings = {"alpha0", "lr", "method", "links", "loss", "schedule", "positive_from"}
+    settings = {"alpha0", "lr", "method", "links", "loss", "schedule", "positive_from", "negative_to"}
 
     def guesses(path):
         for node in ast.walk(TREES[path]):

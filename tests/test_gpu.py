@@ -19,7 +19,11 @@ CASES = {
     "als-links": {"solver": "als-links", "link_steps": 2, "epochs": 3},
     "implicit": {"solver": "implicit"},
     "implicit by rating": {"solver": "implicit", "weight": "rating", "method": "cg"},
+    "als by weight": {"solver": "als", "weight": "weight"},
+    "als-links by weight": {"solver": "als-links", "weight": "weight", "epochs": 3},
+    "implicit with dislikes": {"solver": "implicit", "positive_from": 3.0, "negative_to": 2.5},
     "sgd": {"solver": "sgd", "bins": 3},
+    "sgd by weight": {"solver": "sgd", "weight": "weight", "bins": 3},
     "sgd adaptive": {"solver": "sgd", "adaptive": True, "lr": 0.2, "bins": 3},
 }
 
@@ -32,6 +36,8 @@ def rows(planted):
 @pytest.mark.parametrize("how", CASES.values(), ids=CASES)
 def test_a_fit_gives_the_factors_of_the_definitions(rows, how):
     run = {"k": 3, "epochs": 2, "validation": 0.2, **how}
+    if how.get("weight") == "weight":
+        rows = *rows, np.random.default_rng(0).uniform(0.2, 3, len(rows[0]))
     expected, found = (fastmf.fit(rows, device=device, **run) for device in ("numpy", "cuda"))
     for name in ("user_factors", "item_factors", "user_bias", "item_bias"):
         one, other = getattr(expected, name), getattr(found, name)

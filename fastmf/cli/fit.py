@@ -55,6 +55,10 @@ def fit(ratings: str, solver: str, output: str | None, overwrite: bool, as_json:
     if model.positive_from is not None:
         observed, used = model.rows["observed"], model.rows["used"]
         remark(f"{observed:,} of {used:,} ratings are at least {model.positive_from:g} and count as observed")
+    if model.negative_to is not None:
+        disliked, cold = model.rows["disliked"], model.rows["disliked_cold"]
+        rest = f"; {cold:,} more are left out, of users or items without observed ratings" if cold else ""
+        remark(f"{disliked:,} of {used:,} ratings are at most {model.negative_to:g} and count as disliked{rest}")
     kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
     remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
     click.echo(str(target))

@@ -20,13 +20,16 @@ def inspect(model: str, as_json: bool) -> None:
     Example:
       fastmf inspect ratings.fastmf --json
     """
-    found = summary(fastmf.load(model))
+    loaded = fastmf.load(model)
+    found = summary(loaded)
     if as_json:
         show_json(found)
         return
     history = found.pop("history")
     if found["weight"] == "":
         found["weight"] = "number of rows"
+    if loaded.half_life is not None:
+        found["half_life"] = loaded.half_life.describe()
     for group in ("rows", "solver"):
         found |= {f"{group} {name}": value for name, value in found.pop(group).items()}
     show_table(("property", "value"), [(name, str(value)) for name, value in found.items()])
@@ -52,6 +55,7 @@ def summary(model: Any) -> dict[str, Any]:
         "solver": model.solver,
         "best_epoch": model.best_epoch,
         "weight": model.weight,
+        "half_life": None if model.half_life is None else asdict(model.half_life),
         "blend": model.blend,
         "has": [name for name, group in model.learned.items() if group is not None],
         "samples": 0 if model.samples is None else len(model.samples.user_bias),

@@ -51,7 +51,7 @@ def fit_options() -> Sections:
 
 def tune_options() -> Sections:
     """Return the options for settings that every trial may share."""
-    shared = ("epochs", "positive_from")
+    shared = ("epochs", "positive_from", "negative_to")
     return {OPTIONS: [o for options in _settings().values() for o in options if o.name in shared]}
 
 

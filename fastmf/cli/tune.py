@@ -13,10 +13,17 @@ from fastmf.cli.solver_options import SolverCommand, tune_options
 
 SHOWN = 10  # best trials in the table, besides those of the defaults
 
-LEFT_OUT = ("epochs", "seed", "positive_from")  # of the table: epochs has its own column; trials share the other two
+LEFT_OUT = (
+    "epochs",
+    "seed",
+    "positive_from",
+    "negative_to",
+)  # of the table: epochs has a column; trials share the rest
 
 # Options that the fit command repeats if they differ from the defaults.
-FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(("user", "item", "rating", "weight"))
+FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(
+    ("user", "item", "rating", "weight", "half_life", "timestamp", "time_unit")
+)
 FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": None, "device": "cpu", "threads": None}
 
 
@@ -54,7 +61,7 @@ def tune(
     from fastmf.training.tune import plan_tuning, run_trials
 
     passed_on = {name: given[name] for name in FIT_DEFAULTS}
-    fixed = {name: given.pop(name) for name in ("k", "epochs", "positive_from")}
+    fixed = {name: given.pop(name) for name in ("k", "epochs", "positive_from", "negative_to")}
     outputs, done = [output] if output else [], list[Any]()
     plan = plan_tuning(ratings, solvers or None, fixed, outputs=outputs, overwrite=overwrite, **given)
     say_device(plan.fit.device)

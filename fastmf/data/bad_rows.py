@@ -1,4 +1,4 @@
-"""Rows that cannot be used: null ids, ratings that are not finite numbers, weights that are not above 0.
+"""Rows that cannot be used: null ids, ratings that are not finite, weights that are not above 0, times that are null.
 
 An error states their count and the first of them; with ``bad_rows="drop"`` they are dropped and counted by reason.
 """
@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from fastmf.data.arrow import as_array, large
+from fastmf.data.times import to_days
 from fastmf.errors import DataError
 from fastmf.kernels.encode import TO_FLOAT32
 from fastmf.kernels.tasks import even
@@ -52,22 +53,37 @@ def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
     return weights
 
 
-def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str]) -> dict[str, int]:
-    """Drop bad rows, in place, from the columns of users, items, ratings and, if there are any, weights.
+def as_days(column: pa.ChunkedArray, name: str, time_unit: str) -> np.ndarray:
+    """Return a column of times as days since 1970, float64; raise a DataError if some are null or not finite."""
+    days = to_days(column, name, time_unit)
+    bad = np.isnan(days)
+    if bad.any():
+        raise _refusal(column, name, bad, "timestamps that are null or not finite")
+    return days
 
-    Returns the number of rows dropped for each reason; a row with several faults counts under the first.
+
+def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str], time_unit: str | None = None) -> dict[str, int]:
+    """Drop bad rows, in place, from the columns of users, items, ratings and, if there are any, weights and times.
+
+    There are times if there is a ``time_unit``. Returns the number of rows dropped for each reason; a row with several
+    faults counts under the first. Raises a DataError if no row is left.
     """
     columns[:2] = map(large, columns[:2])
     good, dropped = np.ones(len(columns[0]), bool), {}
     faults = {"null_users": _is_null(columns[0]), "null_items": _is_null(columns[1])}
     faults |= _to_float32(columns[2], names[2])[1]
-    if len(columns) > 3:
+    if len(columns) > 3 + (time_unit is not None):
         faults["bad_weights"] = _is_no_weight(_to_float32(columns[3], names[3])[0])
+    if time_unit is not None:
+        faults["bad_timestamps"] = np.isnan(to_days(columns[-1], names[-1], time_unit))
     for fault, rows in faults.items():
         n = int(np.count_nonzero(rows & good))
         if n:
             dropped[fault] = n
         good &= ~rows
+    if not good.any():
+        listed = ", ".join(f"{name} {n:,}" for name, n in dropped.items())
+        raise DataError(f"there are no ratings left: all {len(good):,} rows are bad ({listed})")
     try:
         columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
     except pa.ArrowNotImplementedError as error:

@@ -41,7 +41,7 @@ def compress(
 def group(
     keys: np.ndarray, n_keys: int, arrays: Sequence[np.ndarray], device: Device
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Sort two or three arrays (n,) by keys (n,) int32, stably. Also returns the keys' bounds, (n_keys + 1,) int64."""
+    """Sort two to four arrays (n,) by keys (n,) int32, stably. Also returns the keys' bounds, (n_keys + 1,) int64."""
     counts, tasks, size = _counted(keys, n_keys, device)
     bounds, places = packed(counts)
     moved = tuple(np.empty_like(array) for array in arrays)
@@ -52,6 +52,15 @@ def group(
 def count(keys: np.ndarray, n_keys: int, device: Device) -> np.ndarray:
     """Count the entries of each key, (n,) int32. Returns (n_keys,) int64."""
     return np.asarray(_counted(keys, n_keys, device)[0].sum(axis=0))
+
+
+def masses(entries: Compressed) -> np.ndarray:
+    """Sum the weights of each row's entries: (n_rows,) float64; their number if there are no weights."""
+    counts = np.diff(entries.indptr)
+    if entries.weights is None:
+        return counts.astype(np.float64)
+    rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return np.bincount(rows, entries.weights, len(counts))
 
 
 def _counted(keys: np.ndarray, n_keys: int, device: Device) -> tuple[np.ndarray, np.ndarray, int]:

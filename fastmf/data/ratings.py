@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from fastmf.data import csr, ids
 from fastmf.data.arrow import from_numpy
-from fastmf.data.bad_rows import as_values, as_weights, drop_bad_rows
+from fastmf.data.bad_rows import as_days, as_values, as_weights, drop_bad_rows
 from fastmf.data.duplicates import WAYS as DUPLICATES
 from fastmf.data.duplicates import merged, refusal, repeated
 from fastmf.data.read import read_columns
+from fastmf.data.times import Aging, HalfLife, aging_of
 from fastmf.errors import DataError, ParameterError, require_choice
 from fastmf.kernels.csr import ROW_BOUNDS
 from fastmf.kernels.tasks import even
@@ -41,10 +42,11 @@ class Ratings:
     user_ids, item_ids : sorted Arrow arrays; index u stands for user_ids[u]. After a split some ids have no rows.
     weights : (n,) float32, or None if all pairs count the same.
     columns : the names of the user, item and rating columns ("" without ratings), and of the weight column if there
-        are weights ("" if the weights are row counts).
+        is one ("" if the weights are row counts).
     duplicates : how rows of the same pair were treated.
     dropped : the number of rows left out, by reason: "duplicates" for merged rows, the other reasons for bad rows.
     user_features, item_features : side features of all ids, or None; see :meth:`with_features`.
+    half_life : how the weights depend on the rows' ages; None if they do not.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class Ratings:
     dropped: dict[str, int] = field(default_factory=dict)
     user_features: "Features | None" = None
     item_features: "Features | None" = None
+    half_life: HalfLife | None = None
 
     def __post_init__(self) -> None:
         """Raise a DataError for arrays that kernels could not read safely, and for values that are not finite."""
@@ -87,6 +90,9 @@ class Ratings:
         item: str | None = None,
         rating: str | None = None,
         weight: str | None = None,
+        half_life: float | HalfLife | None = None,
+        timestamp: str | None = None,
+        time_unit: str | None = None,
         duplicates: str = "error",
         bad_rows: str = "error",
         memory_limit: float | str | None = None,
@@ -99,12 +105,18 @@ class Ratings:
         source : see :func:`fastmf.data.read.read_columns`. A Ratings object is returned as it is.
         user, item, rating : names of the columns; the usual names are tried if left out. With ``rating=""`` no ratings
             are read, and every value is 1.
-        weight : for implicit feedback, the name of the weight column (finite numbers above 0). It may be the rating
-            column. In a tuple of arrays, "rating" names the third array and "weight" a fourth.
-        duplicates : how to treat rows of the same pair: "error", keep the "last", or take the "mean" or the "sum" of
-            ratings and weights.
-        bad_rows : how to treat rows with a null id, a rating that is null, NaN, infinite or beyond float32, or a weight
-            that is not above 0: "error", or "drop" and count them; see ``rows``.
+        weight : the name of the weight column (finite numbers above 0): a row of weight 2 counts as two equal rows. It
+            may be the rating column. In a tuple of arrays, "rating" names the third array and "weight" a fourth.
+        half_life : days in which a row loses half its weight: a row that is ``age`` days older than the newest row that
+            is used has the weight 2^(-age / half_life), times that of the weight column. Or the ``half_life`` of other
+            Ratings or of a model, which also holds the next two arguments and the time from which ages are measured.
+        timestamp : name of the column of times; "timestamp" if left out. In a tuple of arrays, times come last. They
+            are Arrow timestamps or dates, or numbers that count ``time_unit`` since 1970.
+        time_unit : unit of times that are numbers: "s" (the default), "ms", "us" or "ns".
+        duplicates : how to treat rows of the same pair: "error", keep the "last" in the order of the rows, or take the
+            "mean" or the "sum" of ratings and weights. A row is weighed by its own age before it is merged.
+        bad_rows : how to treat rows with a null id, a rating that is null, NaN, infinite or beyond float32, a weight
+            that is not above 0, or no time if there is a half-life: "error", or "drop" and count them; see ``rows``.
         memory_limit : the most bytes to use for reading, or text such as "4GiB"; the available memory if left out.
         unrated : read implicit feedback. The ratings' column may be missing, unless it is named. With
             ``duplicates="sum"`` and no weight, the weight of a pair is its number of rows.
@@ -114,6 +126,8 @@ class Ratings:
         DataError
             If a column is missing, an id is null or has a type that ids cannot have, a rating is not a finite number in
             float32, a pair occurs twice, or there are no rows.
+        ParameterError
+            If a half-life is not above 0, or Ratings have other weights than are asked for.
         OSError
             If a file is missing, is not Parquet, or is damaged.
         ResourceError
@@ -121,36 +135,37 @@ class Ratings:
         """
         require_choice("duplicates", duplicates, DUPLICATES)
         require_choice("bad_rows", bad_rows, BAD_ROWS)
-        limit = parse_size(memory_limit)
+        limit, aging = parse_size(memory_limit), aging_of(half_life, timestamp, time_unit)
         if isinstance(source, cls):
-            return source._weighed_by(weight)
+            return source._weighed_by(weight, half_life)
         roles = {"user": user, "item": item}
         if rating != "" or isinstance(source, tuple):  # in a tuple the third array is the ratings
             roles["rating"] = rating or None
-        if weight is not None:
-            roles["weight"] = weight
+        roles |= {} if weight is None else {"weight": weight}
+        roles |= {} if aging is None else {"timestamp": aging.timestamp}
         optional = ("rating",) if unrated or rating == "" else ()
         table = read_columns(source, roles, codes=True, memory_limit=limit, optional=optional)
         names, columns = list(table.column_names), table.columns
-        ones = pa.chunked_array([from_numpy(np.ones(len(table), np.float32))])
-        if len(columns) < 3 + ("weight" in roles):
-            names.insert(2, "")
-            columns.insert(2, ones)
-        if unrated and duplicates == "sum" and weight is None:
-            names.append("")
-            columns.append(ones)
+        counted = unrated and duplicates == "sum" and weight is None
+        for place in [2] * (len(columns) < len(roles | {"rating": None})) + [3] * counted:
+            names.insert(place, "")
+            columns.insert(place, pa.chunked_array([from_numpy(np.ones(len(table), np.float32))]))
         where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
-        del table, source, ones
+        del table, source
         try:
-            return cls._from_columns(tuple(names), columns, duplicates, bad_rows)
+            return cls._from_columns(tuple(names), columns, duplicates, bad_rows, aging)
         except DataError as error:
             raise DataError(f"{where}{error}") from None
 
-    def _weighed_by(self, weight: str | None) -> Self:
-        """Return these Ratings; raise a ParameterError unless ``weight`` is None or the column of their weights."""
-        if weight is not None and self.columns[3:] != (weight,):
-            own = "no weights" if self.weights is None else f"weights of column {self.columns[3]!r}"
+    def _weighed_by(self, weight: str | None, half_life: float | HalfLife | None) -> Self:
+        """Return these Ratings; raise a ParameterError if they have other weights than those asked for."""
+        if weight is not None and self.weight != weight:
+            own = "no weights" if self.weight is None else f"weights of column {self.weight!r}"
             raise ParameterError(f"weight is {weight!r}, but these Ratings have {own}: read them with weight=")
+        if half_life is not None and half_life not in (self.half_life, getattr(self.half_life, "days", None)):
+            asked = half_life.describe() if isinstance(half_life, HalfLife) else f"{half_life:g} days"
+            have = "none" if self.half_life is None else self.half_life.describe()
+            raise ParameterError(f"half_life is {asked}, but these Ratings have {have}: read them with half_life=")
         return self
 
     @classmethod
@@ -170,19 +185,21 @@ class Ratings:
 
     @classmethod
     def _from_columns(
-        cls, names: tuple[str, ...], columns: list[pa.ChunkedArray], duplicates: str, bad_rows: str
+        cls,
+        names: tuple[str, ...],
+        columns: list[pa.ChunkedArray],
+        duplicates: str,
+        bad_rows: str,
+        aging: Aging | None,
     ) -> Self:
         """Check, encode and sort the columns. Empties the list, so that each column is freed once it is used."""
         n_read, dropped = len(columns[0]), {}
         if n_read == 0:
             raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
         if bad_rows == "drop":
-            dropped = drop_bad_rows(columns, names)
-            if sum(dropped.values()) == n_read:
-                listed = ", ".join(f"{name} {n:,}" for name, n in dropped.items())
-                raise DataError(f"there are no ratings left: all {n_read:,} rows are bad ({listed})")
+            dropped = drop_bad_rows(columns, names, None if aging is None else aging.time_unit)
         _release()
-        weights = as_weights(columns.pop(), names[3]) if len(names) > 3 else None
+        names, weights, half_life = _weights_of(names, columns, aging)
         values = as_values(columns.pop(), names[2])
         users, user_ids = ids.encode(columns.pop(0), names[0])
         items, item_ids = ids.encode(columns.pop(0), names[1])
@@ -206,6 +223,7 @@ class Ratings:
             columns=names,
             duplicates=duplicates,
             dropped=dropped,
+            half_life=half_life,
         )
 
     def __repr__(self) -> str:
@@ -223,6 +241,11 @@ class Ratings:
     def rated(self) -> bool:
         """Whether the rows came with ratings; if not, every value is 1."""
         return self.columns[2] != ""
+
+    @property
+    def weight(self) -> str | None:
+        """The name of the weight column; "" if row counts are the weights, None if there is no such column."""
+        return self.columns[3] if len(self.columns) > 3 else None
 
     @property
     def n_users(self) -> int:
@@ -244,6 +267,16 @@ class Ratings:
         """The number of ratings of each item: (n_items,) int64, 0 for cold ones."""
         return csr.count(self.items, self.n_items, resolve("cpu"))
 
+    @property
+    def user_masses(self) -> np.ndarray:
+        """The sum of the weights of each user's ratings, (n_users,); their number if there are no weights."""
+        return csr.masses(self.by_user)
+
+    @property
+    def item_masses(self) -> np.ndarray:
+        """The sum of the weights of each item's ratings, (n_items,); their number if there are no weights."""
+        return self.item_counts if self.weights is None else np.bincount(self.items, self.weights, self.n_items)
+
     @cached_property
     def by_user(self) -> Compressed:
         """The ratings as CSR: row u holds user u's items, sorted."""
@@ -258,21 +291,23 @@ class Ratings:
         shape = self.n_items, self.n_users
         return csr.compress(self.items, self.users, self.values, shape, resolve("cpu"), weights=self.weights)
 
-    def observed(self, positive_from: float | None) -> Self:
+    def observed(self, positive_from: float | None, negative_to: float | None = None) -> Self:
         """Return the rows rated at least ``positive_from``, or all rows if it is None or there are no ratings.
 
-        Every value becomes 1. All ids stay. Raises a DataError if no row is left.
+        Every value becomes 1. With ``negative_to``, rows rated at most that are returned, too, with the value 0. All
+        ids stay. Raises a DataError if no row has the value 1.
         """
         unchosen = positive_from is None or not self.rated
-        chosen = np.full(len(self), True) if unchosen else self.values >= positive_from
-        if not chosen.any():
+        positive = np.full(len(self), True) if unchosen else self.values >= positive_from
+        if not positive.any():
             highest = self.values.max(initial=-np.inf)
             raise DataError(
                 f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), so none"
                 " counts as positive: give other ratings, or lower --positive-from (positive_from=)"
             )
-        positives = self if chosen.all() else self.take(chosen)
-        return positives.with_values(np.ones(len(positives), np.float32))
+        marked = self.with_values(positive.astype(np.float32))
+        chosen = positive if negative_to is None else positive | (self.values <= negative_to)
+        return marked if chosen.all() else marked.take(chosen)
 
     def with_values(self, values: np.ndarray) -> Self:
         """Return the same pairs with other values (n,) float32; raise a DataError for another shape or dtype."""
@@ -335,6 +370,22 @@ def reading(implicit: bool, rated: bool) -> dict[str, Any]:
     if not implicit:
         return {}
     return {"unrated": True} if rated else {"unrated": True, "rating": ""}
+
+
+def _weights_of(
+    names: tuple[str, ...], columns: list[pa.ChunkedArray], aging: Aging | None
+) -> tuple[tuple[str, ...], np.ndarray | None, HalfLife | None]:
+    """Remove the columns of weights and times, if there are any.
+
+    Returns the names without that of times, the weights by both, and what the weights by time are.
+    """
+    if aging is None:
+        return names, as_weights(columns.pop(), names[3]) if len(names) > 3 else None, None
+    *rest, name = names
+    when = as_days(columns[-1], name, aging.time_unit)
+    half_life = aging.of(columns.pop(), name, when)
+    _, weights, _ = _weights_of(tuple(rest), columns, None)
+    return tuple(rest), half_life.weigh(when, weights), half_life
 
 
 def _release() -> None:

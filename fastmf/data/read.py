@@ -29,8 +29,8 @@ def read_columns(
     ----------
     source : path or URI of a Parquet file or of a directory of them; anything with the Arrow PyCapsule stream
         interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
-    roles : maps "user", "item" and "rating" to a column's name, or to None to try the usual names. "weight" comes last
-        and its column must be named; it may be the ratings' column.
+    roles : maps "user", "item" and "rating" to a column's name, or to None to try the usual names. "weight" comes next
+        and its column must be named; it may be the ratings' column. "timestamp" comes last.
     codes : return text as dictionary and codes if Parquet stores it that way; reading then takes a quarter of the time.
     memory_limit : the most bytes to use for reading a file and sorting its rows; None for the available memory.
     optional : roles whose column may be missing, unless it is named.
@@ -92,7 +92,9 @@ def _from_frame(frame: Any, names: Sequence[str]) -> pa.Table:
 
 
 def _from_arrays(arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_optional: int) -> pa.Table:
-    names, weight = list(roles), roles.get("weight")
+    names, weight, times = [role for role in roles if role != "timestamp"], roles.get("weight"), list[str]()
+    if "timestamp" in roles:
+        times, arrays, when = [roles["timestamp"] or "timestamp"], arrays[:-1], arrays[-1:]
     if weight is not None:
         names[-1] = weight
         if len(arrays) == 3 and weight == "rating":  # one array for both
@@ -100,7 +102,11 @@ def _from_arrays(arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_opt
         elif len(arrays) == 3 and n_optional:
             del names[2]
     if not len(names) - n_optional <= len(arrays) <= len(names):
-        raise DataError(f"{len(arrays)} arrays given where {len(names)} are needed: {', '.join(names)}")
+        needed = [*names, *times]
+        n_given = len(arrays) + len(times)
+        raise DataError(f"{n_given} arrays given where {len(needed)} are needed: {', '.join(needed)}")
+    if times:
+        names, arrays = [*names[: len(arrays)], *times], (*arrays, *when)
     columns = [to_arrow(array, name) for name, array in zip(names, arrays, strict=False)]
     if len(set(map(len, columns))) > 1:
         lengths = ", ".join(f"{name} has {len(column)}" for name, column in zip(names, columns, strict=False))

@@ -213,11 +213,12 @@ def _add_bottom(first, last, source, fresh, kp, column, gram, weighted):
     total = weight = square = zero = np.float32(0)
     for j in range(first, last):
         i, g = np.int64(simd.element(indices, j)), simd.element_or_one(weights, j)
-        root, t = simd.element_or_one(roots, i), g * (simd.element(values, j) - simd.element(c, i))
+        root, t = simd.element_or_one(roots, i), simd.element(values, j) - simd.element(c, i)
         t = simd.either(roots, root * t, t)
+        square += simd.either(roots, g * t * t, zero)
+        t *= g
         total += simd.either(roots, root * t, t)
-        weight += simd.either(roots, root * root, zero)
-        square += simd.either(roots, t * t, zero)
+        weight += simd.either(roots, g * root * root, zero)
         row = simd.pointer(y, i * kp + column)
         middle = simd.add_scaled_outer(middle, g, simd.at(row, TOP), row)
         corner = simd.add_scaled_outer(corner, g, simd.at(row, WIDTH), simd.at(row, WIDTH))
@@ -252,11 +253,12 @@ def _add_half_panel(first, last, source, fresh, kp, gram, sums, weighted):
     for j in range(first, last):
         simd.prefetch(1, y, np.int64(simd.element(indices, min(j + AHEAD, end))) * kp)
         i, g = np.int64(simd.element(indices, j)), simd.element_or_one(weights, j)
-        root, t = simd.element_or_one(roots, i), g * (simd.element(values, j) - simd.element(c, i))
+        root, t = simd.element_or_one(roots, i), simd.element(values, j) - simd.element(c, i)
         t = simd.either(roots, root * t, t)
+        square += simd.either(roots, g * t * t, zero)
+        t *= g
         of_t += simd.either(roots, root * t, t)
-        weight += simd.either(roots, root * root, zero)
-        square += simd.either(roots, t * t, zero)
+        weight += simd.either(roots, g * root * root, zero)
         row = simd.pointer(y, i * kp)
         tile = simd.add_scaled_outer(tile, g, row, row)
         total = simd.add_scaled(total, g * root, row)

@@ -49,6 +49,8 @@ def shuffle_blocks_numpy(tasks, bounds, triples, grid, seed, shuffled):
             shuffled.users[start + place] = grid.user_rows[triples.users[start + ranks]]
             shuffled.items[start + place] = grid.item_rows[triples.items[start + ranks]]
             shuffled.values[start + place] = triples.values[start + ranks]
+            if triples.weights is not None:
+                shuffled.weights[start + place] = triples.weights[start + ranks]
 
 
 @region(allocates=True)
@@ -73,6 +75,14 @@ def _shuffle_part(first, last, start, n, shuffle, triples, grid, shuffled):
         shuffled.users[to] = grid.user_rows[np.uint32(triples.users[origin])]
         shuffled.items[to] = grid.item_rows[np.uint32(triples.items[origin])]
         shuffled.values[to] = triples.values[origin]
+        _copy(triples.weights, origin, shuffled.weights, to)
+
+
+@inner
+def _copy(values, origin, copied, to):
+    """Copy a value, if there are any."""
+    if values is not None:
+        copied[to] = values[origin]
 
 
 def collect_numpy(tasks, rows, learner, factors, bias, squares):

@@ -37,7 +37,7 @@ def count_cpu(share, size, keys, counts):
 
 
 def scatter_numpy(tasks, size, keys, places, arrays, moved):
-    """Move each entry of two or three arrays (n,), of 4-byte numbers, to its place in the arrays ``moved``.
+    """Move each entry of two to four arrays (n,), of 4-byte numbers, to its place in the arrays ``moved``.
 
     places (all tasks, n_keys) int64: the place of each task's first entry of each key; overwritten. Entries of a key
     keep their order.
@@ -70,6 +70,8 @@ def scatter_cpu(share, size, keys, places, arrays, moved):
             moved[1][place] = arrays[1][n]
             if len(arrays) > 2:
                 moved[2][place] = arrays[2][n]
+            if len(arrays) > 3:
+                moved[3][place] = arrays[3][n]
 
 
 def row_bounds_numpy(tasks, rows, columns, indptr):

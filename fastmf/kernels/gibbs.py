@@ -1,8 +1,10 @@
 """Gibbs sampling: draw every row's factors, bias and precision from their conditional distribution.
 
 A row has the prior x ~ N(mu, L^-1), b ~ N(m, 1/p) and ratings r_j ~ N(b + c_j + x . y_j, 1 / (alpha tau g_j)), g_j
-being the columns' own precisions (Salakhutdinov and Mnih 2008, plus biases and a precision per row). The conditional of
-(x, b) is normal. With q = 1 / (alpha tau), weights g_j, t_j = r_j - c_j and the sums of :mod:`fastmf.kernels.als`
+being the columns' own precisions (Salakhutdinov and Mnih 2008, plus biases and a precision per row). A rating of weight
+h counts as h equal ones: its density is taken to the power h, which makes its g_j h times the column's precision, and
+n = sum h. The conditional of (x, b) is normal. With q = 1 / (alpha tau), weights g_j, t_j = r_j - c_j and the sums of
+:mod:`fastmf.kernels.als`
 
     d = sum g + q p,   s = sum g y,   T = sum g t + q p m,   M = sum g y y' - s s'/d + q L,   M = U'U
     x = U^-1 (U'^-1 (sum g t y - s T/d + q L mu) + sqrt(q) e),   b = (T - s . x) / d + sqrt(q / d) e'
@@ -78,8 +80,10 @@ def _draw_row_numpy(row, entries, side, precisions, other, prior, chance):
         return 0
     columns, k = entries.indices[rated], side.factors.shape[1]
     q = 1 / (chance.alpha * float(precisions[row]))
-    roots = other.roots[columns].astype(np.float64)
-    w, t = other.factors[columns, :k].astype(np.float64), roots * (entries.values[rated] - other.bias[columns])
+    times = np.ones(len(columns)) if entries.weights is None else entries.weights[rated].astype(np.float64)
+    roots = np.sqrt(times) * other.roots[columns]
+    w = np.sqrt(times)[:, None] * other.factors[columns, :k]
+    t = roots * (entries.values[rated] - other.bias[columns])
     s, d, total = roots @ w, roots @ roots + q * prior.bias_precision, roots @ t + q * prior.bias_pull
     upper = np.linalg.cholesky(w.T @ w - np.outer(s, s / d) + q * prior.precision).T
     pull = prior.pull[min(row, len(prior.pull) - 1), :k]
@@ -91,7 +95,7 @@ def _draw_row_numpy(row, entries, side, precisions, other, prior, chance):
     side.factors[row], side.bias[row] = x, b
     errors = np.sum((t - roots * b - w @ x) ** 2)
     if chance.learn:
-        drawn = gamma(key, np.uint64(k) + U1, SHAPE + 0.5 * len(columns))
+        drawn = gamma(key, np.uint64(k) + U1, SHAPE + 0.5 * times.sum())
         precisions[row] = drawn / (SHAPE + 0.5 * chance.alpha * errors)
     return errors * float(precisions[row])
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fastmf.kernels.als_plain import accumulate, cholesky, fail, substitute_back
+from fastmf.kernels.als_plain import accumulate, cholesky, fail, mass_of, substitute_back
 from fastmf.kernels.compile import inner
 from fastmf.kernels.random import U1, gamma, key_of, normal
 from fastmf.kernels.region import region, taken
@@ -19,7 +19,7 @@ def weights_of(first, last, entries, other):
     for j in range(first, last):
         i = entries.indices[j]
         t = np.float64(entries.values[j] - other.bias[i])
-        g = np.float64(other.roots[i]) * np.float64(other.roots[i])
+        g = np.float64(other.roots[i]) * np.float64(other.roots[i]) * mass_of(j, j + 1, entries.weights)
         total += g
         of_t += g * t
         of_square += g * t * t
@@ -95,7 +95,7 @@ def draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s):
     side.bias[row] = bias
     square -= q * weighted_square(prior.precision, v)
     left = errors_left(sums, (bias, sx, square, product), d, total, pulled)
-    return redraw(row, last - first, left, key, k, precisions, chance)
+    return redraw(row, mass_of(first, last, entries.weights), left, key, k, precisions, chance)
 
 
 @region(allocates=True)

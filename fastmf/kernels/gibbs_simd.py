@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from fastmf.kernels import simd
-from fastmf.kernels.als_plain import LONG, accumulate
+from fastmf.kernels.als_plain import LONG, accumulate, mass_of
 from fastmf.kernels.als_simd import SURE, add_upper, factor_lanes, new_batch, solve_lanes, source_of, sum_long, sum_row
 from fastmf.kernels.compile import inner, jit
 from fastmf.kernels.gibbs_plain import draw_row, errors_left, redraw
@@ -157,6 +157,6 @@ def _finish(filled, kp, entries, side, precisions, other, prior, chance, batch, 
         square = facts[slot, SQUARE] - q * _square(prior.precision, kp, x)
         sums = facts[slot, WEIGHT], facts[slot, OF_T], facts[slot, OF_SQUARE]
         left = errors_left(sums, (bias, sx, square, facts[slot, PRODUCT]), d, total, q * pulled)
-        n = entries.indptr[row + 1] - entries.indptr[row]
+        n = mass_of(entries.indptr[row], entries.indptr[row + 1], entries.weights)
         found += redraw(row, n, left, key, k, precisions, chance)
     return found

@@ -344,11 +344,12 @@ def gather_tasks(indptr, k):
     return balanced(indptr, k, 4 * k, least=LEAST, most=MOST)
 
 
-def link_weights(counts, fade):
+def link_weights(counts, fade, masses=None):
     """Return the weights of the links' sum and of the mean row, (n,) float32 each; counts (n,) int: entries per row.
 
-    They are f / sqrt(n) and 1 - f, with f = n / (n + fade).
+    They are f / sqrt(n) and 1 - f, with f = m / (m + fade). m is n, or the sum of a row's weights, in ``masses`` (n,).
     """
     n = np.maximum(counts, 1).astype(np.float64)
-    force = n / (n + fade)
+    mass = n if masses is None else np.where(counts > 0, masses, 1)
+    force = mass / (mass + fade)
     return (force / np.sqrt(n)).astype(np.float32), (1 - force).astype(np.float32)

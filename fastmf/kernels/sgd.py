@@ -5,8 +5,10 @@ reg0 / n, and bias_rho = bias_reg / n. Half the gradient of the squared error gi
 
     x += lr (e y - rho_u x)      y += lr (e x - rho_i y)      b += lr (e - bias_rho_u b)      c += lr (e - bias_rho_i c)
 
-The absolute error replaces e by sign(e) / 2. The adaptive step divides lr by sqrt(G) for each row, with G = 1 + the sum
-of the mean squares of the row's earlier gradients (Chin et al. 2015, section 3). Two schedules share this update:
+If ratings have weights g, the gradient of a rating is multiplied by its g, and n is the sum of g. A row's penalties
+then still add up to reg n + reg0. The absolute error replaces e by sign(e) / 2. The adaptive step divides lr by sqrt(G)
+for each row, with G = 1 + the sum of the mean squares of the row's earlier gradients (Chin et al. 2015, section 3). Two
+schedules share this update:
 
 * blocks: a task is a block of ratings; the blocks of a stratum, which share no user and no item, run at the same time;
 * hogwild (Niu et al. 2011): all ratings form one block, and a task is a stretch of it; threads may race for a row, and
@@ -86,14 +88,15 @@ def _visit_numpy(places, start, stop, block, triples, users, items, step):
     for run in shuffle_numpy(places, n_runs, step.seed, step.epoch, block):
         if run < n_runs:
             for n in range(start + run * RUN, min(start + (run + 1) * RUN, stop)):
-                _update_numpy(triples.users[n], triples.items[n], triples.values[n], users, items, step)
+                weight = np.float32(1) if triples.weights is None else triples.weights[n]
+                _update_numpy(triples.users[n], triples.items[n], triples.values[n], weight, users, items, step)
 
 
-def _update_numpy(u, i, r, users, items, step):
+def _update_numpy(u, i, r, weight, users, items, step):
     x, y, of_user, of_item = users[u, :-LINE], items[i, :-LINE], users[u], items[i]
     e = r - of_user[BIAS] - of_item[BIAS] - x @ y
     g = np.sign(e) * np.float32(0.5) if step.absolute else e
-    toward_user, toward_item = g * y - of_user[RHO] * x, g * x - of_item[RHO] * y
+    toward_user, toward_item = weight * (g * y - of_user[RHO] * x), weight * (g * x - of_item[RHO] * y)
     for row, terms, toward in ((x, of_user, toward_user), (y, of_item, toward_item)):
         lr = np.float32(step.lr)
         if step.adaptive:
@@ -101,7 +104,7 @@ def _update_numpy(u, i, r, users, items, step):
             terms[SQUARES] += toward @ toward / np.float32(step.k)
         row += lr * toward
         if step.biases:
-            terms[BIAS] += lr * (g - terms[BIAS_RHO] * terms[BIAS])
+            terms[BIAS] += lr * weight * (g - terms[BIAS_RHO] * terms[BIAS])
 
 
 def positions(n):

@@ -26,7 +26,7 @@ _error_slope, _at_place = shared(error_slope), shared(at_place)
 @inlined
 def _update(j, triples, users, items, width, step, rows, lane, group, each):
     """Update both sides with rating j; ``rows`` are two scratch arrays for the lane's factors of the two rows."""
-    (users_of, items_of, values), (lr, biases, adaptive, absolute, k), (x, y) = triples, step, rows
+    (users_of, items_of, values, weights), (lr, biases, adaptive, absolute, k), (x, y) = triples, step, rows
     u, i, dot = np.int64(users_of[j]) * width, np.int64(items_of[j]) * width, np.float32(0)
     for q in range(each):
         f, x[q], y[q] = lane + q * group, np.float32(0), np.float32(0)
@@ -35,8 +35,9 @@ def _update(j, triples, users, items, width, step, rows, lane, group, each):
             dot += x[q] * y[q]
     u_end, i_end = u + width, i + width
     b, c = fresh(users, u_end + BIAS), fresh(items, i_end + BIAS)
-    rho_u, rho_i = users[u_end + RHO], items[i_end + RHO]
-    g = _error_slope(values[j] - b - c - group_sum(dot, group), absolute)
+    weight = weights[j] if weights.shape[0] > 0 else np.float32(1)
+    rho_u, rho_i = weight * users[u_end + RHO], weight * items[i_end + RHO]
+    g = weight * _error_slope(values[j] - b - c - group_sum(dot, group), absolute)
     lr_u = lr_i = lr
     if adaptive:
         squares_u, squares_i = fresh(users, u_end + SQUARES), fresh(items, i_end + SQUARES)
@@ -54,8 +55,8 @@ def _update(j, triples, users, items, width, step, rows, lane, group, each):
             users[u + f] = x[q] + lr_u * (g * y[q] - rho_u * x[q])
             items[i + f] = y[q] + lr_i * (g * x[q] - rho_i * y[q])
     if biases and lane == 0:
-        users[u_end + BIAS] = b + lr_u * (g - users[u_end + BIAS_RHO] * b)
-        items[i_end + BIAS] = c + lr_i * (g - items[i_end + BIAS_RHO] * c)
+        users[u_end + BIAS] = b + lr_u * (g - weight * users[u_end + BIAS_RHO] * b)
+        items[i_end + BIAS] = c + lr_i * (g - weight * items[i_end + BIAS_RHO] * c)
     group_sync(group)
 
 
@@ -65,13 +66,16 @@ def compiled(group, each):
 
     Block b of the ratings is bounds[b] to bounds[b + 1]. With ``one``, all groups share the only block: group g visits
     the places first + g, first + g + n_groups, … below last. Otherwise group g visits all places of block g.
+    ``weights`` are empty if all ratings count the same.
     """
 
     @kernel(block_size(group))
-    def epoch(bounds, shuffles, one, first, last, of_users, of_items, values, users, items, width, lr, flags, k):
+    def epoch(
+        bounds, shuffles, one, first, last, of_users, of_items, values, weights, users, items, width, lr, flags, k
+    ):
         lane, own = cuda.threadIdx.x % group, cuda.grid(1) // group
         rows = cuda.local.array(each, np.float32), cuda.local.array(each, np.float32)
-        step, triples = (lr, flags[0], flags[1], flags[2], k), (of_users, of_items, values)
+        step, triples = (lr, flags[0], flags[1], flags[2], k), (of_users, of_items, values, weights)
         block, apart = (0, cuda.gridsize(1) // group) if one else (own, 1)
         if block < bounds.shape[0] - 1:
             start, stop = bounds[block], bounds[block + 1]
@@ -96,8 +100,18 @@ def _launch(bounds, groups, places, triples, users, items, step):
     shuffles = np.array([new_shuffle(n_runs, of_block) for n_runs, of_block in keyed], np.uint64)
     shuffles &= np.uint64(2**31 - 1)  # no more bits count for fewer than 2^31 runs, and products do not overflow
     on_gpu = cuda.to_device(np.asarray(bounds, np.int64)), cuda.to_device(shuffles)
+    weights = cuda.device_array(0, np.float32) if triples.weights is None else triples.weights
     tail = width, np.float32(step.lr), (step.biases, step.adaptive, step.absolute), np.float32(step.k)
-    given = *on_gpu, places is not None, *(places or (0, 0)), *triples, users.reshape(-1), items.reshape(-1), *tail
+    given = (
+        *on_gpu,
+        places is not None,
+        *(places or (0, 0)),
+        *triples[:3],
+        weights,
+        users.reshape(-1),
+        items.reshape(-1),
+        *tail,
+    )
     compiled(group, each)[-(-groups // (threads // group)), threads](*given)
 
 

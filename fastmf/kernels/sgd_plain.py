@@ -20,6 +20,14 @@ def error_slope(e, absolute):
 
 
 @inner
+def weight_of(weights, j):
+    """Return the weight of rating j: 1 if there are no weights."""
+    if weights is None:
+        return np.float32(1)
+    return weights[j]
+
+
+@inner
 def update(first, last, triples, users, items, step, columns):
     """Update both sides with the ratings from first to last, one after another."""
     k = users.shape[1] - LINE
@@ -28,7 +36,7 @@ def update(first, last, triples, users, items, step, columns):
         e = triples.values[j] - x[BIAS] - y[BIAS]
         for f in range(k):
             e -= x[f] * y[f]
-        g = error_slope(e, step.absolute)
+        g, weight = error_slope(e, step.absolute), weight_of(triples.weights, j)
         lr_u = lr_i = np.float32(step.lr)
         if step.adaptive:
             lr_u /= np.sqrt(x[SQUARES])
@@ -36,7 +44,7 @@ def update(first, last, triples, users, items, step, columns):
         squares_u = squares_i = np.float32(0)
         for f in range(k):
             x_f, y_f = x[f], y[f]
-            toward_u, toward_i = g * y_f - x[RHO] * x_f, g * x_f - y[RHO] * y_f
+            toward_u, toward_i = weight * (g * y_f - x[RHO] * x_f), weight * (g * x_f - y[RHO] * y_f)
             squares_u += toward_u * toward_u
             squares_i += toward_i * toward_i
             x[f] = x_f + lr_u * toward_u
@@ -45,5 +53,5 @@ def update(first, last, triples, users, items, step, columns):
             x[SQUARES] += squares_u / np.float32(step.k)
             y[SQUARES] += squares_i / np.float32(step.k)
         if step.biases:
-            x[BIAS] += lr_u * (g - x[BIAS_RHO] * x[BIAS])
-            y[BIAS] += lr_i * (g - y[BIAS_RHO] * y[BIAS])
+            x[BIAS] += lr_u * weight * (g - x[BIAS_RHO] * x[BIAS])
+            y[BIAS] += lr_i * weight * (g - y[BIAS_RHO] * y[BIAS])

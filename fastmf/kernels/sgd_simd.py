@@ -28,6 +28,7 @@ def update(first, last, triples, users, items, step, columns):
     stride, lr, end = len(columns) * WIDTH + LINE, np.float32(step.lr), triples.users.shape[0] - 1
     all_x, all_y, values = simd.pointer(users, 0), simd.pointer(items, 0), simd.pointer(triples.values, 0)
     of_user, of_item = simd.pointer(triples.users, 0), simd.pointer(triples.items, 0)
+    weights = simd.pointer(triples.weights, 0)
     for j in range(first, last):
         ahead = min(j + AHEAD, end)
         _prefetch(simd.at(all_x, np.int64(simd.element(of_user, ahead)) * stride), columns)
@@ -37,8 +38,9 @@ def update(first, last, triples, users, items, step, columns):
         x, y = simd.load(1, columns, x_at, 0), simd.load(1, columns, y_at, 0)
         x_end, y_end = simd.at(x_at, stride), simd.at(y_at, stride)
         b, c = simd.element(x_end, BIAS), simd.element(y_end, BIAS)
-        rho_u, rho_i = simd.element(x_end, RHO), simd.element(y_end, RHO)
-        g = error_slope(simd.element(values, j) - b - c - simd.dot(x, y), step.absolute)
+        weight = simd.element_or_one(weights, j)
+        rho_u, rho_i = weight * simd.element(x_end, RHO), weight * simd.element(y_end, RHO)
+        g = weight * error_slope(simd.element(values, j) - b - c - simd.dot(x, y), step.absolute)
         lr_u, lr_i = lr, lr
         if step.adaptive:
             squares_u, squares_i = simd.element(x_end, SQUARES), simd.element(y_end, SQUARES)
@@ -49,8 +51,8 @@ def update(first, last, triples, users, items, step, columns):
         simd.store(simd.weighted_sum(1 - lr_u * rho_u, x, lr_u * g, y), x_at, 0)
         simd.store(simd.weighted_sum(1 - lr_i * rho_i, y, lr_i * g, x), y_at, 0)
         if step.biases:
-            simd.put(x_end, BIAS, b + lr_u * (g - simd.element(x_end, BIAS_RHO) * b))
-            simd.put(y_end, BIAS, c + lr_i * (g - simd.element(y_end, BIAS_RHO) * c))
+            simd.put(x_end, BIAS, b + lr_u * (g - weight * simd.element(x_end, BIAS_RHO) * b))
+            simd.put(y_end, BIAS, c + lr_i * (g - weight * simd.element(y_end, BIAS_RHO) * c))
 
 
 @inner

@@ -19,11 +19,15 @@ class Compressed(NamedTuple):
 
 
 class Triples(NamedTuple):
-    """Ratings as three columns: users (n,) int32, items (n,) int32, values (n,) float32."""
+    """Ratings as columns: users (n,) int32, items (n,) int32, values (n,) float32.
+
+    weights (n,) float32, or None if all ratings count the same.
+    """
 
     users: np.ndarray
     items: np.ndarray
     values: np.ndarray
+    weights: np.ndarray | None = None
 
 
 class Grid(NamedTuple):

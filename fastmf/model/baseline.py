@@ -13,7 +13,7 @@ SWEEPS = 5  # over both sides; further sweeps change the baseline's RMSE by less
 
 
 def fit_baseline(by_user: Compressed, by_item: Compressed, scale: float) -> Baseline:
-    """Fit biases alone to standardised ratings; return them on the rating scale."""
+    """Fit biases alone to standardised ratings, with their weights; return them on the rating scale."""
     users, items = (np.zeros(len(entries.indptr) - 1, np.float32) for entries in (by_user, by_item))
     for _ in range(SWEEPS):
         _solve(by_user, items, users)

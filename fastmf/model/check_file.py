@@ -13,6 +13,7 @@ import pyarrow as pa
 from fastmf.data.arrow import to_numpy
 from fastmf.data.ids import is_uuid
 from fastmf.data.packed_ids import require_offsets
+from fastmf.data.times import UNITS, HalfLife
 from fastmf.errors import ModelFormatError
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import KINDS, SHAPES
@@ -56,11 +57,13 @@ def check_metadata(metadata: Any) -> None:
         _require_number(name, value, -LARGEST)
     _require(bool(np.float32(metadata["scale"]) > 0), f"scale is {metadata['scale']!r}")
     _require(low <= high, f"rating_range is {metadata['rating_range']!r}")
-    for name, least in {"blend": 0, "positive_from": -LARGEST}.items():
+    for name, least in {"blend": 0, "positive_from": -LARGEST, "negative_to": -LARGEST}.items():
         if metadata[name] is not None:
             _require_number(name, metadata[name], least)
     if metadata["fold_in_rule"] is not None:
         _check_fold_in_rule(metadata["fold_in_rule"])
+    if metadata["half_life"] is not None:
+        _check_half_life(metadata["half_life"])
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold a non-number")
 
@@ -73,6 +76,15 @@ def _check_fold_in_rule(rule: Any) -> None:
     for name, value in rule.items():
         if name != "seed" and not (name == "bias_reg" and value is None):
             _require_number(name, value, 0)
+
+
+def _check_half_life(found: Any) -> None:
+    """Check the values of :class:`HalfLife`."""
+    _require(set(found) == {field.name for field in fields(HalfLife)}, f"half_life is {found!r}")
+    for name in ("days", "newest"):
+        _require_number(name, found[name], -LARGEST)
+    _require(found["days"] > 0, f"half_life is {found!r}")
+    _require(isinstance(found["timestamp"], str) and found["time_unit"] in list(UNITS), f"half_life is {found!r}")
 
 
 def check_ids(ids: dict[str, pa.Array]) -> None:

@@ -74,7 +74,7 @@ def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
     if len(wanted) != 1:
         raise ParameterError(f"{len(wanted):,} users are given: explain one at a time")
     if ratings is None:
-        known = state.implicit and state.positive_from is None and state.weight is None
+        known = state.implicit and state.positive_from is None and state.weight is None and state.half_life is None
         if not known or state.seen is None:
             raise ParameterError("the model does not hold what the user has rated: give --ratings (ratings=)")
         user = int(ids.require(state.user_ids, wanted, "user")[0])
@@ -82,7 +82,7 @@ def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
         return own._replace(values=np.ones(len(own.indices), np.float32))
     data = read_like_training(state, ratings)
     if state.implicit:
-        data = data.observed(state.positive_from)
+        data = data.observed(state.positive_from, state.negative_to)
     user = int(ids.lookup(data.user_ids, wanted, "user")[0])
     if user < 0:
         raise UnknownIdError(f"user {wanted[0].as_py()!r} is not in these ratings: give ratings of this user")

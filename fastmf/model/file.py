@@ -20,6 +20,7 @@ import fastmf
 from fastmf.data.arrays import load_arrays, save_arrays
 from fastmf.data.atomic import replacing
 from fastmf.data.packed_ids import pack_ids, unpack_ids
+from fastmf.data.times import HalfLife
 from fastmf.errors import ModelFormatError
 from fastmf.model.check_file import check_arrays, check_ids, check_metadata, finite, refuse_constant
 from fastmf.model.fold_in_rule import FoldInRule
@@ -33,6 +34,8 @@ ARRAYS = ("user_factors", "item_factors", "user_bias", "item_bias", "user_counts
 IDS = ("user_ids", "item_ids")
 PLAIN = [field.name for field in fields(State) if field.name not in (*ARRAYS, *IDS, *KINDS, "seen")]
 
+LATER: dict[str, Any] = {"half_life": None, "negative_to": None}  # fields that files of earlier versions lack
+
 
 def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> None:
     """Write a model; see :meth:`fastmf.Model.save`."""
@@ -44,6 +47,7 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
     metadata = {name: getattr(state, name) for name in PLAIN} | {"format": FORMAT, "version": fastmf.__version__}
     metadata["history"] = [asdict(epoch) for epoch in state.history]
     metadata["fold_in_rule"] = None if state.fold_in_rule is None else asdict(state.fold_in_rule)
+    metadata["half_life"] = None if state.half_life is None else asdict(state.half_life)
     metadata["id_types"] = {name: str(getattr(state, name).type) for name in IDS}
     with replacing(path, overwrite) as temporary:
         save_arrays(arrays, temporary, json.dumps(metadata, allow_nan=False))
@@ -75,6 +79,7 @@ def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> dict[str, Any]:
     """Check arrays and metadata, and make the fields of a State from them."""
+    metadata = LATER | metadata
     check_metadata(metadata)
     ids: dict[str, pa.Array] = {name: unpack_ids(name, arrays, metadata["id_types"][name]) for name in IDS}
     check_ids(ids)
@@ -86,4 +91,5 @@ def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> 
     plain |= {"rating_range": (float(low), float(high)), "mean": float(plain["mean"]), "scale": float(plain["scale"])}
     plain["history"] = [Epoch(**epoch) for epoch in plain["history"]]
     plain["fold_in_rule"] = None if plain["fold_in_rule"] is None else FoldInRule(**plain["fold_in_rule"])
+    plain["half_life"] = None if plain["half_life"] is None else HalfLife(**plain["half_life"])
     return {**arrays, **ids, **groups, **plain, "seen": seen}

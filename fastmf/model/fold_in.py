@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastmf import kernels
+from fastmf.data import csr
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.standardise import standardised
 from fastmf.errors import DataError, DivergenceError, ParameterError
@@ -29,7 +30,7 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
     where, ratings = resolve(device), read_like_training(state, ratings)
     rated = entries = known_entries(state, ratings)
     if state.implicit:
-        entries = known_entries(state, ratings.observed(state.positive_from))
+        entries = known_entries(state, ratings.observed(state.positive_from, state.negative_to))
     samples = None
     if state.prior is None:
         users = _solved(state, entries, where)
@@ -49,7 +50,7 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
         "user_ids": ratings.user_ids,
         "user_factors": users.factors,
         "user_bias": users.bias,
-        "user_counts": np.diff(entries.indptr).astype(np.int32),
+        "user_counts": _interests(state, entries).astype(np.int32),
         "seen": (rated.indptr, rated.indices),
         "rows": {**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
         "baseline": None if baseline is None else fold_baseline(baseline, entries, state.scale),
@@ -66,13 +67,17 @@ def read_like_training(state: State, ratings: Any) -> Ratings:
         If only one of the two has weights.
     """
     how = reading(state.implicit, state.positive_from is not None)
-    found = Ratings.read(ratings, weight=state.weight or None, duplicates=state.duplicates, **how)
-    if (found.weights is None) != (state.weight is None):
-        fitted, given = ("without", "some") if state.weight is None else ("with", "none")
+    how |= {"weight": state.weight or None, "half_life": state.half_life, "duplicates": state.duplicates}
+    found = Ratings.read(ratings, **how)
+    weighed = state.weight is not None or state.half_life is not None
+    if (found.weights is not None) != weighed:
+        fitted, given = ("with", "none") if weighed else ("without", "some")
         raise DataError(
             f"the model was fitted to ratings {fitted} weights, but these ratings have {given}:"
-            " read them in the same way (weight=)"
+            " read them in the same way (weight=, half_life=)"
         )
+    if found.half_life != state.half_life:
+        raise DataError("the model was fitted without a half-life, but these ratings have one: read them without")
     return found
 
 
@@ -93,12 +98,19 @@ def row_terms(state: State, entries: Compressed, table: np.ndarray, device: Devi
     rule = _rule_of(state)
     known = rule.known(table, state.k, device)
     if state.links is not None:
-        _, shares = kernels.links.link_weights(np.diff(entries.indptr), rule.fade)
+        _, shares = kernels.links.link_weights(np.diff(entries.indptr), rule.fade, csr.masses(entries))
         if rule.bias_reg is not None:  # factors are then measured from the mean user
             shares = shares - 1
         pull = _expected(entries, state.links, rule.fade, state.k) + shares[:, None] * state.links.origin
         known = known._replace(pull=device.put(np.ascontiguousarray(pull)))
     return rule.penalty, known
+
+
+def _interests(state: State, entries: Compressed) -> np.ndarray:
+    """Count each user's entries (n_users,), dislikes not included."""
+    if state.negative_to is None:
+        return np.diff(entries.indptr)
+    return csr.masses(entries._replace(weights=entries.values))  # 1, or 0 for dislikes
 
 
 def lost_rows(side: Side) -> np.ndarray:
@@ -181,9 +193,10 @@ def _expected(entries: Compressed, links: Links | None, fade: float, k: int) -> 
     """Return the factors that links predict for users: (n_users, k), or zeros (1, k) without links."""
     if links is None:
         return np.zeros((1, k), np.float32)
-    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade)
+    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade, csr.masses(entries))
     table = kernels.vectors.filled_up(links.items)
     expected = np.empty((len(weights), table.shape[1]), np.float32)
     tasks = kernels.links.gather_tasks(entries.indptr, k)
-    launch(kernels.links.GATHER, resolve("cpu"), tasks, entries, weights, table, expected)
+    linked = entries._replace(weights=None)  # links are who rated what
+    launch(kernels.links.GATHER, resolve("cpu"), tasks, linked, weights, table, expected)
     return expected[:, :k]

@@ -174,7 +174,8 @@ class Model(State):
         -------
         Frame of item_id and contribution (float64). ``.attrs["score"]`` is the item's score, not clipped, for the
         user folded in from these ratings; for implicit feedback it equals the model's own score. ``.attrs["rest"]`` is
-        the part of the score that no item contributes: the mean, the item's bias and the user's pull.
+        the part of the score that no item contributes: the mean, the item's bias and the user's pull. Disliked items
+        contribute 0; they lower what the others contribute.
 
         Raises
         ------

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import ids
+from fastmf.data.times import HalfLife
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import Epoch
@@ -24,18 +25,21 @@ class State:
     user_ids, item_ids : sorted Arrow arrays of the raw ids; row u of the user arrays belongs to user_ids[u].
     user_factors (n_users, k), item_factors (n_items, k), user_bias (n_users,), item_bias (n_items,) : float32,
         on the rating scale. Cold rows (no training ratings) are zero.
-    user_counts, item_counts : int32, the number of training ratings of each row.
+    user_counts, item_counts : int32, the number of training ratings of each row, dislikes not counted.
     mean, scale : mean and standard deviation of the training ratings.
     rating_range : lowest and highest training rating; predictions are clipped to it.
     seen : (indptr, indices), the items each user has rated in training, or None if they were not kept.
     solver : name and hyper-parameters of the solver, for people to read.
     implicit : whether the feedback was implicit; predictions are then scores, about 1 for observed pairs.
     positive_from : lowest rating that counted as observed; None if all did.
+    negative_to : highest rating that counted as a dislike; None if none did.
     fold_in_rule : how to solve a new user's row; None if the solver cannot fold in.
     history : one Epoch per epoch run.
     best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
     rows : counts of rating rows: rows read, rows used, and other counts by name.
-    weight : column with the weights of observed pairs; "" if row counts are the weights; None without weights.
+    weight : column of the weights of ratings or observed pairs; "" if row counts are the weights; None without weights.
+    half_life : how weights depended on the ages of ratings; new ratings are weighed in the same way. None if they
+        did not.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
     baseline, links, prior, samples : arrays that only some solvers learn; see :mod:`fastmf.model.learned`.
@@ -56,11 +60,13 @@ class State:
     solver: dict[str, Any]
     implicit: bool = False
     positive_from: float | None = None
+    negative_to: float | None = None
     fold_in_rule: FoldInRule | None = None
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
     weight: str | None = None
+    half_life: HalfLife | None = None
     duplicates: str = "error"
     blend: float | None = None
     baseline: Baseline | None = None

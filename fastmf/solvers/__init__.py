@@ -4,14 +4,19 @@ Each solver is one file: the dataclass of its settings, and the code of an epoch
 kernels/ and its class to SOLVERS. ALS and SGD minimise one objective, of standardised ratings r = (rating - mean) /
 scale, so that the same settings serve every rating scale:
 
-    sum over rated (u, i) of loss(r_ui - b_u - c_i - x_u . y_i)
+    sum over rated (u, i) of w_ui loss(r_ui - b_u - c_i - x_u . y_i)
       + sum_u (reg n_u + reg0) |x_u|^2 + sum_i (reg n_i + reg0) |y_i|^2 + bias_reg (sum_u b_u^2 + sum_i c_i^2)
 
-with n_u, n_i the number of ratings of a user and an item. reg0 = 0 is the weighted-lambda regularisation of Zhou et al.
-(2008), reg = 0 plain L2 regularisation. ALS solves each row exactly; SGD spreads a row's penalty over its ratings, so
-that weights mean the same in both. ALS with links (:mod:`fastmf.solvers.links`) pulls factors to predictions instead of
-to zero. Gibbs sampling (:mod:`fastmf.solvers.gibbs`) draws from a model of the ratings. Implicit feedback has its own
-objective (:mod:`fastmf.solvers.implicit`).
+with w_ui the weight of a rating (``weight`` and ``half_life`` of :func:`fastmf.fit`), or 1, and n_u, n_i the sums of
+the weights of a user's and an item's ratings. A rating of weight 2 therefore counts as two equal ratings. Weights take
+no part in the mean and the scale, in the RMSE of training and validation, or in counts of ratings; the biases that
+factors have to beat (:mod:`fastmf.model.baseline`) are fitted with the same weights.
+
+reg0 = 0 is the weighted-lambda regularisation of Zhou et al. (2008), reg = 0 plain L2 regularisation. ALS solves each
+row exactly; SGD spreads a row's penalty over its ratings, so that reg and reg0 mean the same in both. ALS with links
+(:mod:`fastmf.solvers.links`) pulls factors to predictions instead of to zero. Gibbs sampling
+(:mod:`fastmf.solvers.gibbs`) draws from a model of the ratings. Implicit feedback has its own objective
+(:mod:`fastmf.solvers.implicit`).
 """
 
 from typing import Any

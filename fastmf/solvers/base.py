@@ -83,6 +83,11 @@ class Solver(Common, abc.ABC):
         return None
 
     @property
+    def negative_to(self) -> float | None:
+        """The highest rating that counts as a sign of dislike; None if none does."""
+        return None
+
+    @property
     def measure(self) -> Measure:
         """The validation figure by which epochs and trials are compared."""
         return RMSE

@@ -302,8 +302,8 @@ class Pulls:
         of_users, of_items = ratings.user_features, ratings.item_features
         if of_users is None and of_items is None:
             return
-        counts, kept, expected = mass_of(ratings.by_user), Kept(*factors.kept[-4:]), factors.memory[-2:]
-        other_counts = mass_of(ratings.by_item)
+        counts, other_counts = ratings.user_masses, ratings.item_masses
+        kept, expected = Kept(*factors.kept[-4:]), factors.memory[-2:]
         if of_users is not None:
             table, intercept = kept.users, kept.user_intercept
             given = least, penalties[0], of_users.rows, counts, other_counts
@@ -312,14 +312,6 @@ class Pulls:
             table, intercept = kept.items, kept.item_intercept
             given = least, penalties[1], of_items.rows, other_counts, counts
             self.items = Featured(k, *given, table, intercept, expected[1], device)
-
-
-def mass_of(entries: Compressed) -> np.ndarray:
-    """Return the sum of the weights of each row's entries, (n_rows,) float64."""
-    if entries.weights is None:
-        return np.diff(entries.indptr).astype(np.float64)
-    ends = np.append(0.0, np.cumsum(entries.weights, dtype=np.float64))
-    return np.asarray(ends[entries.indptr[1:]] - ends[entries.indptr[:-1]])
 
 
 def keep(device: Device, row: np.ndarray, out: np.ndarray) -> None:

@@ -6,6 +6,8 @@ predictable than others. Factors are normal, and their hyper-parameters are draw
     x_u ~ N(m, L^-1),  (m, L) ~ Normal-Wishart(0, 2, I, k)     b_u ~ N(m_b, 1/p),  (m_b, p) ~ Normal-Gamma(0, 2, 1, .1)
     tau_u ~ Gamma(5, 5)       alpha ~ Gamma(1, 1)              (shape, rate), and the same for the items
 
+A rating of weight w counts as w equal ratings: its density is taken to the power w.
+
 With links, x_u ~ N(m + z_u, L^-1), z_u = f_u n_u^(-1/2) sum over u's items of w_j with f_u as in
 :mod:`fastmf.solvers.links`, w_j ~ N(0, I / kappa) and kappa ~ Gamma(1, 1). A draw of W solves a ridge regression with
 noise on both sides (as in Macau, Simm et al. 2017). In the basis of L's eigenvectors, with eigenvalues l, it splits
@@ -191,10 +193,12 @@ class Sampler:
 
     def __init__(self, solver: Gibbs, ratings: "Ratings", state: State, device: Device) -> None:
         self.solver, self.state, self.device, self.n_ratings = solver, state, device, len(ratings)
+        masses = ratings.user_masses
+        self.mass = float(masses.sum())
         by_user, by_item, of_users, of_items = ratings.by_user, ratings.by_item, None, None
         if solver.links:
             kappas, tables = map(float, state.numbers[1:]), (state.item_links, state.expected_users)
-            of_users = Linked(solver.k, next(kappas), by_user, by_item, *tables, device, solver.fade)
+            of_users = Linked(solver.k, next(kappas), by_user, by_item, *tables, device, solver.fade, masses)
             tables = state.user_links, state.expected_items
             of_items = Linked(solver.k, next(kappas), by_item, by_user, *tables, device)
         self.users = Rows(Side(state.users, state.user_bias), by_user, state.user_precisions, of_users, device)
@@ -223,7 +227,7 @@ class Sampler:
         hyper, _ = self._draw_rows(self.users, self.items, sweep, 0)
         _, errors = self._draw_rows(self.items, self.users, sweep, 1)
         rng = np.random.default_rng([self.solver.seed, sweep, 2])
-        self.state.numbers[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + errors / 2)
+        self.state.numbers[0] = rng.gamma(1 + self.mass / 2) / (1 + errors / 2)
         return hyper
 
     def _draw_rows(self, own: "Rows", other: "Rows", sweep: int, side: int) -> "tuple[Hyper, float]":

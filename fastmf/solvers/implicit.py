@@ -3,11 +3,15 @@
 The objective is that of Hu, Koren and Volinsky (2008), with the notation and penalties of Rendle, Krichene, Zhang
 and Koren (2022, "Revisiting the performance of iALS on item recommendation benchmarks"):
 
-    sum over observed (u, i) of g_ui (1 - x_u . y_i)^2 + alpha0 sum over all (u, i) of (x_u . y_i)^2
+    sum over observed (u, i) of g_ui (p_ui - x_u . y_i)^2 + alpha0 sum over all (u, i) of (x_u . y_i)^2
       + reg (sum_u (n_u + alpha0 I) |x_u|^2 + sum_i (n_i + alpha0 U) |y_i|^2)
 
-The weights g_ui of observed pairs are 1, or come with the ratings (``weight`` of :func:`fastmf.fit`). n_u and n_i are
-the sums of g over a user's and an item's pairs; U and I count the users and items that have pairs. The sum over all
+p_ui is 1 for a sign of interest, a rating of at least ``positive_from``. It is 0 for a dislike, a rating of at most
+``negative_to``: like an unobserved pair, but with full weight. Ratings in between are not observed. The weights g_ui of
+observed pairs are 1, or come with the ratings (``weight`` and ``half_life`` of :func:`fastmf.fit`). n_u and n_i are the
+sums of g over a user's and an item's observed pairs, dislikes included; U and I count the users and items that have
+such pairs. Users and items without a sign of interest would be zero: they are cold, and their dislikes are left out.
+The sum over all
 pairs costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs
 plus B. A row costs as much as in :mod:`fastmf.solvers.als`.
 
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastmf import kernels
+from fastmf.errors import ParameterError
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
@@ -67,6 +72,16 @@ class ImplicitALS(ExactOrCG):
     positive_from: float | None = setting(
         "Lowest rating that counts as a sign of interest; if left out, all rows count.", default=None, low=-MAX_WEIGHT
     )
+    negative_to: float | None = setting(
+        "Highest rating that counts as a dislike, a 0 of full weight; needs positive_from.", default=None,
+        low=-MAX_WEIGHT,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.negative_to is not None and (self.positive_from is None or self.negative_to >= self.positive_from):
+            than = "positive_from is left out" if self.positive_from is None else f"not below {self.positive_from:g}"
+            raise ParameterError(f"negative_to is {self.negative_to:g}, but {than}: give a higher positive_from")
 
     @property
     def measure(self) -> Measure:

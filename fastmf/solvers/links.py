@@ -11,7 +11,8 @@ therefore pulled to what these links predict instead of to zero. With one vector
 
 m is the mean of x over all ratings. The few links of a user with few ratings predict little: f_u is then small, and the
 pull is to the mean user. Without this fade, users with up to ten ratings are predicted worse than by biases alone. The
-same fade for items made predictions worse.
+same fade for items made predictions worse. If ratings have weights, the n of the penalties and of f_u are sums of
+weights. The rest of the links is who rated what, and has no weights.
 
 An epoch moves W one step towards the ridge regression of x on the links, with weight link_reg on its squares, and
 solves the users; then it does the same with S and the items. Weighting the regressions by reg n + reg0, too, makes the
@@ -106,7 +107,8 @@ class LinkedALS(Fading, Momentum, Featuring, SolvesRows, Regularised):
         pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
         users, items = Side(memory.users, factors.users.bias), Side(factors.items.factors, memory.item_bias)
         previous = Side(memory.previous_items, memory.previous_item_bias)
-        of_users = Linked(self.k, self.link_reg, by_user, by_item, item_links, memory.expected_users, device, self.fade)
+        fading = self.fade, ratings.user_masses
+        of_users = Linked(self.k, self.link_reg, by_user, by_item, item_links, memory.expected_users, device, *fading)
         of_items = Linked(self.k, self.link_reg, by_item, by_user, memory.user_links, memory.expected_items, device)
         user_tasks = kernels.als.half_sweep_tasks(ratings.by_user.indptr, self.k)
         item_tasks = kernels.als.half_sweep_tasks(ratings.by_item.indptr, self.k)
@@ -170,6 +172,7 @@ class Linked(Ridge):
     table : (n_columns, kp), the links W, updated in place.
     expected : (n_rows, kp), their predictions Z, updated in place.
     fade : number of entries at which a row's links pull with half their force.
+    masses : (n_rows,), what counts as the number of entries there; the number itself if left out.
     """
 
     def __init__(
@@ -182,14 +185,15 @@ class Linked(Ridge):
         expected: np.ndarray,
         device: Device,
         fade: float = 0.0,
+        masses: np.ndarray | None = None,
     ) -> None:
         self.expected, self.fades = expected, fade > 0
-        entries, others = entries._replace(weights=None), others._replace(weights=None)
+        entries, others = entries._replace(weights=None), others._replace(weights=None)  # links are who rated what
         links, vectors = kernels.links, kernels.vectors
         by_row, by_column = device.get((entries.indptr, others.indptr))
         counts, n_columns = np.diff(by_row), len(by_column) - 1
         self.n_entries = int(counts.sum())
-        weights, shares = links.link_weights(counts, fade)
+        weights, shares = links.link_weights(counts, fade, masses)
         squares = device.put(vectors.aligned(n_columns, vectors.whole(1)))  # in the first column: the diagonal of D'D
         ones, squared = device.put((np.ones(n_columns, np.float32), vectors.filled_up(weights[:, None] ** 2)))
         launch(links.GATHER, device, links.gather_tasks(by_column, 1), others, ones, squared, squares)

@@ -15,6 +15,7 @@ from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.base import Factors, Regularised, draw
 from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.settings import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -37,7 +38,8 @@ class SGD(Regularised):
     The objective is in :mod:`fastmf.solvers`; the absolute loss does not square the errors. The blocked schedule
     works through blocks of users x items, in strata whose blocks share no user or item. The same data, settings
     and seed therefore give the same bits for any number of threads. Hogwild lets threads race over one shuffle of all
-    ratings, and gives the same bits on one thread only. The adaptive step needs a larger lr.
+    ratings, and gives the same bits on one thread only. The adaptive step needs a larger lr. A rating's weight
+    multiplies its steps, so weights far above 1 need a smaller lr.
 
     Examples
     --------
@@ -115,15 +117,15 @@ class SGD(Regularised):
     def _learners(self, ratings: "Ratings", factors: Factors, grid: Grid, device: Device) -> list[Any]:
         """Copy both sides into the order of their bins, with each row's penalty spread over its ratings."""
         learners = []
-        users = factors.users, grid.user_rows, ratings.user_counts
-        items = factors.items, grid.item_rows, ratings.item_counts
-        for place, (side, rows, counts) in enumerate((users, items)):
-            n = np.maximum(counts, 1)
+        users = factors.users, grid.user_rows, ratings.user_masses
+        items = factors.items, grid.item_rows, ratings.item_masses
+        for place, (side, rows, masses) in enumerate((users, items)):
+            n = np.where(masses > 0, masses, 1)
             learner = kernels.sgd.new_learner(len(rows), self.k)
             learner[rows, : self.k] = device.get(side.factors)
             learner[rows, kernels.sgd.BIAS] = device.get(side.bias)
-            learner[rows, kernels.sgd.RHO] = self.reg + self.reg0 / n
-            learner[rows, kernels.sgd.BIAS_RHO] = self.bias_reg / n
+            learner[rows, kernels.sgd.RHO] = np.minimum(self.reg + self.reg0 / n, MAX_WEIGHT)
+            learner[rows, kernels.sgd.BIAS_RHO] = np.minimum(self.bias_reg / n, MAX_WEIGHT)
             learner[rows, kernels.sgd.SQUARES] = device.get(factors.memory[place]) if self.adaptive else 1
             learners.append(device.put(learner))
         return learners
@@ -157,12 +159,13 @@ def dealt(ratings: "Ratings", grid: Grid, seed: int, device: Device) -> tuple[Tr
 
     Returns the sorted ratings and the bounds of the blocks, (bins^2 + 1,) int64.
     """
-    bins, source = grid.bins, Triples(ratings.users, ratings.items, ratings.values)
+    bins, source = grid.bins, Triples(ratings.users, ratings.items, ratings.values, ratings.weights)
     tasks, blocks = even(len(ratings), RATINGS_PER_TASK), np.empty(len(ratings), np.int32)
     launch(kernels.blocks.BLOCKS, device, tasks, source, grid, blocks)
-    bounds, moved = csr.group(blocks, bins**2, source, device)
+    columns = [column for column in source if column is not None]
+    bounds, moved = csr.group(blocks, bins**2, tuple(columns), device)
     del blocks  # the copy needs the memory
-    shuffled = Triples(*map(np.empty_like, source))
+    shuffled = Triples(*map(np.empty_like, columns))
     launch(kernels.blocks.SHUFFLE_BLOCKS, device, tasks, bounds, Triples(*moved), grid, seed, shuffled)
     return shuffled, bounds
 

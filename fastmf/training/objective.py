@@ -31,6 +31,7 @@ class Objective(abc.ABC):
     Attributes
     ----------
     ratings : what the solver trains on.
+    interests : those of them that count as ratings of their users and items: all but dislikes.
     seen : (indptr, indices), all items that each user has rated.
     mean, scale, range : of the ratings as given.
     counts : counts of rows to report, besides the counts from reading.
@@ -42,7 +43,8 @@ class Objective(abc.ABC):
 
     def __init__(self, given: Ratings, ratings: Ratings, device: Device) -> None:
         self.counts: dict[str, int] = {}
-        self.ratings, self.seen = ratings, (given.by_user.indptr, given.by_user.indices)
+        self.ratings, self.interests = ratings, ratings
+        self.seen = given.by_user.indptr, given.by_user.indices
         self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
 
     def train_rmse(self, factors: Factors, device: Device) -> float:
@@ -112,17 +114,32 @@ class RatingObjective(Objective):
 
 
 class ImplicitObjective(Objective):
-    """Observed pairs, each with the value 1, and lists that should hold the validation's observed pairs."""
+    """Observed pairs, 1 or 0 if they are disliked, and lists that should hold the validation's pairs of value 1."""
 
     mean, scale, range = 0.0, 1.0, (0.0, 1.0)
 
     def __init__(
-        self, positive_from: float | None, ratings: Ratings, validation: Ratings | None, device: Device
+        self,
+        positive_from: float | None,
+        negative_to: float | None,
+        ratings: Ratings,
+        validation: Ratings | None,
+        device: Device,
     ) -> None:
         if positive_from is not None and not ratings.rated:
             raise DataError(f"positive_from is {positive_from:g}, but there are no ratings: leave it out")
-        super().__init__(ratings, ratings.observed(positive_from), device)
-        self.counts = {"observed": len(self.ratings)}
+        observed = interests = ratings.observed(positive_from, negative_to)
+        if negative_to is not None:
+            interests = observed.take(observed.values > 0)
+            both = interests.user_counts[observed.users] > 0, interests.item_counts[observed.items] > 0
+            observed = observed.take(np.logical_and(*both))  # other dislikes are those of zeros
+        super().__init__(ratings, observed, device)
+        self.interests, self.counts["observed"] = interests, len(interests)
+        if negative_to is not None:
+            self.counts["disliked"] = len(observed) - len(interests)
+            self.counts["disliked_cold"] = (
+                int(np.count_nonzero(ratings.values <= negative_to)) - self.counts["disliked"]
+            )
         self.wanted: Wanted | None = None
         if validation is not None:
             try:
@@ -134,7 +151,7 @@ class ImplicitObjective(Objective):
 
     def _wanted(self, held_out: Ratings, users: np.ndarray, items: np.ndarray) -> Wanted:
         """Choose a sample of users, and return the items that their lists should hold."""
-        known = (np.append(self.ratings.user_counts, 0)[users] > 0) & (held_out.user_counts > 0)
+        known = (np.append(self.interests.user_counts, 0)[users] > 0) & (held_out.user_counts > 0)
         if not known.any():
             raise DataError("no validation user has training ratings: give other validation ratings, or none")
         return wanted_of((held_out.users, held_out.items), fixed_sample(np.flatnonzero(known)), users, items)
@@ -145,7 +162,7 @@ class ImplicitObjective(Objective):
             return {}
         users = self.wanted.users
         of_users, of_items = device.get(factors.users), device.get(factors.items)
-        warm = np.where(self.ratings.item_counts > 0, np.float32(0), np.float32(-np.inf))
+        warm = np.where(self.interests.item_counts > 0, np.float32(0), np.float32(-np.inf))
         chosen = Side(of_users.factors[users], np.zeros(len(users), np.float32))
         found, _ = top_n(chosen, Side(of_items.factors, warm), self._excluded, LIST_LENGTH)
         return {"validation_ndcg": mean_ndcg(found, self.wanted, self.ratings.n_items)}
@@ -154,7 +171,7 @@ class ImplicitObjective(Objective):
 def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Objective:
     """Return what a solver trains on and is measured on."""
     if solver.implicit:
-        return ImplicitObjective(solver.positive_from, ratings, validation, device)
+        return ImplicitObjective(solver.positive_from, solver.negative_to, ratings, validation, device)
     return RatingObjective(ratings, validation, device)
 
 

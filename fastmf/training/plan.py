@@ -13,6 +13,7 @@ import numpy as np
 
 from fastmf.data.atomic import check_outputs
 from fastmf.data.ratings import Ratings, reading
+from fastmf.data.times import aging_of
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, require_integer
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.memory import parse_size, require_memory
@@ -21,6 +22,8 @@ from fastmf.training.checkpoint import NAME as CHECKPOINT
 from fastmf.training.checkpoint import check_folder
 
 BLEND_SHARE = 0.1  # the share of the ratings held out to learn a blend
+
+WEIGHING = ("weight", "half_life", "timestamp", "time_unit")  # how to read training ratings, not validation ratings
 
 BYTES_HELD = 12  # per rating, in Ratings
 BYTES_PER_RATING = 12  # added by training: the standardised value, and two compressed views of it
@@ -42,8 +45,8 @@ class Data(NamedTuple):
 class Plan:
     """The checked arguments of a fit; see :func:`fastmf.fit`.
 
-    ``how`` holds the arguments of :meth:`Ratings.read` for training and validation ratings; only the training ratings
-    have a ``weight``. ``outputs`` are the files to be written.
+    ``how`` holds the arguments of :meth:`Ratings.read` for training and validation ratings, ``weighing`` those for the
+    training ratings alone. ``outputs`` are the files to be written.
     """
 
     source: Any
@@ -55,7 +58,7 @@ class Plan:
     every: int
     blend: bool
     keep_seen: bool
-    weight: str | None
+    weighing: dict[str, Any]
     memory_limit: int | None
     how: dict[str, Any]
     outputs: Sequence[Path]
@@ -70,10 +73,10 @@ class Plan:
         DataError, OSError, ResourceError
             As :meth:`Ratings.read`, or if memory cannot hold the fit.
         ParameterError
-            If the solver takes no weights, or there are too few ratings to learn a blend.
+            If there are too few ratings to learn a blend.
         """
         limit = self.memory_limit
-        ratings = _read(self.source, tell, weight=self.weight, memory_limit=limit, **self.how)
+        ratings = _read(self.source, tell, memory_limit=limit, **self.weighing, **self.how)
         if len(ratings) == 0:
             raise DataError("there are no ratings to fit: give at least one")
         if self.validation is None:
@@ -87,7 +90,6 @@ class Plan:
             first, second = ratings.rows, held_out.rows
             both = {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
             data = Data(ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)})
-        _check_solver(self.solver, self.blend, None if data.ratings.weights is None else data.ratings.columns[3])
         if self.blend and data.validation is None and round(len(ratings) * BLEND_SHARE) < 1:
             raise ParameterError(
                 f"{len(ratings):,} ratings are too few to learn a blend from a tenth of them: give validation="
@@ -109,7 +111,6 @@ def make_plan(
     resume: bool = False,
     blend: bool = False,
     keep_seen: bool = True,
-    weight: str | None = None,
     memory_limit: float | str | None = None,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
@@ -131,11 +132,13 @@ def make_plan(
     """
     limit, where = parse_size(memory_limit), _device_for(solver, device, threads)
     _check_validation(validation, patience)
+    given = {name: value for name, value in how.items() if value is not None}
+    weighing = {name: given.pop(name, None) for name in WEIGHING}
+    aging_of(weighing["half_life"], weighing["timestamp"], weighing["time_unit"])
     inputs = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
-    _check_solver(solver, blend, weight)
+    _check_solver(solver, blend)
     require_room(solver, where, limit)
-    given = {name: value for name, value in how.items() if value is not None}
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     return Plan(
         source=source,
@@ -143,7 +146,7 @@ def make_plan(
         device=where,
         validation=validation,
         checkpoint=checkpoint,
-        weight=weight,
+        weighing=weighing,
         memory_limit=limit,
         how=reading(solver.implicit, solver.positive_from is not None) | given,
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
@@ -175,8 +178,11 @@ def require_room(solver: Solver, device: Device, limit: int | None, data: Data |
 
 
 def notes_on(ratings: Ratings) -> list[str]:
-    """Describe the rows that were read but are not among the ratings, one line for each kind."""
+    """Describe the weights by age, and the rows that were read but are not among the ratings, one line for each."""
     lines, dropped = [], {**ratings.dropped}
+    if ratings.half_life is not None and ratings.weights is not None:
+        total = f"{ratings.weights.sum(dtype=np.float64):,.1f}"
+        lines.append(f"weights halve every {ratings.half_life.describe()} and add up to {total} ratings")
     merged = dropped.pop("duplicates", 0)
     if merged:
         lines.append(f"note: {merged:,} rows of repeated pairs were merged (--duplicates {ratings.duplicates})")
@@ -194,11 +200,9 @@ def _device_for(solver: Solver, device: str | Device, threads: int | None) -> De
     return where
 
 
-def _check_solver(solver: Solver, blend: bool, weight: str | None) -> None:
+def _check_solver(solver: Solver, blend: bool) -> None:
     if blend and solver.implicit:
         raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is already made to rank")
-    if weight is not None and not solver.implicit:
-        raise ParameterError(f"weight is for implicit feedback: solver {solver.name!r} weighs all ratings equally")
 
 
 def _is_fraction(validation: Any) -> bool:
@@ -231,7 +235,8 @@ def _read(source: Any, tell: Tell | None, **how: Any) -> Ratings:
     ratings = Ratings.read(source, **how)
     if tell is not None and not isinstance(source, Ratings):
         size = f"{len(ratings):,} ratings of {ratings.n_items:,} items by {ratings.n_users:,} users"
-        tell(f"{source}: {size} (columns {', '.join(dict.fromkeys(filter(None, ratings.columns)))})")
+        columns = *filter(None, ratings.columns), *([] if ratings.half_life is None else [ratings.half_life.timestamp])
+        tell(f"{source}: {size} (columns {', '.join(dict.fromkeys(columns))})")
         for line in notes_on(ratings):
             tell(line)
     return ratings

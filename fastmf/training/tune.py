@@ -110,6 +110,9 @@ def tune(
     threads: int | None = None,
     seed: int = 0,
     weight: str | None = None,
+    half_life: float | None = None,
+    timestamp: str | None = None,
+    time_unit: str | None = None,
     duplicates: str = "error",
     bad_rows: str = "error",
     callback: Callable[[Trial], object] | None = None,
@@ -130,7 +133,8 @@ def tune(
     validation : a fraction of the ratings to hold out, or validation ratings. They are the same for every trial.
     max_k : the largest k to try.
     timeout : seconds after which no new trial begins; results then depend on the machine's speed.
-    device, threads, weight, duplicates, bad_rows, memory_limit : as for :func:`fastmf.fit`.
+    device, threads, weight, half_life, timestamp, time_unit, duplicates, bad_rows, memory_limit : as for
+        :func:`fastmf.fit`.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
     callback : called with each :class:`Trial` after it has run.
     fixed : settings shared by all trials, such as epochs or positive_from. k, reg, and reg0 (alpha0 for implicit
@@ -149,6 +153,8 @@ def tune(
     >>> found = fastmf.tune(ratings, "sgd", trials=20, k=16)  # doctest: +SKIP
     >>> model = fastmf.fit(ratings, **found.settings)  # doctest: +SKIP
     """
+    reads: dict[str, Any] = {"weight": weight, "half_life": half_life, "timestamp": timestamp, "time_unit": time_unit}
+    reads |= {"duplicates": duplicates, "bad_rows": bad_rows}
     plan = plan_tuning(
         ratings,
         solver,
@@ -160,10 +166,8 @@ def tune(
         seed=seed,
         device=device,
         threads=threads,
-        weight=weight,
         memory_limit=memory_limit,
-        duplicates=duplicates,
-        bad_rows=bad_rows,
+        **reads,
     )
     return run_trials(plan, plan.fit.read(), callback)
 
@@ -215,7 +219,11 @@ def plan_tuning(
 def run_trials(plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None = None) -> Tuning:
     """Run the trials of a plan on the ratings it has read; see :func:`tune`."""
     solver, parts = plan.spaces[0].start, [part for part in (data.ratings, data.validation) if part is not None]
-    used = [len(part.observed(solver.positive_from) if solver.implicit else part) for part in parts]
+    dislikes = solver.negative_to, None  # of validation ratings, signs of interest alone are used
+    used = [
+        len(part.observed(solver.positive_from, negative_to) if solver.implicit else part)
+        for part, negative_to in zip(parts, dislikes, strict=False)
+    ]
     with quiet_optuna() as optuna:
         studies = [Study(space, optuna, plan.seed + place) for place, space in enumerate(plan.spaces)]
         done = _trials(studies, plan, data, callback)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastmf
+from fastmf.data.read import read_table
 from fastmf.data.write import write_parquet
 
 
@@ -184,9 +185,47 @@ def test_rows_weigh_what_a_column_says_or_as_often_as_they_come(plays, run):
     assert "number of rows" in run("inspect", model).stdout
 
 
-def test_weights_are_for_implicit_feedback(plays, run):
-    refused = run("fit", plays / "plays.parquet", "--weight", "plays", code=2)
-    assert "weight is for implicit feedback: solver 'als' weighs all ratings equally" in refused.stderr
+@pytest.mark.parametrize("solver", ["als", "als-links", "sgd", "gibbs"])
+def test_ratings_may_have_weights(place, run, run_json, tmp_path, solver):
+    table = read_table(place / "train.parquet")
+    trust = np.random.default_rng(0).uniform(0.1, 3, len(table))
+    write_parquet({**table.to_pydict(), "trust": trust}, tmp_path / "w.parquet")
+    how = ["--solver", solver, "--k", 2, "--overwrite"]
+    plain, found = (run_json("fit", tmp_path / "w.parquet", *how, *more) for more in ([], ["--weight", "trust"]))
+    assert (plain["weight"], found["weight"]) == (None, "trust")
+    assert (found["mean"], found["scale"]) == (plain["mean"], plain["scale"])
+    assert found["content_hash"] != plain["content_hash"]
+    folded = run("recommend", tmp_path / "w.fastmf", "--new-users", tmp_path / "w.parquet", "-n", 1)
+    assert f"{len(table)} ratings used" in folded.stderr
+    refused = run("recommend", tmp_path / "w.fastmf", "--new-users", place / "train.parquet", code=3)
+    assert "no column 'trust' for the weights" in refused.stderr
+
+
+def test_ratings_may_lose_weight_with_age(place, run, run_json, tmp_path):
+    rows, rng = read_table(place / "train.parquet").to_pydict(), np.random.default_rng(0)
+    times = 1_500_000_000 + rng.integers(0, 10**8, 240)
+    write_parquet({**rows, "timestamp": times, "rated_at": times * 1000}, tmp_path / "r.parquet")
+    fit = ["fit", tmp_path / "r.parquet", "--k", 2, "--overwrite", "--half-life", 365]
+    done = run(*fit)
+    day = np.datetime64(int(times.max()), "s").astype("datetime64[D]")
+    total = (0.5 ** ((times.max() - times) / 86_400 / 365)).sum()
+    assert "(columns userId, movieId, rating, timestamp)" in done.stderr
+    assert f"weights halve every 365 days before {day} and add up to {total:,.1f} ratings" in done.stderr
+    found = run_json(*fit, "--timestamp", "rated_at", "--time-unit", "ms", "--bad-rows", "drop", "--duplicates", "last")
+    newest = times.max() / 86_400
+    assert found["half_life"] == {"days": 365, "timestamp": "rated_at", "time_unit": "ms", "newest": newest}
+    assert f"365 days before {day}" in run("inspect", tmp_path / "r.fastmf").stdout
+    folded = run("recommend", tmp_path / "r.fastmf", "--new-users", tmp_path / "r.parquet", "-n", 1)
+    assert "240 ratings used" in folded.stderr
+    assert "look like ms, not s" in run(*fit, "--timestamp", "rated_at").stderr
+    assert (
+        "no column for the timestamps, none of 'timestamp'"
+        in run("fit", place / "train.parquet", "--half-life", 9, "--overwrite", code=3).stderr
+    )
+    assert (
+        "there is no half_life"
+        in run("fit", place / "train.parquet", "--timestamp", "at", "--overwrite", code=2).stderr
+    )
 
 
 def test_what_counts_as_observed_is_reported(place, run, tmp_path):
@@ -194,6 +233,12 @@ def test_what_counts_as_observed_is_reported(place, run, tmp_path):
     done = run("fit", place / "train.parquet", *how, "--validation", 0.2)
     assert re.search(r"\n\d+ of 192 ratings are at least 3 and count as observed\n", done.stderr)
     assert re.search(r"epoch 1/1  train RMSE \d\.\d{4}  validation .*nDCG@10 \d\.\d{4}  ", done.stderr)
+    done = run("fit", place / "train.parquet", *how, "--negative-to", 2, "--overwrite")
+    values = np.array(read_table(place / "train.parquet")["rating"])
+    assert f"\n{(values <= 2).sum()} of 240 ratings are at most 2 and count as disliked\n" in done.stderr
+    assert f"\n{(values >= 3).sum()} of 240 ratings are at least 3 and count as observed\n" in done.stderr
+    refused = run("fit", place / "train.parquet", *how, "--negative-to", 3, "--overwrite", code=2)
+    assert "negative_to is 3, but not below 3: give a higher positive_from" in refused.stderr
 
 
 @pytest.mark.big

@@ -9,12 +9,14 @@ import signal
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import fastmf
 from fastmf.cli.console import progress_shown
 from fastmf.cli.tune import FIT_DEFAULTS, _best, _line, fit_command, publish
 from fastmf.data.ratings import Ratings
+from fastmf.data.read import read_table
 from fastmf.data.write import write_parquet
 from fastmf.solvers import ALS
 from fastmf.training.tune import Trial, Tuning
@@ -92,12 +94,18 @@ def test_implicit_feedback_is_measured_by_ndcg_and_its_command_fits_it(folder, t
 
 
 def test_what_counts_as_observed_and_weighs_goes_on_to_the_command(folder, run):
-    how = ["--solver", "implicit", "--trials", 1, "--k", 4, "--positive-from", 3.5]
+    how = ["--solver", "implicit", "--trials", 1, "--k", 4, "--positive-from", 3.5, "--negative-to", 1.5]
     done = run("tune", folder / "my ratings.parquet", *COLUMNS, *how)
     assert "positive_from" not in done.stdout.splitlines()[0]
-    assert "--solver implicit --k 4 --positive-from 3.5" in done.stdout.splitlines()[-1]
+    assert "negative_to" not in done.stdout.splitlines()[0]
+    assert "--solver implicit --k 4 --positive-from 3.5 --negative-to 1.5" in done.stdout.splitlines()[-1]
     done = run("tune", folder / "plays.parquet", "--solver", "implicit", "--trials", 1, "--weight", "plays")
     assert "--weight plays" in done.stdout.splitlines()[-1]
+    plays = read_table(folder / "plays.parquet").to_pydict()
+    write_parquet({**plays, "timestamp": np.arange(len(plays["user"])) + 10**9}, folder / "aged.parquet")
+    how = ["--solver", "implicit", "--trials", 1, "--half-life", 2.5, "--time-unit", "s"]
+    done = run("tune", folder / "aged.parquet", *how)
+    assert "--half-life 2.5 --time-unit s" in done.stdout.splitlines()[-1]
 
 
 def tried(number, state="complete", rmse=0.9, best=ALS.epochs, error=None, **settings):

@@ -46,14 +46,17 @@ def test_ratings_are_told_their_blocks(device):
         assert found[n] == (item_bin - user_bin) % BINS * BINS + user_bin
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
-def test_blocks_are_shuffled_within(device):
-    cut, source, found = grid(), ratings(), {}
-    bounds, moved = group(blocks("numpy"), BINS**2, source, Device(name="numpy", threads=1))
+def test_blocks_are_shuffled_within(device, weighed):
+    cut, found, weights = grid(), {}, np.arange(N, dtype=np.float32) + 0.5
+    source = ratings()._replace(weights=weights if weighed else None)
+    columns = source[: 4 if weighed else 3]
+    bounds, moved = group(blocks("numpy"), BINS**2, columns, Device(name="numpy", threads=1))
     dealt = Triples(*moved)
     for seed in (0, 1):
         for name in {"numpy", device}:
-            moved = empty()
+            moved = empty()._replace(weights=np.empty(N, np.float32) if weighed else None)
             launch(SHUFFLE_BLOCKS, Device(name=name, threads=2), TASKS, bounds, dealt, cut, seed, moved)
             found[seed, name] = moved
         for expected, array in zip(found[seed, "numpy"], found[seed, device], strict=True):
@@ -65,6 +68,8 @@ def test_blocks_are_shuffled_within(device):
     assert np.any(order != found[1, device].values)
     np.testing.assert_array_equal(found[0, device].users, cut.user_rows[source.users[order]])
     np.testing.assert_array_equal(found[0, device].items, cut.item_rows[source.items[order]])
+    if weighed:
+        np.testing.assert_array_equal(found[0, device].weights, weights[order])
 
 
 @pytest.mark.parametrize(("k", "adaptive"), [(1, True), (5, False), (16, True)])

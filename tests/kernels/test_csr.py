@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fastmf.data import csr as grouping
-from fastmf.data.csr import compress, count
+from fastmf.data.csr import compress, count, group, masses
 from fastmf.kernels.csr import COUNT, ROW_BOUNDS
 from fastmf.kernels.tasks import even
 from fastmf.runtime.device import Device
@@ -49,6 +49,27 @@ def test_compress_groups_by_row(device):
     assert (indices.tolist(), moved.tolist()) == ([1, 0, 3, 0, 3, 2], [1, 4, 0, 2, 5, 3])
     _, indices, moved, _ = compress(*args, by_column=True)
     assert (indices.tolist(), moved.tolist()) == ([0, 1, 0, 3, 3, 2], [4, 1, 2, 0, 5, 3])
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize("n_arrays", [2, 3, 4])
+def test_two_to_four_arrays_are_moved_together(monkeypatch, device, n_arrays):
+    monkeypatch.setattr(grouping, "FEWEST", 40)
+    keys = drawn_rows(500, 7)
+    arrays = tuple((np.arange(500) * 10**place).astype(np.float32) for place in range(n_arrays))
+    bounds, moved = group(keys, 7, arrays, device)
+    order = np.argsort(keys, kind="stable")
+    np.testing.assert_array_equal(bounds, np.searchsorted(keys[order], np.arange(8)))
+    for array, found in zip(arrays, moved, strict=True):
+        np.testing.assert_array_equal(found, array[order])
+
+
+def test_masses_are_sums_of_weights_or_counts():
+    entries = compress(
+        *(np.array(a, np.int32) for a in ([0, 0, 2], [1, 2, 0])), np.ones(3, np.float32), (4, 3), DEVICES[0]
+    )
+    assert masses(entries).tolist() == [2, 0, 1, 0]
+    assert masses(entries._replace(weights=np.array([0.5, 2, 0.25], np.float32))).tolist() == [2.5, 0, 0.25, 0]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

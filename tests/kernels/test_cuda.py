@@ -319,7 +319,8 @@ def test_updates_of_a_block_are_those_of_the_definition(devices, k, biases, adap
     rng = np.random.default_rng(0)
     rows, values = rng.integers(0, 6, (2, 12)).astype(np.int32), rng.standard_normal(12).astype(np.float32)
     step = Step(0.1, biases, adaptive, absolute, k, 5, 2)
-    assert_same_learners(devices, sgd.BLOCK_EPOCH, np.array([0, 12]), Triples(*rows, values), step)
+    for weights in (None, rng.uniform(0.1, 3, 12).astype(np.float32)):
+        assert_same_learners(devices, sgd.BLOCK_EPOCH, np.array([0, 12]), Triples(*rows, values, weights), step)
 
 
 def test_hogwild_visits_every_rating_once(devices, monkeypatch):

@@ -68,6 +68,23 @@ def test_draws_equal_the_definition(k, biases, how):
     assert np.all(other.bias[empty] == 7)
 
 
+@pytest.mark.parametrize(("k", "biases"), [(3, True), (21, False)])
+def test_a_weight_counts_as_so_many_entries(k, biases):
+    entries, *given = problem(k, biases=biases)
+    times = np.random.default_rng(9).integers(1, 4, len(entries.values))
+    several = Compressed(
+        np.append(0, np.cumsum(times))[entries.indptr], *(np.repeat(column, times) for column in entries[1:3])
+    )
+    weighed = entries._replace(weights=times.astype(np.float32))
+    for device in (NUMPY, CPU):
+        one, own, total = drawn(device, weighed, *given, chance(), k)
+        for other, also, same in (drawn(CPU, several, *given, chance(), k), drawn(NUMPY, weighed, *given, chance(), k)):
+            np.testing.assert_allclose(other.factors, one.factors, rtol=2e-3, atol=2e-4)
+            np.testing.assert_allclose(other.bias, one.bias, rtol=2e-3, atol=2e-4)
+            np.testing.assert_allclose(also, own, rtol=2e-3)
+            assert same == pytest.approx(total, rel=1e-3)
+
+
 @pytest.mark.parametrize("tasks", [[0, 19], [0, 1, 2, 19], list(range(20))])
 def test_neither_tasks_nor_threads_change_a_bit(tasks):
     given = problem(5)

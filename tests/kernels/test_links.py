@@ -137,6 +137,8 @@ def test_link_weights_fade_in():
     weights, shares = link_weights(np.array([0, 1, 20, 400]), 20.0)
     np.testing.assert_allclose(shares, [20 / 21, 20 / 21, 0.5, 20 / 420], rtol=1e-6)
     np.testing.assert_allclose(weights, (1 - shares) / np.sqrt([1, 1, 20, 400]), rtol=1e-6)
+    found = link_weights(np.array([0, 4, 4]), 20.0, np.array([0.0, 4.0, 20.0]))
+    np.testing.assert_allclose(found, [[1 / 21, 1 / 12, 1 / 4], [20 / 21, 5 / 6, 1 / 2]], rtol=1e-6)
     full, none = link_weights(np.array([4, 9]), 0.0)
     np.testing.assert_allclose(full, [1 / 2, 1 / 3])
     np.testing.assert_array_equal(none, 0)

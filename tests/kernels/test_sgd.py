@@ -95,6 +95,24 @@ def test_blocks_equal_the_definition(k, step):
     assert_close(found, (users, items))
 
 
+def weighed(triples):
+    weights = np.random.default_rng(4).uniform(0.1, 3, len(triples.values)).astype(np.float32)
+    return triples._replace(weights=weights)
+
+
+@pytest.mark.parametrize(("k", "step"), list(zip((1, 2, 5, 16, 33), STEPS, strict=True)))
+def test_blocks_of_weighted_ratings_equal_the_definition(k, step):
+    triples, users, items = problem(k)
+    plain = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples, users, items, STEPS[step])
+    found = trained(BLOCK_EPOCH, "cpu", BLOCKS, weighed(triples), users, items, STEPS[step])
+    block_epoch_numpy(BLOCKS, weighed(triples), users, items, STEPS[step])
+    assert_close(found, (users, items))
+    assert np.abs(found[0] - plain[0]).max() > 0.01
+    ones = np.ones(len(triples.values), np.float32)
+    same = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples._replace(weights=ones), *problem(k)[1:], STEPS[step])
+    assert_close(same, plain)
+
+
 @pytest.mark.parametrize(("k", "step"), list(zip((33, 16, 5, 2, 1), STEPS, strict=True)))
 def test_hogwild_on_one_thread_equals_the_definition(k, step):
     triples, users, items = problem(k)
@@ -127,6 +145,16 @@ def test_one_update_by_hand(device):
             np.testing.assert_allclose(items[0, BIAS], 0.25 + lr_i * (g - 0.4 * 0.25), rtol=1e-5)
             np.testing.assert_allclose(users[0, SQUARES], 4 + adaptive * toward_u**2 / 2, rtol=1e-5)
             np.testing.assert_allclose(items[0, SQUARES], 16 + adaptive * toward_i**2 / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_a_weight_multiplies_the_gradient(device, absolute):
+    # without adaptive steps, weight 2.5 at lr is weight 1 at 2.5 lr
+    triples, *sides = problem(5)
+    heavy = triples._replace(weights=np.full(len(triples.values), 2.5, np.float32))
+    found = trained(BLOCK_EPOCH, device, BLOCKS, heavy, *sides, step_of(0.02, absolute=absolute))
+    assert_close(found, trained(BLOCK_EPOCH, device, BLOCKS, triples, *sides, step_of(0.05, absolute=absolute)))
 
 
 @pytest.mark.parametrize(("device", "k"), [("numpy", 5), ("cpu", 5), ("cpu", 33)])

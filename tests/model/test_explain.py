@@ -21,6 +21,7 @@ CASES = {
     "sgd": {"solver": "sgd", "lr": 0.2},
     "implicit": {"solver": "implicit"},
     "implicit from 3": {"solver": "implicit", "positive_from": 3.0},
+    "implicit with dislikes": {"solver": "implicit", "positive_from": 3.0, "negative_to": 2.5},
 }
 
 
@@ -28,8 +29,12 @@ def place(ids, key):
     return ids.to_pylist().index(key)
 
 
+@pytest.mark.parametrize("weighed", [False, True], ids=["plain", "weighed"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_contributions_add_up_to_the_score_of_the_user_folded_in(rows, case):
+def test_contributions_add_up_to_the_score_of_the_user_folded_in(rows, case, weighed):
+    if weighed:
+        case = {**case, "weight": "weight"}
+        rows = *rows, np.random.default_rng(0).uniform(0.1, 2, len(rows[0]))
     model = fastmf.fit(rows, k=3, epochs=4, **case)
     folded = model.fold_in(rows)
     for user, item in ((100, 1000), (103, 1007), (160, 1029)):
@@ -40,7 +45,7 @@ def test_contributions_add_up_to_the_score_of_the_user_folded_in(rows, case):
         assert found.attrs["score"] == pytest.approx(float(score), abs=1e-4)
         assert found.attrs["rest"] + found["contribution"].sum() == pytest.approx(found.attrs["score"])
         assert found["contribution"].is_monotonic_decreasing
-        good = rows[2] >= (case.get("positive_from") or -np.inf)
+        good = (rows[2] >= case.get("positive_from", -np.inf)) | (rows[2] <= case.get("negative_to", -np.inf))
         assert set(found["item_id"]) == set(rows[1][(rows[0] == user) & good])
 
 

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 import fastmf
 from fastmf.data.arrays import digests_of
+from fastmf.data.times import HalfLife
 from fastmf.errors import ModelFormatError
 from fastmf.model import file, learned
 from fastmf.model.fold_in_rule import FoldInRule
@@ -39,6 +40,7 @@ IDS = {
     "duration": pa.array([-1, 0, 9], pa.int64()).view(pa.duration("us")),
     "slice": pa.array(["x", "a", "b", "c", "y"], pa.large_string()).slice(1, 3),
 }
+AGES = HalfLife(days=90.0, timestamp="at", time_unit="ms", newest=17_000.5)
 
 
 def state(users=IDS["string"], items=IDS["int16"], **changes):
@@ -61,11 +63,13 @@ def state(users=IDS["string"], items=IDS["int16"], **changes):
         rating_range=(0.5, 5.0),
         solver={"name": "als", "reg": 0.1},
         positive_from=3.5,
+        negative_to=1.5,
         fold_in_rule=FoldInRule(reg=0.1, bias_reg=3.0, fade=2.0, seed=2**63 - 1),
         history=[Epoch(number=1, seconds=0.5, train_rmse=0.1)],
         best_epoch=1,
         rows={"read": 3, "used": 3, "duplicates": 0},
         weight="w",
+        half_life=AGES,
         duplicates="mean",
         blend=0.25,
     )
@@ -134,7 +138,9 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("name", IDS)
 def test_everything_written_is_read_back(path, name):
-    bare = {"seen": None, "fold_in_rule": None, "best_epoch": None} | dict.fromkeys(learned.KINDS)
+    bare = dict.fromkeys(("seen", "fold_in_rule", "best_epoch", "half_life", "negative_to")) | dict.fromkeys(
+        learned.KINDS
+    )
     for changes in ({}, bare):
         given = state(IDS[name], IDS[name], **changes)
         file.write_model(given, path, overwrite=True)
@@ -433,6 +439,7 @@ WRONG = {
     "solver": [None, 5, "als", [], {}, {"name": 5}, [["name", "als"]]],
     "implicit": [None, 0, 1, "yes", []],
     "positive_from": ["3", [], float("nan"), 1e308],
+    "negative_to": ["3", [], float("nan"), 1e308],
     "fold_in_rule": [
         *(5, "x", [], {}, {"reg": 0.1}, EQUATIONS | {"more": 1}),
         *(EQUATIONS | {"reg": value} for value in ("1", None, -1, float("nan"), 1e308, [])),
@@ -444,6 +451,13 @@ WRONG = {
     "best_epoch": ["1", 1.5, [], {}, 0, 2],
     "rows": [None, 5, "x", [], {"read": "x"}, {"read": []}],
     "weight": [5, [], {}],
+    "half_life": [
+        *(5, "x", [], {}, {"days": 5}, dataclasses.asdict(AGES) | {"more": 1}),
+        *(dataclasses.asdict(AGES) | {"days": value} for value in (0, -1.0, None, "5", float("inf"), 1e300)),
+        *(dataclasses.asdict(AGES) | {"newest": value} for value in (None, "5", float("nan"), 1e300)),
+        *(dataclasses.asdict(AGES) | {"timestamp": value} for value in (None, 5)),
+        *(dataclasses.asdict(AGES) | {"time_unit": value} for value in (None, "h", [])),
+    ],
     "duplicates": [None, 5, []],
     "blend": ["1", -0.5, float("nan"), 1e308],
     "version": [None, 5, []],
@@ -455,8 +469,15 @@ WRONG = {
 def test_metadata_of_wrong_types_or_missing_are_refused(path, saved, name):
     _, tensors, metadata = saved
     files = [(tensors, metadata | {name: value}) for value in WRONG[name]]
-    files.append((tensors, {key: value for key, value in metadata.items() if key != name}))
-    all_refused(path, files)
+    missing = tensors, {key: value for key, value in metadata.items() if key != name}
+    all_refused(path, files if name in file.LATER else [*files, missing])
+
+
+@pytest.mark.parametrize("name", file.LATER)
+def test_files_of_earlier_versions_lack_what_came_later(path, saved, name):
+    _, tensors, metadata = saved
+    put(path, tensors, {key: value for key, value in metadata.items() if key != name})
+    assert getattr(fastmf.load(path), name) is None
 
 
 NOT_FOR_INT16 = (

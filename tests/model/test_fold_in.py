@@ -144,7 +144,7 @@ def test_weights_must_be_given_if_and_only_if_the_model_was_fitted_with_them(bui
     plain, weighted, counted = (build(implicit=True, fold_in_rule=equations, weight=weight) for weight in ways)
     table = pa.table({"user": ["x", "x"], "item": [0, 3], "w": [2.0, 1.0]})
     given = Ratings.read(table, rating="", weight="w")
-    with pytest.raises(DataError, match=r"without weights, but these ratings have some: .*\(weight=\)"):
+    with pytest.raises(DataError, match=r"without weights, but these ratings have some: .*\(weight=, half_life=\)"):
         plain.fold_in(given)
     with pytest.raises(DataError, match="with weights, but these ratings have none"):
         counted.fold_in(Ratings.read(table, rating=""))

@@ -1,5 +1,7 @@
 """What the tests of solvers share: ratings as given and standardised, a whole run, and the common objective."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,11 +17,13 @@ def rows(planted):
 
 @pytest.fixture(scope="package")
 def standardised():
-    """Ratings made from arrays, with mean 0 and deviation 1."""
+    """Ratings made from arrays, with mean 0 and deviation 1, and random weights if asked for."""
 
-    def of(rows):
+    def of(rows, weighed=False):
         users, items, values = rows
-        return Ratings.from_arrays(users, items, (values - values.mean()) / values.std())
+        found = Ratings.from_arrays(users, items, (values - values.mean()) / values.std())
+        weights = np.random.default_rng(8).uniform(0.1, 4, len(found)).astype(np.float32)
+        return dataclasses.replace(found, weights=weights) if weighed else found
 
     return of
 
@@ -44,9 +48,10 @@ def objective():
         (x, b), (y, c) = ([array.astype(np.float64) for array in side] for side in factors[:2])
         u, i = ratings.users, ratings.items
         errors = ratings.values - b[u] - c[i] - np.sum(x[u] * y[i], axis=1)
-        total = errors @ errors + bias_reg * (b @ b + c @ c)
+        weights = np.ones(len(u)) if ratings.weights is None else ratings.weights
+        total = weights @ errors**2 + bias_reg * (b @ b + c @ c)
         for rows, factors_of in ((u, x), (i, y)):
-            total += (reg * np.bincount(rows) + reg0) @ np.sum(factors_of**2, axis=1)
+            total += (reg * np.bincount(rows, weights) + reg0) @ np.sum(factors_of**2, axis=1)
         return total
 
     return of

@@ -31,7 +31,8 @@ MORE = [
     ("als", {"momentum": 0.0}),
     ("sgd", {"bins": 1}),
     ("implicit", {"positive_from": 5.0}),
-    ("implicit", {"weight": "rating"}),
+    ("implicit", {"positive_from": 4.0, "negative_to": 2.0}),
+    *((name, {"weight": "rating"} | ({"lr": 0.05} if name == "sgd" else {})) for name in SOLVERS),
 ]
 
 

@@ -37,6 +37,7 @@ BAD = {
     "adaptive": [1, "yes"],
     "alpha0": [-0.1, np.nan, np.inf, "x", None],
     "positive_from": [np.nan, np.inf, "x", True],
+    "negative_to": [np.nan, -np.inf, "x", True],
 }
 
 
@@ -74,6 +75,12 @@ def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ParameterError, match="steps is 4, but method='exact' takes none"):
         ImplicitALS(steps=4)
     assert ALS(steps=4, method="cg").steps == 4
+    with pytest.raises(ParameterError, match="negative_to is 2, but positive_from is left out: give a higher positive"):
+        ImplicitALS(negative_to=2)
+    for positive_from in (1.5, 2):
+        with pytest.raises(ParameterError, match=f"negative_to is 2, but not below {positive_from:g}"):
+            ImplicitALS(negative_to=2, positive_from=positive_from)
+    assert ImplicitALS(negative_to=2, positive_from=2.5).negative_to == 2
 
 
 def test_make_takes_names_and_objects():

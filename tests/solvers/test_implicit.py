@@ -6,6 +6,7 @@ import pytest
 
 import fastmf
 from fastmf import DataError, ImplicitALS, ParameterError, Ratings
+from fastmf.solvers import SOLVERS
 
 # Hu, Koren and Volinsky's model of so few items has to reconstruct it; a case of the tests of the library implicit.
 SMALL = np.array(
@@ -205,15 +206,14 @@ def test_folding_in_and_explaining_take_weights_too(weights, tmp_path):
 def test_what_is_wrong_with_weights_is_said(rated, tmp_path):
     frame = pd.DataFrame(dict(zip(("user_id", "item_id", "rating"), rated, strict=True)))
     frame["plays"] = np.append(np.arange(len(frame) - 3.0), [np.nan, -1.0, np.inf])
-    with pytest.raises(ParameterError, match="weight is for implicit feedback: solver 'als'"):
-        fastmf.fit(frame, weight="plays")
-    with pytest.raises(DataError, match=r"'plays' has 4 of \d+ weights that are not finite numbers above 0 in float32"):
-        fastmf.fit(frame, solver="implicit", weight="plays")
+    for solver in SOLVERS:
+        with pytest.raises(
+            DataError, match=r"'plays' has 4 of \d+ weights that are not finite numbers above 0 in float32"
+        ):
+            fastmf.fit(frame, solver=solver, weight="plays")
     kept = Ratings.read(frame, weight="plays", bad_rows="drop")
     assert kept.rows["bad_weights"] == 4
     np.testing.assert_array_equal(np.sort(kept.weights), np.arange(1, len(frame) - 3))
-    with pytest.raises(ParameterError, match="solver 'sgd' weighs all ratings equally"):
-        fastmf.fit(kept, solver="sgd")
     with pytest.raises(DataError, match="one column is named for two roles"):
         Ratings.read(frame, weight="user_id")
     run = {"solver": ImplicitALS(k=2, epochs=2), "weight": "plays", "checkpoint": tmp_path}
@@ -281,6 +281,91 @@ def rated(mask):
     """The pairs, each with a rating from 1 to 5."""
     users, items, _ = observed(mask)
     return users, items, np.random.default_rng(1).integers(1, 6, len(users)).astype(float)
+
+
+def with_dislikes(**more):
+    return ImplicitALS(k=4, positive_from=4, negative_to=2, **more)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_dislikes_are_zeros_of_full_weight(mask, rated, weighed):
+    users, items, values = rated
+    own = np.random.default_rng(2).uniform(0.5, 3, len(users)) if weighed else np.ones(len(users))
+    model = fastmf.fit((*rated, own), solver=with_dislikes(epochs=3), weight="weight")
+    liked, either = np.zeros(mask.shape), np.zeros(mask.shape)
+    liked[users, items] = own * (values >= 4)
+    either[users, items] = own * ((values >= 4) | (values <= 2))
+    either[~liked.any(axis=1)] = either[:, ~liked.any(axis=0)] = 0  # dislikes of cold rows are left out
+
+    def solved(liked, either, other):  # every row, with all pairs in the sums
+        n, ridge = np.count_nonzero(either.any(axis=0)), np.eye(4)
+        return np.array(
+            [
+                np.linalg.solve((other.T * (g + 0.3)) @ other + 0.01 * (g.sum() + 0.3 * n) * ridge, other.T @ good)
+                for good, g in zip(liked, either, strict=True)
+            ]
+        )
+
+    start = with_dislikes().start(Ratings.from_arrays(*rated).observed(4))
+    x = start.users.factors.astype(np.float64)
+    for _ in range(3):
+        y = solved(liked.T, either.T, x)
+        x = solved(liked, either, y)
+    np.testing.assert_allclose(model.user_factors, x, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.item_factors, y, rtol=1e-3, atol=1e-4)
+
+
+def test_ratings_between_are_not_observed_and_dislikes_not_counted(rated, tmp_path):
+    users, items, values = rated
+    fastmf.fit(rated, solver=with_dislikes()).save(tmp_path / "a.fastmf")
+    model = fastmf.load(tmp_path / "a.fastmf")
+    ratings, good = Ratings.from_arrays(*rated), values >= 4
+    same = fastmf.fit(ratings.take(ratings.values != 3), solver=with_dislikes())
+    assert same.content_hash == model.content_hash
+    assert fastmf.fit(rated, solver=ImplicitALS(k=4, positive_from=4)).content_hash != model.content_hash
+    warm = np.isin(users, users[good]) & np.isin(items, items[good])
+    counts = [model.rows[name] for name in ("observed", "disliked", "disliked_cold")]
+    assert counts == [rows.sum() for rows in (good, (values <= 2) & warm, (values <= 2) & ~warm)]
+    assert not warm.all()
+    for side, own in (("user", users), ("item", items)):
+        np.testing.assert_array_equal(getattr(model, f"{side}_counts"), np.bincount(own[good], minlength=own.max() + 1))
+    lists = model.recommend(n=20)
+    assert set(zip(lists["user_id"], lists["item_id"], strict=True)).isdisjoint(zip(users, items, strict=True))
+    folded = model.fold_in(rated)
+    np.testing.assert_array_equal(folded.user_factors, model.user_factors)
+    np.testing.assert_array_equal(folded.user_counts, model.user_counts)
+    found = fastmf.evaluate(model, rated)
+    assert found["ranked_users"] == len(set(users[good]))
+    assert found["users_without_relevant"] == len(set(users)) - len(set(users[good]))
+    before, after = scores(fastmf.fit(rated, solver=ImplicitALS(k=4, positive_from=4))), scores(model)
+    bad = users[values <= 2], items[values <= 2]
+    assert after[bad].mean() < before[bad].mean() - 0.01
+
+
+@pytest.mark.parametrize("method", ["exact", "cg"])
+def test_rows_with_dislikes_alone_are_cold(method):
+    users = np.array([1, 1, 1, 2, 2, 3, 3, 4])
+    items = np.array([10, 20, 30, 10, 20, 10, 40, 40])
+    values = np.array([5.0, 5, 1, 5, 4, 1, 2, 1])
+    solver = ImplicitALS(k=2, positive_from=4, negative_to=2, method=method)
+    model = fastmf.fit((users, items, values), solver=solver, validation=([1, 2, 3], [40, 30, 20], [5.0, 5, 5]))
+    assert (model.user_counts.tolist(), model.item_counts.tolist()) == ([2, 2, 0, 0], [2, 2, 0, 0])
+    assert not model.user_factors[2:].any()
+    assert not model.item_factors[2:].any()
+    assert model.user_factors[:2].any()
+    assert [model.rows[name] for name in ("observed", "disliked", "disliked_cold")] == [4, 0, 4]
+    lists = model.recommend([1, 3], n=4)
+    assert lists["item_id"].tolist() == [20]  # user 3 has seen 10; 30 and 40 are cold
+    new = model.fold_in((["a", "b"], [10, 20], [1.0, 5.0]))
+    assert new.user_counts.tolist() == [0, 1]
+    assert not new.user_factors[0].any()
+
+
+def test_dislikes_need_ratings(rated):
+    with pytest.raises(DataError, match="positive_from is 4, but there are no ratings: leave it out"):
+        fastmf.fit(
+            pd.DataFrame({"user": rated[0], "item": rated[1]}), solver="implicit", positive_from=4, negative_to=2
+        )
 
 
 def test_ratings_below_are_not_observed_but_seen(rated):

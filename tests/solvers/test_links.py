@@ -38,18 +38,19 @@ def test_without_force_links_are_plain_als(rows):
     )
 
 
-@pytest.mark.parametrize("biases", [True, False])
-def test_links_are_the_published_algorithm(rows, biases, standardised, ran):
+@pytest.mark.parametrize(("biases", "weighed"), [(True, False), (False, False), (True, True)])
+def test_links_are_the_published_algorithm(rows, biases, weighed, standardised, ran):
     # The model of solvers/links.py once more, in float64, with dense matrices and one row after another.
     solver = LinkedALS(k=3, epochs=4, reg=0.05, reg0=1.0, bias_reg=2.0, link_reg=0.5, link_steps=2, fade=3.0,
                        momentum=0.4, biases=biases)  # fmt: skip
-    ratings = standardised(rows)
+    ratings = standardised(rows, weighed)
     users, items = ([array.astype(np.float64) for array in side] for side in solver.start(ratings)[:2])
     previous = [array.copy() for array in items]
     counts = [np.diff(side.indptr).astype(float) for side in (ratings.by_user, ratings.by_item)]
     ones = np.zeros((ratings.n_users, ratings.n_items))
     ones[ratings.users, ratings.items] = 1
-    force = counts[0] / (counts[0] + 3)
+    mass = np.bincount(ratings.users, ratings.weights)  # the links themselves have no weights
+    force = mass / (mass + 3)
     design = (force / np.sqrt(counts[0]))[:, None] * ones, ones.T / np.sqrt(counts[1])[:, None]
     rest = (1 - force)[:, None]
     w, s = np.zeros((ratings.n_items, 3)), np.zeros((ratings.n_users, 3))
@@ -57,11 +58,14 @@ def test_links_are_the_published_algorithm(rows, biases, standardised, ran):
     def solve(entries, side, other, pull):
         for row in range(len(side[1])):
             rated = slice(entries.indptr[row], entries.indptr[row + 1])
-            columns, n = entries.indices[rated], entries.indptr[row + 1] - entries.indptr[row]
-            rho = 0.05 * n + 1.0
-            d = np.column_stack([other[0][columns], np.full(n, float(biases))])
-            right = d.T @ (entries.values[rated] - other[1][columns]) + np.append(rho * pull[row], 0)
-            found = np.linalg.solve(d.T @ d + np.diag([rho] * 3 + [2.0]), right)
+            columns, g = (
+                entries.indices[rated],
+                entries.weights[rated] if weighed else np.ones(rated.stop - rated.start),
+            )
+            rho = 0.05 * g.sum() + 1.0
+            d = np.column_stack([other[0][columns], np.full(len(g), float(biases))])
+            right = d.T @ (g * (entries.values[rated] - other[1][columns])) + np.append(rho * pull[row], 0)
+            found = np.linalg.solve((g * d.T) @ d + np.diag([rho] * 3 + [2.0]), right)
             side[0][row], side[1][row] = found[:3], found[3]
 
     def step(d, table, target, steps=2):

@@ -1,5 +1,6 @@
 """Stochastic gradient descent: its objective, its steps, and the blocks it works through."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -14,11 +15,12 @@ from fastmf.solvers import sgd as sgd_module
 from fastmf.solvers.sgd import cut, dealt
 
 
-def test_als_and_sgd_minimise_the_same_objective(planted, standardised, ran, objective):
+@pytest.mark.parametrize("weighed", [False, True])
+def test_als_and_sgd_minimise_the_same_objective(weighed, planted, standardised, ran, objective):
     users, items, values = planted(15, 12, 150)
     rng = np.random.default_rng(1)
     values = values + rng.standard_normal(200)[users - 100] + rng.standard_normal(12)[items - 1000]
-    ratings = standardised((users, items, values))
+    ratings = standardised((users, items, values), weighed)
     weights = {"reg": 0.05, "reg0": 0.5, "bias_reg": 2.0}
 
     def reached(solver, **settings):
@@ -88,6 +90,11 @@ def test_blocks_hold_every_rating_once_and_a_stratum_shares_no_row(bins, device)
         assert sorted(rows) == list(range(len(rows)))
         assert np.all(np.diff(of_bin[np.argsort(rows)]) >= 0)  # the rows of a bin lie together
     assert (bounds[0], bounds[-1]) == (0, len(ratings))
+    assert triples.weights is None
+    weighed = dataclasses.replace(ratings, weights=ratings.values + 1)
+    again, _ = dealt(weighed, grid, 0, Device(name=device, threads=2))
+    np.testing.assert_array_equal(again.values, triples.values)
+    np.testing.assert_array_equal(again.weights, triples.values + 1)
     for start in range(0, bins**2, bins):
         tasks = bounds[start : start + bins + 1]
         for side in (triples.users, triples.items):

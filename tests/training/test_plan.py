@@ -36,7 +36,9 @@ def ratings(planted):
         ({"every": 3}, ParameterError, "every needs a checkpoint"),
         ({"every": 0}, ParameterError, "every is 0"),
         ({"resume": True}, ParameterError, "resume needs a checkpoint"),
-        ({"weight": "plays"}, ParameterError, "weight is for implicit feedback: solver 'als'"),
+        ({"half_life": 0}, ParameterError, "half_life is 0: give a number above 0"),
+        ({"timestamp": "at"}, ParameterError, "timestamp is 'at', but there is no half_life"),
+        ({"half_life": 5, "time_unit": "days"}, ParameterError, "time_unit is 'days': choose s or ms or us or ns"),
         ({"solver": "implicit", "blend": True}, ParameterError, "blend is for models of ratings: solver 'implicit'"),
         ({"memory_limit": "lots"}, ParameterError, "memory limit is 'lots'"),
         ({"k": 10**9}, ResourceError, r"^fitting k = 1,000,000,000 factors takes at least .* GiB"),
@@ -84,10 +86,7 @@ def test_memory_is_counted_again_once_the_ratings_are_known(ratings):
             make_plan(given, solver, threads=1, memory_limit=need - 1).read()
 
 
-def test_weights_and_blends_that_cannot_be_are_refused_once_ratings_are_read(ratings):
-    weighed = Ratings.read((ratings.users, ratings.items, ratings.values, ratings.values**2 + 1), weight="weight")
-    with pytest.raises(ParameterError, match="solver 'sgd' weighs all ratings equally"):
-        fastmf.fit(weighed, solver="sgd")
+def test_too_few_ratings_for_a_blend_are_refused_once_they_are_read():
     with pytest.raises(ParameterError, match="4 ratings are too few to learn a blend from a tenth"):
         fastmf.fit(([1, 1, 2, 2], [1, 2, 1, 2], [1.0, 2, 3, 4]), blend=True)
 
