@@ -9,7 +9,7 @@ other fields of :class:`fastmf.model.state.State`, the format number and the Arr
 
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from fastmf.model.history import Epoch
 from fastmf.model.learned import KINDS, flat, grouped
 from fastmf.model.state import State
 
-FORMAT = 1
+FORMAT = 2  # format 1 is read, too; see _upgraded
 
 ARRAYS = ("user_factors", "item_factors", "user_bias", "item_bias", "user_counts", "item_counts")
 IDS = ("user_ids", "item_ids")
+RULES = ("user_rule", "item_rule")
 PLAIN = [field.name for field in fields(State) if field.name not in (*ARRAYS, *IDS, *KINDS, "seen")]
 
 
@@ -43,7 +44,7 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
         arrays |= pack_ids(name, getattr(state, name))
     metadata = {name: getattr(state, name) for name in PLAIN} | {"format": FORMAT, "version": fastmf.__version__}
     metadata["history"] = [asdict(epoch) for epoch in state.history]
-    metadata["fold_in_rule"] = None if state.fold_in_rule is None else asdict(state.fold_in_rule)
+    metadata |= {name: None if metadata[name] is None else asdict(metadata[name]) for name in RULES}
     metadata["id_types"] = {name: str(getattr(state, name).type) for name in IDS}
     with replacing(path, overwrite) as temporary:
         save_arrays(arrays, temporary, json.dumps(metadata, allow_nan=False))
@@ -61,16 +62,36 @@ def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         if text is None:
             raise ModelFormatError(f"{path} is a safetensors file, but not a fastmf model: it has no 'fastmf' metadata")
         metadata = json.loads(text, parse_constant=refuse_constant, parse_float=finite)
-        if metadata["format"] != FORMAT:
-            other = f"has format {metadata['format']!r}, this version reads {FORMAT}"
+        if metadata["format"] not in (1, FORMAT):
+            other = f"has format {metadata['format']!r}, this version reads 1 and {FORMAT}"
             raise ModelFormatError(f"{path} {other}: use the fastmf that wrote it, or fit and save it again")
         if not sound:
             raise ValueError("a digest does not match: the file has changed")
+        if metadata["format"] == 1:
+            arrays, metadata = _upgraded(arrays, metadata)
         return _checked_fields(arrays, metadata)
     except (ModelFormatError, OSError, MemoryError):
         raise
     except Exception as error:  # damage can raise more kinds of errors than can be listed
         raise ModelFormatError(f"{path} is not an intact fastmf model file: {error!r}; fit and save it again") from None
+
+
+def _upgraded(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the content of a file of format 1 as format 2 has it.
+
+    Format 1 knows how to solve for users only. Fields that it lacks get their defaults, and the users' links are zero.
+    """
+    defaults = {
+        field.name: field.default for field in fields(State) if field.name in PLAIN and field.default != MISSING
+    }
+    metadata = defaults | metadata | {"user_rule": metadata["fold_in_rule"], "item_rule": None}
+    renamed = {"prior_items": "user_prior_others"} | {
+        f"prior_{name}": f"user_prior_{name}" for name in ("precision", "mean", "numbers", "origin")
+    }
+    arrays = {renamed.get(name, name): array for name, array in arrays.items()}
+    if "links_items" in arrays:
+        arrays["links_users"] = np.zeros_like(arrays["user_factors"])
+    return arrays, metadata
 
 
 def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> dict[str, Any]:
@@ -85,5 +106,5 @@ def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> 
     low, high = metadata["rating_range"]
     plain |= {"rating_range": (float(low), float(high)), "mean": float(plain["mean"]), "scale": float(plain["scale"])}
     plain["history"] = [Epoch(**epoch) for epoch in plain["history"]]
-    plain["fold_in_rule"] = None if plain["fold_in_rule"] is None else FoldInRule(**plain["fold_in_rule"])
+    plain |= {name: None if plain[name] is None else FoldInRule(**plain[name]) for name in RULES}
     return {**arrays, **ids, **groups, **plain, "seen": seen}

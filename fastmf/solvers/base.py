@@ -128,8 +128,12 @@ class Solver(Common, abc.ABC):
         """Return what the model keeps besides factors and biases: groups of :mod:`fastmf.model.learned`, by name."""
         return {}
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule | None:
+    def user_rule(self, ratings: "Ratings") -> FoldInRule | None:
         """Return how the model solves for new users; None if it cannot."""
+        return None
+
+    def item_rule(self, ratings: "Ratings") -> FoldInRule | None:
+        """Return how the model solves for new items; None if it cannot."""
         return None
 
 
@@ -143,9 +147,13 @@ class Regularised(Penalties, Solver):
         """The weights as kernels take them; an infinite weight keeps biases at zero."""
         return Penalty(self.reg, self.reg0, self.bias_reg if self.biases else np.inf)
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
+    def user_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return the weights of the objective."""
         return FoldInRule(reg=self.reg, reg0=self.reg0, bias_reg=self.bias_reg if self.biases else None)
+
+    def item_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return the weights of the objective, which treats both sides alike."""
+        return Regularised.user_rule(self, ratings)
 
 
 class SolvesRows(Solver):

@@ -124,9 +124,7 @@ class Gibbs(Fading, Biases, SolvesRows):
             item_bias_samples=np.zeros((n_samples, n_items), np.float32),
             item_precision_samples=np.zeros((n_samples, n_items), np.float32),
         )
-        prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k)
-        mean_links = np.zeros((n_items if self.links else 0, width), np.float32)
-        return Factors(users, items, state, kept=(*(array.astype(np.float32) for array in prior), mean_links))
+        return Factors(users, items, state, kept=Kept.zeros(n_users, n_items, k, self.links).flat)
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Draw everything once per sweep; no row is singular, because its prior is proper."""
@@ -135,22 +133,27 @@ class Gibbs(Fading, Biases, SolvesRows):
             sampler.warm_up(ratings)
         for sweep in range(done, self.epochs):
             try:
-                hyper = sampler.sweep(sweep)
+                hypers = sampler.sweep(sweep)
             except np.linalg.LinAlgError:
                 raise DivergenceError(f"sweep {sweep + 1}: the factors diverged; {self.advise()}") from None
-            sampler.average(sweep, factors, hyper)
+            sampler.average(sweep, factors, hypers)
             yield 0
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
+    def user_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return how links fade, and the seed with which new users are drawn."""
         return FoldInRule(fade=self.fade, seed=self.seed)
 
+    def item_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return the seed with which new items are drawn."""
+        return FoldInRule(seed=self.seed)
+
     def learned(self, factors: Factors) -> dict[str, Any]:
-        """Keep the users' prior, for fold-in, and the samples drawn."""
-        *prior, mean_links = (array.copy() for array in factors.kept)
-        learned: dict[str, Any] = {"prior": Prior(*prior)}
+        """Keep both sides' priors, for fold-in, and the samples drawn."""
+        kept = Kept.of(tuple(array.copy() for array in factors.kept))
+        learned: dict[str, Any] = {"user_prior": kept.user_prior, "item_prior": kept.item_prior}
         if self.links:
-            learned["links"] = Links(np.ascontiguousarray(mean_links[:, : self.k]), np.zeros(self.k, np.float32))
+            items, users = (np.ascontiguousarray(table[:, : self.k]) for table in (kept.item_links, kept.user_links))
+            learned["links"] = Links(items, users, origin=np.zeros(self.k, np.float32))
         samples = Samples(*factors.memory[FIRST_SAMPLE:])
         drawn = int(np.count_nonzero(samples.user_precisions.any(axis=1)))  # fewer than kept if patience ended it early
         if drawn:
@@ -180,6 +183,36 @@ class State(NamedTuple):
     item_factor_samples: np.ndarray
     item_bias_samples: np.ndarray
     item_precision_samples: np.ndarray
+
+
+class Kept(NamedTuple):
+    """What the model keeps: means over sweeps of both priors (:class:`fastmf.model.learned.Prior`) and of the links."""
+
+    user_prior: Prior
+    item_prior: Prior
+    item_links: np.ndarray
+    user_links: np.ndarray
+
+    @classmethod
+    def zeros(cls, n_users: int, n_items: int, k: int, links: bool) -> "Kept":
+        """Allocate the arrays; the precisions of rows are one."""
+
+        def prior(n_others: int) -> Prior:
+            precision, mean, numbers, origin = (np.zeros(shape, np.float32) for shape in ((k, k), k, 3, k))
+            return Prior(precision, mean, np.ones(n_others, np.float32), numbers, origin)
+
+        tables = (np.zeros((n if links else 0, kernels.vectors.whole(k)), np.float32) for n in (n_items, n_users))
+        return cls(prior(n_items), prior(n_users), *tables)
+
+    @classmethod
+    def of(cls, arrays: tuple[np.ndarray, ...]) -> "Kept":
+        """Name the arrays of :attr:`flat`."""
+        return cls(Prior(*arrays[:5]), Prior(*arrays[5:10]), *arrays[10:])
+
+    @property
+    def flat(self) -> tuple[np.ndarray, ...]:
+        """The arrays, one after another, as Factors hold them."""
+        return *self.user_prior, *self.item_prior, self.item_links, self.user_links
 
 
 FIRST_SAMPLE = State._fields.index("user_factor_samples")
@@ -212,18 +245,18 @@ class Sampler:
         if given.links:
             memory = Memory(*found.memory)
             starts |= {"users": memory.users, "item_bias": memory.item_bias, "item_links": found.kept[0]}
-            starts |= {"user_links": memory.user_links, "expected_users": memory.expected_users}
+            starts |= {"user_links": found.kept[1], "expected_users": memory.expected_users}
             starts["expected_items"] = memory.expected_items
         for name, start in starts.items():
             getattr(self.state, name)[:] = start
 
-    def sweep(self, sweep: int) -> "Hyper":
-        """Draw everything once; return the users' hyper-parameters."""
-        hyper, _ = self._draw_rows(self.users, self.items, sweep, 0)
-        _, errors = self._draw_rows(self.items, self.users, sweep, 1)
+    def sweep(self, sweep: int) -> "tuple[Hyper, Hyper]":
+        """Draw everything once; return the users' and the items' hyper-parameters."""
+        of_users, _ = self._draw_rows(self.users, self.items, sweep, 0)
+        of_items, errors = self._draw_rows(self.items, self.users, sweep, 1)
         rng = np.random.default_rng([self.solver.seed, sweep, 2])
         self.state.numbers[0] = rng.gamma(1 + self.n_ratings / 2) / (1 + errors / 2)
-        return hyper
+        return of_users, of_items
 
     def _draw_rows(self, own: "Rows", other: "Rows", sweep: int, side: int) -> "tuple[Hyper, float]":
         """Draw the users (side 0) or items (side 1); return their hyper-parameters and the weighted sum of e^2."""
@@ -238,27 +271,29 @@ class Sampler:
         given = own.entries, own.side, own.precisions, other.weighted(), hyper.prior(expected)
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
-    def average(self, sweep: int, factors: Factors, hyper: "Hyper") -> None:
+    def average(self, sweep: int, factors: Factors, hypers: "tuple[Hyper, Hyper]") -> None:
         """Move the means (the model's factors) towards the draw; until burn-in is over, they equal the draw."""
         state, users, items = self.state, self.users, self.items
         share = 1 / max(sweep - self.solver.burn + 1, 1)
-        prior, mean_links = Prior(*factors.kept[:-1]), factors.kept[-1]
+        kept = Kept.of(factors.kept)
         averaged = [
             (users.rows, state.users, state.mean_users),
             (users.rows, state.user_bias, factors.users.bias),
             (items.rows, state.items, factors.items.factors),
             (items.rows, state.item_bias, state.mean_item_bias),
-            (items.rows, state.item_precisions, prior.items),
+            (items.rows, state.item_precisions, kept.user_prior.others),
+            (users.rows, state.user_precisions, kept.item_prior.others),
         ]
         if self.solver.links:
-            averaged.append((items.rows, state.item_links, mean_links))
+            averaged += (items.rows, state.item_links, kept.item_links), (users.rows, state.user_links, kept.user_links)
         for rows, drawn, mean in averaged:
             launch(kernels.gibbs.AVERAGE, self.device, rows, share, drawn, mean)
-        alpha, bias_precision = state.numbers[0], hyper.bias_precision if self.solver.biases else 0.0
-        numbers = np.array([alpha, bias_precision, hyper.bias_pull])
-        for mean, drawn in ((prior.precision, hyper.precision), (prior.mean, hyper.mean), (prior.numbers, numbers)):
-            mean += np.float32(share) * (drawn - mean).astype(np.float32)
-        self._centre(factors, prior.origin)
+        for prior, hyper in zip((kept.user_prior, kept.item_prior), hypers, strict=True):
+            bias_precision = hyper.bias_precision if self.solver.biases else 0.0
+            numbers = np.array([state.numbers[0], bias_precision, hyper.bias_pull])
+            for mean, drawn in ((prior.precision, hyper.precision), (prior.mean, hyper.mean), (prior.numbers, numbers)):
+                mean += np.float32(share) * (drawn - mean).astype(np.float32)
+        self._centre(factors, kept.user_prior.origin)
         self._keep(sweep - self.solver.burn)
 
     def _centre(self, factors: Factors, origin: np.ndarray) -> None:

@@ -90,20 +90,19 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
             previous_items=items.factors.copy(),
             previous_item_bias=items.bias.copy(),
             expected_users=kernels.vectors.aligned(n_users, width),
-            user_links=kernels.vectors.aligned(n_users, width),
             expected_items=kernels.vectors.aligned(n_items, width),
         )
-        links = Links(items=kernels.vectors.aligned(n_items, width), origin=kernels.vectors.aligned(1, width))
+        links = Links(*(kernels.vectors.aligned(n, width) for n in (n_items, n_users, 1)))
         return Factors(users, items, memory, kept=links)
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update the users' links and solve the users, then the same for the items."""
         by_user, by_item = device.put((ratings.by_user, ratings.by_item))
-        memory, (item_links, origin) = Memory(*factors.memory), factors.kept
+        memory, (item_links, user_links, origin) = Memory(*factors.memory), factors.kept
         users, items = Side(memory.users, factors.users.bias), Side(factors.items.factors, memory.item_bias)
         previous = Side(memory.previous_items, memory.previous_item_bias)
         of_users = Linked(self.k, self.link_reg, by_user, by_item, item_links, memory.expected_users, device, self.fade)
-        of_items = Linked(self.k, self.link_reg, by_item, by_user, memory.user_links, memory.expected_items, device)
+        of_items = Linked(self.k, self.link_reg, by_item, by_user, user_links, memory.expected_items, device)
         user_tasks = kernels.als.half_sweep_tasks(ratings.by_user.indptr, self.k)
         item_tasks = kernels.als.half_sweep_tasks(ratings.by_item.indptr, self.k)
         width = kernels.vectors.whole(self.k)
@@ -126,19 +125,19 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
             yield int(singular)
 
     def learned(self, factors: Factors) -> dict[str, Any]:
-        """Keep the items' links and the mean user, for fold-in."""
-        item_links, origin = factors.kept
-        return {"links": Links(item_links[:, : self.k].copy(), origin[0, : self.k].copy())}
+        """Keep both sides' links and the mean user, for fold-in."""
+        item_links, user_links, origin = (array[:, : self.k].copy() for array in factors.kept)
+        return {"links": Links(item_links, user_links, origin[0])}
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
-        """Return the penalties, and how links fade."""
-        return replace(super().fold_in_rule(ratings), fade=self.fade)
+    def user_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return the penalties, and how links fade; for items they do not."""
+        return replace(super().user_rule(ratings), fade=self.fade)
 
 
 class Memory(NamedTuple):
-    """The memory of an epoch: factors and biases before the mean user is moved, and both sides' links.
+    """The memory of an epoch: factors and biases before the mean user is moved, and what links predict.
 
-    Arrays of factors have k columns; links and their predictions are padded to whole vectors.
+    Arrays of factors have k columns; the links' predictions are padded to whole vectors.
     """
 
     users: np.ndarray
@@ -146,7 +145,6 @@ class Memory(NamedTuple):
     previous_items: np.ndarray  # before their last change, for momentum
     previous_item_bias: np.ndarray
     expected_users: np.ndarray  # predictions of the items' links
-    user_links: np.ndarray
     expected_items: np.ndarray  # predictions of the users' links
 
 
