@@ -80,6 +80,23 @@ def count_common(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: 
     return int(np.count_nonzero(there[place] == wanted)) if len(there) else 0
 
 
+def locate(
+    rows: tuple[np.ndarray, np.ndarray], wanted: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find pairs (row, column) in ``rows``: (indptr, indices), sorted within rows, by binary search.
+
+    Returns each pair's place in ``indices``, where it stands or would have to be inserted, and whether it is there.
+    """
+    indptr, indices = rows
+    low, high = indptr[wanted], indptr[wanted + 1]
+    last, padded = high, np.append(indices, np.int32(0))
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = (low + high) // 2
+        below = (low < high) & (padded[middle] < columns)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return low, (low < last) & (padded[low] == columns)
+
+
 def keep(chosen: np.ndarray, rows: tuple[np.ndarray, ...], device: Device) -> tuple[np.ndarray, ...]:
     """Select rows of several arrays (n,) by a boolean mask (n,)."""
     tasks = even(len(chosen), FEWEST)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmf import kernels
+from fastmf.data import csr
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.standardise import standardised
 from fastmf.errors import DataError, DivergenceError, ParameterError
@@ -125,8 +126,18 @@ def read_like_training(state: State, ratings: Any) -> Ratings:
     return found
 
 
-def known_entries(state: State, ratings: Ratings) -> Compressed:
-    """Group standardised ratings by user, with the model's item indices; items without training ratings are dropped."""
+def known_entries(state: State, ratings: Ratings, side: str = "user") -> Compressed:
+    """Group standardised ratings by user or item, with the model's indices of the other side.
+
+    Rows are those of ``ratings``. Ratings whose other side has no training ratings are dropped.
+    """
+    if side == "item":
+        users = state.known_users(ratings.user_ids)[ratings.users]
+        known = users >= 0
+        values = standardised(ratings.values[known], state.mean, state.scale)
+        weights = None if ratings.weights is None else ratings.weights[known]
+        shape = ratings.n_items, len(state.user_ids)
+        return csr.compress(ratings.items[known], users[known], values, shape, resolve("cpu"), weights=weights)
     items = state.known_items(ratings.item_ids)[ratings.items]
     known = items >= 0
     indptr = np.append(0, np.cumsum(np.bincount(ratings.users[known], minlength=ratings.n_users)))

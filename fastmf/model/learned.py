@@ -73,6 +73,11 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
+def is_precision(name: str) -> bool:
+    """Check whether a field of a group holds precisions of rows: they are 1 for rows of which nothing is known yet."""
+    return name == "others" or name.endswith("_precisions")
+
+
 def flat(groups: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Name each array of the groups that are not None: "<group>_<field>"."""
     there = {name: group for name, group in groups.items() if group is not None}

@@ -12,6 +12,7 @@ from fastmf.data.write import joined
 from fastmf.model.explain import explain_score
 from fastmf.model.file import read_model, write_model
 from fastmf.model.fold_in import fold_users
+from fastmf.model.grow import fold_items
 from fastmf.model.predict import predict_pairs
 from fastmf.model.recommend import Ranker, batches, list_frame
 from fastmf.model.similar import nearest
@@ -160,6 +161,29 @@ class Model(State):
             If factors or biases overflow float32.
         """
         return replace(self, **fold_users(self, ratings, device))
+
+    def fold_in_items(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
+        """Return a model of the same users, and of the old items and those in new ratings.
+
+        Each new item is solved for exactly from its ratings by known users, as :meth:`fold_in` solves for users. Users
+        keep their factors. The new ratings count as training ratings: they are seen, and among the counts of rows.
+
+        Parameters
+        ----------
+        ratings : ratings of items that the model does not know, in any form :meth:`Ratings.read` takes. Ratings by
+            users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result.
+        device : as for :meth:`fold_in`.
+
+        Raises
+        ------
+        DataError
+            If an item has training ratings already, ids are of another type, or as :meth:`Ratings.read`.
+        ParameterError
+            If the model has no rule for new items.
+        DivergenceError
+            If factors or biases overflow float32.
+        """
+        return fold_items(self, ratings, device)
 
     def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> "pd.DataFrame":
         """Return the contribution of each of a user's items to the score of an item, largest first.

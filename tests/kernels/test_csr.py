@@ -100,3 +100,18 @@ def test_what_is_out_of_order_and_what_comes_again_is_counted_task_by_task(devic
     given = np.array(rows, np.int32), np.array(columns, np.int32), indptr
     found = results(ROW_BOUNDS, Device(name=device, threads=2), tasks, *given)
     assert list(map(tuple, found.tolist())) == expected
+
+
+def test_pairs_are_found_or_the_place_to_insert_them():
+    rng = np.random.default_rng(0)
+    there = rng.random((9, 12)) < 0.4
+    there[3] = False
+    rows = np.append(0, np.cumsum(there.sum(axis=1))), np.nonzero(there)[1].astype(np.int32)
+    wanted, columns = (array.ravel() for array in np.indices(there.shape))
+    places, found = grouping.locate(rows, wanted, columns)
+    np.testing.assert_array_equal(found, there.ravel())
+    np.testing.assert_array_equal(places, np.cumsum(there.ravel()) - there.ravel())
+    nothing = np.zeros(10, np.int64), np.empty(0, np.int32)
+    places, found = grouping.locate(nothing, wanted, columns)
+    assert not places.any()
+    assert not found.any()

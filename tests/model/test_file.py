@@ -573,10 +573,11 @@ MUTATIONS = """
             model.recommend(n=2, include_seen=True)
             model.similar_items(model.item_ids[:1])
             model.predict(model.user_ids[:1], model.item_ids[:1], std=model.samples is not None)
-            try:
-                model.fold_in((model.user_ids[:1], model.item_ids[:1], [1.0]))
-            except fastmf.FastMFError:
-                pass
+            for fold_in, item_ids in ((model.fold_in, model.item_ids[:1]), (model.fold_in_items, [5])):
+                try:
+                    fold_in((model.user_ids[:1], item_ids, [1.0]))
+                except fastmf.FastMFError:
+                    pass
     print(json.dumps(found))
 """
 

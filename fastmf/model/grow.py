@@ -1,0 +1,163 @@
+"""Models that grow: further ids, new rows solved from their ratings, and what has been rated since.
+
+Nothing here changes a model in place.
+"""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from fastmf.data import csr, ids
+from fastmf.data.ratings import Ratings
+from fastmf.errors import DataError
+from fastmf.kernels.types import Compressed
+from fastmf.model.baseline import fold_bias
+from fastmf.model.fold_in import half_of, known_entries, read_like_training, require_finite, solve_rows
+from fastmf.model.learned import SHAPES, is_precision
+from fastmf.model.state import State
+from fastmf.runtime.device import Device, resolve
+
+S = TypeVar("S", bound=State)
+
+
+def fold_items(state: S, ratings: Any, device: str | Device) -> S:
+    """Solve for the items of new ratings; see :meth:`fastmf.Model.fold_in_items`."""
+    where, given = resolve(device), read_like_training(state, ratings)
+    half_of(state, "item")  # is there a rule?
+    _require_new_items(state, given)
+    rated = observed = known_entries(state, given, "item")
+    if state.implicit:
+        observed = known_entries(state, given.observed(state.positive_from), "item")
+    there = given.item_counts > 0
+    wide, places = widened(state, "item", given.item_ids.filter(pa.array(there)))
+    rated, observed = (each._replace(indptr=np.append(0, each.indptr[1:][there])) for each in (rated, observed))
+    found = solved_into(wide, "item", places, observed, where)
+    found = with_pairs(found, *_pairs(rated, places), *_pairs(observed, places))
+    counts = {**given.rows, "used": len(rated.values), "unknown_users": len(given) - len(rated.values)}
+    return with_counts(found, given, counts | ({"observed": len(observed.values)} if state.implicit else {}))
+
+
+def _require_new_items(state: State, given: Ratings) -> None:
+    known = np.flatnonzero((state.known_items(given.item_ids) >= 0) & (given.item_counts > 0))
+    if len(known):
+        first = given.item_ids[int(known[0])].as_py()
+        raise DataError(
+            f"{len(known):,} of {np.count_nonzero(given.item_counts):,} items have been fitted already, the first"
+            f" {first!r}: give ratings of new items alone, or call update"
+        )
+
+
+def _pairs(entries: Compressed, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the users and the items of entries by item; ``places`` are the items' indices."""
+    return entries.indices, np.repeat(places, np.diff(entries.indptr))
+
+
+def widened(state: S, side: str, more: pa.Array) -> tuple[S, np.ndarray]:
+    """Return the model with further "user" or "item" ids, whose rows are cold, and the indices (n,) of these ids.
+
+    Raises
+    ------
+    DataError
+        If the ids are of another kind than the model's.
+    """
+    merged, old, places = ids.union(getattr(state, f"{side}_ids"), more, side)
+    n = len(merged)
+    if n == len(old):
+        return state, places
+
+    def grown(array: np.ndarray, axis: int = 0, fill: int = 0) -> np.ndarray:
+        out = np.full((*array.shape[:axis], n, *array.shape[axis + 1 :]), fill, array.dtype)
+        out[(slice(None),) * axis + (old,)] = array
+        return out
+
+    changes: dict[str, Any] = {f"{side}_ids": merged}
+    for part in ("factors", "bias", "counts"):
+        changes[f"{side}_{part}"] = grown(getattr(state, f"{side}_{part}"))
+    for group, held in state.learned.items():
+        if held is not None:
+            named = zip(held._fields, held, SHAPES[group], strict=True)
+            changes[group] = type(held)(
+                *(
+                    grown(array, shape.index(f"{side}s"), int(is_precision(name))) if f"{side}s" in shape else array
+                    for name, array, shape in named
+                )
+            )
+    if state.seen is not None:
+        indptr, indices = state.seen
+        if side == "user":
+            changes["seen"] = np.append(0, np.cumsum(grown(np.diff(indptr)))), indices
+        else:
+            changes["seen"] = indptr, old[indices]
+    return replace(state, **changes), places
+
+
+def solved_into(state: S, side: str, rows: np.ndarray, entries: Compressed, device: Device) -> S:
+    """Solve rows of a side with the other side fixed, and return the model with them.
+
+    ``entries`` holds the standardised ratings of the rows, one row each.
+
+    Raises
+    ------
+    ParameterError
+        If the model has no rule for these rows.
+    DivergenceError
+        If a row overflows float32.
+    """
+    other = "item" if side == "user" else "user"
+    found, draws = solve_rows(half_of(state, side), state.samples, entries, device)
+    require_finite(found, side, getattr(state, f"{side}_ids").take(pa.array(rows)))
+    changes: dict[str, Any] = {
+        f"{side}_factors": _placed(getattr(state, f"{side}_factors"), rows, found.factors),
+        f"{side}_bias": _placed(getattr(state, f"{side}_bias"), rows, found.bias),
+    }
+    if state.baseline is not None:
+        own, fixed = (getattr(state.baseline, f"{name}_bias") for name in (side, other))
+        biases = _placed(own, rows, fold_bias(fixed, entries, state.scale))
+        changes["baseline"] = state.baseline._replace(**{f"{side}_bias": biases})
+    if state.samples is not None:
+        placed = {}
+        for name, drawn in draws.items():
+            placed[name] = getattr(state.samples, name).copy()
+            placed[name][:, rows] = drawn
+        changes["samples"] = state.samples._replace(**placed)
+    return replace(state, **changes)
+
+
+def _placed(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    out = array.copy()
+    out[rows] = values
+    return out
+
+
+def with_pairs(
+    state: S, users: np.ndarray, items: np.ndarray, observed_users: np.ndarray, observed_items: np.ndarray
+) -> S:
+    """Return the model that has seen further pairs, dense indices in any order; none may be in it already.
+
+    Observed pairs count as training ratings. If the model does not hold what users have rated, it still does not.
+    """
+    changes: dict[str, Any] = {
+        "user_counts": state.user_counts + np.bincount(observed_users, minlength=len(state.user_ids)).astype(np.int32),
+        "item_counts": state.item_counts + np.bincount(observed_items, minlength=len(state.item_ids)).astype(np.int32),
+    }
+    if state.seen is not None:
+        order = np.lexsort((items, users))
+        users, items = users[order], items[order]
+        places, _ = csr.locate(state.seen, users, items)
+        indptr = state.seen[0] + np.append(0, np.cumsum(np.bincount(users, minlength=len(state.user_ids))))
+        changes["seen"] = indptr, np.insert(state.seen[1], places, items)
+    for rule, columns in (("user_rule", "item_counts"), ("item_rule", "user_counts")):
+        held, before = getattr(state, rule), np.count_nonzero(getattr(state, columns))
+        changes[rule] = held and held.for_columns(before, np.count_nonzero(changes[columns]))
+    return replace(state, **changes)
+
+
+def with_counts(state: S, given: Ratings, counts: dict[str, int]) -> S:
+    """Return the model with counts of further rating rows added to its own, and with their range of ratings."""
+    rows = {name: state.rows.get(name, 0) + counts.get(name, 0) for name in state.rows | counts}
+    if state.implicit or not len(given):
+        return replace(state, rows=rows)
+    both = [*state.rating_range, float(given.values.min()), float(given.values.max())]
+    return replace(state, rows=rows, rating_range=(min(both), max(both)))
