@@ -80,6 +80,15 @@ def count_common(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: 
     return int(np.count_nonzero(there[place] == wanted)) if len(there) else 0
 
 
+def select(entries: Compressed, rows: np.ndarray) -> Compressed:
+    """Return the entries of some rows (n,), in their order."""
+    counts = np.diff(entries.indptr)[rows]
+    indptr = np.append(0, np.cumsum(counts))
+    places = np.arange(indptr[-1]) + np.repeat(entries.indptr[rows] - indptr[:-1], counts)
+    weights = None if entries.weights is None else entries.weights[places]
+    return Compressed(indptr, entries.indices[places], entries.values[places], weights)
+
+
 def locate(
     rows: tuple[np.ndarray, np.ndarray], wanted: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

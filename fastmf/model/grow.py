@@ -32,7 +32,7 @@ def fold_items(state: S, ratings: Any, device: str | Device) -> S:
         observed = known_entries(state, given.observed(state.positive_from), "item")
     there = given.item_counts > 0
     wide, places = widened(state, "item", given.item_ids.filter(pa.array(there)))
-    rated, observed = (each._replace(indptr=np.append(0, each.indptr[1:][there])) for each in (rated, observed))
+    rated, observed = (csr.select(entries, np.flatnonzero(there)) for entries in (rated, observed))
     found = solved_into(wide, "item", places, observed, where)
     found = with_pairs(found, *_pairs(rated, places), *_pairs(observed, places))
     counts = {**given.rows, "used": len(rated.values), "unknown_users": len(given) - len(rated.values)}
@@ -63,34 +63,42 @@ def widened(state: S, side: str, more: pa.Array) -> tuple[S, np.ndarray]:
         If the ids are of another kind than the model's.
     """
     merged, old, places = ids.union(getattr(state, f"{side}_ids"), more, side)
-    n = len(merged)
-    if n == len(old):
+    if len(merged) == len(old):
         return state, places
+    source = np.full(len(merged), -1)
+    source[old] = np.arange(len(old))
+    seen = state.seen
+    if seen is not None and side == "user":
+        seen = np.append(0, np.cumsum(np.append(np.diff(seen[0]), 0)[source])), seen[1]
+    elif seen is not None:
+        seen = seen[0], old[seen[1]]
+    return replace(rearranged(state, side, merged, source), seen=seen), places
 
-    def grown(array: np.ndarray, axis: int = 0, fill: int = 0) -> np.ndarray:
-        out = np.full((*array.shape[:axis], n, *array.shape[axis + 1 :]), fill, array.dtype)
-        out[(slice(None),) * axis + (old,)] = array
+
+def rearranged(state: S, side: str, row_ids: pa.Array, source: np.ndarray) -> S:
+    """Return the model with other rows of a side: row r is the old row ``source[r]``, or a cold one if that is -1.
+
+    What users have seen stays as it is, and has to be rearranged by the caller.
+    """
+
+    def taken(array: np.ndarray, axis: int = 0, blank: int = 0) -> np.ndarray:
+        out = array.take(source, axis)
+        out[(slice(None),) * axis + (source < 0,)] = blank
         return out
 
-    changes: dict[str, Any] = {f"{side}_ids": merged}
+    changes: dict[str, Any] = {f"{side}_ids": row_ids}
     for part in ("factors", "bias", "counts"):
-        changes[f"{side}_{part}"] = grown(getattr(state, f"{side}_{part}"))
+        changes[f"{side}_{part}"] = taken(getattr(state, f"{side}_{part}"))
     for group, held in state.learned.items():
         if held is not None:
-            named = zip(held._fields, held, SHAPES[group], strict=True)
+            fields = zip(held._fields, held, SHAPES[group], strict=True)
             changes[group] = type(held)(
                 *(
-                    grown(array, shape.index(f"{side}s"), int(is_precision(name))) if f"{side}s" in shape else array
-                    for name, array, shape in named
+                    taken(array, shape.index(f"{side}s"), int(is_precision(name))) if f"{side}s" in shape else array
+                    for name, array, shape in fields
                 )
             )
-    if state.seen is not None:
-        indptr, indices = state.seen
-        if side == "user":
-            changes["seen"] = np.append(0, np.cumsum(grown(np.diff(indptr)))), indices
-        else:
-            changes["seen"] = indptr, old[indices]
-    return replace(state, **changes), places
+    return replace(state, **changes)
 
 
 def solved_into(state: S, side: str, rows: np.ndarray, entries: Compressed, device: Device) -> S:

@@ -10,7 +10,7 @@ from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Side, nothing_known
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.base import ExactOrCG, Factors, Regularised, draw, zeros
+from fastmf.solvers.base import ExactOrCG, Factors, Regularised, Start, draw, zeros
 from fastmf.solvers.declare import with_settings
 from fastmf.solvers.settings import Momentum
 
@@ -45,6 +45,11 @@ class ALS(Momentum, ExactOrCG, Regularised):
         items = draw(ratings.item_counts, self.k, INIT_SIGMA, np.random.default_rng(self.seed))
         previous = Side(items.factors.copy(), items.bias.copy())
         return Factors(zeros(ratings.n_users, self.k), items, memory=previous)
+
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Start from an earlier model; the items' last change is zero."""
+        factors = super().start_from(ratings, start)
+        return factors._replace(memory=Side(factors.items.factors.copy(), factors.items.bias.copy()))
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Solve users, then items; the memory holds the items before their last change, for momentum."""

@@ -16,11 +16,13 @@ from fastmf import kernels
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.fold_in_rule import FoldInRule
+from fastmf.model.frame import Frame, to_training
 from fastmf.model.history import RMSE, Measure
+from fastmf.model.learned import Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.declare import settings_of
-from fastmf.solvers.settings import Common, Method, Penalties
+from fastmf.solvers.settings import Biases, Common, Method, Penalties
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -37,6 +39,30 @@ class Factors(NamedTuple):
     items: Side
     memory: tuple[np.ndarray, ...] = ()
     kept: tuple[np.ndarray, ...] = ()
+
+
+class Start(NamedTuple):
+    """Where training starts from an earlier model: its rows, in the order of the ratings' and on their scale.
+
+    users, items : as the model has them; see :mod:`fastmf.model.frame` for ``frame``. Rows that the model has nothing
+        to say about are zero.
+    known_users, known_items : (n,) bool, False for these rows.
+    links : those of the model, on the same scale; None if it has none.
+    """
+
+    users: Side
+    items: Side
+    known_users: np.ndarray
+    known_items: np.ndarray
+    frame: Frame
+    links: Links | None
+
+    @property
+    def trained(self) -> "Start":
+        """The same rows in the frame of the training objective."""
+        users, items = to_training(self.users, self.items, self.frame)
+        nothing = np.zeros_like(self.frame.user_origin)
+        return self._replace(users=users, items=items, frame=Frame(nothing, nothing))
 
 
 class Solver(Common, abc.ABC):
@@ -78,6 +104,11 @@ class Solver(Common, abc.ABC):
         return 0
 
     @property
+    def biased(self) -> bool:
+        """Whether users and items have a bias."""
+        return isinstance(self, Biases) and self.biases
+
+    @property
     def positive_from(self) -> float | None:
         """The lowest rating that counts as a sign of interest; None if all do."""
         return None
@@ -116,6 +147,19 @@ class Solver(Common, abc.ABC):
     @abc.abstractmethod
     def start(self, ratings: "Ratings") -> Factors:
         """Return the factors to start from; cold rows are zero."""
+
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Return the factors to start from, given an earlier model's; rows that it does not know start as without it.
+
+        Their predictions are those of the model, unless the solver has no biases. Solvers with a memory override this.
+        """
+        factors, given = self.start(ratings), start if self.biased else start.trained
+        sides = (factors.users, given.users, given.known_users), (factors.items, given.items, given.known_items)
+        for own, theirs, known in sides:
+            own.factors[known] = theirs.factors[known]
+            if self.biased:
+                own.bias[known] = theirs.bias[known]
+        return factors
 
     @abc.abstractmethod
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:

@@ -37,9 +37,9 @@ from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.als import ALS, ROWS_PER_TASK
-from fastmf.solvers.base import Factors, SolvesRows, zeros
+from fastmf.solvers.base import Factors, SolvesRows, Start, zeros
 from fastmf.solvers.declare import setting, with_settings
-from fastmf.solvers.links import Linked, LinkedALS, Memory
+from fastmf.solvers.links import Linked, LinkedALS, Memory, predict
 from fastmf.solvers.settings import Biases, Fading
 
 if TYPE_CHECKING:
@@ -126,11 +126,27 @@ class Gibbs(Fading, Biases, SolvesRows):
         )
         return Factors(users, items, state, kept=Kept.zeros(n_users, n_items, k, self.links).flat)
 
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Start the chain at an earlier model."""
+        factors, trained = super().start_from(ratings, start), super().start_from(ratings, start.trained)
+        state, (users, user_bias), (items, item_bias) = State(*factors.memory), trained.users, trained.items
+        starts = {"users": users, "user_bias": user_bias, "items": items, "item_bias": item_bias}
+        starts |= {"mean_users": users, "mean_item_bias": item_bias}
+        for name, given in starts.items():
+            getattr(state, name)[:] = given
+        if self.links and start.links is not None:
+            state.item_links[:, : self.k], state.user_links[:, : self.k] = start.links.items, start.links.users
+            predict(ratings.by_user, state.item_links, state.expected_users, self.k, self.fade)
+            predict(ratings.by_item, state.user_links, state.expected_items, self.k)
+        return factors
+
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Draw everything once per sweep; no row is singular, because its prior is proper."""
         sampler = Sampler(self, ratings, State(*factors.memory), device)
-        if not done:
+        if not done and not sampler.started:
             sampler.warm_up(ratings)
+        elif not done:
+            sampler.warm_up_links()
         for sweep in range(done, self.epochs):
             try:
                 hypers = sampler.sweep(sweep)
@@ -231,6 +247,18 @@ class Sampler:
             of_items = Linked(solver.k, next(kappas), by_item, by_user, *tables, device)
         self.users = Rows(Side(state.users, state.user_bias), by_user, state.user_precisions, of_users, device)
         self.items = Rows(Side(state.items, state.item_bias), by_item, state.item_precisions, of_items, device)
+
+    @property
+    def started(self) -> bool:
+        """Whether the chain starts at an earlier model."""
+        return bool(self.state.users.any())
+
+    def warm_up_links(self) -> None:
+        """Fit links that are zero to the factors: the first draw of their precision would keep them near zero."""
+        for rows in (self.users, self.items):
+            if rows.links is not None and not rows.links.table.any():
+                rows.links.set_ridge(np.full(self.solver.k, LinkedALS.link_reg))
+                rows.links.follow(rows.side, WARM_UP)
 
     def warm_up(self, ratings: "Ratings") -> None:
         """Start from a few epochs of ALS, with links if the solver has them."""

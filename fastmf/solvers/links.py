@@ -32,10 +32,10 @@ from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side, nothing_known
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links
-from fastmf.runtime.device import Device
+from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 from fastmf.solvers.als import INIT_SIGMA, ROWS_PER_TASK
-from fastmf.solvers.base import Factors, Regularised, SolvesRows, draw, zeros
+from fastmf.solvers.base import Factors, Regularised, SolvesRows, Start, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.settings import MAX_WEIGHT, Fading, Momentum
 
@@ -95,6 +95,23 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
         links = Links(*(kernels.vectors.aligned(n, width) for n in (n_items, n_users, 1)))
         return Factors(users, items, memory, kept=links)
 
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Start from an earlier model and its links, which predict anew from these ratings who has rated what."""
+        factors, trained = super().start_from(ratings, start), super().start_from(ratings, start.trained)
+        (users, _), items = trained.users, trained.items
+        memory = Memory(*factors.memory)._replace(
+            users=users,
+            item_bias=items.bias,
+            previous_items=items.factors.copy(),
+            previous_item_bias=items.bias.copy(),
+        )
+        if start.links is not None:
+            for table, given in zip(factors.kept, start.links, strict=True):
+                table[:, : self.k] = given
+            predict(ratings.by_user, factors.kept[0], memory.expected_users, self.k, self.fade)
+            predict(ratings.by_item, factors.kept[1], memory.expected_items, self.k)
+        return factors._replace(memory=memory)
+
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update the users' links and solve the users, then the same for the items."""
         by_user, by_item = device.put((ratings.by_user, ratings.by_item))
@@ -108,12 +125,14 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
         width = kernels.vectors.whole(self.k)
         nothing, ahead = device.put((nothing_known(self.k), zeros(ratings.n_items, width)))
         zero, one = device.put((kernels.vectors.aligned(1, width), np.ones(1, np.float32)))
+        begun = bool(done or device.get(memory.users).any())  # else there is nothing yet that links could predict
         for epoch in range(done, self.epochs):
-            pull = of_users.follow(users, self.link_steps) if epoch else of_users.expected  # zeros at first
+            begun = begun or epoch > 0
+            pull = of_users.follow(users, self.link_steps) if begun else of_users.expected  # zeros at first
             launch(kernels.als.EXTRAPOLATE, device, of_items.rows, items, previous, ahead, self.momentum)
             known = nothing._replace(pull=pull)
             singular = launch(kernels.als.HALF_SWEEP, device, user_tasks, by_user, users, ahead, self.penalty, known)
-            pull = of_items.follow(items, self.link_steps) if epoch else of_items.expected
+            pull = of_items.follow(items, self.link_steps) if begun else of_items.expected
             known, others = nothing._replace(pull=pull), kernels.vectors.padded(users)
             singular += launch(kernels.als.HALF_SWEEP, device, item_tasks, by_item, items, others, self.penalty, known)
             mean = of_users.mean(users)
@@ -132,6 +151,13 @@ class LinkedALS(Fading, Momentum, SolvesRows, Regularised):
     def user_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return the penalties, and how links fade; for items they do not."""
         return replace(super().user_rule(ratings), fade=self.fade)
+
+
+def predict(entries: Compressed, table: np.ndarray, expected: np.ndarray, k: int, fade: float = 0.0) -> None:
+    """Write what links, (n_columns, kp) on the host, predict for each row into ``expected`` (n_rows, kp)."""
+    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade)
+    tasks = kernels.links.gather_tasks(entries.indptr, k)
+    launch(kernels.links.GATHER, resolve("cpu"), tasks, entries, weights, table, expected)
 
 
 class Memory(NamedTuple):

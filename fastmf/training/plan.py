@@ -14,11 +14,13 @@ import numpy as np
 from fastmf.data.atomic import check_outputs
 from fastmf.data.ratings import Ratings, reading
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, require_integer
+from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.memory import parse_size, require_memory
 from fastmf.solvers.base import Solver
 from fastmf.training.checkpoint import NAME as CHECKPOINT
 from fastmf.training.checkpoint import check_folder
+from fastmf.training.warm_start import read_init
 
 BLEND_SHARE = 0.1  # the share of the ratings held out to learn a blend
 
@@ -59,6 +61,7 @@ class Plan:
     memory_limit: int | None
     how: dict[str, Any]
     outputs: Sequence[Path]
+    init: State | None = None
 
     def read(self, tell: Tell | None = None) -> Data:
         """Read the training ratings; read or hold out the validation ratings.
@@ -111,6 +114,7 @@ def make_plan(
     keep_seen: bool = True,
     weight: str | None = None,
     memory_limit: float | str | None = None,
+    init: Any = None,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     **how: Any,
@@ -127,25 +131,28 @@ def make_plan(
     DeviceUnavailableError, ResourceError
         If the device does not exist, or memory cannot hold the factors.
     OSError
-        If the validation ratings do not exist, or a checkpoint or an output cannot be written.
+        If the validation ratings or the model to start from do not exist, or a checkpoint or an output cannot be
+        written.
+    ModelFormatError
+        If the model to start from is a damaged file.
     """
-    limit, where = parse_size(memory_limit), _device_for(solver, device, threads)
+    limit, where, start = parse_size(memory_limit), _device_for(solver, device, threads), read_init(init, solver)
     _check_validation(validation, patience)
     inputs = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
     _check_solver(solver, blend, weight)
-    require_room(solver, where, limit)
-    given = {name: value for name, value in how.items() if value is not None}
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
+    options |= {"weight": weight, "init": start}
+    require_room(solver, where, limit)
+    how = {name: value for name, value in how.items() if value is not None}
     return Plan(
         source=source,
         solver=solver,
         device=where,
         validation=validation,
         checkpoint=checkpoint,
-        weight=weight,
         memory_limit=limit,
-        how=reading(solver.implicit, solver.positive_from is not None) | given,
+        how=reading(solver.implicit, solver.positive_from is not None) | how,
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
         **options,
     )
