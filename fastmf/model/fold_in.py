@@ -107,15 +107,15 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
     }
 
 
-def read_like_training(state: State, ratings: Any) -> Ratings:
-    """Read ratings as the training ratings were read.
+def read_like_training(state: State, ratings: Any, **columns: str) -> Ratings:
+    """Read ratings as the training ratings were read, from the usual columns or those named.
 
     Raises
     ------
     DataError
         If only one of the two has weights.
     """
-    how = reading(state.implicit, state.positive_from is not None)
+    how = reading(state.implicit, state.positive_from is not None) | columns
     found = Ratings.read(ratings, weight=state.weight or None, duplicates=state.duplicates, **how)
     if (found.weights is None) != (state.weight is None):
         fitted, given = ("without", "some") if state.weight is None else ("with", "none")

@@ -32,9 +32,14 @@ def fold_items(state: S, ratings: Any, device: str | Device) -> S:
         observed = known_entries(state, given.observed(state.positive_from), "item")
     there = given.item_counts > 0
     wide, places = widened(state, "item", given.item_ids.filter(pa.array(there)))
-    rated, observed = (csr.select(entries, np.flatnonzero(there)) for entries in (rated, observed))
+    rated, observed = (csr.select(entries, there) for entries in (rated, observed))
     found = solved_into(wide, "item", places, observed, where)
-    found = with_pairs(found, *_pairs(rated, places), *_pairs(observed, places))
+    user_counts = wide.user_counts + np.bincount(observed.indices, minlength=len(wide.user_ids))
+    item_counts = wide.item_counts.copy()
+    item_counts[places] = np.diff(observed.indptr)
+    pairs = np.repeat(places, np.diff(rated.indptr)), rated.indices
+    seen = csr.compress(pairs[1], pairs[0], rated.values, (len(wide.user_ids), len(wide.item_ids)), resolve("cpu"))
+    found = with_pairs(found, seen, user_counts, item_counts)
     counts = {**given.rows, "used": len(rated.values), "unknown_users": len(given) - len(rated.values)}
     return with_counts(found, given, counts | ({"observed": len(observed.values)} if state.implicit else {}))
 
@@ -47,11 +52,6 @@ def _require_new_items(state: State, given: Ratings) -> None:
             f"{len(known):,} of {np.count_nonzero(given.item_counts):,} items have been fitted already, the first"
             f" {first!r}: give ratings of new items alone, or call update"
         )
-
-
-def _pairs(entries: Compressed, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the users and the items of entries by item; ``places`` are the items' indices."""
-    return entries.indices, np.repeat(places, np.diff(entries.indptr))
 
 
 def widened(state: S, side: str, more: pa.Array) -> tuple[S, np.ndarray]:
@@ -139,23 +139,16 @@ def _placed(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarr
     return out
 
 
-def with_pairs(
-    state: S, users: np.ndarray, items: np.ndarray, observed_users: np.ndarray, observed_items: np.ndarray
-) -> S:
-    """Return the model that has seen further pairs, dense indices in any order; none may be in it already.
+def with_pairs(state: S, seen: Compressed, user_counts: np.ndarray, item_counts: np.ndarray) -> S:
+    """Return the model that has seen further pairs, by user, and has these counts of training ratings.
 
-    Observed pairs count as training ratings. If the model does not hold what users have rated, it still does not.
+    If the model does not hold what users have rated, it still does not.
     """
-    changes: dict[str, Any] = {
-        "user_counts": state.user_counts + np.bincount(observed_users, minlength=len(state.user_ids)).astype(np.int32),
-        "item_counts": state.item_counts + np.bincount(observed_items, minlength=len(state.item_ids)).astype(np.int32),
-    }
+    changes: dict[str, Any] = {"user_counts": user_counts.astype(np.int32), "item_counts": item_counts.astype(np.int32)}
     if state.seen is not None:
-        order = np.lexsort((items, users))
-        users, items = users[order], items[order]
-        places, _ = csr.locate(state.seen, users, items)
-        indptr = state.seen[0] + np.append(0, np.cumsum(np.bincount(users, minlength=len(state.user_ids))))
-        changes["seen"] = indptr, np.insert(state.seen[1], places, items)
+        indptr, indices = state.seen
+        both, _ = csr.insert(Compressed(indptr, indices, indices), seen._replace(values=seen.indices, weights=None))
+        changes["seen"] = both.indptr, both.indices
     for rule, columns in (("user_rule", "item_counts"), ("item_rule", "user_counts")):
         held, before = getattr(state, rule), np.count_nonzero(getattr(state, columns))
         changes[rule] = held and held.for_columns(before, np.count_nonzero(changes[columns]))

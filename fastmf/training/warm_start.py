@@ -96,7 +96,7 @@ def _folded_in(state: State, side: str, ratings: Ratings) -> tuple[State, int]:
     rows = np.flatnonzero(chosen)
     if not len(rows):
         return state, 0
-    entries = csr.select(entries, rows)
+    entries = csr.select(entries, chosen)
     grown = getattr(state, name).copy()
     grown[rows] = np.diff(entries.indptr)
     return replace(solved_into(state, side, rows, entries, resolve("cpu")), **{name: grown}), len(rows)
