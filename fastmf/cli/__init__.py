@@ -30,6 +30,7 @@ from fastmf.cli.similar import similar
 from fastmf.cli.split import split
 from fastmf.cli.synth import synth
 from fastmf.cli.tune import tune
+from fastmf.cli.update import update
 from fastmf.cli.warmup import warmup
 
 
@@ -46,7 +47,10 @@ def cli() -> None:
     """
 
 
-COMMANDS = split, fit, tune, predict, recommend, similar, explain, evaluate, inspect, synth, bench, doctor, warmup
+COMMANDS = (
+    *(split, fit, tune, update, predict, recommend, similar, explain, evaluate, inspect),
+    *(synth, bench, doctor, warmup),
+)
 for _command in COMMANDS:
     cli.add_command(_command)
 

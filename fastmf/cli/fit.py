@@ -17,6 +17,7 @@ from fastmf.cli.solver_options import SolverCommand, fit_options, setting_names
 @click.option("--validation", type=as_fraction, metavar="FILE|FRACTION",
               help="Validation ratings, or a fraction to hold out.")  # fmt: skip
 @click.option("--patience", type=int, help="Stop after this many epochs without a better validation figure.")
+@click.option("--init", metavar="MODEL", help="Start from this model, of the same k; new rows are folded in.")
 @fitting_options
 @click.option("-o", "--output", metavar="MODEL", help="Model file.  [default: the input's name with .fastmf]")
 @overwrite_option
@@ -35,6 +36,7 @@ def fit(ratings: str, solver: str, output: str | None, overwrite: bool, as_json:
       fastmf fit ratings.parquet --k 32 --solver als
       fastmf fit ratings.parquet --solver sgd --validation 0.1 --patience 3
       fastmf fit plays.parquet --solver implicit --weight plays
+      fastmf fit today.parquet --init yesterday.fastmf --epochs 2 -o today.fastmf
       fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
     """
     from fastmf.solvers import make
@@ -52,6 +54,12 @@ def fit(ratings: str, solver: str, output: str | None, overwrite: bool, as_json:
     if as_json:
         show_json({"model": str(target), **summary(model)})
         return
+    if plan.init is not None:
+        names = "init_users", "init_items", "folded_in_users", "folded_in_items"
+        users, items, new_users, new_items = (model.rows[name] for name in names)
+        remark(
+            f"started from {users:,} users and {items:,} items of the model, {new_users:,} and {new_items:,} folded in"
+        )
     if model.positive_from is not None:
         observed, used = model.rows["observed"], model.rows["used"]
         remark(f"{observed:,} of {used:,} ratings are at least {model.positive_from:g} and count as observed")

@@ -89,6 +89,69 @@ def count_common(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: 
     return int(np.count_nonzero(there[place] == wanted)) if len(there) else 0
 
 
+def select(entries: Compressed, chosen: np.ndarray) -> Compressed:
+    """Return the rows that are chosen by a boolean mask (n_rows,), without the others."""
+    if chosen.all():
+        return entries
+    counts = np.diff(entries.indptr)
+    return _kept(entries, np.repeat(chosen, counts), np.append(0, np.cumsum(counts[chosen])))
+
+
+def filtered(entries: Compressed, columns: np.ndarray) -> Compressed:
+    """Return the entries whose column is chosen by a boolean mask (n_columns,), in the same rows."""
+    if columns.all():
+        return entries
+    chosen = columns[entries.indices]
+    return _kept(entries, chosen, np.append(0, np.cumsum(chosen))[entries.indptr])
+
+
+def _kept(entries: Compressed, chosen: np.ndarray, indptr: np.ndarray) -> Compressed:
+    indices, _, values = keep(chosen, (entries.indices, entries.indices, entries.values), resolve("cpu"))
+    return Compressed(indptr, indices, values, None if entries.weights is None else entries.weights[chosen])
+
+
+def locate(
+    rows: tuple[np.ndarray, np.ndarray], wanted: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find pairs (row, column) in ``rows``: (indptr, indices), sorted within rows, by binary search.
+
+    Returns each pair's place in ``indices``, where it stands or would have to be inserted, and whether it is there.
+    """
+    indptr, indices = rows
+    low, high = indptr[wanted], indptr[wanted + 1]
+    if not len(indices):
+        return low, np.zeros(len(wanted), bool)
+    last, final = high, len(indices) - 1
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = (low + high) >> 1
+        below = (low < high) & (indices[np.minimum(middle, final)] < columns)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return low, (low < last) & (indices[np.minimum(low, final)] == columns)
+
+
+def insert(entries: Compressed, added: Compressed) -> tuple[Compressed, np.ndarray]:
+    """Insert entries of the same rows, sorted within rows; a pair of ``added`` replaces one that is there.
+
+    Returns all entries, and whether each of ``added`` replaces one.
+    """
+    rows = np.repeat(np.arange(len(added.indptr) - 1), np.diff(added.indptr))
+    places, there = locate((entries.indptr, entries.indices), rows, added.indices)
+    new = ~there
+    indptr = entries.indptr + np.append(0, np.cumsum(np.bincount(rows[new], minlength=len(added.indptr) - 1)))
+
+    def both(old: np.ndarray, own: np.ndarray) -> np.ndarray:
+        if there.any():
+            old = old.copy()
+            old[places[there]] = own[there]
+        return np.insert(old, places[new], own[new])
+
+    weights = None
+    if entries.weights is not None and added.weights is not None:
+        weights = both(entries.weights, added.weights)
+    indices, values = both(entries.indices, added.indices), both(entries.values, added.values)
+    return Compressed(indptr, indices, values, weights), there
+
+
 def keep(chosen: np.ndarray, rows: tuple[np.ndarray, ...], device: Device) -> tuple[np.ndarray, ...]:
     """Select rows of several arrays (n,) by a boolean mask (n,)."""
     tasks = even(len(chosen), FEWEST)

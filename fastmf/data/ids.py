@@ -238,6 +238,31 @@ def _found(ids: pa.Array, wanted: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(ids.take(places), wanted), places, None)
 
 
+def union(ids: pa.Array, more: pa.Array, name: str) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """Merge two arrays of sorted distinct keys, as :func:`encode` returns them.
+
+    Returns all keys, sorted, in the type of ``ids``, and the places of ``ids`` and of ``more`` among them, int32.
+
+    Raises
+    ------
+    DataError
+        If the keys are of different kinds, or one of ``more`` does not fit the type of ``ids``.
+    """
+    places, old = lookup(ids, more, name), np.arange(len(ids), dtype=np.int32)
+    new = np.flatnonzero(places < 0)
+    if not len(new):
+        return ids, old, places
+    try:
+        further = _storage(more.take(from_numpy(new))).cast(_storage(ids).type)
+    except pa.ArrowException:
+        raise DataError(f"{name} ids of type {more.type} do not all fit into {ids.type}: cast them first") from None
+    found, merged = encode(pa.chunked_array([ids, _restored(further, ids.type)]), name)
+    old = found[: len(ids)]
+    places = np.append(old, np.int32(-1))[places]
+    places[new] = found[len(ids) :]
+    return merged, old, places
+
+
 def as_column(ids: pa.Array, wanted: Any, name: str) -> pa.ChunkedArray:
     """Convert keys to an Arrow column. For Python objects, the type of the ids settles which key type is meant."""
     if not isinstance(wanted, list | tuple):
@@ -266,12 +291,6 @@ def _as_integers(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     limits = np.iinfo(kind.to_pandas_dtype())
     fits = (values >= limits.min) & (values <= limits.max)
     return pa.chunked_array([from_numpy(values.astype(kind.to_pandas_dtype()), kind, valid=fits)])
-
-
-def union(first: pa.Array, second: pa.Array, name: str) -> tuple[np.ndarray, pa.Array]:
-    """Merge two arrays of ids of one type. Returns the place of each of the first, (n,) int32, and all sorted ids."""
-    places, every = encode(pa.chunked_array([first, second], first.type), name)
-    return places[: len(first)], every
 
 
 def require(ids: pa.Array, wanted: Any, name: str) -> np.ndarray:

@@ -319,7 +319,7 @@ class Ratings:
         for side, features in (("user", users), ("item", items)):
             if features is not None:
                 own = getattr(self, f"{side}_ids")
-                places, every = ids.union(own, features.ids, side)
+                every, places, _ = ids.union(own, features.ids, side)
                 given |= {f"{side}_ids": every, f"{side}s": places[getattr(self, f"{side}s")]}
                 given[f"{side}_features"] = features.of(every)
         return replace(self, **given)

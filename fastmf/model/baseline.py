@@ -21,11 +21,11 @@ def fit_baseline(by_user: Compressed, by_item: Compressed, scale: float) -> Base
     return Baseline(users * np.float32(scale), items * np.float32(scale))
 
 
-def fold_baseline(baseline: Baseline, entries: Compressed, scale: float) -> Baseline:
-    """Fit new users' biases to their standardised ratings, with the baseline's item biases fixed."""
-    users = np.empty(len(entries.indptr) - 1, np.float32)
-    _solve(entries, baseline.item_bias / np.float32(scale), users)
-    return Baseline(users * np.float32(scale), baseline.item_bias)
+def fold_bias(other: np.ndarray, entries: Compressed, scale: float) -> np.ndarray:
+    """Fit new rows' biases to their standardised ratings, with the other side's fixed; both on the rating scale."""
+    found = np.empty(len(entries.indptr) - 1, np.float32)
+    _solve(entries, other / np.float32(scale), found)
+    return found * np.float32(scale)
 
 
 def baseline_sides(baseline: Baseline) -> tuple[Side, Side]:

@@ -60,17 +60,18 @@ def check_metadata(metadata: Any) -> None:
     for name, least in {"blend": 0, "positive_from": -LARGEST, "negative_to": -LARGEST}.items():
         if metadata[name] is not None:
             _require_number(name, metadata[name], least)
-    if metadata["fold_in_rule"] is not None:
-        _check_fold_in_rule(metadata["fold_in_rule"])
+    for name in ("user_rule", "item_rule"):
+        if metadata[name] is not None:
+            _check_rule(name, metadata[name])
     if metadata["half_life"] is not None:
         _check_half_life(metadata["half_life"])
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold a non-number")
 
 
-def _check_fold_in_rule(rule: Any) -> None:
+def _check_rule(name: str, rule: Any) -> None:
     """Check the numbers of :class:`FoldInRule`."""
-    _require(set(rule) == {field.name for field in fields(FoldInRule)}, f"fold_in_rule is {rule!r}")
+    _require(set(rule) == {field.name for field in fields(FoldInRule)}, f"{name} is {rule!r}")
     seed = rule["seed"]
     _require(isinstance(seed, int) and 0 <= seed < 2**63, f"seed is {seed!r}")
     for name, value in rule.items():
@@ -121,10 +122,11 @@ def check_arrays(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> Non
     unknown = sorted(set(arrays) - known)
     _require(not unknown, f"it holds unknown arrays: {', '.join(unknown)}")
     if "samples_user_bias" in arrays:
-        _require("prior_mean" in arrays, "it has samples, but no prior")
+        _require("user_prior_mean" in arrays, "it has samples, but no prior")
         _require(sizes["samples"] > 0, "it has 0 samples")
-    if "prior_mean" in arrays:
-        _check_prior(arrays)
+    for group in ("user_prior", "item_prior"):
+        if f"{group}_mean" in arrays:
+            _check_prior(group, arrays)
     if "seen_indptr" in arrays or "seen_indices" in arrays:
         _check_seen(arrays["seen_indptr"], arrays["seen_indices"], sizes["users"], sizes["items"])
 
@@ -144,21 +146,21 @@ def _check_seen(indptr: np.ndarray, indices: np.ndarray, n_users: int, n_items: 
     _require(bool(inside), f"seen_indices reach outside the {n_items} items")
 
 
-def _check_prior(arrays: dict[str, np.ndarray]) -> None:
-    """Check the arrays that :mod:`fastmf.model.uncertainty` divides by or inverts."""
-    for name in ("prior_items", "samples_user_precisions", "samples_item_precisions"):
+def _check_prior(group: str, arrays: dict[str, np.ndarray]) -> None:
+    """Check the arrays that fold-in and :mod:`fastmf.model.uncertainty` divide by or invert."""
+    for name in (f"{group}_others", "samples_user_precisions", "samples_item_precisions"):
         found = arrays.get(name, np.ones(1))
         _require(bool(np.all((found > 1 / HUGE) & (found < HUGE))), f"{name} holds values that cannot be precisions")
     for name in arrays:
-        small = not name.startswith(("prior", "samples")) or bool(np.all(np.abs(arrays[name]) < HUGE))
+        small = not name.startswith((group, "samples")) or bool(np.all(np.abs(arrays[name]) < HUGE))
         _require(small, f"{name} holds values of {HUGE:g} or more")
-    alpha, bias_precision, bias_pull = arrays["prior_numbers"]
+    alpha, bias_precision, bias_pull = arrays[f"{group}_numbers"]
     sound = alpha > 1 / HUGE and (bias_precision > 1 / HUGE or bias_precision == bias_pull == 0)
-    _require(bool(sound), f"prior_numbers are {arrays['prior_numbers'].tolist()}")
-    precision = arrays["prior_precision"].astype(np.float64)
-    _require(bool(np.allclose(precision, precision.T, rtol=1e-4)), "prior_precision is not symmetric")
+    _require(bool(sound), f"{group}_numbers are {[alpha, bias_precision, bias_pull]}")
+    precision = arrays[f"{group}_precision"].astype(np.float64)
+    _require(bool(np.allclose(precision, precision.T, rtol=1e-4)), f"{group}_precision is not symmetric")
     smallest = np.linalg.eigvalsh(precision)[0]
-    _require(bool(smallest > 1 / HUGE), f"prior_precision has an eigenvalue of {smallest:.3g}")
+    _require(bool(smallest > 1 / HUGE), f"{group}_precision has an eigenvalue of {smallest:.3g}")
 
 
 def _require(true: bool, message: str) -> None:

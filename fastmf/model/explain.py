@@ -15,7 +15,7 @@ from fastmf.data import ids
 from fastmf.errors import ParameterError, UnknownIdError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.kernels.vectors import filled_up
-from fastmf.model.fold_in import known_entries, read_like_training, row_terms
+from fastmf.model.fold_in import half_of, known_entries, read_like_training, row_terms
 from fastmf.model.state import State
 from fastmf.model.topn import rows_of
 from fastmf.runtime.device import resolve
@@ -28,15 +28,16 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd
     """Split a score into the contributions of the user's items; see :meth:`fastmf.Model.explain`."""
     import pandas as pd
 
-    if state.prior is not None:
+    if state.user_prior is not None:
         name = state.solver.get("name")
         raise ParameterError(f"a model of solver {name!r} cannot explain its scores: fit one with als or implicit")
     items_found = ids.require(state.item_ids, ids.many(item_id), "item")
     if len(items_found) != 1:
         raise ParameterError(f"{len(items_found):,} items are given: explain one at a time")
     item = int(items_found[0])
-    entries, items = _entries_of(state, user_id, ratings), state.standard_items
-    terms = row_terms(state, entries, filled_up(state.item_factors), resolve("cpu"))
+    entries, half = _entries_of(state, user_id, ratings), half_of(state, "user")
+    items = half.columns
+    terms = row_terms(half, entries, filled_up(items.factors), resolve("cpu"))
     rated = Side(items.factors[entries.indices], items.bias[entries.indices])
     found, of_pull = _contributions(rated, entries, items.factors[item], *terms)
     order = np.argsort(-found, kind="stable")

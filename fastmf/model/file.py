@@ -9,7 +9,7 @@ other fields of :class:`fastmf.model.state.State`, the format number and the Arr
 
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,12 @@ from fastmf.model.history import Epoch
 from fastmf.model.learned import KINDS, flat, grouped
 from fastmf.model.state import State
 
-FORMAT = 1
+FORMAT = 2  # format 1 is read, too; see _upgraded
 
 ARRAYS = ("user_factors", "item_factors", "user_bias", "item_bias", "user_counts", "item_counts")
 IDS = ("user_ids", "item_ids")
+RULES = ("user_rule", "item_rule")
 PLAIN = [field.name for field in fields(State) if field.name not in (*ARRAYS, *IDS, *KINDS, "seen")]
-
-LATER: dict[str, Any] = {"half_life": None, "negative_to": None}  # fields that files of earlier versions lack
 
 
 def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> None:
@@ -46,8 +45,7 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
         arrays |= pack_ids(name, getattr(state, name))
     metadata = {name: getattr(state, name) for name in PLAIN} | {"format": FORMAT, "version": fastmf.__version__}
     metadata["history"] = [asdict(epoch) for epoch in state.history]
-    metadata["fold_in_rule"] = None if state.fold_in_rule is None else asdict(state.fold_in_rule)
-    metadata["half_life"] = None if state.half_life is None else asdict(state.half_life)
+    metadata |= {name: None if metadata[name] is None else asdict(metadata[name]) for name in (*RULES, "half_life")}
     metadata["id_types"] = {name: str(getattr(state, name).type) for name in IDS}
     with replacing(path, overwrite) as temporary:
         save_arrays(arrays, temporary, json.dumps(metadata, allow_nan=False))
@@ -65,11 +63,13 @@ def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         if text is None:
             raise ModelFormatError(f"{path} is a safetensors file, but not a fastmf model: it has no 'fastmf' metadata")
         metadata = json.loads(text, parse_constant=refuse_constant, parse_float=finite)
-        if metadata["format"] != FORMAT:
-            other = f"has format {metadata['format']!r}, this version reads {FORMAT}"
+        if metadata["format"] not in (1, FORMAT):
+            other = f"has format {metadata['format']!r}, this version reads 1 and {FORMAT}"
             raise ModelFormatError(f"{path} {other}: use the fastmf that wrote it, or fit and save it again")
         if not sound:
             raise ValueError("a digest does not match: the file has changed")
+        if metadata["format"] == 1:
+            arrays, metadata = _upgraded(arrays, metadata)
         return _checked_fields(arrays, metadata)
     except (ModelFormatError, OSError, MemoryError):
         raise
@@ -77,9 +77,26 @@ def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ModelFormatError(f"{path} is not an intact fastmf model file: {error!r}; fit and save it again") from None
 
 
+def _upgraded(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the content of a file of format 1 as format 2 has it.
+
+    Format 1 knows how to solve for users only. Fields that it lacks get their defaults, and the users' links are zero.
+    """
+    defaults = {
+        field.name: field.default for field in fields(State) if field.name in PLAIN and field.default != MISSING
+    }
+    metadata = defaults | metadata | {"user_rule": metadata["fold_in_rule"], "item_rule": None}
+    renamed = {"prior_items": "user_prior_others"} | {
+        f"prior_{name}": f"user_prior_{name}" for name in ("precision", "mean", "numbers", "origin")
+    }
+    arrays = {renamed.get(name, name): array for name, array in arrays.items()}
+    if "links_items" in arrays:
+        arrays["links_users"] = np.zeros_like(arrays["user_factors"])
+    return arrays, metadata
+
+
 def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> dict[str, Any]:
     """Check arrays and metadata, and make the fields of a State from them."""
-    metadata = LATER | metadata
     check_metadata(metadata)
     ids: dict[str, pa.Array] = {name: unpack_ids(name, arrays, metadata["id_types"][name]) for name in IDS}
     check_ids(ids)
@@ -90,6 +107,6 @@ def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> 
     low, high = metadata["rating_range"]
     plain |= {"rating_range": (float(low), float(high)), "mean": float(plain["mean"]), "scale": float(plain["scale"])}
     plain["history"] = [Epoch(**epoch) for epoch in plain["history"]]
-    plain["fold_in_rule"] = None if plain["fold_in_rule"] is None else FoldInRule(**plain["fold_in_rule"])
+    plain |= {name: None if plain[name] is None else FoldInRule(**plain[name]) for name in RULES}
     plain["half_life"] = None if plain["half_life"] is None else HalfLife(**plain["half_life"])
     return {**arrays, **ids, **groups, **plain, "seen": seen}

@@ -1,7 +1,7 @@
-"""Fold-in: the factors of new users from their ratings alone, with the items of a model fixed."""
+"""Fold-in: rows of new users or new items from their ratings alone, with the other side of a model fixed."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,15 +11,72 @@ from fastmf.data.ratings import Ratings, reading
 from fastmf.data.standardise import standardised
 from fastmf.errors import DataError, DivergenceError, ParameterError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
-from fastmf.model.baseline import fold_baseline
+from fastmf.model.baseline import fold_bias
 from fastmf.model.fold_in_rule import FoldInRule
-from fastmf.model.learned import Links, Prior, Samples
+from fastmf.model.frame import Frame, absorbed, frame_of
+from fastmf.model.learned import Prior, Samples
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
-STREAMS = 1 << 40  # first random stream of fold-in; training uses lower ones
-SWEEPS = 3  # over a new user's factors and precision, which starts at 1
+STREAMS = {"user": 1 << 40, "item": 1 << 41}  # first random stream of each side's rows; training uses lower ones
+SWEEPS = 3  # over a new row's factors and precision, which starts at 1
+
+
+class Half(NamedTuple):
+    """The rows of one side, to be solved for, and the other side, which is fixed.
+
+    Attributes
+    ----------
+    side : "user" or "item": the side that is solved for.
+    rule, prior : of the side's rows; the prior is None unless the model is Bayesian.
+    columns : the other side, on the standardised scale. Its bias suits rows that are measured from their origin.
+    links : the other side's link vectors, which predict the rows, (n_columns, k); None without links.
+    mean : (k,) the row to which links fade; ``moved`` is 1 if it is the rows' origin, too, and else 0.
+    frame : the frame of the model, with this side as its users.
+    scales : of factors and biases, from the standardised scale to that of the ratings.
+    """
+
+    side: str
+    rule: FoldInRule
+    prior: Prior | None
+    columns: Side
+    links: np.ndarray | None
+    mean: np.ndarray
+    moved: int
+    frame: Frame
+    scales: tuple[np.float32, np.float32]
+
+
+def half_of(state: State, side: str) -> Half:
+    """Return what the rows of a side are solved with.
+
+    Raises
+    ------
+    ParameterError
+        If the model has no rule for them.
+    """
+    rule, users = getattr(state, f"{side}_rule"), side == "user"
+    if rule is None:
+        remedy = "" if users else "; if an earlier version of fastmf wrote it, fit it again"
+        raise ParameterError(
+            f"solver {state.solver.get('name')!r} has no rule for new {side}s: it cannot fold them in{remedy}"
+        )
+    frame, columns = frame_of(state), state.standard_side("item" if users else "user")
+    frame, links, scale = frame if users else frame.swapped, state.links, np.float32(state.scale)
+    if frame.item_origin.any() or frame.user_offset:
+        columns = Side(columns.factors + frame.item_origin, columns.bias - np.float32(frame.user_offset))
+    return Half(
+        side=side,
+        rule=rule,
+        prior=getattr(state, f"{side}_prior"),
+        columns=columns,
+        links=None if links is None else links.items if users else links.users,
+        mean=links.origin if users and links is not None else np.zeros(state.k, np.float32),
+        moved=int(rule.bias_reg is not None),
+        frame=frame,
+        scales=(scale if users else np.float32(1), scale),
+    )
 
 
 def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, Any]:
@@ -31,21 +88,11 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
     rated = entries = known_entries(state, ratings)
     if state.implicit:
         entries = known_entries(state, ratings.observed(state.positive_from, state.negative_to))
-    samples = None
-    if state.prior is None:
-        users = _solved(state, entries, where)
-    else:
-        users, samples = _posterior(state, state.prior, entries)
-    scale = np.float32(state.scale)
-    with np.errstate(over="ignore"):  # lost_rows finds overflow
-        users = Side(users.factors * scale, users.bias * scale)
-    lost = lost_rows(users)
-    if len(lost):
-        first = ratings.user_ids[int(lost[0])].as_py()
-        raise DivergenceError(
-            f"{len(lost):,} users have ratings that lead to values beyond float32, the first {first!r}: rescale them"
-        )
-    used, baseline = len(rated.values), state.baseline
+    users, draws = solve_rows(half_of(state, "user"), state.samples, entries, where)
+    require_finite(users, "user", ratings.user_ids)
+    used, baseline, links, prior = len(rated.values), state.baseline, state.links, state.item_prior
+    if baseline is not None:
+        baseline = baseline._replace(user_bias=fold_bias(baseline.item_bias, entries, state.scale))
     return {
         "user_ids": ratings.user_ids,
         "user_factors": users.factors,
@@ -53,20 +100,22 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
         "user_counts": _interests(state, entries).astype(np.int32),
         "seen": (rated.indptr, rated.indices),
         "rows": {**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
-        "baseline": None if baseline is None else fold_baseline(baseline, entries, state.scale),
-        "samples": samples,
+        "baseline": baseline,
+        "links": None if links is None else links._replace(users=np.zeros_like(users.factors)),
+        "item_prior": None if prior is None else prior._replace(others=np.ones_like(users.bias)),
+        "samples": None if state.samples is None else state.samples._replace(**draws),
     }
 
 
-def read_like_training(state: State, ratings: Any) -> Ratings:
-    """Read ratings as the training ratings were read.
+def read_like_training(state: State, ratings: Any, **columns: str) -> Ratings:
+    """Read ratings as the training ratings were read, from the usual columns or those named.
 
     Raises
     ------
     DataError
         If only one of the two has weights.
     """
-    how = reading(state.implicit, state.positive_from is not None)
+    how = reading(state.implicit, state.positive_from is not None) | columns
     how |= {"weight": state.weight or None, "half_life": state.half_life, "duplicates": state.duplicates}
     found = Ratings.read(ratings, **how)
     weighed = state.weight is not None or state.half_life is not None
@@ -81,8 +130,18 @@ def read_like_training(state: State, ratings: Any) -> Ratings:
     return found
 
 
-def known_entries(state: State, ratings: Ratings) -> Compressed:
-    """Group standardised ratings by user, with the model's item indices; items without training ratings are dropped."""
+def known_entries(state: State, ratings: Ratings, side: str = "user") -> Compressed:
+    """Group standardised ratings by user or item, with the model's indices of the other side.
+
+    Rows are those of ``ratings``. Ratings whose other side has no training ratings are dropped.
+    """
+    if side == "item":
+        users = state.known_users(ratings.user_ids)[ratings.users]
+        known = users >= 0
+        values = standardised(ratings.values[known], state.mean, state.scale)
+        weights = None if ratings.weights is None else ratings.weights[known]
+        shape = ratings.n_items, len(state.user_ids)
+        return csr.compress(ratings.items[known], users[known], values, shape, resolve("cpu"), weights=weights)
     items = state.known_items(ratings.item_ids)[ratings.items]
     known = items >= 0
     indptr = np.append(0, np.cumsum(np.bincount(ratings.users[known], minlength=ratings.n_users)))
@@ -90,18 +149,42 @@ def known_entries(state: State, ratings: Ratings) -> Compressed:
     return Compressed(indptr, items[known], values, None if ratings.weights is None else ratings.weights[known])
 
 
-def row_terms(state: State, entries: Compressed, table: np.ndarray, device: Device) -> tuple[Penalty, Known]:
-    """Return the penalty and the prior of users' equations.
+def solve_rows(
+    half: Half, samples: Samples | None, entries: Compressed, device: Device
+) -> tuple[Side, dict[str, np.ndarray]]:
+    """Solve the rows of standardised ratings; return them as the model has them, and draws of them if it has samples.
 
-    ``table`` holds the items' factors, on the device.
+    The draws are arrays of :class:`Samples`, by name. Without entries, rows are zero.
     """
-    rule = _rule_of(state)
-    known = rule.known(table, state.k, device)
-    if state.links is not None:
+    if half.prior is None:
+        found, draws = _solved(half, entries, device), dict[str, np.ndarray]()
+    else:
+        found, draws = _posterior(half, half.prior, samples, entries)
+    with np.errstate(over="ignore"):  # lost_rows finds overflow
+        bias = absorbed(found.factors, found.bias, half.frame)
+        return Side(found.factors * half.scales[0], bias * half.scales[1]), draws
+
+
+def require_finite(side: Side, name: str, row_ids: Any) -> None:
+    """Raise a DivergenceError if rows, whose ids are given, are not finite."""
+    lost = lost_rows(side)
+    if len(lost):
+        first = row_ids[int(lost[0])].as_py()
+        raise DivergenceError(
+            f"{len(lost):,} {name}s have ratings that lead to values beyond float32, the first {first!r}: rescale them"
+        )
+
+
+def row_terms(half: Half, entries: Compressed, table: np.ndarray, device: Device) -> tuple[Penalty, Known]:
+    """Return the penalty and the prior of the rows' equations.
+
+    ``table`` holds the columns' factors, on the device.
+    """
+    rule, k = half.rule, half.columns.factors.shape[1]
+    known = rule.known(table, k, device)
+    if half.links is not None:
         _, shares = kernels.links.link_weights(np.diff(entries.indptr), rule.fade, csr.masses(entries))
-        if rule.bias_reg is not None:  # factors are then measured from the mean user
-            shares = shares - 1
-        pull = _expected(entries, state.links, rule.fade, state.k) + shares[:, None] * state.links.origin
+        pull = _expected(half, entries) + (shares - half.moved)[:, None] * half.mean
         known = known._replace(pull=device.put(np.ascontiguousarray(pull)))
     return rule.penalty, known
 
@@ -118,83 +201,79 @@ def lost_rows(side: Side) -> np.ndarray:
     return np.flatnonzero(~(np.isfinite(side.factors).all(axis=1) & np.isfinite(side.bias)))
 
 
-def _rule_of(state: State) -> FoldInRule:
-    if state.fold_in_rule is None:
-        name = state.solver.get("name")
-        raise ParameterError(f"solver {name!r} has no rule for new users: it cannot fold them in")
-    return state.fold_in_rule
-
-
-def _solved(state: State, entries: Compressed, device: Device) -> Side:
-    """Solve each user's linear equations on the standardised scale; warn if some are singular."""
-    n_users, k = len(entries.indptr) - 1, state.k
-    users = Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32))
-    given = device.put((entries, users, kernels.vectors.padded(state.standard_items)))
-    terms = row_terms(state, entries, given[2].factors, device)
+def _solved(half: Half, entries: Compressed, device: Device) -> Side:
+    """Solve each row's linear equations on the standardised scale; warn if some are singular."""
+    n_rows, k = len(entries.indptr) - 1, half.columns.factors.shape[1]
+    rows = Side(np.zeros((n_rows, k), np.float32), np.zeros(n_rows, np.float32))
+    given = device.put((entries, rows, kernels.vectors.padded(half.columns)))
+    terms = row_terms(half, entries, given[2].factors, device)
     tasks = kernels.als.half_sweep_tasks(entries.indptr, k)
     singular = launch(kernels.als.HALF_SWEEP, device, tasks, *given, *terms)
     if singular:
         warnings.warn(
-            f"the equations of {int(singular):,} users were singular and were solved with a jitter: fit the model with"
-            " reg0 > 0",
-            stacklevel=4,
+            f"the equations of {int(singular):,} {half.side}s were singular and were solved with a jitter: fit the"
+            " model with reg0 > 0",
+            stacklevel=5,
         )
     return Side(*device.get(given[1]))
 
 
-def _posterior(state: State, prior: Prior, entries: Compressed) -> tuple[Side, Samples | None]:
-    """Return users' posterior means for standardised ratings, and the model's samples with draws of these users.
+def _posterior(
+    half: Half, prior: Prior, samples: Samples | None, entries: Compressed
+) -> tuple[Side, dict[str, np.ndarray]]:
+    """Return the rows' posterior means for standardised ratings, and draws of them if the model has samples.
 
-    The users' means are conditional on the items' posterior means, because that predicts best. Users are drawn once for
-    each sample of the items, because each sample has its own basis.
+    The means are conditional on the other side's posterior means, because that predicts best. Rows are drawn once for
+    each sample of the other side, because each sample has its own basis.
     """
-    rule, items, samples = _rule_of(state), state.standard_items, state.samples
-    expected = _expected(entries, state.links, rule.fade, state.k)
+    expected, users = _expected(half, entries), half.side == "user"
     centred = prior._replace(mean=prior.mean - prior.origin)
-    users, _ = _drawn(entries, items, prior.items, centred, expected)
+    found, _ = _drawn(entries, half.columns, prior.others, centred, expected)
     if samples is None:
-        return users, None
-    draws = []
-    for number, (factors, bias, precisions) in enumerate(zip(*samples[3:], strict=True)):
-        random = rule.seed, number
-        drawn, of_users = _drawn(entries, Side(factors, bias), precisions, prior, expected, random)
-        draws.append((*drawn, of_users * prior.numbers[0]))
-    own = [np.stack(arrays) for arrays in zip(*draws, strict=True)]
-    return users, samples._replace(**dict(zip(Samples._fields[:3], own, strict=True)))
+        return found, {}
+    others, names = (samples[3:], Samples._fields[:3]) if users else (samples[:3], Samples._fields[3:])
+    draws, alpha, first = [], prior.numbers[0], STREAMS[half.side]
+    for number, (factors, bias, precisions) in enumerate(zip(*others, strict=True)):
+        random = half.rule.seed, first + SWEEPS * number
+        weights = precisions if users else precisions / alpha  # alpha is part of the users' precisions
+        drawn, of_rows = _drawn(entries, Side(factors, bias), weights, prior, expected, random)
+        draws.append((*drawn, of_rows * alpha if users else of_rows))
+    return found, {name: np.stack(arrays) for name, arrays in zip(names, zip(*draws, strict=True), strict=True)}
 
 
 def _drawn(
     entries: Compressed,
-    items: Side,
-    item_precisions: np.ndarray,
+    columns: Side,
+    column_precisions: np.ndarray,
     prior: Prior,
     expected: np.ndarray,
     random: tuple[int, int] | None = None,
 ) -> tuple[Side, np.ndarray]:
-    """Draw users and their precisions; without ``random``, return the users' means instead.
+    """Draw rows and their precisions; without ``random``, return the rows' means instead.
 
-    ``random`` is a seed and the number of a sample; ``expected`` is added to the prior's mean.
+    ``random`` is a seed and the first random stream; ``expected`` is added to the prior's mean.
     """
-    n_users, k, gibbs, draw = len(entries.indptr) - 1, items.factors.shape[1], kernels.gibbs, random is not None
-    users = Side(np.zeros((n_users, k), np.float32), np.zeros(n_users, np.float32))
-    precisions, roots = np.ones(n_users, np.float32), np.sqrt(item_precisions)
-    weighted = gibbs.Weighted(kernels.vectors.filled_up(items.factors * roots[:, None]), items.bias, roots)
+    n_rows, k, gibbs, draw = len(entries.indptr) - 1, columns.factors.shape[1], kernels.gibbs, random is not None
+    rows = Side(np.zeros((n_rows, k), np.float32), np.zeros(n_rows, np.float32))
+    precisions, roots = np.ones(n_rows, np.float32), np.sqrt(column_precisions)
+    weighted = gibbs.Weighted(kernels.vectors.filled_up(columns.factors * roots[:, None]), columns.bias, roots)
     alpha, bias_precision, bias_pull = map(float, prior.numbers)
     pull = np.ascontiguousarray((prior.mean + expected) @ prior.precision)
     around = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pull)
-    tasks, (seed, number) = kernels.als.half_sweep_tasks(entries.indptr, k), random or (0, 0)
+    tasks, (seed, stream) = kernels.als.half_sweep_tasks(entries.indptr, k), random or (0, 0)
     for sweep in range(SWEEPS if draw else 1):
-        chance = gibbs.Chance(np.uint64(seed), np.uint64(STREAMS + SWEEPS * number + sweep), alpha, draw, draw)
-        launch(gibbs.DRAW, resolve("cpu"), tasks, entries, users, precisions, weighted, around, chance)
-    return users, precisions
+        chance = gibbs.Chance(np.uint64(seed), np.uint64(stream + sweep), alpha, draw, draw)
+        launch(gibbs.DRAW, resolve("cpu"), tasks, entries, rows, precisions, weighted, around, chance)
+    return rows, precisions
 
 
-def _expected(entries: Compressed, links: Links | None, fade: float, k: int) -> np.ndarray:
-    """Return the factors that links predict for users: (n_users, k), or zeros (1, k) without links."""
-    if links is None:
+def _expected(half: Half, entries: Compressed) -> np.ndarray:
+    """Return the factors that links predict for the rows: (n_rows, k), or zeros (1, k) without links."""
+    k = half.columns.factors.shape[1]
+    if half.links is None:
         return np.zeros((1, k), np.float32)
-    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade, csr.masses(entries))
-    table = kernels.vectors.filled_up(links.items)
+    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), half.rule.fade, csr.masses(entries))
+    table = kernels.vectors.filled_up(half.links)
     expected = np.empty((len(weights), table.shape[1]), np.float32)
     tasks = kernels.links.gather_tasks(entries.indptr, k)
     linked = entries._replace(weights=None)  # links are who rated what

@@ -8,7 +8,7 @@ z is what the links predict for x (:mod:`fastmf.solvers.links`), or zero. The la
 (:mod:`fastmf.solvers.implicit`). A Bayesian model has a prior over rows instead (:mod:`fastmf.solvers.gibbs`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,13 @@ class FoldInRule:
     all_pairs: float = 0.0
     fade: float = 0.0
     seed: int = 0
+
+    def for_columns(self, before: int, after: int) -> "FoldInRule":
+        """Return the rule after the number of columns with ratings has changed.
+
+        With a sum over all pairs, reg0 is per possible pair, and so grows with the columns.
+        """
+        return replace(self, reg0=self.reg0 * after / before) if self.all_pairs and before else self
 
     @property
     def penalty(self) -> Penalty:

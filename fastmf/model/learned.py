@@ -14,26 +14,29 @@ class Baseline(NamedTuple):
 
 
 class Links(NamedTuple):
-    """Vectors that predict a user's factors from the items the user has rated; see :mod:`fastmf.solvers.links`.
+    """Vectors that predict a row's factors from who has rated what; see :mod:`fastmf.solvers.links`.
 
-    items (n_items, k): one vector per item. origin (k,): the mean user; in a model with biases, user factors are
-    measured from it. Both are for standardised ratings.
+    items (n_items, k): one vector per item, which predict users. users (n_users, k): one per user, which predict items.
+    origin (k,): the mean user; in a model with biases, user factors are measured from it. All are for standardised
+    ratings.
     """
 
     items: np.ndarray
+    users: np.ndarray
     origin: np.ndarray
 
 
 class Prior(NamedTuple):
-    """The prior over users in a Bayesian model: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
+    """The prior over users, or over items, in a Bayesian model: means over the sweeps of :mod:`fastmf.solvers.gibbs`.
 
-    precision (k, k) and mean (k,): of the factors. items (n_items,): the items' precisions. numbers (3,): alpha, then
-    for user biases p and p m_b, both 0 without biases. origin (k,): the mean user; user factors are measured from it.
+    precision (k, k) and mean (k,): of the factors. others: the precisions of the other side's rows. numbers (3,):
+    alpha, then for biases p and p m_b, both 0 without biases. origin (k,): the mean row, from which the model's factors
+    are measured.
     """
 
     precision: np.ndarray
     mean: np.ndarray
-    items: np.ndarray
+    others: np.ndarray
     numbers: np.ndarray
     origin: np.ndarray
 
@@ -54,13 +57,25 @@ class Samples(NamedTuple):
 
 
 # Each group by the name of the model's attribute, and the shapes of its arrays in the order of its fields.
-KINDS: dict[str, Any] = {"baseline": Baseline, "links": Links, "prior": Prior, "samples": Samples}
+KINDS: dict[str, Any] = {
+    "baseline": Baseline,
+    "links": Links,
+    "user_prior": Prior,
+    "item_prior": Prior,
+    "samples": Samples,
+}
 SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "baseline": (("users",), ("items",)),
-    "links": (("items", "k"), ("k",)),
-    "prior": (("k", "k"), ("k",), ("items",), ("numbers",), ("k",)),
+    "links": (("items", "k"), ("users", "k"), ("k",)),
+    "user_prior": (("k", "k"), ("k",), ("items",), ("numbers",), ("k",)),
+    "item_prior": (("k", "k"), ("k",), ("users",), ("numbers",), ("k",)),
     "samples": tuple(("samples", side, *more) for side in ("users", "items") for more in (("k",), (), ())),
 }
+
+
+def is_precision(name: str) -> bool:
+    """Check whether a field of a group holds precisions of rows: they are 1 for rows of which nothing is known yet."""
+    return name == "others" or name.endswith("_precisions")
 
 
 def flat(groups: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -12,10 +12,12 @@ from fastmf.data.write import joined
 from fastmf.model.explain import explain_score
 from fastmf.model.file import read_model, write_model
 from fastmf.model.fold_in import fold_users
+from fastmf.model.grow import fold_items
 from fastmf.model.predict import predict_pairs
 from fastmf.model.recommend import Ranker, batches, list_frame
 from fastmf.model.similar import nearest
 from fastmf.model.state import State
+from fastmf.model.update import update_model
 from fastmf.runtime.device import Device
 
 if TYPE_CHECKING:
@@ -160,6 +162,61 @@ class Model(State):
             If factors or biases overflow float32.
         """
         return replace(self, **fold_users(self, ratings, device))
+
+    def fold_in_items(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
+        """Return a model of the same users, and of the old items and those in new ratings.
+
+        Each new item is solved for exactly from its ratings by known users, as :meth:`fold_in` solves for users. Users
+        keep their factors. The new ratings count as training ratings: they are seen, and among the counts of rows.
+
+        Parameters
+        ----------
+        ratings : ratings of items that the model does not know, in any form :meth:`Ratings.read` takes. Ratings by
+            users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result.
+        device : as for :meth:`fold_in`.
+
+        Raises
+        ------
+        DataError
+            If an item has training ratings already, ids are of another type, or as :meth:`Ratings.read`.
+        ParameterError
+            If the model has no rule for new items.
+        DivergenceError
+            If factors or biases overflow float32.
+        """
+        return fold_items(self, ratings, device)
+
+    def update(self, new: Any, ratings: Any = None, *, device: str | Device = "cpu") -> Self:
+        """Return the model with new ratings added, without fitting it again. Mean and scale stay, and the history.
+
+        New users and items are solved for from the new ratings. With the old ratings, every user and item with new
+        ratings is solved for from all of its ratings; without them, known ones keep their factors, because a model
+        holds what was rated, but not how. All new ratings are seen, and among the counts of rows.
+
+        Parameters
+        ----------
+        new : new ratings, in any form :meth:`Ratings.read` takes. Where a pair was rated before, the new rating counts.
+        ratings : the ratings that the model was fitted to, and updated with since.
+        device : as for :meth:`fold_in`.
+
+        Returns
+        -------
+        A model whose ``rows`` count, besides rating rows, the users (and items) with new ratings: ``new_users``,
+        ``touched_users``, which were solved for again, and ``touched_users_left``, which keep their factors; the pairs
+        that were rated before, ``replaced``; the new ratings that are left out because neither id had others,
+        ``unsolved``; and the old ratings of ids that the model does not know, ``unknown``.
+
+        Raises
+        ------
+        DataError
+            If there are no new ratings, ids are of another type, the old ratings lack some that the model was fitted
+            to, or as :meth:`Ratings.read`.
+        ParameterError
+            If the model has no rule for new users or items.
+        DivergenceError
+            If factors or biases overflow float32.
+        """
+        return update_model(self, new, ratings, device)
 
     def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> "pd.DataFrame":
         """Return the contribution of each of a user's items to the score of an item, largest first.

@@ -33,7 +33,7 @@ class State:
     implicit : whether the feedback was implicit; predictions are then scores, about 1 for observed pairs.
     positive_from : lowest rating that counted as observed; None if all did.
     negative_to : highest rating that counted as a dislike; None if none did.
-    fold_in_rule : how to solve a new user's row; None if the solver cannot fold in.
+    user_rule, item_rule : how to solve a new user's, or a new item's, row; None if the solver cannot.
     history : one Epoch per epoch run.
     best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
     rows : counts of rating rows: rows read, rows used, and other counts by name.
@@ -42,7 +42,8 @@ class State:
         did not.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
-    baseline, links, prior, samples : arrays that only some solvers learn; see :mod:`fastmf.model.learned`.
+    baseline, links, user_prior, item_prior, samples : arrays that only some solvers learn; see
+        :mod:`fastmf.model.learned`.
     """
 
     user_ids: pa.Array
@@ -61,7 +62,8 @@ class State:
     implicit: bool = False
     positive_from: float | None = None
     negative_to: float | None = None
-    fold_in_rule: FoldInRule | None = None
+    user_rule: FoldInRule | None = None
+    item_rule: FoldInRule | None = None
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
@@ -71,7 +73,8 @@ class State:
     blend: float | None = None
     baseline: Baseline | None = None
     links: Links | None = None
-    prior: Prior | None = None
+    user_prior: Prior | None = None
+    item_prior: Prior | None = None
     samples: Samples | None = None
 
     @property
@@ -94,10 +97,12 @@ class State:
         """The items' factors and biases, as kernels take them."""
         return Side(self.item_factors, self.item_bias)
 
-    @property
-    def standard_items(self) -> Side:
-        """The items' side on the standardised scale, used to fold in users."""
-        return Side(self.item_factors, self.item_bias / np.float32(self.scale))
+    def standard_side(self, side: str) -> Side:
+        """Return the "user" or the "item" side on the standardised scale."""
+        scale = np.float32(self.scale)
+        if side == "user":
+            return Side(self.user_factors / scale, self.user_bias / scale)
+        return Side(self.item_factors, self.item_bias / scale)
 
     def known_users(self, user_ids: Any) -> np.ndarray:
         """Return the index (n,) int32 of each user; -1 for ids that are unknown or have no training ratings."""

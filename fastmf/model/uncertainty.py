@@ -13,19 +13,19 @@ from fastmf.runtime.launch import launch
 
 
 def require_samples(state: State) -> tuple[Samples, Prior]:
-    """Return a model's samples and prior.
+    """Return a model's samples and the users' prior.
 
     Raises
     ------
     ParameterError
         If the model has no samples.
     """
-    if state.samples is None or state.prior is None:
+    if state.samples is None or state.user_prior is None:
         raise ParameterError(
             f"a model of solver {state.solver.get('name')!r} without samples gives no standard deviations: fit one"
             " with solver gibbs and kept of at least 1"
         )
-    return state.samples, state.prior
+    return state.samples, state.user_prior
 
 
 def deviations(state: State, pairs: Pairs) -> np.ndarray:

@@ -11,7 +11,7 @@ from fastmf.kernels.types import Side
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
-from fastmf.solvers.base import ExactOrCG, Factors, Regularised, draw, zeros
+from fastmf.solvers.base import ExactOrCG, Factors, Regularised, Start, draw, zeros
 from fastmf.solvers.declare import with_settings
 from fastmf.solvers.ridge import ROWS_PER_TASK
 from fastmf.solvers.settings import Featuring, Momentum
@@ -47,6 +47,12 @@ class ALS(Momentum, Featuring, ExactOrCG, Regularised):
         users, previous = zeros(ratings.n_users, self.k), Side(items.factors.copy(), items.bias.copy())
         memory, kept = features.start(ratings, self.k)
         return Factors(users, items, memory=(*previous, *memory), kept=kept)
+
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Start from an earlier model; the items' last change is zero."""
+        factors = super().start_from(ratings, start)
+        previous = Side(factors.items.factors.copy(), factors.items.bias.copy())
+        return factors._replace(memory=(*previous, *factors.memory[2:]))
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Solve users, then items; the memory holds the items before their last change, for momentum."""

@@ -16,11 +16,13 @@ from fastmf import kernels
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.fold_in_rule import FoldInRule
+from fastmf.model.frame import Frame, to_training
 from fastmf.model.history import RMSE, Measure
+from fastmf.model.learned import Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.declare import settings_of
-from fastmf.solvers.settings import Common, Method, Penalties
+from fastmf.solvers.settings import Biases, Common, Method, Penalties
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -37,6 +39,30 @@ class Factors(NamedTuple):
     items: Side
     memory: tuple[np.ndarray, ...] = ()
     kept: tuple[np.ndarray, ...] = ()
+
+
+class Start(NamedTuple):
+    """Where training starts from an earlier model: its rows, in the order of the ratings' and on their scale.
+
+    users, items : as the model has them; see :mod:`fastmf.model.frame` for ``frame``. Rows that the model has nothing
+        to say about are zero.
+    known_users, known_items : (n,) bool, False for these rows.
+    links : those of the model, on the same scale; None if it has none.
+    """
+
+    users: Side
+    items: Side
+    known_users: np.ndarray
+    known_items: np.ndarray
+    frame: Frame
+    links: Links | None
+
+    @property
+    def trained(self) -> "Start":
+        """The same rows in the frame of the training objective."""
+        users, items = to_training(self.users, self.items, self.frame)
+        nothing = np.zeros_like(self.frame.user_origin)
+        return self._replace(users=users, items=items, frame=Frame(nothing, nothing))
 
 
 class Solver(Common, abc.ABC):
@@ -76,6 +102,11 @@ class Solver(Common, abc.ABC):
     def burn(self) -> int:
         """The number of initial epochs that cannot be the best and do not count towards patience."""
         return 0
+
+    @property
+    def biased(self) -> bool:
+        """Whether users and items have a bias."""
+        return isinstance(self, Biases) and self.biases
 
     @property
     def positive_from(self) -> float | None:
@@ -122,6 +153,19 @@ class Solver(Common, abc.ABC):
     def start(self, ratings: "Ratings") -> Factors:
         """Return the factors to start from; cold rows are zero."""
 
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Return the factors to start from, given an earlier model's; rows that it does not know start as without it.
+
+        Their predictions are those of the model, unless the solver has no biases. Solvers with a memory override this.
+        """
+        factors, given = self.start(ratings), start if self.biased else start.trained
+        sides = (factors.users, given.users, given.known_users), (factors.items, given.items, given.known_items)
+        for own, theirs, known in sides:
+            own.factors[known] = theirs.factors[known]
+            if self.biased:
+                own.bias[known] = theirs.bias[known]
+        return factors
+
     @abc.abstractmethod
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Train on standardised ratings in place; after each epoch, yield the number of rows with singular equations.
@@ -133,8 +177,12 @@ class Solver(Common, abc.ABC):
         """Return what the model keeps besides factors and biases: groups of :mod:`fastmf.model.learned`, by name."""
         return {}
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule | None:
+    def user_rule(self, ratings: "Ratings") -> FoldInRule | None:
         """Return how the model solves for new users; None if it cannot."""
+        return None
+
+    def item_rule(self, ratings: "Ratings") -> FoldInRule | None:
+        """Return how the model solves for new items; None if it cannot."""
         return None
 
 
@@ -148,9 +196,13 @@ class Regularised(Penalties, Solver):
         """The weights as kernels take them; an infinite weight keeps biases at zero."""
         return Penalty(self.reg, self.reg0, self.bias_reg if self.biases else np.inf)
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
+    def user_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return the weights of the objective."""
         return FoldInRule(reg=self.reg, reg0=self.reg0, bias_reg=self.bias_reg if self.biases else None)
+
+    def item_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return the weights of the objective, which treats both sides alike."""
+        return Regularised.user_rule(self, ratings)
 
 
 class SolvesRows(Solver):

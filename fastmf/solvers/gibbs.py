@@ -39,9 +39,9 @@ from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers.als import ALS
-from fastmf.solvers.base import Factors, SolvesRows, zeros
+from fastmf.solvers.base import Factors, SolvesRows, Start, zeros
 from fastmf.solvers.declare import setting, with_settings
-from fastmf.solvers.links import Linked, LinkedALS, Memory
+from fastmf.solvers.links import Linked, LinkedALS, Memory, predict
 from fastmf.solvers.ridge import ROWS_PER_TASK
 from fastmf.solvers.settings import Biases, Fading
 
@@ -127,33 +127,52 @@ class Gibbs(Fading, Biases, SolvesRows):
             item_bias_samples=np.zeros((n_samples, n_items), np.float32),
             item_precision_samples=np.zeros((n_samples, n_items), np.float32),
         )
-        prior = np.zeros((k, k)), np.zeros(k), np.ones(n_items), np.zeros(3), np.zeros(k)
-        mean_links = np.zeros((n_items if self.links else 0, width), np.float32)
-        return Factors(users, items, state, kept=(*(array.astype(np.float32) for array in prior), mean_links))
+        return Factors(users, items, state, kept=Kept.zeros(n_users, n_items, k, self.links).flat)
+
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Start the chain at an earlier model."""
+        factors, trained = super().start_from(ratings, start), super().start_from(ratings, start.trained)
+        state, (users, user_bias), (items, item_bias) = State(*factors.memory), trained.users, trained.items
+        starts = {"users": users, "user_bias": user_bias, "items": items, "item_bias": item_bias}
+        starts |= {"mean_users": users, "mean_item_bias": item_bias}
+        for name, given in starts.items():
+            getattr(state, name)[:] = given
+        if self.links and start.links is not None:
+            state.item_links[:, : self.k], state.user_links[:, : self.k] = start.links.items, start.links.users
+            predict(ratings.by_user, state.item_links, state.expected_users, self.k, self.fade)
+            predict(ratings.by_item, state.user_links, state.expected_items, self.k)
+        return factors
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Draw everything once per sweep; no row is singular, because its prior is proper."""
         sampler = Sampler(self, ratings, State(*factors.memory), device)
-        if not done:
+        if not done and not sampler.started:
             sampler.warm_up(ratings)
+        elif not done:
+            sampler.warm_up_links()
         for sweep in range(done, self.epochs):
             try:
-                hyper = sampler.sweep(sweep)
+                hypers = sampler.sweep(sweep)
             except np.linalg.LinAlgError:
                 raise DivergenceError(f"sweep {sweep + 1}: the factors diverged; {self.advise()}") from None
-            sampler.average(sweep, factors, hyper)
+            sampler.average(sweep, factors, hypers)
             yield 0
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
+    def user_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return how links fade, and the seed with which new users are drawn."""
         return FoldInRule(fade=self.fade, seed=self.seed)
 
+    def item_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return the seed with which new items are drawn."""
+        return FoldInRule(seed=self.seed)
+
     def learned(self, factors: Factors) -> dict[str, Any]:
-        """Keep the users' prior, for fold-in, and the samples drawn."""
-        *prior, mean_links = (array.copy() for array in factors.kept)
-        learned: dict[str, Any] = {"prior": Prior(*prior)}
+        """Keep both sides' priors, for fold-in, and the samples drawn."""
+        kept = Kept.of(tuple(array.copy() for array in factors.kept))
+        learned: dict[str, Any] = {"user_prior": kept.user_prior, "item_prior": kept.item_prior}
         if self.links:
-            learned["links"] = Links(np.ascontiguousarray(mean_links[:, : self.k]), np.zeros(self.k, np.float32))
+            items, users = (np.ascontiguousarray(table[:, : self.k]) for table in (kept.item_links, kept.user_links))
+            learned["links"] = Links(items, users, origin=np.zeros(self.k, np.float32))
         samples = Samples(*factors.memory[FIRST_SAMPLE:])
         drawn = int(np.count_nonzero(samples.user_precisions.any(axis=1)))  # fewer than kept if patience ended it early
         if drawn:
@@ -185,6 +204,36 @@ class State(NamedTuple):
     item_precision_samples: np.ndarray
 
 
+class Kept(NamedTuple):
+    """What the model keeps: means over sweeps of both priors (:class:`fastmf.model.learned.Prior`) and of the links."""
+
+    user_prior: Prior
+    item_prior: Prior
+    item_links: np.ndarray
+    user_links: np.ndarray
+
+    @classmethod
+    def zeros(cls, n_users: int, n_items: int, k: int, links: bool) -> "Kept":
+        """Allocate the arrays; the precisions of rows are one."""
+
+        def prior(n_others: int) -> Prior:
+            precision, mean, numbers, origin = (np.zeros(shape, np.float32) for shape in ((k, k), k, 3, k))
+            return Prior(precision, mean, np.ones(n_others, np.float32), numbers, origin)
+
+        tables = (np.zeros((n if links else 0, kernels.vectors.whole(k)), np.float32) for n in (n_items, n_users))
+        return cls(prior(n_items), prior(n_users), *tables)
+
+    @classmethod
+    def of(cls, arrays: tuple[np.ndarray, ...]) -> "Kept":
+        """Name the arrays of :attr:`flat`."""
+        return cls(Prior(*arrays[:5]), Prior(*arrays[5:10]), *arrays[10:])
+
+    @property
+    def flat(self) -> tuple[np.ndarray, ...]:
+        """The arrays, one after another, as Factors hold them."""
+        return *self.user_prior, *self.item_prior, self.item_links, self.user_links
+
+
 FIRST_SAMPLE = State._fields.index("user_factor_samples")
 
 
@@ -204,6 +253,18 @@ class Sampler:
         self.users = Rows(Side(state.users, state.user_bias), by_user, state.user_precisions, of_users, device)
         self.items = Rows(Side(state.items, state.item_bias), by_item, state.item_precisions, of_items, device)
 
+    @property
+    def started(self) -> bool:
+        """Whether the chain starts at an earlier model."""
+        return bool(self.state.users.any())
+
+    def warm_up_links(self) -> None:
+        """Fit links that are zero to the factors: the first draw of their precision would keep them near zero."""
+        for rows in (self.users, self.items):
+            if rows.links is not None and not rows.links.table.any():
+                rows.links.set_ridge(np.full(self.solver.k, LinkedALS.link_reg))
+                rows.links.follow(rows.side, WARM_UP)
+
     def warm_up(self, ratings: "Ratings") -> None:
         """Start from a few epochs of ALS, with links if the solver has them."""
         given = self.solver
@@ -217,18 +278,18 @@ class Sampler:
         if given.links:
             memory = Memory(*found.memory)
             starts |= {"users": memory.users, "item_bias": memory.item_bias, "item_links": found.kept[0]}
-            starts |= {"user_links": memory.user_links, "expected_users": memory.expected_users}
+            starts |= {"user_links": found.kept[1], "expected_users": memory.expected_users}
             starts["expected_items"] = memory.expected_items
         for name, start in starts.items():
             getattr(self.state, name)[:] = start
 
-    def sweep(self, sweep: int) -> "Hyper":
-        """Draw everything once; return the users' hyper-parameters."""
-        hyper, _ = self._draw_rows(self.users, self.items, sweep, 0)
-        _, errors = self._draw_rows(self.items, self.users, sweep, 1)
+    def sweep(self, sweep: int) -> "tuple[Hyper, Hyper]":
+        """Draw everything once; return the users' and the items' hyper-parameters."""
+        of_users, _ = self._draw_rows(self.users, self.items, sweep, 0)
+        of_items, errors = self._draw_rows(self.items, self.users, sweep, 1)
         rng = np.random.default_rng([self.solver.seed, sweep, 2])
         self.state.numbers[0] = rng.gamma(1 + self.mass / 2) / (1 + errors / 2)
-        return hyper
+        return of_users, of_items
 
     def _draw_rows(self, own: "Rows", other: "Rows", sweep: int, side: int) -> "tuple[Hyper, float]":
         """Draw the users (side 0) or items (side 1); return their hyper-parameters and the weighted sum of e^2."""
@@ -243,27 +304,29 @@ class Sampler:
         given = own.entries, own.side, own.precisions, other.weighted(), hyper.prior(expected)
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
-    def average(self, sweep: int, factors: Factors, hyper: "Hyper") -> None:
+    def average(self, sweep: int, factors: Factors, hypers: "tuple[Hyper, Hyper]") -> None:
         """Move the means (the model's factors) towards the draw; until burn-in is over, they equal the draw."""
         state, users, items = self.state, self.users, self.items
         share = 1 / max(sweep - self.solver.burn + 1, 1)
-        prior, mean_links = Prior(*factors.kept[:-1]), factors.kept[-1]
+        kept = Kept.of(factors.kept)
         averaged = [
             (users.rows, state.users, state.mean_users),
             (users.rows, state.user_bias, factors.users.bias),
             (items.rows, state.items, factors.items.factors),
             (items.rows, state.item_bias, state.mean_item_bias),
-            (items.rows, state.item_precisions, prior.items),
+            (items.rows, state.item_precisions, kept.user_prior.others),
+            (users.rows, state.user_precisions, kept.item_prior.others),
         ]
         if self.solver.links:
-            averaged.append((items.rows, state.item_links, mean_links))
+            averaged += (items.rows, state.item_links, kept.item_links), (users.rows, state.user_links, kept.user_links)
         for rows, drawn, mean in averaged:
             launch(kernels.gibbs.AVERAGE, self.device, rows, share, drawn, mean)
-        alpha, bias_precision = state.numbers[0], hyper.bias_precision if self.solver.biases else 0.0
-        numbers = np.array([alpha, bias_precision, hyper.bias_pull])
-        for mean, drawn in ((prior.precision, hyper.precision), (prior.mean, hyper.mean), (prior.numbers, numbers)):
-            mean += np.float32(share) * (drawn - mean).astype(np.float32)
-        self._centre(factors, prior.origin)
+        for prior, hyper in zip((kept.user_prior, kept.item_prior), hypers, strict=True):
+            bias_precision = hyper.bias_precision if self.solver.biases else 0.0
+            numbers = np.array([state.numbers[0], bias_precision, hyper.bias_pull])
+            for mean, drawn in ((prior.precision, hyper.precision), (prior.mean, hyper.mean), (prior.numbers, numbers)):
+                mean += np.float32(share) * (drawn - mean).astype(np.float32)
+        self._centre(factors, kept.user_prior.origin)
         self._keep(sweep - self.solver.burn)
 
     def _centre(self, factors: Factors, origin: np.ndarray) -> None:

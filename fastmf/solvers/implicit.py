@@ -112,9 +112,13 @@ class ImplicitALS(ExactOrCG):
                 singular += self.solve(device, tasks, entries, own, others, rule.penalty, known)
             yield singular
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
+    def user_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return how users are solved for."""
         return self._rule(ratings.item_counts)
+
+    def item_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return how items are solved for."""
+        return self._rule(ratings.user_counts)
 
     def _rule(self, counts: np.ndarray) -> FoldInRule:
         """Return how one side is solved for, given the number of observed pairs of each row of the other side."""

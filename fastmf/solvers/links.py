@@ -29,14 +29,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastmf import kernels
+from fastmf.data import csr
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links
-from fastmf.runtime.device import Device
+from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
 from fastmf.solvers.als import INIT_SIGMA
-from fastmf.solvers.base import Factors, Regularised, SolvesRows, draw, zeros
+from fastmf.solvers.base import Factors, Regularised, SolvesRows, Start, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.ridge import Ridge
 from fastmf.solvers.settings import MAX_WEIGHT, Fading, Featuring, Momentum
@@ -92,31 +93,49 @@ class LinkedALS(Fading, Momentum, Featuring, SolvesRows, Regularised):
             previous_items=items.factors.copy(),
             previous_item_bias=items.bias.copy(),
             expected_users=kernels.vectors.aligned(n_users, width),
-            user_links=kernels.vectors.aligned(n_users, width),
             expected_items=kernels.vectors.aligned(n_items, width),
         )
-        links = Links(items=kernels.vectors.aligned(n_items, width), origin=kernels.vectors.aligned(1, width))
+        links = Links(*(kernels.vectors.aligned(n, width) for n in (n_items, n_users, 1)))
         more, kept = features.start(ratings, self.k)
         return Factors(users, items, (*memory, *more), kept=(*links, *kept))
+
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Start from an earlier model and its links, which predict anew from these ratings who has rated what."""
+        factors, trained = super().start_from(ratings, start), super().start_from(ratings, start.trained)
+        (users, _), items = trained.users, trained.items
+        memory = Memory(*factors.memory[:N_MEMORY])._replace(
+            users=users,
+            item_bias=items.bias,
+            previous_items=items.factors.copy(),
+            previous_item_bias=items.bias.copy(),
+        )
+        if start.links is not None:
+            for table, given in zip(factors.kept[:N_LINKS], start.links, strict=True):
+                table[:, : self.k] = given
+            predict(ratings.by_user, factors.kept[0], memory.expected_users, self.k, self.fade)
+            predict(ratings.by_item, factors.kept[1], memory.expected_items, self.k)
+        return factors._replace(memory=(*memory, *factors.memory[N_MEMORY:]))
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Update the users' links and solve the users, then the same for the items."""
         by_user, by_item = device.put((ratings.by_user, ratings.by_item))
-        memory, (item_links, origin) = Memory(*factors.memory[: len(Memory._fields)]), factors.kept[:2]
+        memory, (item_links, user_links, origin) = Memory(*factors.memory[:N_MEMORY]), factors.kept[:N_LINKS]
         penalties = self.penalty, self.penalty
         pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
         users, items = Side(memory.users, factors.users.bias), Side(factors.items.factors, memory.item_bias)
         previous = Side(memory.previous_items, memory.previous_item_bias)
         fading = self.fade, ratings.user_masses
         of_users = Linked(self.k, self.link_reg, by_user, by_item, item_links, memory.expected_users, device, *fading)
-        of_items = Linked(self.k, self.link_reg, by_item, by_user, memory.user_links, memory.expected_items, device)
+        of_items = Linked(self.k, self.link_reg, by_item, by_user, user_links, memory.expected_items, device)
         user_tasks = kernels.als.half_sweep_tasks(ratings.by_user.indptr, self.k)
         item_tasks = kernels.als.half_sweep_tasks(ratings.by_item.indptr, self.k)
         width = kernels.vectors.whole(self.k)
         ahead = device.put(zeros(ratings.n_items, width))
         zero, one = device.put((kernels.vectors.aligned(1, width), np.ones(1, np.float32)))
+        begun = bool(done or device.get(memory.users).any())  # else there is nothing yet that links could predict
         for epoch in range(done, self.epochs):
-            steps = self.link_steps if epoch else 0  # at first there is nothing to fit links to
+            begun = begun or epoch > 0
+            steps = self.link_steps if begun else 0
             linked = of_users.follow(pulls.users.left(users), steps)
             launch(kernels.als.EXTRAPOLATE, device, of_items.rows, items, previous, ahead, self.momentum)
             given = by_user, users, ahead, self.penalty, pulls.users.with_links(linked)
@@ -135,19 +154,26 @@ class LinkedALS(Fading, Momentum, Featuring, SolvesRows, Regularised):
             yield int(singular)
 
     def learned(self, factors: Factors) -> dict[str, Any]:
-        """Keep the items' links and the mean user, for fold-in."""
-        item_links, origin = factors.kept[:2]
-        return {"links": Links(item_links[:, : self.k].copy(), origin[0, : self.k].copy())}
+        """Keep both sides' links and the mean user, for fold-in."""
+        item_links, user_links, origin = (array[:, : self.k].copy() for array in factors.kept[:N_LINKS])
+        return {"links": Links(item_links, user_links, origin[0])}
 
-    def fold_in_rule(self, ratings: "Ratings") -> FoldInRule:
-        """Return the penalties, and how links fade."""
-        return replace(super().fold_in_rule(ratings), fade=self.fade)
+    def user_rule(self, ratings: "Ratings") -> FoldInRule:
+        """Return the penalties, and how links fade; for items they do not."""
+        return replace(super().user_rule(ratings), fade=self.fade)
+
+
+def predict(entries: Compressed, table: np.ndarray, expected: np.ndarray, k: int, fade: float = 0.0) -> None:
+    """Write what links, (n_columns, kp) on the host, predict for each row into ``expected`` (n_rows, kp)."""
+    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade, csr.masses(entries))
+    tasks, linked = kernels.links.gather_tasks(entries.indptr, k), entries._replace(weights=None)
+    launch(kernels.links.GATHER, resolve("cpu"), tasks, linked, weights, table, expected)
 
 
 class Memory(NamedTuple):
-    """The memory of an epoch: factors and biases before the mean user is moved, and both sides' links.
+    """The memory of an epoch: factors and biases before the mean user is moved, and what links predict.
 
-    Arrays of factors have k columns; links and their predictions are padded to whole vectors.
+    Arrays of factors have k columns; the links' predictions are padded to whole vectors.
     """
 
     users: np.ndarray
@@ -155,8 +181,10 @@ class Memory(NamedTuple):
     previous_items: np.ndarray  # before their last change, for momentum
     previous_item_bias: np.ndarray
     expected_users: np.ndarray  # predictions of the items' links
-    user_links: np.ndarray
     expected_items: np.ndarray  # predictions of the users' links
+
+
+N_MEMORY, N_LINKS = len(Memory._fields), len(Links._fields)
 
 
 class Linked(Ridge):

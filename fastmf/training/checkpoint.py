@@ -26,7 +26,7 @@ from fastmf.model.history import Epoch
 from fastmf.solvers.base import Factors
 
 NAME = "checkpoint.safetensors"
-FORMAT = 2
+FORMAT = 3
 
 
 class Snapshot(NamedTuple):

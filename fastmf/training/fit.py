@@ -13,14 +13,16 @@ from fastmf.kernels.compile import ENABLED
 from fastmf.model.fold_in import lost_rows
 from fastmf.model.history import Epoch
 from fastmf.model.model import Model
+from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.solvers import make
-from fastmf.solvers.base import Solver
+from fastmf.solvers.base import Solver, Start
 from fastmf.training.blend import learn_blend
 from fastmf.training.checkpoint import Checkpoint, fingerprint
 from fastmf.training.loop import Run
-from fastmf.training.objective import objective_of
+from fastmf.training.objective import Objective, objective_of
 from fastmf.training.plan import BLEND_SHARE, Data, Plan, make_plan
+from fastmf.training.warm_start import Scaling, start_of, warn_of_known_pairs
 
 MANY = 100_000  # ratings that take hours without the JIT
 
@@ -48,6 +50,7 @@ def fit(
     keep_seen: bool = True,
     blend: bool = False,
     memory_limit: float | str | None = None,
+    init: Any = None,
     **hyperparameters: Any,
 ) -> Model:
     """Factorize ratings.
@@ -85,6 +88,9 @@ def fit(
     blend : learn the weight of popularity in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from the
         validation ratings or, without them, from a tenth of the ratings, which an extra fit leaves out.
     memory_limit : the most memory to take, as bytes or text such as "4GiB"; the available memory if left out.
+    init : a model to start from, or the path of one, of the same k and the same kind of feedback. Ids are matched by
+        value. Known rows start where they were, carried to the mean and scale of these ratings; new ones are folded in
+        from their ratings. All solvers can start from each other's models. Two epochs then do for what takes twelve.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 
@@ -115,7 +121,7 @@ def fit(
     reads |= {"duplicates": duplicates, "bad_rows": bad_rows}
     runs: dict[str, Any] = {"validation": validation, "patience": patience, "device": device, "threads": threads}
     runs |= {"checkpoint": checkpoint, "every": every, "resume": resume, "memory_limit": memory_limit}
-    runs |= {"blend": blend, "keep_seen": keep_seen}
+    runs |= {"blend": blend, "keep_seen": keep_seen, "init": init}
     plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **runs, **reads)
     return train(plan, plan.read(), callback)
 
@@ -125,15 +131,28 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
     solver, device, ratings = plan.solver, plan.device, data.ratings
     if not ENABLED and device.name == "cpu" and len(ratings) > MANY:
         warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=3)
+    objective = objective_of(solver, ratings, data.validation, device)
+    start, started = _warm_start(plan.init, data, objective)
     checkpoint = None
     if plan.checkpoint is not None:
         settings = {**solver.settings, "epochs": solver.epochs, "patience": plan.patience}
+        settings["init"] = None if plan.init is None else plan.init.content_hash
         made_of = fingerprint(solver.name, settings, device.name, ratings=ratings, validation=data.validation)
         checkpoint = Checkpoint(plan.checkpoint, made_of, plan.every)
-    run = Run(solver, objective_of(solver, ratings, data.validation, device), device, plan.patience, checkpoint)
+    run = Run(solver, objective, device, plan.patience, checkpoint, start)
     run.train(callback)
-    model = _model(run, data.rows, plan.keep_seen)
+    model = _model(run, data.rows | started, plan.keep_seen)
     return replace(model, blend=_blend(model, data, plan)) if plan.blend else model
+
+
+def _warm_start(init: State | None, data: Data, objective: Objective) -> tuple[Start | None, dict[str, int]]:
+    """Return where to start from a model, if there is one, and counts of its rows to report."""
+    if init is None:
+        return None, {}
+    if data.validation is not None:
+        warn_of_known_pairs(init, data.validation)
+    ratings = objective.ratings if init.implicit else data.ratings
+    return start_of(init, ratings, Scaling(objective.mean, objective.scale))
 
 
 def _blend(model: Model, data: Data, plan: Plan) -> float:
@@ -141,10 +160,19 @@ def _blend(model: Model, data: Data, plan: Plan) -> float:
     ratings, held_out = data.ratings, data.validation
     if held_out is None:
         rest, held_out = ratings.split(BLEND_SHARE, seed=plan.solver.seed)
-        model = fit(rest, solver=plan.solver, device=plan.device)
+        model = fit(rest, solver=_from_scratch(plan), device=plan.device)
     elif model.seen is None:
         model = replace(model, seen=(ratings.by_user.indptr, ratings.by_user.indices))
     return learn_blend(model, held_out)
+
+
+def _from_scratch(plan: Plan) -> Solver:
+    """Return the solver of the extra fit. It must not start from a model that may know the ratings left out.
+
+    The few epochs that are enough after a warm start would then be too few.
+    """
+    usual = type(plan.solver)().epochs
+    return plan.solver.with_epochs(usual) if plan.init is not None and plan.solver.epochs < usual else plan.solver
 
 
 def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
@@ -168,7 +196,8 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         implicit=solver.implicit,
         positive_from=solver.positive_from,
         negative_to=solver.negative_to,
-        fold_in_rule=solver.fold_in_rule(ratings),
+        user_rule=solver.user_rule(ratings),
+        item_rule=solver.item_rule(ratings),
         history=run.history,
         best_epoch=run.best_epoch,
         rows=rows | objective.counts,

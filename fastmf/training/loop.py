@@ -10,7 +10,7 @@ from fastmf.errors import DivergenceError
 from fastmf.model.fold_in import lost_rows
 from fastmf.model.history import Epoch
 from fastmf.runtime.device import Device
-from fastmf.solvers.base import Factors, Solver
+from fastmf.solvers.base import Factors, Solver, Start
 from fastmf.training.checkpoint import Checkpoint, Snapshot
 from fastmf.training.objective import Objective
 
@@ -22,11 +22,17 @@ class Run:
     """One training run: its factors, its history, and the best epoch so far if there is validation."""
 
     def __init__(
-        self, solver: Solver, objective: Objective, device: Device, patience: int | None, checkpoint: Checkpoint | None
+        self,
+        solver: Solver,
+        objective: Objective,
+        device: Device,
+        patience: int | None,
+        checkpoint: Checkpoint | None,
+        init: Start | None = None,
     ) -> None:
         self.solver, self.objective, self.device, self.patience = solver, objective, device, patience
         self.checkpoint, self.measure = checkpoint, solver.measure
-        start = solver.start(objective.ratings)
+        start = solver.start(objective.ratings) if init is None else solver.start_from(objective.ratings, init)
         state = None if checkpoint is None else checkpoint.load(start)
         factors, best, self.history, self.best_epoch = state or Snapshot(start, None, [], None)
         self.factors: Factors = device.put(factors)

@@ -15,11 +15,13 @@ from fastmf.data.atomic import check_outputs
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.times import aging_of
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, require_integer
+from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.memory import parse_size, require_memory
 from fastmf.solvers.base import Solver
 from fastmf.training.checkpoint import NAME as CHECKPOINT
 from fastmf.training.checkpoint import check_folder
+from fastmf.training.warm_start import read_init
 
 BLEND_SHARE = 0.1  # the share of the ratings held out to learn a blend
 
@@ -62,6 +64,7 @@ class Plan:
     memory_limit: int | None
     how: dict[str, Any]
     outputs: Sequence[Path]
+    init: State | None = None
 
     def read(self, tell: Tell | None = None) -> Data:
         """Read the training ratings; read or hold out the validation ratings.
@@ -112,6 +115,7 @@ def make_plan(
     blend: bool = False,
     keep_seen: bool = True,
     memory_limit: float | str | None = None,
+    init: Any = None,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     **how: Any,
@@ -128,9 +132,12 @@ def make_plan(
     DeviceUnavailableError, ResourceError
         If the device does not exist, or memory cannot hold the factors.
     OSError
-        If the validation ratings do not exist, or a checkpoint or an output cannot be written.
+        If the validation ratings or the model to start from do not exist, or a checkpoint or an output cannot be
+        written.
+    ModelFormatError
+        If the model to start from is a damaged file.
     """
-    limit, where = parse_size(memory_limit), _device_for(solver, device, threads)
+    limit, where, start = parse_size(memory_limit), _device_for(solver, device, threads), read_init(init, solver)
     _check_validation(validation, patience)
     given = {name: value for name, value in how.items() if value is not None}
     weighing = {name: given.pop(name, None) for name in WEIGHING}
@@ -138,15 +145,15 @@ def make_plan(
     inputs = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
     _check_solver(solver, blend)
-    require_room(solver, where, limit)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
+    options |= {"weighing": weighing, "init": start}
+    require_room(solver, where, limit)
     return Plan(
         source=source,
         solver=solver,
         device=where,
         validation=validation,
         checkpoint=checkpoint,
-        weighing=weighing,
         memory_limit=limit,
         how=reading(solver.implicit, solver.positive_from is not None) | given,
         outputs=check_outputs(outputs, overwrite, inputs=inputs),

@@ -259,3 +259,19 @@ def test_the_whole_path_from_synthetic_ratings(tmp_path, run, run_json, cells, m
     assert header[-1] == "title"
     assert [row[4].split(" (")[0] for row in rows] == [f"Item {row[1]}" for row in rows]
     assert len(rows) == 10
+
+
+def test_a_fit_starts_from_a_model(place, path, run, run_json, tmp_path):
+    more = "--k", 3, "--epochs", 1, "--overwrite", "-o", tmp_path / "b.fastmf"
+    done = run("fit", place / "train.parquet", "--init", path, *more)
+    assert "started from 30 users and 20 items of the model, 0 and 0 folded in" in done.stderr
+    again, cold = (run_json("fit", place / "train.parquet", *init, *more) for init in (("--init", path), ()))
+    assert again["history"][0]["train_rmse"] < cold["history"][0]["train_rmse"]
+    assert again["rows"]["init_users"] == 30
+    refused = run("fit", place / "train.parquet", "--init", path, "--k", 4, code=2)
+    assert "k is 4, but the model to start from has 3 factors: give --k 3" in refused.stderr
+    kinds = run("fit", place / "train.parquet", "--init", path, "--k", 3, "--solver", "implicit", code=2)
+    assert "solver 'implicit' is for implicit feedback" in kinds.stderr
+    assert "no.fastmf does not exist" in run("fit", place / "train.parquet", "--init", "no.fastmf", code=4).stderr
+    ratings = run("fit", place / "train.parquet", "--init", place / "train.parquet", code=3)
+    assert "is not an intact fastmf model file" in ratings.stderr

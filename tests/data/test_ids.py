@@ -446,3 +446,30 @@ def test_times_that_do_not_fit_the_ids_unit_are_refused():
 def test_no_ids_at_all_are_integers():
     indices, found = ids.encode(pa.chunked_array([pa.array([], pa.null())]), "user")
     assert (len(indices), found.type) == (0, pa.int64())
+
+
+@pytest.mark.parametrize("key", ["integers", "text", "uuid", "dates"])
+def test_a_union_holds_both_and_says_where(key):
+    make = {
+        "integers": lambda values: pa.array(values, pa.int64()),
+        "text": lambda values: pa.array([f"k{value}" for value in values], pa.large_string()),
+        "uuid": lambda values: pa.array([bytes(15) + bytes([value]) for value in values], pa.uuid()),
+        "dates": lambda values: pa.array(values, pa.int32()).view(pa.date32()),
+    }[key]
+    one, other = make([2, 5, 7]), make([1, 5, 9])
+    merged, old, places = ids.union(one, other, "user")
+    assert merged.equals(make([1, 2, 5, 7, 9]))
+    assert (old.tolist(), places.tolist()) == ([1, 2, 3], [0, 2, 4])
+    same, old, places = ids.union(one, make([5, 7]), "user")
+    assert same is one
+    assert (old.tolist(), places.tolist()) == ([0, 1, 2], [1, 2])
+
+
+def test_a_union_keeps_the_type_of_the_first_and_refuses_what_does_not_fit():
+    merged, _, places = ids.union(pa.array([1, 3], pa.int16()), pa.array([2, 3], pa.int64()), "user")
+    assert merged.type == pa.int16()
+    assert places.tolist() == [1, 2]
+    with pytest.raises(DataError, match="user ids of type int64 do not all fit into int16: cast them first"):
+        ids.union(pa.array([1, 3], pa.int16()), pa.array([2, 2**40], pa.int64()), "user")
+    with pytest.raises(DataError, match="cannot be found among"):
+        ids.union(pa.array([1, 3]), pa.array(["2"], pa.large_string()), "user")

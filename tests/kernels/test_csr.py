@@ -5,6 +5,7 @@ from fastmf.data import csr as grouping
 from fastmf.data.csr import compress, count, group, masses
 from fastmf.kernels.csr import COUNT, ROW_BOUNDS
 from fastmf.kernels.tasks import even
+from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch, results
 
@@ -121,3 +122,45 @@ def test_what_is_out_of_order_and_what_comes_again_is_counted_task_by_task(devic
     given = np.array(rows, np.int32), np.array(columns, np.int32), indptr
     found = results(ROW_BOUNDS, Device(name=device, threads=2), tasks, *given)
     assert list(map(tuple, found.tolist())) == expected
+
+
+def test_pairs_are_found_or_the_place_to_insert_them():
+    rng = np.random.default_rng(0)
+    there = rng.random((9, 12)) < 0.4
+    there[3] = False
+    rows = np.append(0, np.cumsum(there.sum(axis=1))), np.nonzero(there)[1].astype(np.int32)
+    wanted, columns = (array.ravel() for array in np.indices(there.shape))
+    places, found = grouping.locate(rows, wanted, columns)
+    np.testing.assert_array_equal(found, there.ravel())
+    np.testing.assert_array_equal(places, np.cumsum(there.ravel()) - there.ravel())
+    nothing = np.zeros(10, np.int64), np.empty(0, np.int32)
+    places, found = grouping.locate(nothing, wanted, columns)
+    assert not places.any()
+    assert not found.any()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_and_columns_are_selected_and_entries_inserted(weighted):
+    rng = np.random.default_rng(1)
+    dense = np.where(rng.random((9, 12)) < 0.4, rng.random((9, 12)), 0).astype(np.float32)
+
+    def compressed(matrix):
+        there, values = matrix != 0, matrix[matrix != 0]
+        indptr = np.append(0, np.cumsum(there.sum(axis=1)))
+        return Compressed(indptr, np.nonzero(there)[1].astype(np.int32), values, 2 * values if weighted else None)
+
+    def same(found, matrix):
+        for one, other in zip(found, compressed(matrix), strict=True):
+            assert (one is None and other is None) or one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+    rows, columns = rng.random(9) < 0.5, rng.random(12) < 0.5
+    same(grouping.select(compressed(dense), rows), dense[rows])
+    same(grouping.filtered(compressed(dense), columns), dense * columns)
+    everything = np.full(9, True)
+    same(grouping.select(compressed(dense), everything), dense)
+    more = np.where(rng.random((9, 12)) < 0.2, 1 + rng.random((9, 12)), 0).astype(np.float32)
+    found, replaced = grouping.insert(compressed(dense), compressed(more))
+    same(found, np.where(more != 0, more, dense))
+    np.testing.assert_array_equal(replaced, (dense != 0)[more != 0])
+    assert 0 < np.count_nonzero(replaced) < len(replaced)

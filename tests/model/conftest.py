@@ -42,7 +42,7 @@ def build():
             rating_range=(1.0, 5.0),
             seen=(np.append(0, np.cumsum(rated.sum(axis=1))), np.nonzero(rated)[1].astype(np.int32)),
             solver={"name": "als", "k": 3},
-            fold_in_rule=FoldInRule(reg=0.05, reg0=2.0, bias_reg=3.0),
+            user_rule=FoldInRule(reg=0.05, reg0=2.0, bias_reg=3.0),
             history=[Epoch(number=1, seconds=0.25, train_rmse=0.1), Epoch(number=2, seconds=0.5, train_rmse=1 / 3)],
             rows={"read": 9, "used": 9, "duplicates": 0},
         )

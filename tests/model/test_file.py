@@ -55,7 +55,8 @@ def state(users=IDS["string"], items=IDS["int16"], **changes):
         group: learned.KINDS[group](*(np.ones([sizes[name] for name in shape], np.float32) for shape in shapes))
         for group, shapes in learned.SHAPES.items()
     }
-    groups["prior"] = groups["prior"]._replace(precision=np.eye(2, dtype=np.float32))
+    for prior in ("user_prior", "item_prior"):
+        groups[prior] = groups[prior]._replace(precision=np.eye(2, dtype=np.float32))
     plain = dict(
         seen=(np.arange(len(users) + 1), np.arange(len(users), dtype=np.int32) % len(items)),
         mean=1 / 3,
@@ -64,7 +65,8 @@ def state(users=IDS["string"], items=IDS["int16"], **changes):
         solver={"name": "als", "reg": 0.1},
         positive_from=3.5,
         negative_to=1.5,
-        fold_in_rule=FoldInRule(reg=0.1, bias_reg=3.0, fade=2.0, seed=2**63 - 1),
+        user_rule=FoldInRule(reg=0.1, bias_reg=3.0, fade=2.0, seed=2**63 - 1),
+        item_rule=FoldInRule(reg0=0.5, all_pairs=0.25),
         history=[Epoch(number=1, seconds=0.5, train_rmse=0.1)],
         best_epoch=1,
         rows={"read": 3, "used": 3, "duplicates": 0},
@@ -138,9 +140,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("name", IDS)
 def test_everything_written_is_read_back(path, name):
-    bare = dict.fromkeys(("seen", "fold_in_rule", "best_epoch", "half_life", "negative_to")) | dict.fromkeys(
-        learned.KINDS
-    )
+    bare = dict.fromkeys(("seen", "user_rule", "item_rule", "best_epoch", "half_life", "negative_to", *learned.KINDS))
     for changes in ({}, bare):
         given = state(IDS[name], IDS[name], **changes)
         file.write_model(given, path, overwrite=True)
@@ -156,12 +156,13 @@ def test_a_file_can_be_read_without_fastmf(saved):
     offsets, data = tensors["user_ids.offsets"].tolist(), tensors["user_ids.bytes"].tobytes()
     texts = [data[a:b].decode() for a, b in pairwise(offsets)]
     assert texts == ["", "a", "\U0001f600"]
-    assert metadata["format"] == 1
+    assert metadata["format"] == 2
     assert metadata["version"] == fastmf.__version__
     assert metadata["id_types"] == {"user_ids": "large_string", "item_ids": "int16"}
     assert metadata["implicit"] is False
     assert metadata["positive_from"] == 3.5
-    assert metadata["fold_in_rule"] == dataclasses.asdict(state().fold_in_rule)
+    assert metadata["user_rule"] == dataclasses.asdict(state().user_rule)
+    assert metadata["item_rule"] == dataclasses.asdict(state().item_rule)
     assert metadata["rating_range"] == [0.5, 5]
 
 
@@ -341,8 +342,9 @@ LIES = {
     ],
     "baseline_user_bias": [np.zeros(2, np.float32), np.zeros(3), np.array([0, NAN, 0], np.float32)],
     "links_items": [np.zeros((3, 3), np.float32), np.full((3, 2), np.inf, np.float32)],
+    "links_users": [np.zeros((2, 2), np.float32), np.full((3, 2), NAN, np.float32), np.zeros((3, 2))],
     "links_origin": [np.zeros((1, 2), np.float32), np.zeros(2, np.int32)],
-    "prior_precision": [
+    "user_prior_precision": [
         np.zeros((2, 2), np.float32),
         np.array([[1, 2], [2, 1]], np.float32),
         np.array([[1, 2], [0.5, 1]], np.float32),
@@ -351,9 +353,13 @@ LIES = {
         np.eye(2),
         np.ones(2, np.float32),
     ],
-    "prior_mean": [np.zeros(3, np.float32)],
-    "prior_items": [np.array([1, 1, 0], np.float32), np.array([1, 1, -1], np.float32), np.ones(2, np.float32)],
-    "prior_numbers": [
+    "user_prior_mean": [np.zeros(3, np.float32)],
+    "user_prior_others": [np.array([1, 1, 0], np.float32), np.array([1, 1, -1], np.float32), np.ones(2, np.float32)],
+    "item_prior_precision": [np.zeros((2, 2), np.float32), np.eye(2), np.array([[1, 2], [2, 1]], np.float32)],
+    "item_prior_others": [np.array([1, 1, 0], np.float32), np.ones(2, np.float32)],
+    "item_prior_numbers": [np.array([0, 1, 1], np.float32), np.array([1, NAN, 1], np.float32)],
+    "item_prior_origin": [np.zeros(3, np.float32), np.full(2, 1e30, np.float32)],
+    "user_prior_numbers": [
         np.array([0, 1, 1], np.float32),
         np.array([1, -1, 1], np.float32),
         np.array([1, NAN, 1], np.float32),
@@ -391,15 +397,16 @@ def test_samples_without_users_draws_or_a_prior_are_refused(path, saved):
     none = {name: array[:0] for name, array in tensors.items() if name.startswith("samples")}
     put(path, tensors | none, metadata)
     refused(path, "it has 0 samples")
-    put(path, {name: array for name, array in tensors.items() if not name.startswith("prior")}, metadata)
+    put(path, {name: array for name, array in tensors.items() if "_prior_" not in name}, metadata)
     refused(path, "it has samples, but no prior")
-    put(path, {name: array for name, array in tensors.items() if not name.startswith(("prior", "samples"))}, metadata)
+    bare = {name: array for name, array in tensors.items() if "_prior_" not in name and "samples" not in name}
+    put(path, bare, metadata)
     assert fastmf.load(path).samples is None
 
 
 def test_models_without_users_or_items_are_refused(path, saved):
     _, tensors, metadata = saved
-    none = {name: array[:0] for name, array in tensors.items() if name.startswith("item_") or name == "links_items"}
+    none = {name: array[:0] for name, array in tensors.items() if name.startswith(("item_", "links_items"))}
     put(path, tensors | none, metadata)
     refused(path, "there are no item_ids")
 
@@ -424,10 +431,37 @@ def test_metadata_that_is_no_description_is_refused(path, saved):
 def test_another_version_of_the_format_is_named(path, saved):
     _, tensors, metadata = saved
     put(path, tensors, metadata | {"format": 4})
-    refused(path, r"model\.fastmf has format 4, this version reads 1")
-    for version in (0, -1, "2", None, [1]):
+    refused(path, r"model\.fastmf has format 4, this version reads 1 and 2")
+    for version in (0, -1, 3, "2", None, [1]):
         put(path, tensors, metadata | {"format": version})
         refused(path, "has format")
+
+
+def as_format_1(tensors, metadata):
+    """The content of a file as format 1 had it: rules, priors and links of the users alone."""
+    lost = ("item_prior_", "links_users")
+    tensors = {name: array for name, array in tensors.items() if not name.startswith(lost)}
+    tensors["prior_items"] = tensors.pop("user_prior_others")
+    tensors = {name.replace("user_prior_", "prior_"): array for name, array in tensors.items()}
+    metadata = metadata | {"format": 1, "fold_in_rule": metadata["user_rule"]}
+    return tensors, {name: value for name, value in metadata.items() if name not in ("user_rule", "item_rule")}
+
+
+def test_files_of_format_1_are_read(path, saved):
+    _, tensors, metadata = saved
+    put(path, *as_format_1(tensors, metadata))
+    found = State(**file.read_model(path))
+    links = state().links._replace(users=np.zeros((3, 2), np.float32))
+    given = state(item_rule=None, item_prior=None, links=links)
+    for field in dataclasses.fields(State):
+        assert_same(getattr(given, field.name), getattr(found, field.name))
+    all_refused(path, [as_format_1(tensors | {"user_prior_others": np.zeros(3, np.float32)}, metadata)])
+    all_refused(path, [as_format_1(tensors, metadata | {"user_rule": EQUATIONS | {"reg": -1}})])
+    tensors, metadata = as_format_1(tensors, metadata)
+    for name in ("user_factors", "prior_items", "links_items", "links_origin"):
+        all_refused(path, [({key: array for key, array in tensors.items() if key != name}, metadata)])
+    for name in ("fold_in_rule", "mean", "history", "rows"):
+        all_refused(path, [(tensors, {key: value for key, value in metadata.items() if key != name})])
 
 
 EPOCH = dataclasses.asdict(Epoch(number=1, seconds=0.5, train_rmse=0.1))
@@ -440,13 +474,14 @@ WRONG = {
     "implicit": [None, 0, 1, "yes", []],
     "positive_from": ["3", [], float("nan"), 1e308],
     "negative_to": ["3", [], float("nan"), 1e308],
-    "fold_in_rule": [
+    "user_rule": [
         *(5, "x", [], {}, {"reg": 0.1}, EQUATIONS | {"more": 1}),
         *(EQUATIONS | {"reg": value} for value in ("1", None, -1, float("nan"), 1e308, [])),
         *(EQUATIONS | {name: -1} for name in EQUATIONS),
         *(EQUATIONS | {"seed": value} for value in (1.5, 2**63, None, "1")),
         EQUATIONS | {"bias_reg": "x"},
     ],
+    "item_rule": [5, {}, EQUATIONS | {"reg": -1}, EQUATIONS | {"seed": 2**63}],
     "history": [None, 5, "x", {}, [5], ["x"], [None], [{}], [EPOCH | {"more": 1}], [EPOCH | {"seconds": "x"}]],
     "best_epoch": ["1", 1.5, [], {}, 0, 2],
     "rows": [None, 5, "x", [], {"read": "x"}, {"read": []}],
@@ -557,17 +592,18 @@ MUTATIONS = """
             model.recommend(n=2, include_seen=True)
             model.similar_items(model.item_ids[:1])
             model.predict(model.user_ids[:1], model.item_ids[:1], std=model.samples is not None)
-            try:
-                model.fold_in((model.user_ids[:1], model.item_ids[:1], [1.0]))
-            except fastmf.FastMFError:
-                pass
+            for fold_in, item_ids in ((model.fold_in, model.item_ids[:1]), (model.fold_in_items, [5])):
+                try:
+                    fold_in((model.user_ids[:1], item_ids, [1.0]))
+                except fastmf.FastMFError:
+                    pass
     print(json.dumps(found))
 """
 
 
 @pytest.mark.parametrize("prior", ["with a prior", "without"])
 def test_mutated_files_are_models_or_format_errors_and_never_a_crash(path, prior):
-    bare = {} if prior == "with a prior" else {"prior": None, "samples": None}
+    bare = {} if prior == "with a prior" else dict.fromkeys(("user_prior", "item_prior", "samples"))
     file.write_model(state(weight=None, **bare), path, overwrite=False)
     script = [sys.executable, "-c", textwrap.dedent(MUTATIONS), path, path.with_name("mutated"), 1200]
     done = subprocess.run(list(map(str, script)), capture_output=True, text=True, timeout=500, check=False)

@@ -20,7 +20,7 @@ NEW = ["x", "x", "x", "y", "z", "z", "w"], [0, 3, 2**60, -5, 0, 77, 77], [5.0, 1
 def solved(model, items, ratings):
     """Solve the row equations in float64, with bias and factors in one system: minimise
     sum (r - c - b - x.y)^2 + (reg n + reg0) |x|^2 + bias_reg b^2 over standardised r."""
-    n, k, equations = len(items), model.k, model.fold_in_rule
+    n, k, equations = len(items), model.k, model.user_rule
     y = model.item_factors[items].astype(np.float64)
     target = (np.array(ratings) - model.mean) / model.scale - model.item_bias[items] / model.scale
     design = np.column_stack([y, np.ones(n)])
@@ -35,7 +35,7 @@ def solved(model, items, ratings):
 
 @pytest.mark.parametrize("bias_reg", [3.0, None])
 def test_new_users_are_the_solution_of_their_equations(build, bias_reg):
-    model = build(fold_in_rule=FoldInRule(reg=0.05, reg0=2.0, bias_reg=bias_reg))
+    model = build(user_rule=FoldInRule(reg=0.05, reg0=2.0, bias_reg=bias_reg))
     if bias_reg is None:
         model.item_bias[:] = 0
     folded, raw = model.fold_in(NEW), model.item_ids.to_pylist()
@@ -89,7 +89,7 @@ def test_folding_in_the_training_users_is_the_half_sweep_of_the_users(planted, s
     standardised = ratings.with_values(((ratings.values - model.mean) / model.scale).astype(np.float32))
     users = Side(np.zeros((ratings.n_users, 3), np.float32), np.zeros(ratings.n_users, np.float32))
     tasks = half_sweep_tasks(ratings.by_user.indptr, 3)
-    args = standardised.by_user, users, model.standard_items, model.fold_in_rule.penalty, nothing_known(3)
+    args = standardised.by_user, users, model.standard_side("item"), model.user_rule.penalty, nothing_known(3)
     assert launch(HALF_SWEEP, resolve("cpu"), tasks, *args) == 0
     folded = model.fold_in(ratings)
     np.testing.assert_allclose(folded.user_factors, users.factors * model.scale, atol=1e-5)
@@ -109,7 +109,7 @@ def test_folding_in_the_training_users_of_a_converged_fit_finds_them_again(plant
 
 
 def test_the_sum_over_all_pairs_is_part_of_the_equations(build):
-    model = build(fold_in_rule=FoldInRule(reg=0.1, reg0=0.5, all_pairs=0.25), implicit=True, mean=0.0, scale=1.0)
+    model = build(user_rule=FoldInRule(reg=0.1, reg0=0.5, all_pairs=0.25), implicit=True, mean=0.0, scale=1.0)
     model.item_bias[:] = 0
     folded = model.fold_in((["x", "x"], [0, 3]))
     y = model.item_factors[[1, 2]].astype(np.float64)
@@ -124,14 +124,14 @@ def test_unusable_ratings_and_models_are_refused(model):
     with pytest.raises(DataError, match="repeat a"):
         model.fold_in((["x", "x"], [0, 0], [3.0, 4.0]))
     with pytest.raises(ParameterError, match="solver 'own' has no rule for new users: it cannot fold them in"):
-        dataclasses.replace(model, solver={"name": "own"}, fold_in_rule=None).fold_in(NEW)
-    wide = dataclasses.replace(model, scale=1e38, mean=0.0, fold_in_rule=FoldInRule(reg0=1e-6))
+        dataclasses.replace(model, solver={"name": "own"}, user_rule=None).fold_in(NEW)
+    wide = dataclasses.replace(model, scale=1e38, mean=0.0, user_rule=FoldInRule(reg0=1e-6))
     with pytest.raises(DivergenceError, match="1 users have ratings that lead to values beyond float32, the first 'x'"):
         wide.fold_in((["x", "x"], [0, 3], [3e38, -3e38]))
 
 
 def test_singular_equations_are_solved_with_a_jitter_and_reported(model):
-    singular = dataclasses.replace(model, fold_in_rule=FoldInRule(bias_reg=0.0))
+    singular = dataclasses.replace(model, user_rule=FoldInRule(bias_reg=0.0))
     with pytest.warns(UserWarning, match="the equations of 1 users were singular") as caught:
         folded = singular.fold_in((["x"], [0], [3.0]))
     assert caught[0].filename == __file__
@@ -141,7 +141,7 @@ def test_singular_equations_are_solved_with_a_jitter_and_reported(model):
 def test_weights_must_be_given_if_and_only_if_the_model_was_fitted_with_them(build):
     equations = FoldInRule(reg0=1.0, all_pairs=0.1)
     ways = (None, "w", "")
-    plain, weighted, counted = (build(implicit=True, fold_in_rule=equations, weight=weight) for weight in ways)
+    plain, weighted, counted = (build(implicit=True, user_rule=equations, weight=weight) for weight in ways)
     table = pa.table({"user": ["x", "x"], "item": [0, 3], "w": [2.0, 1.0]})
     given = Ratings.read(table, rating="", weight="w")
     with pytest.raises(DataError, match=r"without weights, but these ratings have some: .*\(weight=, half_life=\)"):

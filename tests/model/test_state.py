@@ -20,7 +20,7 @@ def test_the_content_hash_follows_the_results_and_nothing_else(model, tmp_path):
         "scale": np.nextafter(model.scale, 4),
         "history": model.history[:1],
         "baseline": Baseline(model.user_bias, model.item_bias),
-        "links": Links(model.item_factors, model.item_factors[0]),
+        "links": Links(model.item_factors, model.user_factors, model.item_factors[0]),
     }
     hashes = {name: dataclasses.replace(model, **{name: value}).content_hash for name, value in changed.items()}
     assert len({model.content_hash, *hashes.values()}) == len(hashes) + 1
@@ -39,6 +39,6 @@ def test_known_rows_are_those_with_training_ratings(model):
 
 
 def test_what_only_some_solvers_learn_is_found_by_name(model):
-    assert model.learned == {"baseline": None, "links": None, "prior": None, "samples": None}
+    assert model.learned == dict.fromkeys(("baseline", "links", "user_prior", "item_prior", "samples"))
     own = Baseline(model.user_bias, model.item_bias)
     assert dataclasses.replace(model, baseline=own).learned["baseline"] is own

@@ -112,7 +112,7 @@ def test_a_deviation_does_not_depend_on_the_other_pairs(model, split):
 @pytest.mark.parametrize("biases", [True, False])
 def test_unknown_users_deviate_as_users_drawn_from_the_prior_do(rows, biases):
     model = fastmf.fit(rows, solver=Gibbs(k=2, burn=5, samples=10, kept=1, biases=biases))
-    rng, prior, s = np.random.default_rng(0), model.prior, model.samples
+    rng, prior, s = np.random.default_rng(0), model.user_prior, model.samples
     users = rng.multivariate_normal(prior.mean, np.linalg.inv(prior.precision.astype(np.float64)), 100_000)
     p, pull = map(float, prior.numbers[1:])
     bias = pull / p + rng.standard_normal(len(users)) / np.sqrt(p) if biases else 0

@@ -312,8 +312,10 @@ class DenseALS(Biases, Solver):
                     own[row], bias[row] = found[:-1], found[-1]
             yield 0
 
-    def fold_in_rule(self, ratings):
+    def user_rule(self, ratings):
         return FoldInRule(reg0=self.shrink, bias_reg=self.shrink if self.biases else None)
+
+    item_rule = user_rule
 
 
 def test_a_new_solver_needs_one_file_and_one_line(rows, tmp_path, monkeypatch):

@@ -1,0 +1,85 @@
+"""``fastmf update``: a model with a day's ratings added, without fitting it again."""
+
+from typing import Any
+
+import click
+
+import fastmf
+from fastmf.cli.console import remark, say_device, show_json
+from fastmf.cli.inspect import summary
+from fastmf.cli.options import column_options, json_option, overwrite_option
+
+
+@click.command()
+@click.argument("model")
+@click.argument("new")
+@click.option("--ratings", metavar="OLD", help="The ratings fitted before: known users and items with new ratings are"
+              " then solved again.")  # fmt: skip
+@click.option("-o", "--output", metavar="MODEL2", required=True, help="Model file to write.")
+@overwrite_option
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
+@column_options("user", "item", "rating")
+@json_option
+def update(
+    model: str,
+    new: str,
+    ratings: str | None,
+    output: str,
+    overwrite: bool,
+    device: str,
+    as_json: bool,
+    **columns: str | None,
+) -> None:
+    """Add the ratings in NEW to a model.
+
+    New users and items are solved for from their ratings. Known ones keep their factors, unless --ratings gives the old
+    ratings, too. The mean and the scale stay, so fit anew from time to time, with fit --init.
+
+    \b
+    Example:
+      fastmf update ratings.fastmf today.parquet --ratings ratings.parquet -o today.fastmf
+    """
+    from fastmf.data.atomic import check_outputs
+    from fastmf.model.fold_in import read_like_training
+    from fastmf.runtime.device import resolve
+    from fastmf.training.plan import notes_on
+
+    check_outputs([output], overwrite, inputs=[new, ratings])
+    where, loaded = say_device(resolve(device)), fastmf.load(model)
+    named = {role: name for role, name in columns.items() if name is not None}
+    given = read_like_training(loaded, new, **named)
+    old = None if ratings is None else read_like_training(loaded, ratings, **named)
+    for each in (given, old):
+        for line in [] if each is None else notes_on(each):
+            remark(line)
+    found = loaded.update(given, old, device=where)
+    found.save(output, overwrite=overwrite)
+    counts = {name: n - loaded.rows.get(name, 0) for name, n in found.rows.items()}
+    if as_json:
+        show_json({"model": output, "added": counts, **summary(found)})
+        return
+    for line in _lines(counts):
+        remark(line)
+    click.echo(output)
+
+
+def _lines(counts: dict[str, int]) -> list[str]:
+    """Say what was added, and what was left as it is."""
+    both = {what: (counts[f"{what}_users"], counts[f"{what}_items"]) for what in ("new", "touched")}
+    left: Any = counts["touched_users_left"], counts["touched_items_left"]
+    lines = [f"{counts['used']:,} of {counts['read']:,} new ratings used, {counts['replaced']:,} of pairs rated before"]
+    if counts["unsolved"]:
+        lines.append(f"note: {counts['unsolved']:,} were left out: neither their user nor their item is known")
+    if counts["unknown"]:
+        lines.append(f"note: {counts['unknown']:,} old ratings of unknown users or items were left out")
+    if any(left):
+        lines.append(
+            f"note: {left[0]:,} known users and {left[1]:,} known items with new ratings keep their factors: give the"
+            " old ratings (--ratings) to solve them again"
+        )
+    (users, items), (again_users, again_items) = both["new"], both["touched"]
+    lines.append(
+        f"{users:,} new users and {items:,} new items, {again_users:,} users and {again_items:,} items solved again;"
+        " the model is in:"
+    )
+    return lines

@@ -1,0 +1,72 @@
+"""The frame of a model's rows: what was moved between factors, biases and the mean after training.
+
+A training objective penalises factors x, y and biases b, c of standardised ratings. A model may hold rows that are
+measured from the mean row, so that zeros stand for that row. With the mean user p and the mean item q, and offsets
+beta and gamma that were moved from the biases into the model's mean, its rows x', y' and biases b', c' are
+
+    x' = x - p,    b' = b + x' . q - beta        y' = y - q,    c' = c + y' . p - gamma
+
+Predictions stay the same if the model's mean is the training mean plus p . q + beta + gamma. Everything here is on the
+standardised scale.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmf.kernels.types import Side
+from fastmf.model.state import State
+
+
+class Frame(NamedTuple):
+    """What a model's rows are measured from: user_origin p and item_origin q (k,), and the offsets of the biases."""
+
+    user_origin: np.ndarray
+    item_origin: np.ndarray
+    user_offset: float = 0.0
+    item_offset: float = 0.0
+
+    @property
+    def swapped(self) -> "Frame":
+        """The same frame with users and items exchanged."""
+        return Frame(self.item_origin, self.user_origin, self.item_offset, self.user_offset)
+
+
+def frame_of(state: State) -> Frame:
+    """Return the frame of a model's rows."""
+    nothing = np.zeros(state.k, np.float32)
+    if state.user_prior is not None:
+        return Frame(state.user_prior.origin, nothing if state.item_prior is None else state.item_prior.origin)
+    biased = state.user_rule is not None and state.user_rule.bias_reg is not None
+    return Frame(nothing if state.links is None or not biased else state.links.origin, nothing)
+
+
+def to_training(users: Side, items: Side, frame: Frame) -> tuple[Side, Side]:
+    """Return a model's sides as the training objective has them."""
+    return _penalised(users, frame), _penalised(items, frame.swapped)
+
+
+def to_model(users: Side, items: Side, frame: Frame) -> tuple[Side, Side]:
+    """Return sides of the training objective as the model has them: the inverse of :func:`to_training`."""
+    return _measured(users, frame), _measured(items, frame.swapped)
+
+
+def _penalised(side: Side, frame: Frame) -> Side:
+    """Undo :func:`_measured`."""
+    factors, bias = side
+    if frame.item_origin.any() or frame.user_offset:
+        bias = bias - factors @ frame.item_origin + np.float32(frame.user_offset)
+    return Side(factors + frame.user_origin if frame.user_origin.any() else factors, bias)
+
+
+def _measured(side: Side, frame: Frame) -> Side:
+    """Measure rows from ``frame.user_origin``; their biases absorb the other side's origin."""
+    factors = side.factors - frame.user_origin if frame.user_origin.any() else side.factors
+    return Side(factors, absorbed(factors, side.bias, frame))
+
+
+def absorbed(factors: np.ndarray, bias: np.ndarray, frame: Frame) -> np.ndarray:
+    """Return a model's biases (n,), given its factors and the penalised biases."""
+    if frame.item_origin.any() or frame.user_offset:
+        return bias + factors @ frame.item_origin - np.float32(frame.user_offset)
+    return bias

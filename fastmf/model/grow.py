@@ -1,0 +1,164 @@
+"""Models that grow: further ids, new rows solved from their ratings, and what has been rated since.
+
+Nothing here changes a model in place.
+"""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from fastmf.data import csr, ids
+from fastmf.data.ratings import Ratings
+from fastmf.errors import DataError
+from fastmf.kernels.types import Compressed
+from fastmf.model.baseline import fold_bias
+from fastmf.model.fold_in import half_of, known_entries, read_like_training, require_finite, solve_rows
+from fastmf.model.learned import SHAPES, is_precision
+from fastmf.model.state import State
+from fastmf.runtime.device import Device, resolve
+
+S = TypeVar("S", bound=State)
+
+
+def fold_items(state: S, ratings: Any, device: str | Device) -> S:
+    """Solve for the items of new ratings; see :meth:`fastmf.Model.fold_in_items`."""
+    where, given = resolve(device), read_like_training(state, ratings)
+    half_of(state, "item")  # is there a rule?
+    _require_new_items(state, given)
+    rated = observed = known_entries(state, given, "item")
+    if state.implicit:
+        observed = known_entries(state, given.observed(state.positive_from), "item")
+    there = given.item_counts > 0
+    wide, places = widened(state, "item", given.item_ids.filter(pa.array(there)))
+    rated, observed = (csr.select(entries, there) for entries in (rated, observed))
+    found = solved_into(wide, "item", places, observed, where)
+    user_counts = wide.user_counts + np.bincount(observed.indices, minlength=len(wide.user_ids))
+    item_counts = wide.item_counts.copy()
+    item_counts[places] = np.diff(observed.indptr)
+    pairs = np.repeat(places, np.diff(rated.indptr)), rated.indices
+    seen = csr.compress(pairs[1], pairs[0], rated.values, (len(wide.user_ids), len(wide.item_ids)), resolve("cpu"))
+    found = with_pairs(found, seen, user_counts, item_counts)
+    counts = {**given.rows, "used": len(rated.values), "unknown_users": len(given) - len(rated.values)}
+    return with_counts(found, given, counts | ({"observed": len(observed.values)} if state.implicit else {}))
+
+
+def _require_new_items(state: State, given: Ratings) -> None:
+    known = np.flatnonzero((state.known_items(given.item_ids) >= 0) & (given.item_counts > 0))
+    if len(known):
+        first = given.item_ids[int(known[0])].as_py()
+        raise DataError(
+            f"{len(known):,} of {np.count_nonzero(given.item_counts):,} items have been fitted already, the first"
+            f" {first!r}: give ratings of new items alone, or call update"
+        )
+
+
+def widened(state: S, side: str, more: pa.Array) -> tuple[S, np.ndarray]:
+    """Return the model with further "user" or "item" ids, whose rows are cold, and the indices (n,) of these ids.
+
+    Raises
+    ------
+    DataError
+        If the ids are of another kind than the model's.
+    """
+    merged, old, places = ids.union(getattr(state, f"{side}_ids"), more, side)
+    if len(merged) == len(old):
+        return state, places
+    source = np.full(len(merged), -1)
+    source[old] = np.arange(len(old))
+    seen = state.seen
+    if seen is not None and side == "user":
+        seen = np.append(0, np.cumsum(np.append(np.diff(seen[0]), 0)[source])), seen[1]
+    elif seen is not None:
+        seen = seen[0], old[seen[1]]
+    return replace(rearranged(state, side, merged, source), seen=seen), places
+
+
+def rearranged(state: S, side: str, row_ids: pa.Array, source: np.ndarray) -> S:
+    """Return the model with other rows of a side: row r is the old row ``source[r]``, or a cold one if that is -1.
+
+    What users have seen stays as it is, and has to be rearranged by the caller.
+    """
+
+    def taken(array: np.ndarray, axis: int = 0, blank: int = 0) -> np.ndarray:
+        out = array.take(source, axis)
+        out[(slice(None),) * axis + (source < 0,)] = blank
+        return out
+
+    changes: dict[str, Any] = {f"{side}_ids": row_ids}
+    for part in ("factors", "bias", "counts"):
+        changes[f"{side}_{part}"] = taken(getattr(state, f"{side}_{part}"))
+    for group, held in state.learned.items():
+        if held is not None:
+            fields = zip(held._fields, held, SHAPES[group], strict=True)
+            changes[group] = type(held)(
+                *(
+                    taken(array, shape.index(f"{side}s"), int(is_precision(name))) if f"{side}s" in shape else array
+                    for name, array, shape in fields
+                )
+            )
+    return replace(state, **changes)
+
+
+def solved_into(state: S, side: str, rows: np.ndarray, entries: Compressed, device: Device) -> S:
+    """Solve rows of a side with the other side fixed, and return the model with them.
+
+    ``entries`` holds the standardised ratings of the rows, one row each.
+
+    Raises
+    ------
+    ParameterError
+        If the model has no rule for these rows.
+    DivergenceError
+        If a row overflows float32.
+    """
+    other = "item" if side == "user" else "user"
+    found, draws = solve_rows(half_of(state, side), state.samples, entries, device)
+    require_finite(found, side, getattr(state, f"{side}_ids").take(pa.array(rows)))
+    changes: dict[str, Any] = {
+        f"{side}_factors": _placed(getattr(state, f"{side}_factors"), rows, found.factors),
+        f"{side}_bias": _placed(getattr(state, f"{side}_bias"), rows, found.bias),
+    }
+    if state.baseline is not None:
+        own, fixed = (getattr(state.baseline, f"{name}_bias") for name in (side, other))
+        biases = _placed(own, rows, fold_bias(fixed, entries, state.scale))
+        changes["baseline"] = state.baseline._replace(**{f"{side}_bias": biases})
+    if state.samples is not None:
+        placed = {}
+        for name, drawn in draws.items():
+            placed[name] = getattr(state.samples, name).copy()
+            placed[name][:, rows] = drawn
+        changes["samples"] = state.samples._replace(**placed)
+    return replace(state, **changes)
+
+
+def _placed(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    out = array.copy()
+    out[rows] = values
+    return out
+
+
+def with_pairs(state: S, seen: Compressed, user_counts: np.ndarray, item_counts: np.ndarray) -> S:
+    """Return the model that has seen further pairs, by user, and has these counts of training ratings.
+
+    If the model does not hold what users have rated, it still does not.
+    """
+    changes: dict[str, Any] = {"user_counts": user_counts.astype(np.int32), "item_counts": item_counts.astype(np.int32)}
+    if state.seen is not None:
+        indptr, indices = state.seen
+        both, _ = csr.insert(Compressed(indptr, indices, indices), seen._replace(values=seen.indices, weights=None))
+        changes["seen"] = both.indptr, both.indices
+    for rule, columns in (("user_rule", "item_counts"), ("item_rule", "user_counts")):
+        held, before = getattr(state, rule), np.count_nonzero(getattr(state, columns))
+        changes[rule] = held and held.for_columns(before, np.count_nonzero(changes[columns]))
+    return replace(state, **changes)
+
+
+def with_counts(state: S, given: Ratings, counts: dict[str, int]) -> S:
+    """Return the model with counts of further rating rows added to its own, and with their range of ratings."""
+    rows = {name: state.rows.get(name, 0) + counts.get(name, 0) for name in state.rows | counts}
+    if state.implicit or not len(given):
+        return replace(state, rows=rows)
+    both = [*state.rating_range, float(given.values.min()), float(given.values.max())]
+    return replace(state, rows=rows, rating_range=(min(both), max(both)))

@@ -1,0 +1,218 @@
+"""Update: add a day's ratings to a model without fitting it again.
+
+Rows are solved from all of their ratings with the other side fixed: those that the model does not know and, if the old
+ratings are given, all that have new ratings. Users come first, because new items need them. Mean and scale stay.
+"""
+
+import warnings
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from fastmf.data import csr, ids
+from fastmf.data.ratings import Ratings
+from fastmf.data.standardise import standardised
+from fastmf.errors import DataError
+from fastmf.kernels.types import Compressed
+from fastmf.model.fold_in import read_like_training
+from fastmf.model.grow import solved_into, widened, with_counts, with_pairs
+from fastmf.model.state import State
+from fastmf.runtime.device import Device, resolve
+
+SIDES = "user", "item"
+
+S = TypeVar("S", bound=State)
+Masks = dict[str, np.ndarray]  # by "user" and "item": (n_rows,) bool
+
+
+class Book(NamedTuple):
+    """Ratings, and for each of their users and items the index among the model's, -1 if it has none."""
+
+    ratings: Ratings
+    user: np.ndarray
+    item: np.ndarray
+
+    @classmethod
+    def of(cls, state: State, ratings: Ratings) -> "Book":
+        """Look up the ids."""
+        users = ids.lookup(state.user_ids, ratings.user_ids, "user")
+        return cls(ratings, users, ids.lookup(state.item_ids, ratings.item_ids, "item"))
+
+    def counts(self, state: State, side: str) -> np.ndarray:
+        """Count the ratings of each of the model's rows."""
+        found, places = np.zeros(len(getattr(state, f"{side}_ids")), np.int64), getattr(self, side)
+        found[places[places >= 0]] = getattr(self.ratings, f"{side}_counts")[places >= 0]
+        return found
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the users and items of all ratings, as the model's indices."""
+        return self.user[self.ratings.users], self.item[self.ratings.items]
+
+    def rows(self, side: str, chosen: np.ndarray) -> Compressed:
+        """Return the ratings of the model's rows that are ``chosen`` (n_rows,) bool, with the model's columns."""
+        entries = self.ratings.by_user if side == "user" else self.ratings.by_item
+        own, other = (self.user, self.item) if side == "user" else (self.item, self.user)
+        wanted = np.append(chosen, False)[own]
+        entries = csr.select(entries, wanted)
+        counts = np.zeros(len(chosen), np.int64)
+        counts[own[wanted]] = np.diff(entries.indptr)
+        indptr = np.append(0, np.cumsum(counts[chosen]))
+        same = len(other) == np.count_nonzero(other == np.arange(len(other)))
+        entries = csr.filtered(entries._replace(indptr=indptr), other >= 0)
+        return entries if same else entries._replace(indices=other[entries.indices])
+
+
+class Touched(NamedTuple):
+    """The rows with new ratings: those without any before, the others, and those of either that are solved."""
+
+    new: Masks
+    old: Masks
+    solved: Masks
+
+
+def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
+    """Add new ratings to a model; see :meth:`fastmf.Model.update`."""
+    where, given = resolve(device), read_like_training(state, new)
+    if not len(given):
+        raise DataError("there are no new ratings: give at least one")
+    old = None if ratings is None else read_like_training(state, ratings)
+    wide = state
+    for side in SIDES:
+        used = getattr(given, f"{side}_counts") > 0
+        wide, _ = widened(wide, side, getattr(given, f"{side}_ids").filter(pa.array(used)))
+    added, fresh = Book.of(wide, given), Book.of(wide, _observed(state, given))
+    touched = _touched(wide, fresh, old is not None)
+    before, report = None, {"unknown": 0}
+    if old is None:
+        again = _seen(wide, added.pairs())
+    else:
+        before = Book.of(wide, old)
+        _require_training_ratings(wide, before, touched.old)
+        before, again = _without(before, wide, added)
+        report["unknown"] = int(np.sum(np.minimum(*before.pairs()) < 0))
+    views = {side: _view(wide, side, before, fresh, touched.solved) for side in SIDES}
+    found, known = _solved(wide, views, touched.solved, where)
+    counts = [_counts(wide, side, views[side], fresh, touched.solved, known) for side in SIDES]
+    found = with_pairs(found, added.rows("user", np.full(len(wide.user_ids), True)), *counts)
+    report |= _report(added, touched, known) | {"replaced": int(again.sum())}
+    if state.implicit:
+        report["observed"] = len(fresh.ratings)
+    return with_counts(found, given, {**given.rows, **report})
+
+
+def _observed(state: State, ratings: Ratings) -> Ratings:
+    return ratings.observed(state.positive_from) if state.implicit else ratings
+
+
+def _seen(state: State, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return whether users have rated these items before, (n,) bool; False if the model does not hold that."""
+    return np.zeros(len(pairs[0]), bool) if state.seen is None else csr.locate(state.seen, *pairs)[1]
+
+
+def _touched(state: State, fresh: Book, all_of_them: bool) -> Touched:
+    """Find the rows with new ratings; ``all_of_them`` are solved, or else the new ones."""
+    found = Touched({}, {}, {})
+    for side in SIDES:
+        rated, cold = fresh.counts(state, side) > 0, getattr(state, f"{side}_counts") == 0
+        found.new[side], found.old[side] = rated & cold, rated & ~cold
+        found.solved[side] = rated if all_of_them else found.new[side]
+    return found
+
+
+def _require_training_ratings(state: State, before: Book, rows: Masks) -> None:
+    """Check that the old ratings are those that the model was fitted to, as far as these rows go.
+
+    Warns if there are more, such as a part that was held out for validation; they are used.
+    """
+    before = before._replace(ratings=_observed(state, before.ratings))
+    for side in SIDES:
+        fitted, there = getattr(state, f"{side}_counts"), before.counts(state, side)
+        for word, wrong in (("fewer", there < fitted), ("more", there > fitted)):
+            found = np.flatnonzero(rows[side] & wrong)
+            if not len(found):
+                continue
+            row, n = int(found[0]), len(found)
+            text = (
+                f"{n:,} {side}s have {word} ratings in the old ones than the model was fitted to, the first"
+                f" {getattr(state, f'{side}_ids')[row].as_py()!r} ({there[row]:,} instead of {fitted[row]:,})"
+            )
+            if word == "fewer":
+                raise DataError(f"{text}: give all ratings that the model was fitted to")
+            warnings.warn(f"{text}: all are used", stacklevel=4)
+
+
+def _without(before: Book, state: State, added: Book) -> tuple[Book, np.ndarray]:
+    """Leave out the pairs that are rated anew; return also which of the new ratings those are, (n,) bool."""
+    places = []
+    for side, wanted in zip(SIDES, added.pairs(), strict=True):
+        back = np.full(len(getattr(state, f"{side}_ids")), -1)
+        known = np.flatnonzero(getattr(before, side) >= 0)
+        back[getattr(before, side)[known]] = known
+        places.append(back[wanted])
+    users, items = places
+    there = (users >= 0) & (items >= 0)
+    entries = before.ratings.by_user
+    found, again = csr.locate((entries.indptr, entries.indices), users[there], items[there])
+    there[there] = again
+    if not again.any():
+        return before, there
+    rest = np.full(len(before.ratings), True)
+    rest[found[again]] = False
+    return before._replace(ratings=before.ratings.take(rest)), there
+
+
+def _view(state: State, side: str, before: Book | None, fresh: Book, solved: Masks) -> Compressed:
+    """Return the standardised ratings, old and new, of the rows of a side that are to be solved."""
+    entries = fresh.rows(side, solved[side])
+    if before is not None:
+        observed = before._replace(ratings=_observed(state, before.ratings))
+        entries, _ = csr.insert(observed.rows(side, solved[side]), entries)
+    return entries._replace(values=standardised(entries.values, state.mean, state.scale))
+
+
+def _solved(state: S, views: dict[str, Compressed], rows: Masks, device: Device) -> tuple[S, Masks]:
+    """Solve rows from their ratings of known rows, users, then items; return also which rows are known then.
+
+    In the end come users who have rated new items alone.
+    """
+    known = {side: getattr(state, f"{side}_counts") > 0 for side in SIDES}
+    for side, todo in (("user", rows["user"]), ("item", rows["item"]), ("user", None)):
+        chosen = np.flatnonzero(rows[side])
+        wanted = np.full(len(chosen), True) if todo is not None else ~known[side][chosen]
+        if not wanted.any():
+            continue
+        entries = csr.select(views[side], wanted)
+        entries = csr.filtered(entries, known["item" if side == "user" else "user"])
+        some = np.diff(entries.indptr) > 0
+        if some.any():
+            solved = chosen[wanted][some]
+            state = solved_into(state, side, solved, csr.select(entries, some), device)
+            known[side][solved] = True
+    return state, known
+
+
+def _counts(state: State, side: str, view: Compressed, fresh: Book, solved: Masks, known: Masks) -> np.ndarray:
+    """Count the ratings of each row by known rows: of solved rows all, of others the new ones besides the old."""
+    pairs = fresh.pairs()
+    usable = known["user"][pairs[0]] & known["item"][pairs[1]]
+    if not solved[side][pairs[SIDES.index(side)]].all():
+        usable &= ~_seen(state, pairs)
+    own = pairs[SIDES.index(side)][usable]
+    counts = getattr(state, f"{side}_counts") + np.bincount(own, minlength=len(known[side]))
+    rated = csr.filtered(view, known["item" if side == "user" else "user"])
+    counts[solved[side]] = np.diff(rated.indptr) * known[side][solved[side]]
+    return counts
+
+
+def _report(added: Book, touched: Touched, known: Masks) -> dict[str, int]:
+    """Count the new ratings that are used, and the rows with new ratings; see :meth:`fastmf.Model.update`."""
+    users, items = added.pairs()
+    usable = known["user"][users] & known["item"][items]
+    found = {"used": int(usable.sum()), "unsolved": int((~usable).sum())}
+    for side in SIDES:
+        solved = touched.solved[side]
+        found[f"new_{side}s"] = int(np.sum(touched.new[side] & known[side]))
+        found[f"touched_{side}s"] = int(np.sum(touched.old[side] & solved))
+        found[f"touched_{side}s_left"] = int(np.sum(touched.old[side] & ~solved))
+    return found

@@ -1,0 +1,68 @@
+"""fastmf update: the model, what it says, and what it refuses."""
+
+import numpy as np
+import pytest
+
+import fastmf
+from fastmf.data.write import write_parquet
+
+
+@pytest.fixture(scope="module")
+def new(place):
+    """Ratings by known users of a known and a new item, and by a new user; other names of the columns."""
+    rows = {"u": [100, 103, 999], "m": [1000, 5000, 1001], "r": [3.0, 4.0, 2.0]}
+    write_parquet({name: np.array(values) for name, values in rows.items()}, place / "new.parquet")
+    return place / "new.parquet"
+
+
+NAMES = "--user", "u", "--item", "m", "--rating", "r"
+
+
+def test_new_ratings_are_added(path, model, new, run, run_json, tmp_path):
+    output = tmp_path / "b.fastmf"
+    done = run("update", path, new, *NAMES, "-o", output)
+    assert done.stdout.strip() == str(output)
+    assert "3 of 3 new ratings used" in done.stderr
+    assert "known items with new ratings keep their factors: give the old ratings (--ratings)" in done.stderr
+    assert "1 new users and 1 new items, 0 users and 0 items solved again; the model is in:" in done.stderr
+    found = fastmf.load(output)
+    assert len(found.user_ids) == len(model.user_ids) + 1
+    assert found.known_items([5000])[0] >= 0
+    again = run_json("update", path, new, *NAMES, "-o", output, "--overwrite")
+    assert again["content_hash"] == found.content_hash
+    assert again["added"]["new_users"] == 1
+    assert again["added"]["touched_items_left"] == 2
+
+
+def test_with_the_old_ratings_touched_rows_are_solved_again(place, path, model, run, tmp_path):
+    rows = {"userId": [100, 103, 999], "movieId": [1000, 5000, 1001], "rating": [3.0, 4.0, 2.0]}
+    write_parquet({name: np.array(values) for name, values in rows.items()}, tmp_path / "new.parquet")
+    given = path, tmp_path / "new.parquet", "--ratings", place / "train.parquet", "-o", tmp_path / "b.fastmf"
+    done = run("update", *given)
+    assert "2 users and 2 items solved again" in done.stderr
+    assert "keep their factors" not in done.stderr
+    found = fastmf.load(tmp_path / "b.fastmf")
+    row = model.user_ids.to_pylist().index(100)
+    assert (found.user_factors[row] != model.user_factors[row]).any()
+
+
+def test_what_cannot_be_updated_is_refused(place, path, new, run, tmp_path):
+    output = "-o", tmp_path / "b.fastmf"
+    assert "Missing option '-o'" in run("update", path, new, code=2).stderr
+    assert "does not exist" in run("update", path, tmp_path / "no.parquet", *output, code=4).stderr
+    assert "does not exist" in run("update", tmp_path / "no.fastmf", new, *output, code=4).stderr
+    assert "is not an intact fastmf model" in run("update", new, new, *output, code=3).stderr
+    assert "exists: give another name" in run("update", path, new, "-o", path, code=4).stderr
+    assert "is an input" in run("update", path, new, "-o", new, "--overwrite", code=4).stderr
+    assert "has no column" in run("update", path, new, "--user", "x", *output, code=3).stderr
+    texts = {"userId": np.array(["a"]), "movieId": np.array([1000]), "rating": np.array([3.0])}
+    write_parquet(texts, tmp_path / "texts.parquet")
+    rows = {"userId": np.array([100]), "movieId": np.array([1000]), "rating": np.array([3.0])}
+    write_parquet(rows, tmp_path / "rows.parquet")
+    part = run(
+        "update", path, tmp_path / "rows.parquet", "--ratings", place / "heldout.parquet", *output, code=3
+    ).stderr
+    assert "have fewer ratings in the old ones than the model was fitted to" in part
+    refused = run("update", path, tmp_path / "texts.parquet", *output, code=3).stderr
+    assert "user ids of type large_string cannot be found among ids of type int64" in refused
+    assert not (tmp_path / "b.fastmf").exists()
