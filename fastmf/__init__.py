@@ -19,6 +19,7 @@ _HOME = {
     "DivergenceError": "fastmf.errors",
     "Epoch": "fastmf.model.history",
     "FastMFError": "fastmf.errors",
+    "Features": "fastmf.data.features",
     "Gibbs": "fastmf.solvers.gibbs",
     "ImplicitALS": "fastmf.solvers.implicit",
     "LinkedALS": "fastmf.solvers.links",
@@ -45,6 +46,7 @@ __all__ = [
     "DivergenceError",
     "Epoch",
     "FastMFError",
+    "Features",
     "Gibbs",
     "ImplicitALS",
     "LinkedALS",
@@ -65,6 +67,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from fastmf.data.features import Features
     from fastmf.data.ratings import Ratings
     from fastmf.data.split import split
     from fastmf.errors import (

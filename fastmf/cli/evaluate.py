@@ -6,7 +6,7 @@ import click
 
 import fastmf
 from fastmf.cli.console import remark, show_json, show_table
-from fastmf.cli.options import column_options, json_option, n_option, rank_by_option
+from fastmf.cli.options import column_options, feature_options, json_option, n_option, rank_by_option, with_features
 
 
 @click.command()
@@ -15,16 +15,26 @@ from fastmf.cli.options import column_options, json_option, n_option, rank_by_op
 @n_option
 @click.option("--relevant-from", type=float, help="Lowest rating of a relevant item.  [default: all rated items]")
 @rank_by_option
+@feature_options("Parquet with features of further {}s, which have no ratings.")
 @column_options("user", "item", "rating")
 @json_option
 def evaluate(
-    model: str, ratings: str, n: int, relevant_from: float | None, rank_by: str, as_json: bool, **columns: str | None
+    model: str,
+    ratings: str,
+    n: int,
+    relevant_from: float | None,
+    rank_by: str,
+    item_features: str | None,
+    user_features: str | None,
+    as_json: bool,
+    **columns: str | None,
 ) -> None:
     """Measure a model on held-out ratings.
 
     Shows the errors of the predictions, next to those of biases alone, over all pairs and by the user's number of
-    training ratings; the quality of the top-n lists, next to that of lists of the most rated items; and for solver
-    gibbs the share of ratings inside the predicted intervals. Ids without training ratings are counted, not dropped.
+    training ratings; the quality of the top-n lists, next to that of lists of the most rated items; for solver gibbs
+    the share of ratings inside the predicted intervals; and, if the model has side features, the errors for ids with
+    ratings, with features alone, and unknown. Unknown ids are counted, not dropped.
 
     \b
     Example:
@@ -34,7 +44,7 @@ def evaluate(
     from fastmf.evaluation.evaluate import reading_for
     from fastmf.training.plan import notes_on
 
-    loaded = fastmf.load(model)
+    loaded = with_features(fastmf.load(model), item_features=item_features, user_features=user_features)
     how: dict[str, Any] = {role: name for role, name in columns.items() if name is not None}
     data = Ratings.read(ratings, **reading_for(loaded, relevant_from) | how)
     for line in notes_on(data):
@@ -46,12 +56,17 @@ def evaluate(
         show_json(result)
         return
     bands, coverage = result.pop("by_activity", {}), result.pop("coverage", {})
+    known = {side: result.pop(f"by_{side}", {}) for side in ("user", "item")}
     popular = result.pop("popularity") or {}
     rows = [(name, _number(value), _number(popular.get(name), none="")) for name, value in result.items()]
     show_table(("measure", "value", "by popularity"), rows)
     if bands:
         header = ("ratings of the user", "pairs", "rmse", "rmse_of_biases")
         show_table(header, [(name, *map(_number, band.values())) for name, band in bands.items()])
+    for side, groups in known.items():
+        if groups:
+            rows = [(name, *map(_number, group.values())) for name, group in groups.items()]
+            show_table((side, "pairs", "rmse", "rmse_of_biases"), rows)
     if coverage:
         shares = [(f"{level} %", f"{100 * share:.1f} %") for level, share in coverage.items()]
         show_table(("interval", "ratings in it"), shares)

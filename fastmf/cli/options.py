@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from fastmf.cli.console import remark
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 n_option = click.option("-n", default=10, show_default=True, help="Length of each list.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
@@ -30,11 +32,36 @@ def column_options(*roles: str) -> Callable[[Any], Any]:
     return together(*(click.option(f"--{role}", metavar="COLUMN", help=text.format(role)) for role in roles))
 
 
+def feature_options(text: str) -> Callable[[Any], Any]:
+    """Return a decorator that adds --item-features and --user-features."""
+    names = "item", "user"
+    return together(*(click.option(f"--{side}-features", metavar="FILE", help=text.format(side)) for side in names))
+
+
+def with_features(loaded: Any, **tables: str | None) -> Any:
+    """Return a model with the items and users added that it does not know, from tables of their features."""
+    from fastmf.data.arrow import from_numpy
+    from fastmf.model.fold_in import features_like
+    from fastmf.model.grow import add_rows
+
+    for name, source in tables.items():
+        if source is None:
+            continue
+        side = name.removesuffix("_features")
+        found = features_like(loaded, side, source)
+        new = loaded.present_rows(side, found.ids) < 0
+        remark(f"{source}: {new.sum():,} {side}s added by their features; {len(new) - new.sum():,} are known already")
+        if new.any():
+            loaded = add_rows(loaded, side, found.of(found.ids.take(from_numpy(new.nonzero()[0]))))
+    return loaded
+
+
 # How ratings are read and where they are fitted, for fit and tune.
 fitting_options = together(
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto."),
     click.option("--threads", type=int, help="Use at most this many threads.  [default: all]"),
     column_options("user", "item", "rating"),
+    feature_options("Parquet with ids and features of {}s: genres, prices, dates …"),
     click.option("--weight", metavar="COLUMN", help="Column of weights; may be the ratings' column."),
     click.option("--half-life", type=float, metavar="DAYS",
                  help="Halve a rating's weight for every DAYS that it is older than the newest."),

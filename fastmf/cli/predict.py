@@ -6,7 +6,7 @@ import click
 
 import fastmf
 from fastmf.cli.console import remark, show_json
-from fastmf.cli.options import column_options, json_option, overwrite_option
+from fastmf.cli.options import column_options, feature_options, json_option, overwrite_option, with_features
 
 
 @click.command()
@@ -14,7 +14,8 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.argument("pairs")
 @click.option("-o", "--output", metavar="OUT", required=True, help="Parquet or CSV file to write.")
 @click.option("--on-unknown", type=click.Choice(["mean", "nan", "raise"]), default="mean", show_default=True,
-              help="For an id without training ratings: mean plus known bias, NaN, or an error.")  # fmt: skip
+              help="For an id without ratings and features: mean plus known bias, NaN, or an error.")  # fmt: skip
+@feature_options("Parquet with features of further {}s, which have no ratings.")
 @click.option("--std", is_flag=True, help="Add the standard deviation of ratings around their predictions (gibbs).")
 @column_options("user", "item")
 @overwrite_option
@@ -32,8 +33,9 @@ def predict(model: str, pairs: str, output: str, overwrite: bool, as_json: bool,
     from fastmf.data.read import read_columns
     from fastmf.data.write import write_frame
 
-    check_output(output, overwrite, inputs=[model, pairs])
-    loaded = fastmf.load(model)
+    check_output(output, overwrite, inputs=[model, pairs, given["item_features"], given["user_features"]])
+    tables = {name: given.pop(name) for name in ("item_features", "user_features")}
+    loaded = with_features(fastmf.load(model), **tables)
     users, items = read_columns(pairs, {role: given.pop(role) for role in ("user", "item")}).columns
     frame = loaded.predict(users, items, **given)
     write_frame(frame, output, overwrite)

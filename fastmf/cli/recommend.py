@@ -7,7 +7,15 @@ import click
 
 import fastmf
 from fastmf.cli.console import remark, rows_shown, say_device
-from fastmf.cli.options import json_option, n_option, overwrite_option, rank_by_option, titles_option
+from fastmf.cli.options import (
+    feature_options,
+    json_option,
+    n_option,
+    overwrite_option,
+    rank_by_option,
+    titles_option,
+    with_features,
+)
 from fastmf.cli.output import publish_all, titled
 
 
@@ -22,6 +30,8 @@ from fastmf.cli.output import publish_all, titled
 @rank_by_option
 @click.option("--items", metavar="FILE", help="Parquet with a column of item ids: recommend only these.")
 @click.option("--exclude", metavar="RATINGS", help="Parquet with further (user, item) pairs to leave out.")
+@click.option("--no-cold", is_flag=True, help="Leave out items that are known by their features alone.")
+@feature_options("Parquet with features of further {}s, which have no ratings, or of the --new-users.")
 @click.option("--include-seen", is_flag=True, help="Also recommend items that users rated in training.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
 @titles_option
@@ -37,6 +47,9 @@ def recommend(
     new_users: str | None,
     n: int,
     items: str | None,
+    no_cold: bool,
+    item_features: str | None,
+    user_features: str | None,
     device: str,
     titles: str | None,
     output: str | None,
@@ -66,22 +79,25 @@ def recommend(
         raise click.UsageError("--n-column is a column of the --users file: give --users, too")
     if output:
         check_output(output, overwrite, inputs=[model, users, new_users, items, how["exclude"], titles])
+        check_output(output, overwrite, inputs=[item_features, user_features])
     where = say_device(resolve(device))
-    loaded = fastmf.load(model)
+    loaded = with_features(fastmf.load(model), item_features=item_features)
     if new_users:
-        loaded = _folded(loaded, new_users, where)
+        loaded = _folded(loaded, new_users, user_features, where)
+    else:
+        loaded = with_features(loaded, user_features=user_features)
     wanted, lengths = _wanted(loaded, user_texts, users, n_column, n)
     total = len(loaded.user_ids) if wanted is None else len(wanted)
     candidates = None if items is None else read_columns(items, {"item": None}).column(0)
-    frames = loaded.recommend_batches(wanted, lengths, device=where, items=candidates, **how)
+    frames = loaded.recommend_batches(wanted, lengths, device=where, items=candidates, cold=not no_cold, **how)
     among = "" if candidates is None else f"{len(candidates):,} items in {items}"
     lists = rows_shown(_noted(frames, total, among), total, not output)
     publish_all(titled(lists, "item_id", titles), output, overwrite, as_json)
 
 
-def _folded(loaded: Any, new_users: str, where: Any) -> Any:
+def _folded(loaded: Any, new_users: str, features: str | None, where: Any) -> Any:
     """Fold new users in, and report how many of their ratings were used."""
-    found = loaded.fold_in(new_users, device=where)
+    found = loaded.fold_in(new_users, features=features, device=where)
     used, unknown, again = (found.rows[name] for name in ("used", "unknown_items", "duplicates"))
     merged = f", {again:,} of repeated pairs merged (fitted with --duplicates {loaded.duplicates})" if again else ""
     remark(f"{used:,} ratings used, {unknown:,} of unknown items left out{merged}")
@@ -94,7 +110,7 @@ def _noted(frames: Iterable[Any], n_users: int, among: str) -> Iterator[Any]:
     for place, frame in enumerate(frames):
         unknown = frame.attrs["unknown_items"]
         if unknown and place == 0:
-            remark(f"note: {unknown:,} of {among} have no training ratings")
+            remark(f"note: {unknown:,} of {among} are unknown: they have no training ratings")
         n_lists += int((frame["rank"] == 1).sum())
         yield frame
     if n_lists < n_users:

@@ -97,6 +97,21 @@ def select(entries: Compressed, chosen: np.ndarray) -> Compressed:
     return _kept(entries, np.repeat(chosen, counts), np.append(0, np.cumsum(counts[chosen])))
 
 
+def take(entries: Compressed, rows: np.ndarray) -> Compressed:
+    """Return these rows (n,), in this order; row -1 is empty."""
+    starts, counts = np.append(entries.indptr[:-1], 0)[rows], np.append(np.diff(entries.indptr), 0)[rows]
+    places = ranges(starts, counts)
+    weights = None if entries.weights is None else entries.weights[places]
+    indptr = np.cumsum([0, *counts], dtype=np.int64)
+    return Compressed(indptr, entries.indices[places], entries.values[places], weights)
+
+
+def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Concatenate the integers from ``starts`` (n,) to ``starts + counts``, (sum of counts,) int64."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
+
+
 def filtered(entries: Compressed, columns: np.ndarray) -> Compressed:
     """Return the entries whose column is chosen by a boolean mask (n_columns,), in the same rows."""
     if columns.all():

@@ -175,12 +175,6 @@ class Encoding:
         return cls(columns=tuple(FeatureColumn(**given) for given in plain), names=names)
 
 
-def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Concatenate the integers from ``starts`` (n,) to ``starts + counts``, (sum of counts,) int64."""
-    ends = np.cumsum(counts, dtype=np.int64)
-    return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
-
-
 def _require(true: bool, message: str) -> None:
     if not true:
         raise ValueError(message)

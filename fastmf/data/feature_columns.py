@@ -10,7 +10,8 @@ import pyarrow as pa
 from pyarrow import types
 
 from fastmf.data.arrow import as_array, filled, from_numpy, large, to_numpy
-from fastmf.data.encoding import CATEGORIES, FeatureColumn, ranges
+from fastmf.data.csr import ranges
+from fastmf.data.encoding import CATEGORIES, FeatureColumn
 from fastmf.errors import DataError
 from fastmf.runtime.memory import require_memory
 

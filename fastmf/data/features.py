@@ -10,11 +10,10 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from fastmf.data import ids
+from fastmf.data import csr, ids
 from fastmf.data.arrays import digest_of
 from fastmf.data.columns import choose, distinct
-from fastmf.data.csr import compress
-from fastmf.data.encoding import Encoding, FeatureColumn, ranges
+from fastmf.data.encoding import Encoding, FeatureColumn
 from fastmf.data.feature_columns import Entries, UnusableError, entries, kinds_of, learn, parse
 from fastmf.data.packed_ids import pack_ids
 from fastmf.data.read import read_table
@@ -94,7 +93,7 @@ class Features:
         source : a path or URI of Parquet, a frame, or an Arrow stream; see :func:`fastmf.data.read.read_table`.
             Features are returned as they are, but for the type of their ids.
         side : "user" or "item", for the usual names of the column of ids, and for messages.
-        id_column : the name of that column; the usual names are tried if left out.
+        id_column : the name of that column, if the table has it; else the usual names are tried.
         like : ids of the ratings. Those of the table must be of the same kind, and get their type.
         encoding : encode as another table was, one of new items, say. Its columns must be there. Others are ignored.
 
@@ -113,6 +112,7 @@ class Features:
             return source._checked(side, like, encoding)
         where = str(source) if isinstance(source, str | os.PathLike) else f"the table of {side} features"
         table = read_table(source)
+        id_column = id_column if id_column in table.column_names else None
         name = choose(distinct(table.column_names, where), {side: id_column}, where)[0]
         try:
             places, found = _encoded_ids(table.column(name), name, side)
@@ -143,15 +143,16 @@ class Features:
 
         Raises a DataError if the ids are of another kind.
         """
-        place = ids.lookup(self.ids, wanted, "wanted")
-        known = place >= 0
-        starts, counts = np.zeros(len(place), np.int64), np.zeros(len(place), np.int64)
-        starts[known] = self.rows.indptr[place[known]]
-        counts[known] = np.diff(self.rows.indptr)[place[known]]
-        taken = ranges(starts, counts)
-        indptr = np.cumsum([0, *counts], dtype=np.int64)
-        rows = Compressed(indptr, self.rows.indices[taken], self.rows.values[taken])
-        return replace(self, ids=wanted, rows=rows)
+        return replace(self, ids=wanted, rows=csr.take(self.rows, ids.lookup(self.ids, wanted, "wanted")))
+
+    def updated(self, other: Self) -> Self:
+        """Return the features of the same ids, with those of ``other`` for the ids it knows; both have one encoding."""
+        both = Compressed(
+            np.append(self.rows.indptr, self.rows.indptr[-1] + other.rows.indptr[1:]),
+            *(np.concatenate(pair) for pair in zip(self.rows[1:3], other.rows[1:3], strict=True)),
+        )
+        chosen = np.diff(other.rows.indptr) > 0
+        return replace(self, rows=csr.take(both, np.arange(len(self)) + len(self) * chosen))
 
     def digest(self) -> str:
         """Return a hash of the ids (whatever the width of integers), the rows and the encoding."""
@@ -281,4 +282,4 @@ def _compressed(parts: list[Entries], places: np.ndarray, encoding: Encoding) ->
     rows = places[np.concatenate([part.rows for part in parts])]
     features = np.concatenate([part.features + start for part, start in zip(parts, starts, strict=True)])
     values = np.concatenate([part.values for part in parts])
-    return compress(rows, features, values, (len(places), encoding.n_features), resolve("cpu"))
+    return csr.compress(rows, features, values, (len(places), encoding.n_features), resolve("cpu"))

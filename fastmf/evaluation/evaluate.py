@@ -47,8 +47,10 @@ def evaluate(
     * ``rmse_of_biases``: the RMSE of biases fitted without factors; the factors have to beat it.
     * ``trained_pairs``: pairs that were also trained on. Their errors flatter the model, and its lists leave them out.
       None if the model does not hold the seen items.
-    * ``unknown_users``, ``unknown_items``: pairs whose user, or item, has no training ratings.
+    * ``unknown_users``, ``unknown_items``: pairs whose user, or item, has neither training ratings nor side features.
     * ``by_activity``: ``pairs``, ``rmse`` and ``rmse_of_biases`` by the number of training ratings of the pair's user.
+    * ``by_user``, ``by_item``: for models with features of users, or items, the same figures for pairs whose user, or
+      item, is "with ratings", "with features alone" and "unknown".
     * ``coverage``: for models with samples, the share of ratings inside their 50, 80, 90 and 95 percent prediction
       intervals.
     * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n`` items: means over
@@ -84,7 +86,7 @@ def reading_for(model: State, relevant_from: float | None) -> dict[str, Any]:
 
 def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:
     """Measure predictions alone: the part of :func:`evaluate` from ``pairs`` to ``coverage``."""
-    users, items = model.known_users(ratings.user_ids), model.known_items(ratings.item_ids)
+    users, items = (model.present_rows(side, getattr(ratings, f"{side}_ids")) for side in ("user", "item"))
     pairs, values = Pairs(users[ratings.users], items[ratings.items]), ratings.values
     facts: dict[str, Any] = {
         "pairs": len(ratings),
@@ -95,6 +97,9 @@ def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:
     if model.implicit:
         return facts
     found = facts | _errors(model, pairs, values) | {"by_activity": _by_activity(model, pairs, values)}
+    for side, rows in zip(("user", "item"), pairs, strict=True):
+        if getattr(model, f"{side}_features") is not None:
+            found[f"by_{side}"] = _by_knowledge(model, pairs, values, rows, getattr(model, f"{side}_counts"))
     if model.samples is not None:
         away = np.abs(values - estimates(model, pairs)) / deviations(model, pairs)
         bounds = {str(level): NormalDist().inv_cdf(0.5 + level / 200) for level in LEVELS}
@@ -117,7 +122,7 @@ def measure_lists(
     require_memory(len(chosen) * n * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
     pairs = ratings.users[relevant], ratings.items[relevant]
     users = ids.lookup(model.user_ids, ratings.user_ids, "user")  # users without training ratings may have seen items
-    wanted = wanted_of(pairs, chosen, users, model.known_items(ratings.item_ids))
+    wanted = wanted_of(pairs, chosen, users, model.present_rows("item", ratings.item_ids))
     lists, _ = ranker.top(wanted.users, n)
     popular = ranker.most_popular(wanted.users, n)
     return counts | _measures(model, lists, n, wanted) | {"popularity": _measures(model, popular, n, wanted)}
@@ -149,6 +154,22 @@ def _errors(model: State, pairs: Pairs, values: np.ndarray) -> dict[str, float |
     return {"rmse": float(np.sqrt(squares / n)), "mae": float(absolute / n), "rmse_of_biases": biases}
 
 
+def _by_knowledge(
+    model: State, pairs: Pairs, values: np.ndarray, rows: np.ndarray, counts: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Measure predictions by what is known of one side, given its ``rows`` in the pairs and counts of its ratings."""
+    warm = np.append(counts, 0)[rows] > 0
+    groups = {"with ratings": warm, "with features alone": ~warm & (rows >= 0), "unknown": rows < 0}
+    return {name: _errors_of(model, pairs, values, chosen) for name, chosen in groups.items() if chosen.any()}
+
+
+def _errors_of(model: State, pairs: Pairs, values: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
+    """Count some pairs, and measure their predictions."""
+    errors = _errors(model, Pairs(pairs.users[chosen], pairs.items[chosen]), values[chosen])
+    del errors["mae"]
+    return {"pairs": int(np.count_nonzero(chosen)), **errors}
+
+
 def _by_activity(model: State, pairs: Pairs, values: np.ndarray) -> dict[str, dict[str, Any]]:
     """Measure predictions by the number of training ratings of the pairs' users."""
     counts, found = np.append(model.user_counts, 0)[pairs.users], {}
@@ -156,7 +177,5 @@ def _by_activity(model: State, pairs: Pairs, values: np.ndarray) -> dict[str, di
         rows = (counts >= low) & (counts < high)
         if rows.any():
             last = "" if high == low + 1 else " and more" if high == np.inf else f" to {high - 1:,}"
-            errors = _errors(model, Pairs(pairs.users[rows], pairs.items[rows]), values[rows])
-            del errors["mae"]
-            found[f"{low:,}{last}"] = {"pairs": int(np.count_nonzero(rows)), **errors}
+            found[f"{low:,}{last}"] = _errors_of(model, pairs, values, rows)
     return found

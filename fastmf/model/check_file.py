@@ -103,8 +103,13 @@ def check_ids(ids: dict[str, pa.Array]) -> None:
 def check_arrays(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
     """Check shapes, types and ranges of all arrays. A group of :mod:`fastmf.model.learned` is complete or absent."""
     sizes = {"users": len(ids["user_ids"]), "items": len(ids["item_ids"]), "k": arrays["user_factors"].shape[-1]}
-    sizes |= {"numbers": 3, "samples": len(arrays.get("samples_user_bias", ()))}
+    sizes |= {"numbers": 3, "one": 1, "samples": len(arrays.get("samples_user_bias", ()))}
     known = {"seen_indptr", "seen_indices"}
+    for name in ("user_features", "item_features"):
+        sizes[name] = len(arrays.get(f"{name}.names.offsets", (0,))) - 1
+        known |= {f"{name}.{part}" for part in ("indptr", "indices", "values", "names.bytes", "names.offsets")}
+        weighed = f"{name.removesuffix('features')}expected_weights" in arrays
+        _require(weighed == (f"{name}.indptr" in arrays), f"it has only half of the {name}")
     for side in ("user", "item"):
         n = sizes[f"{side}s"]
         _check_array(arrays, f"{side}_factors", (n, sizes["k"]))

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastmf import kernels
 from fastmf.data import csr
+from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.standardise import standardised
 from fastmf.errors import DataError, DivergenceError, ParameterError
@@ -14,7 +15,7 @@ from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.baseline import fold_bias
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frame import Frame, absorbed, frame_of
-from fastmf.model.learned import Prior, Samples
+from fastmf.model.learned import Expected, Prior, Samples
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
@@ -64,6 +65,9 @@ def half_of(state: State, side: str) -> Half:
         )
     frame, columns = frame_of(state), state.standard_side("item" if users else "user")
     frame, links, scale = frame if users else frame.swapped, state.links, np.float32(state.scale)
+    if rule.all_pairs:  # cold columns are not among all pairs
+        warm = getattr(state, "item_counts" if users else "user_counts") > 0
+        columns = columns if warm.all() else Side(columns.factors * warm[:, None].astype(np.float32), columns.bias)
     if frame.item_origin.any() or frame.user_offset:
         columns = Side(columns.factors + frame.item_origin, columns.bias - np.float32(frame.user_offset))
     return Half(
@@ -79,7 +83,7 @@ def half_of(state: State, side: str) -> Half:
     )
 
 
-def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, Any]:
+def fold_users(state: State, ratings: Any, features: Any, device: str | Device) -> dict[str, Any]:
     """Solve for the users of new ratings; return the model's fields that change.
 
     Raises and warns as :meth:`fastmf.Model.fold_in`.
@@ -88,7 +92,9 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
     rated = entries = known_entries(state, ratings)
     if state.implicit:
         entries = known_entries(state, ratings.observed(state.positive_from, state.negative_to))
-    users, draws = solve_rows(half_of(state, "user"), state.samples, entries, where)
+    known = None if features is None else features_like(state, "user", features).of(ratings.user_ids)
+    expected = None if known is None else expected_rows(state, "user", known.rows)
+    users, draws = solve_rows(half_of(state, "user"), state.samples, entries, where, expected)
     require_finite(users, "user", ratings.user_ids)
     used, baseline, links, prior = len(rated.values), state.baseline, state.links, state.item_prior
     if baseline is not None:
@@ -101,10 +107,45 @@ def fold_users(state: State, ratings: Any, device: str | Device) -> dict[str, An
         "seen": (rated.indptr, rated.indices),
         "rows": {**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
         "baseline": baseline,
+        "user_features": known,
         "links": None if links is None else links._replace(users=np.zeros_like(users.factors)),
         "item_prior": None if prior is None else prior._replace(others=np.ones_like(users.bias)),
         "samples": None if state.samples is None else state.samples._replace(**draws),
     }
+
+
+def features_like(state: State, side: str, source: Any) -> Features:
+    """Read side features of "user" or "item" rows, encoded like those the model was fitted with.
+
+    Raises
+    ------
+    ParameterError
+        If the model was fitted without such features.
+    DataError, OSError, ResourceError
+        As :meth:`Features.read`.
+    """
+    own = getattr(state, f"{side}_features")
+    if own is None:
+        raise ParameterError(
+            f"the model was fitted without {side} features: fit it with --{side}-features ({side}_features=) first"
+        )
+    found = Features.read(source, side, like=getattr(state, f"{side}_ids"), encoding=own.encoding)
+    for line in found.remarks:
+        warnings.warn(line, stacklevel=4)
+    return found
+
+
+def expected_rows(state: State, side: str, features: Compressed) -> Side:
+    """Return the standardised factors (n_rows, k) and biases that features expect of rows; zeros for empty rows."""
+    expected: Expected = getattr(state, f"{side}_expected")
+    table = kernels.vectors.filled_up(np.column_stack([expected.weights, expected.bias_weights]).astype(np.float32))
+    found = np.empty((len(features.indptr) - 1, table.shape[1]), np.float32)
+    tasks, ones = kernels.links.gather_tasks(features.indptr, state.k), np.ones(len(found), np.float32)
+    valued = features._replace(weights=features.values)
+    launch(kernels.links.GATHER, resolve("cpu"), tasks, valued, ones, table, found)
+    there = (np.diff(features.indptr) > 0).astype(np.float32)[:, None]
+    factors = found[:, : state.k] + there * expected.intercept
+    return Side(factors, found[:, state.k] + there[:, 0] * expected.bias_intercept)
 
 
 def read_like_training(state: State, ratings: Any, **columns: str) -> Ratings:
@@ -150,14 +191,15 @@ def known_entries(state: State, ratings: Ratings, side: str = "user") -> Compres
 
 
 def solve_rows(
-    half: Half, samples: Samples | None, entries: Compressed, device: Device
+    half: Half, samples: Samples | None, entries: Compressed, device: Device, expected: Side | None = None
 ) -> tuple[Side, dict[str, np.ndarray]]:
     """Solve the rows of standardised ratings; return them as the model has them, and draws of them if it has samples.
 
-    The draws are arrays of :class:`Samples`, by name. Without entries, rows are zero.
+    ``expected`` is what features say of the rows, or None. The draws are arrays of :class:`Samples`, by name. Without
+    entries, rows are as expected, or zero.
     """
     if half.prior is None:
-        found, draws = _solved(half, entries, device), dict[str, np.ndarray]()
+        found, draws = _solved(half, entries, device, expected), dict[str, np.ndarray]()
     else:
         found, draws = _posterior(half, half.prior, samples, entries)
     with np.errstate(over="ignore"):  # lost_rows finds overflow
@@ -175,17 +217,24 @@ def require_finite(side: Side, name: str, row_ids: Any) -> None:
         )
 
 
-def row_terms(half: Half, entries: Compressed, table: np.ndarray, device: Device) -> tuple[Penalty, Known]:
+def row_terms(
+    half: Half, entries: Compressed, table: np.ndarray, device: Device, expected: Side | None = None
+) -> tuple[Penalty, Known]:
     """Return the penalty and the prior of the rows' equations.
 
-    ``table`` holds the columns' factors, on the device.
+    ``table`` holds the columns' factors, on the device. ``expected`` is what features say of the rows, or None.
     """
     rule, k = half.rule, half.columns.factors.shape[1]
     known = rule.known(table, k, device)
     if half.links is not None:
         _, shares = kernels.links.link_weights(np.diff(entries.indptr), rule.fade, csr.masses(entries))
         pull = _expected(half, entries) + (shares - half.moved)[:, None] * half.mean
+        pull = pull if expected is None else pull + expected.factors
         known = known._replace(pull=device.put(np.ascontiguousarray(pull)))
+    elif expected is not None:
+        known = known._replace(pull=device.put(np.ascontiguousarray(expected.factors)))
+    if expected is not None and rule.bias_reg is not None:
+        known = known._replace(bias=device.put(expected.bias))
     return rule.penalty, known
 
 
@@ -201,12 +250,14 @@ def lost_rows(side: Side) -> np.ndarray:
     return np.flatnonzero(~(np.isfinite(side.factors).all(axis=1) & np.isfinite(side.bias)))
 
 
-def _solved(half: Half, entries: Compressed, device: Device) -> Side:
+def _solved(half: Half, entries: Compressed, device: Device, expected: Side | None) -> Side:
     """Solve each row's linear equations on the standardised scale; warn if some are singular."""
     n_rows, k = len(entries.indptr) - 1, half.columns.factors.shape[1]
     rows = Side(np.zeros((n_rows, k), np.float32), np.zeros(n_rows, np.float32))
-    given = device.put((entries, rows, kernels.vectors.padded(half.columns)))
-    terms = row_terms(half, entries, given[2].factors, device)
+    if expected is not None:
+        rows = Side(np.ascontiguousarray(expected.factors), expected.bias * np.float32(half.rule.bias_reg is not None))
+    given = device.put((entries, Side(*map(np.copy, rows)), kernels.vectors.padded(half.columns)))
+    terms = row_terms(half, entries, given[2].factors, device, expected)
     tasks = kernels.als.half_sweep_tasks(entries.indptr, k)
     singular = launch(kernels.als.HALF_SWEEP, device, tasks, *given, *terms)
     if singular:

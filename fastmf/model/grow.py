@@ -10,11 +10,21 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import csr, ids
+from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings
 from fastmf.errors import DataError
 from fastmf.kernels.types import Compressed
 from fastmf.model.baseline import fold_bias
-from fastmf.model.fold_in import half_of, known_entries, read_like_training, require_finite, solve_rows
+from fastmf.model.fold_in import (
+    expected_rows,
+    features_like,
+    half_of,
+    known_entries,
+    read_like_training,
+    require_finite,
+    solve_rows,
+)
+from fastmf.model.frame import absorbed, frame_of
 from fastmf.model.learned import SHAPES, is_precision
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
@@ -22,7 +32,7 @@ from fastmf.runtime.device import Device, resolve
 S = TypeVar("S", bound=State)
 
 
-def fold_items(state: S, ratings: Any, device: str | Device) -> S:
+def fold_items(state: S, ratings: Any, features: Any, device: str | Device) -> S:
     """Solve for the items of new ratings; see :meth:`fastmf.Model.fold_in_items`."""
     where, given = resolve(device), read_like_training(state, ratings)
     half_of(state, "item")  # is there a rule?
@@ -31,6 +41,8 @@ def fold_items(state: S, ratings: Any, device: str | Device) -> S:
     if state.implicit:
         observed = known_entries(state, given.observed(state.positive_from), "item")
     there = given.item_counts > 0
+    if features is not None:
+        state, _ = with_features(state, "item", features_like(state, "item", features))
     wide, places = widened(state, "item", given.item_ids.filter(pa.array(there)))
     rated, observed = (csr.select(entries, there) for entries in (rated, observed))
     found = solved_into(wide, "item", places, observed, where)
@@ -42,6 +54,36 @@ def fold_items(state: S, ratings: Any, device: str | Device) -> S:
     found = with_pairs(found, seen, user_counts, item_counts)
     counts = {**given.rows, "used": len(rated.values), "unknown_users": len(given) - len(rated.values)}
     return with_counts(found, given, counts | ({"observed": len(observed.values)} if state.implicit else {}))
+
+
+def add_rows(state: S, side: str, features: Any) -> S:
+    """Add "user" or "item" rows that are known by their features alone; see :meth:`fastmf.Model.add_items`."""
+    found = features_like(state, side, features)
+    wide, places = with_features(state, side, found)
+    again = np.flatnonzero(state.present_rows(side, found.ids) >= 0)
+    if len(again):
+        first = found.ids[int(again[0])].as_py()
+        raise DataError(
+            f"{len(again):,} of {len(found):,} {side}s are in the model already, the first {first!r}: give new ones"
+        )
+    expected = expected_rows(wide, side, csr.take(getattr(wide, f"{side}_features").rows, places))
+    scale, frame = np.float32(state.scale), frame_of(state)
+    bias = absorbed(expected.factors, expected.bias, frame if side == "user" else frame.swapped) * scale
+    factors = expected.factors * scale if side == "user" else expected.factors
+    biased = getattr(state, f"{side}_rule") is None or getattr(state, f"{side}_rule").bias_reg is not None
+    changes: dict[str, Any] = {
+        f"{side}_factors": _placed(getattr(wide, f"{side}_factors"), places, factors),
+        f"{side}_bias": _placed(getattr(wide, f"{side}_bias"), places, bias * np.float32(biased)),
+    }
+    return replace(wide, **changes)
+
+
+def with_features(state: S, side: str, features: Features) -> tuple[S, np.ndarray]:
+    """Return the model with further features of a side, which replace earlier ones, and the indices of their ids."""
+    wide, places = widened(state, side, features.ids)
+    row_ids, before = getattr(wide, f"{side}_ids"), getattr(wide, f"{side}_features")
+    changes: dict[str, Any] = {f"{side}_features": before.updated(features.of(row_ids))}
+    return replace(wide, **changes), places
 
 
 def _require_new_items(state: State, given: Ratings) -> None:
@@ -98,6 +140,8 @@ def rearranged(state: S, side: str, row_ids: pa.Array, source: np.ndarray) -> S:
                     for name, array, shape in fields
                 )
             )
+    features = getattr(state, f"{side}_features")
+    changes[f"{side}_features"] = None if features is None else features.of(row_ids)
     return replace(state, **changes)
 
 
@@ -114,7 +158,10 @@ def solved_into(state: S, side: str, rows: np.ndarray, entries: Compressed, devi
         If a row overflows float32.
     """
     other = "item" if side == "user" else "user"
-    found, draws = solve_rows(half_of(state, side), state.samples, entries, device)
+    features, expected = getattr(state, f"{side}_features"), None
+    if features is not None:
+        expected = expected_rows(state, side, csr.take(features.rows, rows))
+    found, draws = solve_rows(half_of(state, side), state.samples, entries, device, expected)
     require_finite(found, side, getattr(state, f"{side}_ids").take(pa.array(rows)))
     changes: dict[str, Any] = {
         f"{side}_factors": _placed(getattr(state, f"{side}_factors"), rows, found.factors),

@@ -56,6 +56,20 @@ class Samples(NamedTuple):
     item_precisions: np.ndarray
 
 
+class Expected(NamedTuple):
+    """What side features say of rows; see :mod:`fastmf.solvers.features`.
+
+    A row with the features F is expected to have the factors F weights + intercept, and the bias F bias_weights +
+    bias_intercept, on the standardised scale. weights (n_features, k), intercept (k,), bias_weights (n_features,),
+    bias_intercept (1,).
+    """
+
+    weights: np.ndarray
+    intercept: np.ndarray
+    bias_weights: np.ndarray
+    bias_intercept: np.ndarray
+
+
 # Each group by the name of the model's attribute, and the shapes of its arrays in the order of its fields.
 KINDS: dict[str, Any] = {
     "baseline": Baseline,
@@ -63,6 +77,8 @@ KINDS: dict[str, Any] = {
     "user_prior": Prior,
     "item_prior": Prior,
     "samples": Samples,
+    "user_expected": Expected,
+    "item_expected": Expected,
 }
 SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "baseline": (("users",), ("items",)),
@@ -70,6 +86,8 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "user_prior": (("k", "k"), ("k",), ("items",), ("numbers",), ("k",)),
     "item_prior": (("k", "k"), ("k",), ("users",), ("numbers",), ("k",)),
     "samples": tuple(("samples", side, *more) for side in ("users", "items") for more in (("k",), (), ())),
+    "user_expected": (("user_features", "k"), ("k",), ("user_features",), ("one",)),
+    "item_expected": (("item_features", "k"), ("k",), ("item_features",), ("one",)),
 }
 
 

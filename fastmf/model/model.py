@@ -12,7 +12,7 @@ from fastmf.data.write import joined
 from fastmf.model.explain import explain_score
 from fastmf.model.file import read_model, write_model
 from fastmf.model.fold_in import fold_users
-from fastmf.model.grow import fold_items
+from fastmf.model.grow import add_rows, fold_items
 from fastmf.model.predict import predict_pairs
 from fastmf.model.recommend import Ranker, batches, list_frame
 from fastmf.model.similar import nearest
@@ -43,8 +43,8 @@ class Model(State):
         Parameters
         ----------
         user_ids, item_ids : raw ids in any container, one of each per pair.
-        on_unknown : for a pair with an id that has no training ratings: "mean" predicts the mean plus the bias of the
-            known id, "nan" gives NaN, "raise" raises.
+        on_unknown : for a pair with an id that has neither training ratings nor side features: "mean" predicts the mean
+            plus the bias of the known id, "nan" gives NaN, "raise" raises.
         std : add the standard deviation of ratings around their predictions. The model must hold samples (solver
             gibbs).
 
@@ -73,6 +73,7 @@ class Model(State):
         items: Any = None,
         exclude: Any = None,
         include_seen: bool = False,
+        cold: bool = True,
         device: str | Device = "cpu",
     ) -> "pd.DataFrame":
         """Recommend to each user the n highest-scoring items that the user has not rated in training.
@@ -83,27 +84,29 @@ class Model(State):
         n : length of each list, or one length for each user; a list is shorter if there are fewer items to recommend.
         rank_by : "rating" ranks by prediction, for implicit feedback by score. "blend" adds a bonus for popularity
             (``blend`` of :func:`fastmf.fit`), since people seldom choose the items they would rate highest.
-        items : raw ids to choose from; None for all. Ids without training ratings are never chosen.
+        items : raw ids to choose from; None for all. Ids without training ratings or features are never chosen.
         exclude : further (user, item) pairs to leave out, in any form that :func:`fastmf.fit` takes; unknown ids in it
             are ignored.
         include_seen : recommend items rated in training, too.
+        cold : recommend items of which only side features are known, too.
         device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
 
         Returns
         -------
-        Frame of user_id, item_id, score (float32, not clipped), rank (from 1), without cold items.
-        ``.attrs["unknown_items"]`` counts the ``items`` without training ratings.
+        Frame of user_id, item_id, score (float32, not clipped), rank (from 1), without items of which nothing is known.
+        ``.attrs["unknown_items"]`` counts such ``items``.
 
         Raises
         ------
         UnknownIdError
-            If a user is not in the model (see :meth:`fold_in`), or none of ``items`` has training ratings.
+            If a user is not in the model (see :meth:`fold_in`), or none of ``items`` may be recommended.
         ParameterError
             If n is less than 1, or the model lacks the seen items or the blend that the call needs.
         DataError
             If ids are null, or not of the model's type.
         """
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
+        how["cold"] = cold
         return joined(self.recommend_batches(user_ids, n, device=device, **how))
 
     def recommend_batches(self, user_ids: Any = None, n: Any = 10, **how: Any) -> "Iterator[pd.DataFrame]":
@@ -131,16 +134,16 @@ class Model(State):
             If ids are null, or not of the model's type.
         """
         wanted = ids.require(self.item_ids, ids.many(item_ids), "item")
-        found, scores = nearest(self.item_factors, self.item_counts, wanted, n)
+        found, scores = nearest(self.item_factors, self.present("item"), wanted, n)
         return list_frame(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
 
     def similar_users(self, user_ids: Any, n: int = 10) -> "pd.DataFrame":
         """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
         wanted = ids.require(self.user_ids, ids.many(user_ids), "user")
-        found, scores = nearest(self.user_factors, self.user_counts, wanted, n)
+        found, scores = nearest(self.user_factors, self.present("user"), wanted, n)
         return list_frame(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
 
-    def fold_in(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
+    def fold_in(self, ratings: Any, *, features: Any = None, device: str | Device = "cpu") -> Self:
         """Return a model of the users in new ratings, with the same items. Each user is solved for exactly.
 
         With links, users are pulled towards what the links predict. In a Bayesian model, users get their posterior
@@ -150,20 +153,22 @@ class Model(State):
         ----------
         ratings : anything :meth:`Ratings.read` takes. Ratings of items the model does not know are left out, and
             counted in ``rows["unknown_items"]`` of the result.
+        features : a table of side features of these users, if the model was fitted with user features: the same columns
+            as then. Users without features are pulled to zero.
         device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto"; Bayesian models use the CPU.
 
         Raises
         ------
         ParameterError
-            If the model has no rule for new users.
+            If the model has no rule for new users, or takes no user features.
         DataError
             As :meth:`Ratings.read`.
         DivergenceError
             If factors or biases overflow float32.
         """
-        return replace(self, **fold_users(self, ratings, device))
+        return replace(self, **fold_users(self, ratings, features, device))
 
-    def fold_in_items(self, ratings: Any, *, device: str | Device = "cpu") -> Self:
+    def fold_in_items(self, ratings: Any, *, features: Any = None, device: str | Device = "cpu") -> Self:
         """Return a model of the same users, and of the old items and those in new ratings.
 
         Each new item is solved for exactly from its ratings by known users, as :meth:`fold_in` solves for users. Users
@@ -173,6 +178,8 @@ class Model(State):
         ----------
         ratings : ratings of items that the model does not know, in any form :meth:`Ratings.read` takes. Ratings by
             users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result.
+        features : a table of side features of these items, if the model was fitted with item features. Items in the
+            table that have no ratings are added, too, as by :meth:`add_items`.
         device : as for :meth:`fold_in`.
 
         Raises
@@ -184,7 +191,30 @@ class Model(State):
         DivergenceError
             If factors or biases overflow float32.
         """
-        return fold_items(self, ratings, device)
+        return fold_items(self, ratings, features, device)
+
+    def add_items(self, features: Any) -> Self:
+        """Return a model of the same users, and of the old items and those in a table of side features.
+
+        The factors and biases of the new items are what their features say: see :mod:`fastmf.solvers.features`.
+
+        Parameters
+        ----------
+        features : a table with a column of item ids and the columns of the item features that the model was fitted
+            with, in any form that ``item_features`` of :func:`fastmf.fit` takes.
+
+        Raises
+        ------
+        ParameterError
+            If the model was fitted without item features.
+        DataError
+            If an item is in the model already, ids are of another type, or as :meth:`Features.read`.
+        """
+        return add_rows(self, "item", features)
+
+    def add_users(self, features: Any) -> Self:
+        """Return a model of the same items, and of the old users and those in a table; see :meth:`add_items`."""
+        return add_rows(self, "user", features)
 
     def update(self, new: Any, ratings: Any = None, *, device: str | Device = "cpu") -> Self:
         """Return the model with new ratings added, without fitting it again. Mean and scale stay, and the history.
@@ -232,7 +262,9 @@ class Model(State):
         Frame of item_id and contribution (float64). ``.attrs["score"]`` is the item's score, not clipped, for the
         user folded in from these ratings; for implicit feedback it equals the model's own score. ``.attrs["rest"]`` is
         the part of the score that no item contributes: the mean, the item's bias and the user's pull. Disliked items
-        contribute 0; they lower what the others contribute.
+        contribute 0; they lower what the others contribute. ``.attrs["user_features"]`` is what each feature of the
+        user adds to the pull, and ``.attrs["item_features"]`` what each feature of the item says of this user's score,
+        which is part of all of the above: dicts by the names of features, if the model has such features.
 
         Raises
         ------

@@ -29,14 +29,14 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
     items = ids.as_column(state.item_ids, ids.many(item_ids), "item")
     if len(users) != len(items):
         raise ParameterError(f"{len(users):,} user ids and {len(items):,} item ids: give one of each per pair")
-    pairs = Pairs(state.known_users(users), state.known_items(items))
+    pairs = Pairs(state.present_rows("user", users), state.present_rows("item", items))
     unknown = (pairs.users < 0) | (pairs.items < 0)
     if on_unknown == "raise" and unknown.any():
         first = int(np.flatnonzero(unknown)[0])
         raise UnknownIdError(
-            f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings, the first"
-            f" with user {users[first].as_py()!r} and item {items[first].as_py()!r}: leave them out, or set on_unknown"
-            " to mean or nan"
+            f"{int(unknown.sum()):,} of {len(unknown):,} pairs have an id without training ratings or features, the"
+            f" first with user {users[first].as_py()!r} and item {items[first].as_py()!r}: leave them out, or set"
+            " on_unknown to mean or nan"
         )
     out = estimates(state, pairs)
     if on_unknown == "nan":

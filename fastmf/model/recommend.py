@@ -26,12 +26,13 @@ LONGEST = 1 << 31  # no model has as many items
 class Ranker:
     """Ranks a model's items for its users; the candidates and the items to leave out are looked up once.
 
-    Scores are predictions without clipping; for implicit feedback, dot products. ``rank_by``, ``items``, ``exclude``
-    and ``include_seen`` are those of :meth:`fastmf.Model.recommend`; ``bonus`` (n_items,) is added to the scores.
+    Scores are predictions without clipping; for implicit feedback, dot products. ``rank_by``, ``items``, ``exclude``,
+    ``include_seen`` and ``cold`` are those of :meth:`fastmf.Model.recommend`; ``bonus`` (n_items,) is added to the
+    scores.
 
     Attributes
     ----------
-    unknown_items : how many of ``items`` have no training ratings.
+    unknown_items : how many of ``items`` cannot be recommended, because nothing is known of them.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class Ranker:
         items: Any = None,
         exclude: Any = None,
         include_seen: bool = False,
+        cold: bool = True,
         device: str | Device = "cpu",
         bonus: np.ndarray | None = None,
     ) -> None:
         self.state, self.device = state, resolve(device)
         bonus = _popularity_bonus(state, rank_by) if bonus is None else bonus
-        self.candidates, self.unknown_items = _candidates(state, items)
+        self.candidates, self.unknown_items = _candidates(state, items, cold)
         bias = state.item_bias if bonus is None else state.item_bias + bonus
         self._items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
         self._left_out = _left_out(state, exclude, include_seen)
@@ -135,15 +137,16 @@ def _popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
     return (state.blend * np.log1p(state.item_counts)).astype(np.float32)
 
 
-def _candidates(state: State, items: Any) -> tuple[np.ndarray, int]:
-    """Mark the items that may be recommended, (n_items,) bool; count the given ones without training ratings."""
-    warm = state.item_counts > 0
+def _candidates(state: State, items: Any, cold: bool) -> tuple[np.ndarray, int]:
+    """Mark the items that may be recommended, (n_items,) bool; count the given ones that may not."""
+    present = state.present("item") if cold else state.item_counts > 0
     if items is None:
-        return warm, 0
-    known = state.known_items(ids.as_column(state.item_ids, ids.many(items), "item"))
+        return present, 0
+    wanted = ids.as_column(state.item_ids, ids.many(items), "item")
+    known = state.present_rows("item", wanted) if cold else state.known_items(wanted)
     if not (known >= 0).any():
         raise UnknownIdError(f"the model knows none of the {len(known):,} items to choose from: give others")
-    chosen = np.zeros(len(warm), bool)
+    chosen = np.zeros(len(present), bool)
     chosen[known[known >= 0]] = True
     return chosen, int(np.count_nonzero(known < 0))
 

@@ -9,14 +9,14 @@ from fastmf.model.topn import top_n
 _LAST = np.float32(-4)
 
 
-def nearest(factors: np.ndarray, counts: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the n rows nearest to each wanted row by cosine, leaving out the row itself and cold rows (count 0).
+def nearest(factors: np.ndarray, present: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the n rows nearest to each wanted row by cosine; leave out the row itself and rows that are not present.
 
     Rows of zeros have cosine 0 to everything and come last. Returns what :func:`fastmf.model.topn.top_n` returns.
     """
     norms = np.linalg.norm(factors.astype(np.float64), axis=1)  # the squares of large factors overflow in float32
     unit = (factors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
-    bias = np.where(counts == 0, np.float32(-np.inf), np.where(norms > 0, np.float32(0), _LAST))
+    bias = np.where(present, np.where(norms > 0, np.float32(0), _LAST), np.float32(-np.inf))
     queries = Side(unit[wanted], np.zeros(len(wanted), np.float32))
     itself = Compressed(np.arange(len(wanted) + 1), wanted.astype(np.int32, copy=False), np.empty(0, np.float32))
     rows, cosines = top_n(queries, Side(unit, bias), itself, n)

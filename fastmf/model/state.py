@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import ids
+from fastmf.data.features import Features
 from fastmf.data.times import HalfLife
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import Epoch
-from fastmf.model.learned import KINDS, Baseline, Links, Prior, Samples, flat
+from fastmf.model.learned import KINDS, Baseline, Expected, Links, Prior, Samples, flat
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -42,8 +43,9 @@ class State:
         did not.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
-    baseline, links, user_prior, item_prior, samples : arrays that only some solvers learn; see
-        :mod:`fastmf.model.learned`.
+    user_features, item_features : side features of all ids, with empty rows for ids that no table held; or None.
+    baseline, links, user_prior, item_prior, samples, user_expected, item_expected : arrays that only some fits learn;
+        see :mod:`fastmf.model.learned`.
     """
 
     user_ids: pa.Array
@@ -76,6 +78,10 @@ class State:
     user_prior: Prior | None = None
     item_prior: Prior | None = None
     samples: Samples | None = None
+    user_features: Features | None = None
+    item_features: Features | None = None
+    user_expected: Expected | None = None
+    item_expected: Expected | None = None
 
     @property
     def k(self) -> int:
@@ -112,9 +118,18 @@ class State:
         """Return the index (n,) int32 of each item; -1 for ids that are unknown or have no training ratings."""
         return _warm(ids.lookup(self.item_ids, item_ids, "item"), self.item_counts)
 
+    def present(self, side: str) -> np.ndarray:
+        """Return whether there are training ratings or side features of each "user" or "item": (n,) bool."""
+        features, warm = getattr(self, f"{side}_features"), getattr(self, f"{side}_counts") > 0
+        return warm if features is None else warm | (np.diff(features.rows.indptr) > 0)
+
+    def present_rows(self, side: str, row_ids: Any) -> np.ndarray:
+        """Return the index (n,) int32 of each "user" or "item"; -1 for ids of which nothing is known."""
+        return _warm(ids.lookup(getattr(self, f"{side}_ids"), row_ids, side), self.present(side))
+
     @property
     def content_hash(self) -> str:
-        """SHA-256 of factors, biases, ids, mean, scale, history without seconds, and ``learned``."""
+        """SHA-256 of factors, biases, ids, mean, scale, history without seconds, ``learned`` and side features."""
         digest = hashlib.sha256()
         for array in (self.user_factors, self.item_factors, self.user_bias, self.item_bias):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -124,6 +139,8 @@ class State:
         digest.update(json.dumps([self.mean, self.scale, history]).encode())
         for name, array in flat(self.learned).items():
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        for features in (self.user_features, self.item_features):
+            digest.update(b"" if features is None else features.digest().encode())
         return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastmf.data.csr import ranges
 from fastmf.errors import require_integer
 from fastmf.kernels.tasks import even
 from fastmf.kernels.topn import TOPN, catalogue
@@ -67,13 +68,6 @@ def rows_of(users: np.ndarray, lists: Sequence[Compressed]) -> Compressed:
     indptr = np.append(0, np.cumsum(sum(counts, np.zeros(len(users), np.int64))))
     columns, starts = np.empty(indptr[-1], np.int32), indptr[:-1]
     for each, count in zip(lists, counts, strict=True):
-        columns[_ranges(starts, count)] = each.indices[_ranges(each.indptr[users], count)]
+        columns[ranges(starts, count)] = each.indices[ranges(each.indptr[users], count)]
         starts = starts + count
     return Compressed(indptr, columns, np.empty(0, np.float32))
-
-
-def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Concatenate ranges of consecutive integers: range j has counts[j] of them and begins at starts[j]."""
-    numbers = np.repeat(starts - np.cumsum(counts) + counts, counts)
-    numbers += np.arange(len(numbers))
-    return numbers

@@ -28,7 +28,7 @@ what F B leaves of X, and B to what W leaves. A Bayesian model draws B (:mod:`fa
 2017).
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from fastmf import kernels
 from fastmf.data import csr
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Known, Penalty, Side, nothing_known
+from fastmf.model.learned import Expected
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 from fastmf.solvers.base import Factors
@@ -312,6 +313,20 @@ class Pulls:
             table, intercept = kept.items, kept.item_intercept
             given = least, penalties[1], of_items.rows, other_counts, counts
             self.items = Featured(k, *given, table, intercept, expected[1], device)
+
+
+def expected_by(ratings: "Ratings", factors: Factors) -> dict[str, Any]:
+    """Return what a fit has learned about the features of each side, by the name of the model's attribute."""
+    found: dict[str, Any] = {}
+    k = factors.users.factors.shape[1]
+    if ratings.user_features is not None or ratings.item_features is not None:
+        kept = Kept(*factors.kept[-len(Kept._fields) :])
+        sides = ("user", kept.users, kept.user_intercept), ("item", kept.items, kept.item_intercept)
+        for side, table, intercept in sides:
+            if getattr(ratings, f"{side}_features") is not None:
+                parts = table[:, :k], intercept[0, :k], table[:, k], intercept[0, k : k + 1]
+                found[f"{side}_expected"] = Expected(*map(np.copy, parts))
+    return found
 
 
 def keep(device: Device, row: np.ndarray, out: np.ndarray) -> None:

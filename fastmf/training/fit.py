@@ -17,6 +17,7 @@ from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.solvers import make
 from fastmf.solvers.base import Solver, Start
+from fastmf.solvers.features import expected_by
 from fastmf.training.blend import learn_blend
 from fastmf.training.checkpoint import Checkpoint, fingerprint
 from fastmf.training.loop import Run
@@ -51,6 +52,8 @@ def fit(
     blend: bool = False,
     memory_limit: float | str | None = None,
     init: Any = None,
+    item_features: Any = None,
+    user_features: Any = None,
     **hyperparameters: Any,
 ) -> Model:
     """Factorize ratings.
@@ -87,6 +90,10 @@ def fit(
     keep_seen : keep in the model what each user has rated, so that recommendations leave it out.
     blend : learn the weight of popularity in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from the
         validation ratings or, without them, from a tenth of the ratings, which an extra fit leaves out.
+    item_features, user_features : tables of what is known of items and users beside their ratings: a column of ids of
+        the ratings' type and any others, as a path or URI of Parquet, a frame, or an Arrow table. Numbers, categories,
+        lists or "a|b|c" of categories, booleans and dates become features; see :meth:`fastmf.Features.read`. Items and
+        users without ratings are then predicted by their features; see :mod:`fastmf.solvers.features`.
     memory_limit : the most memory to take, as bytes or text such as "4GiB"; the available memory if left out.
     init : a model to start from, or the path of one, of the same k and the same kind of feedback. Ids are matched by
         value. Known rows start where they were, carried to the mean and scale of these ratings; new ones are folded in
@@ -122,6 +129,7 @@ def fit(
     runs: dict[str, Any] = {"validation": validation, "patience": patience, "device": device, "threads": threads}
     runs |= {"checkpoint": checkpoint, "every": every, "resume": resume, "memory_limit": memory_limit}
     runs |= {"blend": blend, "keep_seen": keep_seen, "init": init}
+    runs |= {"item_features": item_features, "user_features": user_features}
     plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **runs, **reads)
     return train(plan, plan.read(), callback)
 
@@ -205,6 +213,9 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         half_life=ratings.half_life,
         duplicates=ratings.duplicates,
         baseline=objective.baseline(),
+        user_features=ratings.user_features,
+        item_features=ratings.item_features,
+        **expected_by(ratings, factors),
         **solver.learned(factors),
     )
     if any(len(lost_rows(side)) for side in (model.user_side, model.item_side)):

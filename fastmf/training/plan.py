@@ -4,14 +4,17 @@
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmf.data import ids
 from fastmf.data.atomic import check_outputs
+from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.times import aging_of
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, require_integer
@@ -48,7 +51,8 @@ class Plan:
     """The checked arguments of a fit; see :func:`fastmf.fit`.
 
     ``how`` holds the arguments of :meth:`Ratings.read` for training and validation ratings, ``weighing`` those for the
-    training ratings alone. ``outputs`` are the files to be written.
+    training ratings alone. ``outputs`` are the files to be written, ``features`` the tables of side features by "user"
+    and "item".
     """
 
     source: Any
@@ -65,6 +69,7 @@ class Plan:
     how: dict[str, Any]
     outputs: Sequence[Path]
     init: State | None = None
+    features: dict[str, Any] = field(default_factory=dict)
 
     def read(self, tell: Tell | None = None) -> Data:
         """Read the training ratings; read or hold out the validation ratings.
@@ -82,6 +87,7 @@ class Plan:
         ratings = _read(self.source, tell, memory_limit=limit, **self.weighing, **self.how)
         if len(ratings) == 0:
             raise DataError("there are no ratings to fit: give at least one")
+        ratings = self._with_features(ratings, tell)
         if self.validation is None:
             data = Data(ratings, None, ratings.rows)
         elif _is_fraction(self.validation):
@@ -100,6 +106,28 @@ class Plan:
         require_room(self.solver, self.device, self.memory_limit, data)
         return data
 
+    def _with_features(self, ratings: Ratings, tell: Tell | None) -> Ratings:
+        """Read the tables of side features, and return the ratings with them."""
+        found = {}
+        for side, source in self.features.items():
+            row_ids = getattr(ratings, f"{side}_ids")
+            features = Features.read(source, side, id_column=self.how.get(side), like=row_ids)
+            n_both = int(np.count_nonzero(ids.lookup(features.ids, row_ids, side) >= 0))
+            if n_both == 0:
+                warnings.warn(
+                    f"none of {len(features):,} {side}s in the table of {side} features has ratings: is it the right"
+                    " table, and the right column of ids?",
+                    stacklevel=4,
+                )
+            if tell is not None:
+                left, more = len(row_ids) - n_both, len(features) - n_both
+                sizes = f"{features.encoding.n_features:,} features of {len(features):,} {side}s"
+                tell(f"{side} features: {sizes}, {more:,} of them without ratings; {left:,} rated {side}s have none")
+                for line in features.remarks:
+                    tell(f"note: {line}")
+            found[f"{side}s"] = features
+        return ratings.with_features(**found) if found else ratings
+
 
 def make_plan(
     source: Any,
@@ -116,6 +144,8 @@ def make_plan(
     keep_seen: bool = True,
     memory_limit: float | str | None = None,
     init: Any = None,
+    item_features: Any = None,
+    user_features: Any = None,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     **how: Any,
@@ -142,10 +172,13 @@ def make_plan(
     given = {name: value for name, value in how.items() if value is not None}
     weighing = {name: given.pop(name, None) for name in WEIGHING}
     aging_of(weighing["half_life"], weighing["timestamp"], weighing["time_unit"])
-    inputs = [given for given in (source, validation) if isinstance(given, str | os.PathLike)]
+    sources = source, validation, item_features, user_features
+    inputs = [given for given in sources if isinstance(given, str | os.PathLike)]
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
     _check_solver(solver, blend)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
+    tables = {"user": user_features, "item": item_features}
+    options |= {"features": {side: table for side, table in tables.items() if table is not None}}
     options |= {"weighing": weighing, "init": start}
     require_room(solver, where, limit)
     return Plan(
@@ -178,10 +211,17 @@ def require_room(solver: Solver, device: Device, limit: int | None, data: Data |
         on_gpu = len(ratings) * (BYTES_ON_GPU + 2 * weight)
         if limit is not None:
             of_ratings += BYTES_HELD * (len(ratings) + (0 if data.validation is None else len(data.validation)))
+        of_ratings += _bytes_of_features(data.ratings, solver.k)
     threads = device.threads if device.name == "cpu" else 0
     need = solver.bytes_per_row * n_rows + threads * solver.bytes_per_thread + of_ratings
     require_memory(need, what, limit, "use a smaller k, or set another limit with --memory-limit (memory_limit=)")
     device.require(solver.k, on_gpu + max(solver.bytes_per_row, 4 * 4 * solver.k) * n_rows, what)
+
+
+def _bytes_of_features(ratings: Ratings, k: int) -> int:
+    """Return the bytes of the tables that side features need: five for each row, seven for each feature."""
+    sides = [each for each in (ratings.user_features, ratings.item_features) if each is not None]
+    return sum(4 * (k + 1) * (5 * len(each) + 7 * each.encoding.n_features) for each in sides)
 
 
 def notes_on(ratings: Ratings) -> list[str]:
