@@ -138,3 +138,30 @@ def test_factors_beat_biases_on_a_twin(solver):
     users, items = np.array(held_out.user_ids)[held_out.users], np.array(held_out.item_ids)[held_out.items]
     truth = np.sqrt(np.mean((held_out.values - twin.predict(users, items)) ** 2))
     assert truth < found < without - 0.004
+
+
+@needs_movielens
+@pytest.mark.parametrize("solver", ["als", "als-links"])
+def test_two_epochs_from_a_model_of_most_ratings_are_as_good_as_a_fit_of_all(solver, movielens):
+    gaps = []
+    for seed in range(3):
+        train, held_out = movielens.split(0.1, seed=seed)
+        most, _ = train.split(0.1, seed=seed + 10)
+        warm = fastmf.fit(train, solver=solver, epochs=2, init=fastmf.fit(most, solver=solver))
+        rmse = [fastmf.evaluate(model, held_out)["rmse"] for model in (warm, fastmf.fit(train, solver=solver))]
+        gaps.append(rmse[0] - rmse[1])
+    assert np.mean(gaps) < 0.0005
+    assert max(gaps) < 0.0015  # fits with other seeds differ as much
+
+
+@needs_movielens
+@pytest.mark.parametrize("solver", ["als", "als-links", "sgd", "gibbs"])
+def test_an_update_is_nearly_as_good_as_a_refit(solver, movielens):
+    train, held_out = movielens.split(0.1, seed=0)
+    old, new = train.split(0.01, seed=1)
+    settings = {"burn": 8, "samples": 30, "kept": 0} if solver == "gibbs" else {}
+    model = fastmf.fit(old, solver=solver, **settings)
+    models = model, model.update(new, old), fastmf.fit(train, solver=solver, **settings)
+    before, after, refit = (fastmf.evaluate(each, held_out)["rmse"] for each in models)
+    assert after < refit + 0.002
+    assert after < before

@@ -191,17 +191,23 @@ def known_entries(state: State, ratings: Ratings, side: str = "user") -> Compres
 
 
 def solve_rows(
-    half: Half, samples: Samples | None, entries: Compressed, device: Device, expected: Side | None = None
+    half: Half,
+    samples: Samples | None,
+    entries: Compressed,
+    device: Device,
+    expected: Side | None = None,
+    precisions: np.ndarray | None = None,
 ) -> tuple[Side, dict[str, np.ndarray]]:
     """Solve the rows of standardised ratings; return them as the model has them, and draws of them if it has samples.
 
     ``expected`` is what features say of the rows, or None. The draws are arrays of :class:`Samples`, by name. Without
-    entries, rows are as expected, or zero.
+    entries, rows are as expected, or zero. A Bayesian model may know the rows' ``precisions`` (n_rows,), which else are
+    1.
     """
     if half.prior is None:
         found, draws = _solved(half, entries, device, expected), dict[str, np.ndarray]()
     else:
-        found, draws = _posterior(half, half.prior, samples, entries)
+        found, draws = _posterior(half, half.prior, samples, entries, precisions)
     with np.errstate(over="ignore"):  # lost_rows finds overflow
         bias = absorbed(found.factors, found.bias, half.frame)
         return Side(found.factors * half.scales[0], bias * half.scales[1]), draws
@@ -270,7 +276,7 @@ def _solved(half: Half, entries: Compressed, device: Device, expected: Side | No
 
 
 def _posterior(
-    half: Half, prior: Prior, samples: Samples | None, entries: Compressed
+    half: Half, prior: Prior, samples: Samples | None, entries: Compressed, precisions: np.ndarray | None
 ) -> tuple[Side, dict[str, np.ndarray]]:
     """Return the rows' posterior means for standardised ratings, and draws of them if the model has samples.
 
@@ -279,14 +285,14 @@ def _posterior(
     """
     expected, users = _expected(half, entries), half.side == "user"
     centred = prior._replace(mean=prior.mean - prior.origin)
-    found, _ = _drawn(entries, half.columns, prior.others, centred, expected)
+    found, _ = _drawn(entries, half.columns, prior.others, centred, expected, precisions=precisions)
     if samples is None:
         return found, {}
     others, names = (samples[3:], Samples._fields[:3]) if users else (samples[:3], Samples._fields[3:])
     draws, alpha, first = [], prior.numbers[0], STREAMS[half.side]
-    for number, (factors, bias, precisions) in enumerate(zip(*others, strict=True)):
+    for number, (factors, bias, of_columns) in enumerate(zip(*others, strict=True)):
         random = half.rule.seed, first + SWEEPS * number
-        weights = precisions if users else precisions / alpha  # alpha is part of the users' precisions
+        weights = of_columns if users else of_columns / alpha  # alpha is part of the users' precisions
         drawn, of_rows = _drawn(entries, Side(factors, bias), weights, prior, expected, random)
         draws.append((*drawn, of_rows * alpha if users else of_rows))
     return found, {name: np.stack(arrays) for name, arrays in zip(names, zip(*draws, strict=True), strict=True)}
@@ -299,14 +305,16 @@ def _drawn(
     prior: Prior,
     expected: np.ndarray,
     random: tuple[int, int] | None = None,
+    precisions: np.ndarray | None = None,
 ) -> tuple[Side, np.ndarray]:
-    """Draw rows and their precisions; without ``random``, return the rows' means instead.
+    """Draw rows and their precisions; without ``random``, return the rows' means instead, given their precisions.
 
     ``random`` is a seed and the first random stream; ``expected`` is added to the prior's mean.
     """
     n_rows, k, gibbs, draw = len(entries.indptr) - 1, columns.factors.shape[1], kernels.gibbs, random is not None
     rows = Side(np.zeros((n_rows, k), np.float32), np.zeros(n_rows, np.float32))
-    precisions, roots = np.ones(n_rows, np.float32), np.sqrt(column_precisions)
+    precisions = np.ones(n_rows, np.float32) if precisions is None else precisions.copy()
+    roots = np.sqrt(column_precisions)
     weighted = gibbs.Weighted(kernels.vectors.filled_up(columns.factors * roots[:, None]), columns.bias, roots)
     alpha, bias_precision, bias_pull = map(float, prior.numbers)
     pull = np.ascontiguousarray((prior.mean + expected) @ prior.precision)

@@ -13,7 +13,7 @@ from fastmf.data import csr, ids
 from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings
 from fastmf.errors import DataError
-from fastmf.kernels.types import Compressed
+from fastmf.kernels.types import Compressed, Side
 from fastmf.model.baseline import fold_bias
 from fastmf.model.fold_in import (
     expected_rows,
@@ -145,10 +145,13 @@ def rearranged(state: S, side: str, row_ids: pa.Array, source: np.ndarray) -> S:
     return replace(state, **changes)
 
 
-def solved_into(state: S, side: str, rows: np.ndarray, entries: Compressed, device: Device) -> S:
+def solved_into(
+    state: S, side: str, rows: np.ndarray, entries: Compressed, device: Device, before: Compressed | None = None
+) -> S:
     """Solve rows of a side with the other side fixed, and return the model with them.
 
-    ``entries`` holds the standardised ratings of the rows, one row each.
+    ``entries`` holds the standardised ratings of the rows, one row each. With ``before``, the same without some of
+    them, rows move by what these change in the solution. This keeps what rows that are means over sweeps know besides.
 
     Raises
     ------
@@ -158,14 +161,18 @@ def solved_into(state: S, side: str, rows: np.ndarray, entries: Compressed, devi
         If a row overflows float32.
     """
     other = "item" if side == "user" else "user"
-    features, expected = getattr(state, f"{side}_features"), None
-    if features is not None:
-        expected = expected_rows(state, side, csr.take(features.rows, rows))
-    found, draws = solve_rows(half_of(state, side), state.samples, entries, device, expected)
+    known, features = getattr(state, f"{other}_prior"), getattr(state, f"{side}_features")
+    precisions = None if known is None else known.others[rows]  # 1 if the rows are new
+    expected = None if features is None else expected_rows(state, side, csr.take(features.rows, rows))
+    half, own = half_of(state, side), Side(getattr(state, f"{side}_factors"), getattr(state, f"{side}_bias"))
+    found, draws = solve_rows(half, state.samples, entries, device, expected, precisions)
+    if before is not None:
+        then, _ = solve_rows(half, None, before, device, expected, precisions)
+        found = Side(*(old[rows] + new - less for old, new, less in zip(own, found, then, strict=True)))
     require_finite(found, side, getattr(state, f"{side}_ids").take(pa.array(rows)))
     changes: dict[str, Any] = {
-        f"{side}_factors": _placed(getattr(state, f"{side}_factors"), rows, found.factors),
-        f"{side}_bias": _placed(getattr(state, f"{side}_bias"), rows, found.bias),
+        f"{side}_factors": _placed(own.factors, rows, found.factors),
+        f"{side}_bias": _placed(own.bias, rows, found.bias),
     }
     if state.baseline is not None:
         own, fixed = (getattr(state.baseline, f"{name}_bias") for name in (side, other))

@@ -221,7 +221,8 @@ class Model(State):
 
         New users and items are solved for from the new ratings. With the old ratings, every user and item with new
         ratings is solved for from all of its ratings; without them, known ones keep their factors, because a model
-        holds what was rated, but not how. All new ratings are seen, and among the counts of rows.
+        holds what was rated, but not how. In a Bayesian model, known ones move by what the new ratings change. All new
+        ratings are seen, and among the counts of rows.
 
         Parameters
         ----------

@@ -39,6 +39,10 @@ class Book(NamedTuple):
         users = ids.lookup(state.user_ids, ratings.user_ids, "user")
         return cls(ratings, users, ids.lookup(state.item_ids, ratings.item_ids, "item"))
 
+    def observed(self, state: State) -> "Book":
+        """Return the same without ratings that do not count as observed."""
+        return self._replace(ratings=_observed(state, self.ratings))
+
     def counts(self, state: State, side: str) -> np.ndarray:
         """Count the ratings of each of the model's rows."""
         found, places = np.zeros(len(getattr(state, f"{side}_ids")), np.int64), getattr(self, side)
@@ -48,6 +52,14 @@ class Book(NamedTuple):
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the users and items of all ratings, as the model's indices."""
         return self.user[self.ratings.users], self.item[self.ratings.items]
+
+    @property
+    def unknown(self) -> int:
+        """The number of ratings whose user or item the model lacks."""
+        if min(self.user.min(initial=0), self.item.min(initial=0)) == 0:
+            return 0
+        users, items = self.pairs()
+        return int(np.sum((users < 0) | (items < 0)))
 
     def rows(self, side: str, chosen: np.ndarray) -> Compressed:
         """Return the ratings of the model's rows that are ``chosen`` (n_rows,) bool, with the model's columns."""
@@ -83,16 +95,19 @@ def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
         wide, _ = widened(wide, side, getattr(given, f"{side}_ids").filter(pa.array(used)))
     added, fresh = Book.of(wide, given), Book.of(wide, _observed(state, given))
     touched = _touched(wide, fresh, old is not None)
-    before, report = None, {"unknown": 0}
+    before, fitted, report = None, None, {"unknown": 0}
     if old is None:
         again = _seen(wide, added.pairs())
     else:
-        before = Book.of(wide, old)
-        _require_training_ratings(wide, before, touched.old)
-        before, again = _without(before, wide, added)
-        report["unknown"] = int(np.sum(np.minimum(*before.pairs()) < 0))
+        fitted = Book.of(wide, old)
+        _require_training_ratings(wide, fitted, touched.old)
+        before, again = _without(fitted, wide, added)
+        report["unknown"] = before.unknown
     views = {side: _view(wide, side, before, fresh, touched.solved) for side in SIDES}
-    found, known = _solved(wide, views, touched.solved, where)
+    past = None
+    if fitted is not None and wide.user_prior is not None:
+        past = {side: _standard(wide, fitted.rows(side, touched.solved[side])) for side in SIDES}
+    found, known = _solved(wide, views, past, touched.solved, where)
     counts = [_counts(wide, side, views[side], fresh, touched.solved, known) for side in SIDES]
     found = with_pairs(found, added.rows("user", np.full(len(wide.user_ids), True)), *counts)
     report |= _report(added, touched, known) | {"replaced": int(again.sum())}
@@ -125,7 +140,7 @@ def _require_training_ratings(state: State, before: Book, rows: Masks) -> None:
 
     Warns if there are more, such as a part that was held out for validation; they are used.
     """
-    before = before._replace(ratings=_observed(state, before.ratings))
+    before = before.observed(state)
     for side in SIDES:
         fitted, there = getattr(state, f"{side}_counts"), before.counts(state, side)
         for word, wrong in (("fewer", there < fitted), ("more", there > fitted)):
@@ -166,15 +181,22 @@ def _view(state: State, side: str, before: Book | None, fresh: Book, solved: Mas
     """Return the standardised ratings, old and new, of the rows of a side that are to be solved."""
     entries = fresh.rows(side, solved[side])
     if before is not None:
-        observed = before._replace(ratings=_observed(state, before.ratings))
-        entries, _ = csr.insert(observed.rows(side, solved[side]), entries)
+        entries, _ = csr.insert(before.observed(state).rows(side, solved[side]), entries)
+    return _standard(state, entries)
+
+
+def _standard(state: State, entries: Compressed) -> Compressed:
     return entries._replace(values=standardised(entries.values, state.mean, state.scale))
 
 
-def _solved(state: S, views: dict[str, Compressed], rows: Masks, device: Device) -> tuple[S, Masks]:
+def _solved(
+    state: S, views: dict[str, Compressed], past: dict[str, Compressed] | None, rows: Masks, device: Device
+) -> tuple[S, Masks]:
     """Solve rows from their ratings of known rows, users, then items; return also which rows are known then.
 
-    In the end come users who have rated new items alone.
+    In the end come users who have rated new items alone. ``past`` holds the old ratings of the same rows for a Bayesian
+    model. Its rows are means over sweeps, better than solutions given the other side's means, and so only move by the
+    difference that the new ratings make (ml-latest-small: a solution anew makes the RMSE .003 to .006 worse).
     """
     known = {side: getattr(state, f"{side}_counts") > 0 for side in SIDES}
     for side, todo in (("user", rows["user"]), ("item", rows["item"]), ("user", None)):
@@ -182,12 +204,14 @@ def _solved(state: S, views: dict[str, Compressed], rows: Masks, device: Device)
         wanted = np.full(len(chosen), True) if todo is not None else ~known[side][chosen]
         if not wanted.any():
             continue
-        entries = csr.select(views[side], wanted)
-        entries = csr.filtered(entries, known["item" if side == "user" else "user"])
+        columns = known["item" if side == "user" else "user"]
+        entries = csr.filtered(csr.select(views[side], wanted), columns)
         some = np.diff(entries.indptr) > 0
         if some.any():
-            solved = chosen[wanted][some]
-            state = solved_into(state, side, solved, csr.select(entries, some), device)
+            before, solved = None, chosen[wanted][some]
+            if past is not None:
+                before = csr.select(csr.filtered(csr.select(past[side], wanted), columns), some)
+            state = solved_into(state, side, solved, csr.select(entries, some), device, before)
             known[side][solved] = True
     return state, known
 
