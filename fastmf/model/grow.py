@@ -39,7 +39,7 @@ def fold_items(state: S, ratings: Any, features: Any, device: str | Device) -> S
     _require_new_items(state, given)
     rated = observed = known_entries(state, given, "item")
     if state.implicit:
-        observed = known_entries(state, given.observed(state.positive_from), "item")
+        observed = known_entries(state, given.observed(state.positive_from, state.negative_to), "item")
     there = given.item_counts > 0
     if features is not None:
         state, _ = with_features(state, "item", features_like(state, "item", features))

@@ -117,7 +117,7 @@ def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
 
 
 def _observed(state: State, ratings: Ratings) -> Ratings:
-    return ratings.observed(state.positive_from) if state.implicit else ratings
+    return ratings.observed(state.positive_from, state.negative_to) if state.implicit else ratings
 
 
 def _seen(state: State, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
