@@ -133,7 +133,10 @@ def _measures(model: State, lists: np.ndarray, n: int, wanted: Wanted) -> dict[s
     hits = hits_of(lists, wanted, len(model.item_ids), n)
     found = {name: float(np.mean(metric(hits, wanted.counts))) for name, metric in RANKING.items()}
     n_users = int(np.count_nonzero(model.user_counts))
-    return found | {"reach": reach(lists, model.item_counts), "novelty": novelty(lists, model.item_counts, n_users)}
+    return found | {
+        "reach": reach(lists, model.present("item")),
+        "novelty": novelty(lists, model.item_counts, n_users),
+    }
 
 
 def _count_trained(model: State, ratings: Ratings) -> int | None:

@@ -69,21 +69,22 @@ def hit_rate(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
     return np.asarray(hits.any(axis=1), np.float64)
 
 
-def reach(found: np.ndarray, counts: np.ndarray) -> float:
-    """Return the share of the items with training ratings that appear in any list.
+def reach(found: np.ndarray, present: np.ndarray) -> float:
+    """Return the share of the items of which something is known that appear in any list.
 
-    found (n_users, n) int32: the lists, -1 after the last item. counts (n_items,): each item's training ratings.
+    found (n_users, n) int32: the lists, -1 after the last item. present (n_items,): zero for unknown items.
     """
-    return len(np.setdiff1d(found, -1)) / max(int(np.count_nonzero(counts)), 1)
+    return len(np.setdiff1d(found, -1)) / max(int(np.count_nonzero(present)), 1)
 
 
 def novelty(found: np.ndarray, counts: np.ndarray, n_users: int) -> float:
     """Return the mean of -log2(share of users who rated the item) over the items of all lists (Vargas, Castells 2011).
 
-    An item that everybody has rated counts as 0, one that half of them have rated as 1. Arguments as for
-    :func:`reach`; n_users is the number of users with training ratings.
+    An item that everybody has rated counts as 0, one that half of them have rated as 1, and one that nobody has rated
+    like one that a single user has. found as for :func:`reach`; counts (n_items,): each item's training ratings;
+    n_users is the number of users with training ratings.
     """
-    shown = counts[found[found >= 0]]
+    shown = np.maximum(counts[found[found >= 0]], 1)
     return float(np.mean(np.log2(n_users / shown))) if len(shown) else 0.0
 
 

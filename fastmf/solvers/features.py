@@ -90,6 +90,9 @@ class Pulled:
     def follow(self, side: Side, other: Side, linked: np.ndarray | None = None) -> None:
         """Move the weights of features towards their regression."""
 
+    def hide_cold(self, side: Side) -> None:
+        """Set the factors of rows without ratings to zero, until the next call of :meth:`follow`."""
+
     def left(self, side: Side) -> Side:
         """Return the side without what features explain of its factors."""
         return side
@@ -166,6 +169,11 @@ class Featured(Pulled, Ridge):
         keep(self.device, intercept, self.intercept)
         given = self.expected, linked, self.inside, intercept, side, self.counts, self.towards
         launch(kernels.features.PULL, self.device, self.rows, *given)
+
+    def hide_cold(self, side: Side) -> None:
+        """Set the factors of rows without ratings to zero, until the next call of :meth:`follow`."""
+        nothing = np.zeros(side.factors.shape[1], np.float32)
+        launch(kernels.links.CENTRE, self.device, self.rows, self.counts, side.factors, nothing, side.factors)
 
     def left(self, side: Side) -> Side:
         """Return the side without what features explain of its factors."""

@@ -15,6 +15,9 @@ The sum over all
 pairs costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs
 plus B. A row costs as much as in :mod:`fastmf.solvers.als`.
 
+With side features (:mod:`fastmf.solvers.features`), the penalties are those of |x_u - z_u|^2 and |y_i - z_i|^2. Rows
+without pairs take z, and are not among all pairs: they are hidden while the other side is solved.
+
 Each epoch solves the items, then the users. The users' factors are therefore those that :meth:`fastmf.Model.fold_in`
 finds, up to the error of conjugate gradients; that error grows the more the weights differ.
 """
@@ -29,9 +32,10 @@ from fastmf.errors import ParameterError
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
+from fastmf.solvers import features
 from fastmf.solvers.base import ExactOrCG, Factors, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
-from fastmf.solvers.settings import MAX_WEIGHT
+from fastmf.solvers.settings import MAX_WEIGHT, Featuring
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -40,7 +44,7 @@ INIT_SIGMA = 0.1  # expected length of a user's starting factors, as in the pape
 
 
 @with_settings
-class ImplicitALS(ExactOrCG):
+class ImplicitALS(Featuring, ExactOrCG):
     """Alternating least squares for implicit feedback; the objective is in :mod:`fastmf.solvers.implicit`.
 
     Whatever a user has rated, bought or seen is a sign of interest, as strong as the pair's weight. A score ranks items
@@ -92,24 +96,32 @@ class ImplicitALS(ExactOrCG):
         """Draw the users' factors; the items' start at zero and are solved first."""
         sigma = INIT_SIGMA / np.sqrt(self.k)
         users = draw(ratings.user_counts, self.k, sigma, np.random.default_rng(self.seed))
-        return Factors(users, zeros(ratings.n_items, self.k))
+        memory, kept = features.start(ratings, self.k)
+        return Factors(users, zeros(ratings.n_items, self.k), memory, kept)
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Solve items, then users."""
         users, items = factors.users, factors.items
+        rules = self.user_rule(ratings), self.item_rule(ratings)
+        penalties = rules[0].penalty, rules[1].penalty
+        pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
         halves = [
-            (self.tasks(entries.indptr), device.put(entries), own, other, self._rule(counts))
-            for entries, own, other, counts in (
-                (ratings.by_item, items, users, ratings.user_counts),
-                (ratings.by_user, users, items, ratings.item_counts),
+            (self.tasks(entries.indptr), device.put(entries), own, other, rule, pulled)
+            for entries, own, other, rule, pulled in (
+                (ratings.by_item, items, users, rules[1], pulls.items),
+                (ratings.by_user, users, items, rules[0], pulls.users),
             )
         ]
         for _ in range(done, self.epochs):
+            pulls.users.hide_cold(users)
+            pulls.items.hide_cold(items)
             singular = 0
-            for tasks, entries, own, other, rule in halves:
+            for tasks, entries, own, other, rule, pulled in halves:
                 others = kernels.vectors.padded(other)
-                known = rule.known(others.factors, self.k, device)
+                known = pulled.known._replace(base=rule.known(others.factors, self.k, device).base)
                 singular += self.solve(device, tasks, entries, own, others, rule.penalty, known)
+            pulls.items.follow(items, users)
+            pulls.users.follow(users, items)
             yield singular
 
     def user_rule(self, ratings: "Ratings") -> FoldInRule:

@@ -162,9 +162,12 @@ class ImplicitObjective(Objective):
             return {}
         users = self.wanted.users
         of_users, of_items = device.get(factors.users), device.get(factors.items)
-        warm = np.where(self.interests.item_counts > 0, np.float32(0), np.float32(-np.inf))
+        present, features = self.interests.item_counts > 0, self.ratings.item_features
+        if features is not None:
+            present = present | (np.diff(features.rows.indptr) > 0)
+        listed = np.where(present, np.float32(0), np.float32(-np.inf))
         chosen = Side(of_users.factors[users], np.zeros(len(users), np.float32))
-        found, _ = top_n(chosen, Side(of_items.factors, warm), self._excluded, LIST_LENGTH)
+        found, _ = top_n(chosen, Side(of_items.factors, listed), self._excluded, LIST_LENGTH)
         return {"validation_ndcg": mean_ndcg(found, self.wanted, self.ratings.n_items)}
 
 
