@@ -3,7 +3,7 @@
 import click
 
 import fastmf
-from fastmf.cli.console import remark, show_json
+from fastmf.cli.console import remark, show_json, show_table
 from fastmf.cli.options import json_option, n_option, titles_option
 from fastmf.cli.output import publish, titled
 
@@ -38,6 +38,11 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
         show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})
         return
     publish(shown, False)
+    for side in ("user", "item"):
+        shares = found.attrs.get(f"{side}_features")
+        if shares:
+            most = sorted(shares.items(), key=lambda pair: -abs(pair[1]))[:n]
+            show_table((f"feature of the {side}", "contribution"), [(name, f"{share:.4f}") for name, share in most])
     total, not_shown = found["contribution"].sum(), found["contribution"].iloc[n:].sum()
     remark(
         f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} regardless of the user's ratings,"
