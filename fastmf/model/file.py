@@ -94,8 +94,8 @@ def pack_features(name: str, features: Features) -> dict[str, np.ndarray]:
 
 
 def unpack_features(name: str, arrays: dict[str, np.ndarray], described: Any, row_ids: pa.Array) -> Features | None:
-    """Take the arrays of side features out of ``arrays`` and return the features; None if they are not described."""
-    if described is None:
+    """Take the arrays of side features out of ``arrays`` and return the features; None if there are none."""
+    if described is None and f"{name}.indptr" not in arrays:
         return None
     names = unpack_ids(f"{name}.names", arrays, "large_string")
     rows = Compressed(*(arrays.pop(f"{name}.{part}") for part in ("indptr", "indices", "values")))

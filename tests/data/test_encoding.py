@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmf.data.encoding import Encoding, FeatureColumn, ranges
+from fastmf.data.encoding import Encoding, FeatureColumn
 
 COLUMNS = (
     FeatureColumn(name="price", kind="number", means=(2.5,), deviations=(0.5,), missing=True),
@@ -115,12 +115,6 @@ def test_columns_may_not_share_a_name():
     pair = [FeatureColumn(name=name, kind="categories", n_categories=1) for name in ("a", "a=b")]
     with pytest.raises(ValueError, match="not distinct"):
         Encoding(columns=tuple(pair), names=text(["a=b=c", "a=b=c"]))
-
-
-def test_ranges_of_integers():
-    found = ranges(np.array([5, 0, 9]), np.array([2, 0, 3]))
-    assert found.tolist() == [5, 6, 9, 10, 11]
-    assert ranges(np.empty(0, np.int64), np.empty(0, np.int64)).tolist() == []
 
 
 PLAIN = st.recursive(

@@ -15,8 +15,11 @@ import safetensors.numpy
 
 import fastmf
 from fastmf.data.arrays import digests_of
+from fastmf.data.encoding import Encoding, FeatureColumn
+from fastmf.data.features import Features
 from fastmf.data.times import HalfLife
 from fastmf.errors import ModelFormatError
+from fastmf.kernels.types import Compressed
 from fastmf.model import file, learned
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import Epoch
@@ -50,7 +53,8 @@ def state(users=IDS["string"], items=IDS["int16"], **changes):
         arrays[f"{side}_factors"] = rng.standard_normal((n, 2)).astype(np.float32)
         arrays[f"{side}_bias"] = rng.standard_normal(n).astype(np.float32)
         arrays[f"{side}_counts"] = np.ones(n, np.int32)
-    sizes = {"users": len(users), "items": len(items), "k": 2, "numbers": 3, "samples": 2}
+    sizes = {"users": len(users), "items": len(items), "k": 2, "numbers": 3, "samples": 2, "one": 1}
+    sizes |= {"user_features": 3, "item_features": 3}
     groups = {
         group: learned.KINDS[group](*(np.ones([sizes[name] for name in shape], np.float32) for shape in shapes))
         for group, shapes in learned.SHAPES.items()
@@ -74,8 +78,22 @@ def state(users=IDS["string"], items=IDS["int16"], **changes):
         half_life=AGES,
         duplicates="mean",
         blend=0.25,
+        user_features=features(users),
+        item_features=features(items),
     )
     return State(user_ids=users, item_ids=items, **(arrays | groups | plain | changes))
+
+
+def features(row_ids):
+    """Side features of rows: two categories, and a number."""
+    columns = (
+        FeatureColumn(name="genre", kind="categories", n_categories=2),
+        FeatureColumn(name="age", kind="number", means=(1.5,), deviations=(0.5,)),
+    )
+    encoding = Encoding(columns=columns, names=pa.array(["genre=a", "genre=b", "age"], pa.large_string()))
+    n = len(row_ids)
+    rows = Compressed(np.arange(n + 1), np.arange(n, dtype=np.int32) % 3, np.full(n, 0.5, np.float32))
+    return Features(ids=row_ids, rows=rows, encoding=encoding)
 
 
 @pytest.fixture
@@ -130,6 +148,10 @@ def assert_same(one, other):
     elif isinstance(one, pa.Array):
         assert one.type == other.type
         assert one.equals(other)
+    elif isinstance(one, Features):
+        assert_same(one.ids, other.ids)
+        assert_same(one.rows, other.rows)
+        assert (one.encoding.plain(), one.encoding.names) == (other.encoding.plain(), other.encoding.names)
     elif isinstance(one, tuple):
         assert type(one) is type(other)
         for ours, theirs in zip(one, other, strict=True):
@@ -141,6 +163,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("name", IDS)
 def test_everything_written_is_read_back(path, name):
     bare = dict.fromkeys(("seen", "user_rule", "item_rule", "best_epoch", "half_life", "negative_to", *learned.KINDS))
+    bare |= {"user_features": None, "item_features": None}
     for changes in ({}, bare):
         given = state(IDS[name], IDS[name], **changes)
         file.write_model(given, path, overwrite=True)
@@ -439,12 +462,13 @@ def test_another_version_of_the_format_is_named(path, saved):
 
 def as_format_1(tensors, metadata):
     """The content of a file as format 1 had it: rules, priors and links of the users alone."""
-    lost = ("item_prior_", "links_users")
+    lost = ("item_prior_", "links_users", "user_features", "item_features", "user_expected", "item_expected")
     tensors = {name: array for name, array in tensors.items() if not name.startswith(lost)}
     tensors["prior_items"] = tensors.pop("user_prior_others")
     tensors = {name.replace("user_prior_", "prior_"): array for name, array in tensors.items()}
     metadata = metadata | {"format": 1, "fold_in_rule": metadata["user_rule"]}
-    return tensors, {name: value for name, value in metadata.items() if name not in ("user_rule", "item_rule")}
+    later = "user_rule", "item_rule", "half_life", "negative_to", "user_features", "item_features"
+    return tensors, {name: value for name, value in metadata.items() if name not in later}
 
 
 def test_files_of_format_1_are_read(path, saved):
@@ -452,7 +476,8 @@ def test_files_of_format_1_are_read(path, saved):
     put(path, *as_format_1(tensors, metadata))
     found = State(**file.read_model(path))
     links = state().links._replace(users=np.zeros((3, 2), np.float32))
-    given = state(item_rule=None, item_prior=None, links=links)
+    later = "item_rule", "item_prior", "half_life", "negative_to", "user_features", "item_features"
+    given = state(**dict.fromkeys((*later, "user_expected", "item_expected")), links=links)
     for field in dataclasses.fields(State):
         assert_same(getattr(given, field.name), getattr(found, field.name))
     all_refused(path, [as_format_1(tensors | {"user_prior_others": np.zeros(3, np.float32)}, metadata)])
@@ -474,6 +499,7 @@ WRONG = {
     "implicit": [None, 0, 1, "yes", []],
     "positive_from": ["3", [], float("nan"), 1e308],
     "negative_to": ["3", [], float("nan"), 1e308],
+    "item_features": [None, 5, "x", {}, [], [5], [{}], [{"name": "age"}]],
     "user_rule": [
         *(5, "x", [], {}, {"reg": 0.1}, EQUATIONS | {"more": 1}),
         *(EQUATIONS | {"reg": value} for value in ("1", None, -1, float("nan"), 1e308, [])),
@@ -505,14 +531,7 @@ def test_metadata_of_wrong_types_or_missing_are_refused(path, saved, name):
     _, tensors, metadata = saved
     files = [(tensors, metadata | {name: value}) for value in WRONG[name]]
     missing = tensors, {key: value for key, value in metadata.items() if key != name}
-    all_refused(path, files if name in file.LATER else [*files, missing])
-
-
-@pytest.mark.parametrize("name", file.LATER)
-def test_files_of_earlier_versions_lack_what_came_later(path, saved, name):
-    _, tensors, metadata = saved
-    put(path, tensors, {key: value for key, value in metadata.items() if key != name})
-    assert getattr(fastmf.load(path), name) is None
+    all_refused(path, [*files, missing])
 
 
 NOT_FOR_INT16 = (
