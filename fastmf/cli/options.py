@@ -40,19 +40,15 @@ def feature_options(text: str) -> Callable[[Any], Any]:
 
 def with_features(loaded: Any, **tables: str | None) -> Any:
     """Return a model with the items and users added that it does not know, from tables of their features."""
-    from fastmf.data.arrow import from_numpy
-    from fastmf.model.fold_in import features_like
-    from fastmf.model.grow import add_rows
+    from fastmf.model.grow import add_new_rows
 
     for name, source in tables.items():
-        if source is None:
-            continue
-        side = name.removesuffix("_features")
-        found = features_like(loaded, side, source)
-        new = loaded.present_rows(side, found.ids) < 0
-        remark(f"{source}: {new.sum():,} {side}s added by their features; {len(new) - new.sum():,} are known already")
-        if new.any():
-            loaded = add_rows(loaded, side, found.of(found.ids.take(from_numpy(new.nonzero()[0]))))
+        if source is not None:
+            side = name.removesuffix("_features")
+            n_before = int(loaded.present(side).sum())
+            loaded, n_known = add_new_rows(loaded, side, source)
+            n_added = int(loaded.present(side).sum()) - n_before
+            remark(f"{source}: {n_added:,} {side}s added by their features, {n_known:,} are in the model already")
     return loaded
 
 

@@ -42,7 +42,7 @@ def fold_items(state: S, ratings: Any, features: Any, device: str | Device) -> S
         observed = known_entries(state, given.observed(state.positive_from, state.negative_to), "item")
     there = given.item_counts > 0
     if features is not None:
-        state, _ = with_features(state, "item", features_like(state, "item", features))
+        state, _ = add_new_rows(state, "item", features)
     wide, places = widened(state, "item", given.item_ids.filter(pa.array(there)))
     rated, observed = (csr.select(entries, there) for entries in (rated, observed))
     found = solved_into(wide, "item", places, observed, where)
@@ -59,31 +59,38 @@ def fold_items(state: S, ratings: Any, features: Any, device: str | Device) -> S
 def add_rows(state: S, side: str, features: Any) -> S:
     """Add "user" or "item" rows that are known by their features alone; see :meth:`fastmf.Model.add_items`."""
     found = features_like(state, side, features)
-    wide, places = with_features(state, side, found)
     again = np.flatnonzero(state.present_rows(side, found.ids) >= 0)
     if len(again):
         first = found.ids[int(again[0])].as_py()
         raise DataError(
             f"{len(again):,} of {len(found):,} {side}s are in the model already, the first {first!r}: give new ones"
         )
-    expected = expected_rows(wide, side, csr.take(getattr(wide, f"{side}_features").rows, places))
-    scale, frame = np.float32(state.scale), frame_of(state)
-    bias = absorbed(expected.factors, expected.bias, frame if side == "user" else frame.swapped) * scale
+    return _added(state, side, found)
+
+
+def add_new_rows(state: S, side: str, features: Any) -> tuple[S, int]:
+    """Add the rows of a table of features that the model does not know; also return how many of them it knows."""
+    found = features_like(state, side, features)
+    new = state.present_rows(side, found.ids) < 0
+    n_known = int(np.count_nonzero(~new))
+    return (_added(state, side, found.of(found.ids.filter(pa.array(new)))) if new.any() else state), n_known
+
+
+def _added(state: S, side: str, found: Features) -> S:
+    """Add rows to the model, with the factors and biases that their features say."""
+    wide, places = widened(state, side, found.ids)
+    features = getattr(wide, f"{side}_features").updated(found.of(getattr(wide, f"{side}_ids")))
+    expected = expected_rows(wide, side, csr.take(features.rows, places))
+    scale, frame, rule = np.float32(state.scale), frame_of(state), getattr(state, f"{side}_rule")
+    bias = absorbed(expected.factors, expected.bias, frame if side == "user" else frame.swapped)
+    bias = bias * scale * np.float32(rule is None or rule.bias_reg is not None)
     factors = expected.factors * scale if side == "user" else expected.factors
-    biased = getattr(state, f"{side}_rule") is None or getattr(state, f"{side}_rule").bias_reg is not None
     changes: dict[str, Any] = {
+        f"{side}_features": features,
         f"{side}_factors": _placed(getattr(wide, f"{side}_factors"), places, factors),
-        f"{side}_bias": _placed(getattr(wide, f"{side}_bias"), places, bias * np.float32(biased)),
+        f"{side}_bias": _placed(getattr(wide, f"{side}_bias"), places, bias),
     }
     return replace(wide, **changes)
-
-
-def with_features(state: S, side: str, features: Features) -> tuple[S, np.ndarray]:
-    """Return the model with further features of a side, which replace earlier ones, and the indices of their ids."""
-    wide, places = widened(state, side, features.ids)
-    row_ids, before = getattr(wide, f"{side}_ids"), getattr(wide, f"{side}_features")
-    changes: dict[str, Any] = {f"{side}_features": before.updated(features.of(row_ids))}
-    return replace(wide, **changes), places
 
 
 def _require_new_items(state: State, given: Ratings) -> None:
