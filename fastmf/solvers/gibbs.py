@@ -23,7 +23,6 @@ A sweep draws users and their precisions, items and theirs, then alpha, each giv
 are means over the sweeps after the first ``burn``. Random numbers depend only on (seed, sweep, row).
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -32,8 +31,7 @@ import numpy as np
 
 from fastmf import kernels
 from fastmf.errors import DivergenceError, ParameterError
-from fastmf.kernels.tasks import even
-from fastmf.kernels.types import Compressed, Side
+from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
@@ -41,8 +39,8 @@ from fastmf.runtime.launch import launch
 from fastmf.solvers.als import ALS
 from fastmf.solvers.base import Factors, SolvesRows, Start, zeros
 from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.draws import Hyper, Rows
 from fastmf.solvers.links import Linked, LinkedALS, Memory, predict
-from fastmf.solvers.ridge import ROWS_PER_TASK
 from fastmf.solvers.settings import Biases, Fading
 
 if TYPE_CHECKING:
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
 
 WARM_UP = 6  # epochs of ALS before the first sweep
 STEADY = 3  # sweeps before precisions are drawn
-LINK_STEPS = 4  # steps of conjugate gradients per draw of the links
-BETA, WISHART, SHAPE, RATE = 2.0, 1.0, 1.0, 0.1  # parameters of the priors above
 
 
 @with_settings
@@ -283,7 +279,7 @@ class Sampler:
         for name, start in starts.items():
             getattr(self.state, name)[:] = start
 
-    def sweep(self, sweep: int) -> "tuple[Hyper, Hyper]":
+    def sweep(self, sweep: int) -> tuple[Hyper, Hyper]:
         """Draw everything once; return the users' and the items' hyper-parameters."""
         of_users, _ = self._draw_rows(self.users, self.items, sweep, 0)
         of_items, errors = self._draw_rows(self.items, self.users, sweep, 1)
@@ -291,7 +287,7 @@ class Sampler:
         self.state.numbers[0] = rng.gamma(1 + self.mass / 2) / (1 + errors / 2)
         return of_users, of_items
 
-    def _draw_rows(self, own: "Rows", other: "Rows", sweep: int, side: int) -> "tuple[Hyper, float]":
+    def _draw_rows(self, own: Rows, other: Rows, sweep: int, side: int) -> tuple[Hyper, float]:
         """Draw the users (side 0) or items (side 1); return their hyper-parameters and the weighted sum of e^2."""
         rng = np.random.default_rng([self.solver.seed, sweep, side])
         hyper = own.draw_hyper(self.solver.biases, rng)
@@ -304,7 +300,7 @@ class Sampler:
         given = own.entries, own.side, own.precisions, other.weighted(), hyper.prior(expected)
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
-    def average(self, sweep: int, factors: Factors, hypers: "tuple[Hyper, Hyper]") -> None:
+    def average(self, sweep: int, factors: Factors, hypers: tuple[Hyper, Hyper]) -> None:
         """Move the means (the model's factors) towards the draw; until burn-in is over, they equal the draw."""
         state, users, items = self.state, self.users, self.items
         share = 1 / max(sweep - self.solver.burn + 1, 1)
@@ -350,90 +346,3 @@ class Sampler:
         drawn = state.users, state.user_bias, user_precisions, state.items, state.item_bias, state.item_precisions
         for sample, now in zip(samples, drawn, strict=True):
             sample[slot] = now
-
-
-class Rows:
-    """Users or items: their last draw, their entries, and their links, if any."""
-
-    def __init__(
-        self, side: Side, entries: Compressed, precisions: np.ndarray, links: Linked | None, device: Device
-    ) -> None:
-        self.side, self.entries, self.precisions, self.links, self.device = side, entries, precisions, links, device
-        n, k = side.factors.shape
-        counts = np.diff(entries.indptr)
-        self.warm, self.counts = counts > 0, counts.astype(np.float32)
-        self.rows, self.tasks = even(n, ROWS_PER_TASK), kernels.als.half_sweep_tasks(entries.indptr, k)
-        self._weighted = kernels.gibbs.Weighted(
-            kernels.vectors.aligned(n, kernels.vectors.whole(k)), np.zeros(n, np.float32), np.ones(n, np.float32)
-        )
-
-    def weighted(self) -> Any:
-        """Return the rows weighted by their precisions, for draws of the other side."""
-        launch(kernels.gibbs.WEIGH, self.device, self.rows, self.side, self.precisions, self._weighted)
-        return self._weighted
-
-    def draw_hyper(self, biases: bool, rng: "np.random.Generator") -> "Hyper":
-        """Draw the hyper-parameters of the rows' factors and biases."""
-        factors, n, k = self.side.factors, int(np.count_nonzero(self.warm)), self.side.factors.shape[1]
-        if self.links is not None:
-            factors = factors - self.links.expected[:, :k]
-        total = launch(kernels.links.TOTAL, self.device, self.rows, np.ones(len(factors), np.float32), factors)
-        squares = launch(kernels.gram.GRAM, self.device, self.rows, kernels.vectors.filled_up(factors), k)
-        mean, precision = draw_normal_wishart(n, total, squares, rng)
-        if not biases:
-            return Hyper(mean, precision, math.inf, 0.0)
-        b = self.side.bias[self.warm].astype(np.float64)
-        spread = np.sum((b - b.mean()) ** 2) + BETA * n / (BETA + n) * b.mean() ** 2
-        p = rng.gamma(SHAPE + n / 2) / (RATE + spread / 2)
-        pull = p * (b.sum() / (BETA + n)) + math.sqrt(p / (BETA + n)) * rng.standard_normal()
-        return Hyper(mean, precision, p, pull)
-
-    def draw_links(self, links: Linked, hyper: "Hyper", rng: "np.random.Generator") -> tuple[float, np.ndarray]:
-        """Draw kappa and the links in the basis of L's eigenvectors; return kappa and the links' predictions (n, k)."""
-        factors, k = self.side.factors, self.side.factors.shape[1]
-        eigenvalues, basis = np.linalg.eigh(hyper.precision)
-        table, expected, gap = (array[:, :k] for array in (links.table, links.expected, links.gap))
-        old, warm = table.astype(np.float64), links.squares > 0  # cold columns stay zero
-        kappa = rng.gamma(1 + np.count_nonzero(warm) * k / 2) / (1 + np.sum(old**2) / 2)
-        links.set_ridge(kappa / eigenvalues)
-        table[:], expected[:] = old @ basis, expected @ basis
-        gap[:] = (factors - hyper.mean) @ basis - expected
-        gap += rng.standard_normal(factors.shape) / np.sqrt(eigenvalues)  # E1
-        penalised = links.table.copy()
-        penalised[:, :k] -= rng.standard_normal(old.shape) * warm[:, None] / math.sqrt(kappa)  # E2
-        links.approach(LINK_STEPS, penalised)
-        table[:], expected[:] = table @ basis.T, expected @ basis.T
-        return kappa, expected
-
-
-class Hyper(NamedTuple):
-    """Hyper-parameters of a side: mean m and precision L of the factors; precision p and pull p m_b of the biases."""
-
-    mean: np.ndarray
-    precision: np.ndarray
-    bias_precision: float
-    bias_pull: float
-
-    def prior(self, expected: np.ndarray | None) -> Any:
-        """Return the prior of each row as kernels take it; ``expected`` (n, k) are the links' predictions."""
-        centre = self.mean[None] if expected is None else self.mean + expected
-        pull = np.ascontiguousarray((centre @ self.precision).astype(np.float32))
-        return kernels.gibbs.Prior(self.precision.astype(np.float32), pull, self.bias_precision, self.bias_pull)
-
-
-def draw_normal_wishart(
-    n: int, total: np.ndarray, squares: np.ndarray, rng: "np.random.Generator"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the mean (k,) and precision (k, k) of n normal rows x, given sum x and sum x x'.
-
-    The prior is in the module's docstring. The Wishart is drawn by its Bartlett decomposition (Bartlett 1933).
-    """
-    k = len(total)
-    spread = squares - np.outer(total, total) / (BETA + n) + np.eye(k) / WISHART
-    root = np.linalg.cholesky(np.linalg.inv((spread + spread.T) / 2))
-    a = np.tril(rng.standard_normal((k, k)), -1)
-    a[np.diag_indices(k)] = np.sqrt(rng.chisquare(k + n - np.arange(k)))
-    factor = root @ a
-    precision = factor @ factor.T
-    noise = np.linalg.solve(np.linalg.cholesky(precision).T, rng.standard_normal(k))
-    return total / (BETA + n) + noise / math.sqrt(BETA + n), precision
