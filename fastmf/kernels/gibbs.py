@@ -45,13 +45,13 @@ class Weighted(NamedTuple):
 class Prior(NamedTuple):
     """The prior of rows: precision L (k, k) float32, and ``pull`` = L mu, (n_rows or 1, k or more) float32.
 
-    bias_precision is p and bias_pull is p m; without biases they are inf and 0.
+    bias_precision is p. bias_pull is p m, (n_rows or 1,) float64, or one number. Without biases they are inf and 0.
     """
 
     precision: np.ndarray
     pull: np.ndarray
     bias_precision: float
-    bias_pull: float
+    bias_pull: np.ndarray | float
 
 
 class Chance(NamedTuple):
@@ -84,7 +84,9 @@ def _draw_row_numpy(row, entries, side, precisions, other, prior, chance):
     roots = np.sqrt(times) * other.roots[columns]
     w = np.sqrt(times)[:, None] * other.factors[columns, :k]
     t = roots * (entries.values[rated] - other.bias[columns])
-    s, d, total = roots @ w, roots @ roots + q * prior.bias_precision, roots @ t + q * prior.bias_pull
+    bias_pulls = np.atleast_1d(prior.bias_pull)
+    bias_pull = bias_pulls[min(row, len(bias_pulls) - 1)]
+    s, d, total = roots @ w, roots @ roots + q * prior.bias_precision, roots @ t + q * bias_pull
     upper = np.linalg.cholesky(w.T @ w - np.outer(s, s / d) + q * prior.precision).T
     pull = prior.pull[min(row, len(prior.pull) - 1), :k]
     key = np.uint64(key_of(chance.seed, chance.stream, np.uint64(row)))  # compiled, it returns an int
@@ -117,7 +119,8 @@ def average_numpy(tasks, share, now, mean):
 def draw_cpu(tasks, entries, side, precisions, other, prior, chance):
     """Draw the rows of ``side``; see :func:`draw_numpy`."""
     kp = other.factors.shape[1]
-    prior = prior._replace(precision=widened(prior.precision, kp, kp))
+    bias_pull = np.atleast_1d(np.asarray(prior.bias_pull, np.float64))
+    prior = prior._replace(precision=widened(prior.precision, kp, kp), bias_pull=bias_pull)
     given = entries, side, precisions, other, prior, chance
     return draw(tasks, *given, found=np.zeros(len(tasks) - 1))
 

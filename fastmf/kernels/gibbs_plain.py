@@ -67,8 +67,8 @@ def draw_row(row, entries, side, precisions, other, prior, chance, gram, v, s):
     first, last, k = entries.indptr[row], entries.indptr[row + 1], v.shape[0]
     q = 1.0 / (chance.alpha * np.float64(precisions[row]))
     sums = weights_of(first, last, entries, other)
-    d, total = sums[0] + q * prior.bias_precision, sums[1] + q * prior.bias_pull
-    line = min(row, prior.pull.shape[0] - 1)
+    line, bias_line = min(row, prior.pull.shape[0] - 1), min(row, prior.bias_pull.shape[0] - 1)
+    d, total = sums[0] + q * prior.bias_precision, sums[1] + q * prior.bias_pull[bias_line]
     for a in range(k):
         v[a] += q * prior.pull[line, a] - s[a] * (total / d)
         for b in range(k):

@@ -98,8 +98,9 @@ def _prepare(filled, k, kp, precisions, prior, chance, batch, facts):
     for slot in range(filled):
         row = batch.rows[slot]
         q = 1.0 / (chance.alpha * np.float64(precisions[row]))
-        d, total = facts[slot, WEIGHT] + q * prior.bias_precision, facts[slot, OF_T] + q * prior.bias_pull
-        root, share, line = np.float32(math.sqrt(d)), np.float32(q), min(row, prior.pull.shape[0] - 1)
+        line, bias_line = min(row, prior.pull.shape[0] - 1), min(row, prior.bias_pull.shape[0] - 1)
+        d, total = facts[slot, WEIGHT] + q * prior.bias_precision, facts[slot, OF_T] + q * prior.bias_pull[bias_line]
+        root, share = np.float32(math.sqrt(d)), np.float32(q)
         for a in range(k):
             batch.sums[slot, a] /= root
             batch.weighted[slot, a] += share * prior.pull[line, a]

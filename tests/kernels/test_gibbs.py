@@ -30,7 +30,8 @@ def problem(k, counts=COUNTS, biases=True, seed=0):
     a = rng.standard_normal((k, k + 4))
     precision = (a @ a.T).astype(np.float32)
     pull = (precision @ rng.standard_normal(k)).astype(np.float32)[None]
-    return entries, other, Prior(precision, pull, *((3.0, 0.5) if biases else (np.inf, 0.0)))
+    p, of_biases = (3.0, 0.5) if biases else (np.inf, 0.0)
+    return entries, other, Prior(precision, pull, p, np.array([of_biases]))
 
 
 def drawn(device, entries, other, prior, chance, k, tasks=None):
@@ -105,7 +106,7 @@ def joint(entries, other, prior, q):
     precision[:k, :k] += prior.precision
     precision[k, k] += prior.bias_precision
     covariance = np.linalg.inv(precision)
-    return covariance @ (design.T @ t / q + np.append(prior.pull[0], prior.bias_pull)), covariance
+    return covariance @ (design.T @ t / q + np.append(prior.pull[0], prior.bias_pull[0])), covariance
 
 
 @pytest.mark.parametrize("device", [NUMPY, CPU], ids=["numpy", "cpu"])
@@ -187,3 +188,16 @@ def test_dense_kernels_do_what_their_definitions_say(device):
         launch(AVERAGE, device, even(n, 4), 0.25, now, moved)
     np.testing.assert_allclose(mean[0], 1.75 * x, rtol=1e-6)
     np.testing.assert_allclose(mean[1], 2.5 * b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("device", [NUMPY, CPU], ids=["numpy", "cpu"])
+def test_each_row_has_its_own_pulls_if_there_are_as_many(device):
+    rng, k, n = np.random.default_rng(3), 3, len(COUNTS)
+    entries, other, prior = problem(k)
+    pulls, bias_pulls = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal(n)
+    side, precisions, _ = drawn(device, entries, other, Prior(prior.precision, pulls, 3.0, bias_pulls), chance(), k)
+    for row in np.flatnonzero(COUNTS):
+        alone = Prior(prior.precision, pulls[row : row + 1], 3.0, float(bias_pulls[row]))
+        expected, own, _ = drawn(device, entries, other, alone, chance(), k)
+        np.testing.assert_allclose(side.factors[row], expected.factors[row], rtol=1e-4, atol=1e-5)
+        assert (side.bias[row], precisions[row]) == pytest.approx((expected.bias[row], own[row]), rel=1e-4)

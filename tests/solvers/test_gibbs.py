@@ -6,8 +6,8 @@ import pytest
 
 import fastmf
 from fastmf import DivergenceError, Ratings
-from fastmf.solvers import gibbs
-from fastmf.solvers.gibbs import draw_normal_wishart
+from fastmf.solvers import draws
+from fastmf.solvers.draws import draw_normal_wishart
 
 
 def test_hyper_parameters_follow_their_posterior():
@@ -30,7 +30,7 @@ def test_draws_that_cannot_go_on_are_a_divergence(rows, monkeypatch):
     def fail(*_):
         raise np.linalg.LinAlgError
 
-    monkeypatch.setattr(gibbs, "draw_normal_wishart", fail)
+    monkeypatch.setattr(draws, "draw_normal_wishart", fail)
     with pytest.raises(DivergenceError, match=r"^sweep 1: the factors diverged; use fewer factors \(k is 3\)$"):
         fastmf.fit(rows, 3, "gibbs", burn=1, samples=1)
 
