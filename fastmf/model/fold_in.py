@@ -207,7 +207,7 @@ def solve_rows(
     if half.prior is None:
         found, draws = _solved(half, entries, device, expected), dict[str, np.ndarray]()
     else:
-        found, draws = _posterior(half, half.prior, samples, entries, precisions)
+        found, draws = _posterior(half, half.prior, samples, entries, precisions, expected)
     with np.errstate(over="ignore"):  # lost_rows finds overflow
         bias = absorbed(found.factors, found.bias, half.frame)
         return Side(found.factors * half.scales[0], bias * half.scales[1]), draws
@@ -261,7 +261,7 @@ def _solved(half: Half, entries: Compressed, device: Device, expected: Side | No
     n_rows, k = len(entries.indptr) - 1, half.columns.factors.shape[1]
     rows = Side(np.zeros((n_rows, k), np.float32), np.zeros(n_rows, np.float32))
     if expected is not None:
-        rows = Side(np.ascontiguousarray(expected.factors), expected.bias * np.float32(half.rule.bias_reg is not None))
+        rows = Side(np.ascontiguousarray(expected.factors), expected.bias)
     given = device.put((entries, Side(*map(np.copy, rows)), kernels.vectors.padded(half.columns)))
     terms = row_terms(half, entries, given[2].factors, device, expected)
     tasks = kernels.als.half_sweep_tasks(entries.indptr, k)
@@ -275,17 +275,33 @@ def _solved(half: Half, entries: Compressed, device: Device, expected: Side | No
     return Side(*device.get(given[1]))
 
 
+class Around(NamedTuple):
+    """What the prior means of rows differ by from the mean of the prior.
+
+    factors (n_rows or 1, k), bias (n_rows or 1,). blank (n_rows,) bool: rows without entries, but with features.
+    """
+
+    factors: np.ndarray
+    bias: np.ndarray
+    blank: np.ndarray
+
+
 def _posterior(
-    half: Half, prior: Prior, samples: Samples | None, entries: Compressed, precisions: np.ndarray | None
+    half: Half,
+    prior: Prior,
+    samples: Samples | None,
+    entries: Compressed,
+    precisions: np.ndarray | None,
+    expected: Side | None,
 ) -> tuple[Side, dict[str, np.ndarray]]:
     """Return the rows' posterior means for standardised ratings, and draws of them if the model has samples.
 
     The means are conditional on the other side's posterior means, because that predicts best. Rows are drawn once for
     each sample of the other side, because each sample has its own basis.
     """
-    expected, users = _expected(half, entries), half.side == "user"
+    around, users = _around(half, prior, entries, expected), half.side == "user"
     centred = prior._replace(mean=prior.mean - prior.origin)
-    found, _ = _drawn(entries, half.columns, prior.others, centred, expected, precisions=precisions)
+    found, _ = _drawn(entries, half.columns, prior.others, centred, around, precisions=precisions)
     if samples is None:
         return found, {}
     others, names = (samples[3:], Samples._fields[:3]) if users else (samples[:3], Samples._fields[3:])
@@ -293,9 +309,21 @@ def _posterior(
     for number, (factors, bias, of_columns) in enumerate(zip(*others, strict=True)):
         random = half.rule.seed, first + SWEEPS * number
         weights = of_columns if users else of_columns / alpha  # alpha is part of the users' precisions
-        drawn, of_rows = _drawn(entries, Side(factors, bias), weights, prior, expected, random)
+        drawn, of_rows = _drawn(entries, Side(factors, bias), weights, prior, around, random)
         draws.append((*drawn, of_rows * alpha if users else of_rows))
     return found, {name: np.stack(arrays) for name, arrays in zip(names, zip(*draws, strict=True), strict=True)}
+
+
+def _around(half: Half, prior: Prior, entries: Compressed, expected: Side | None) -> Around:
+    """Return the prior means of rows: of links, and of features, whose intercept is that of the prior already."""
+    of_links, blank = _expected(half, entries), np.diff(entries.indptr) == 0
+    if expected is None:
+        return Around(of_links, np.zeros(1), np.zeros_like(blank))
+    inside = expected.factors.any(axis=1) | (expected.bias != 0)
+    _, bias_precision, bias_pull = prior.numbers
+    bias_mean = bias_pull / bias_precision if bias_precision else expected.bias
+    factors = of_links + inside[:, None] * (expected.factors - (prior.mean - prior.origin))
+    return Around(factors.astype(np.float32), inside * (expected.bias - bias_mean), blank & inside)
 
 
 def _drawn(
@@ -303,13 +331,13 @@ def _drawn(
     columns: Side,
     column_precisions: np.ndarray,
     prior: Prior,
-    expected: np.ndarray,
+    around: Around,
     random: tuple[int, int] | None = None,
     precisions: np.ndarray | None = None,
 ) -> tuple[Side, np.ndarray]:
     """Draw rows and their precisions; without ``random``, return the rows' means instead, given their precisions.
 
-    ``random`` is a seed and the first random stream; ``expected`` is added to the prior's mean.
+    ``random`` is a seed and the first random stream.
     """
     n_rows, k, gibbs, draw = len(entries.indptr) - 1, columns.factors.shape[1], kernels.gibbs, random is not None
     rows = Side(np.zeros((n_rows, k), np.float32), np.zeros(n_rows, np.float32))
@@ -317,12 +345,20 @@ def _drawn(
     roots = np.sqrt(column_precisions)
     weighted = gibbs.Weighted(kernels.vectors.filled_up(columns.factors * roots[:, None]), columns.bias, roots)
     alpha, bias_precision, bias_pull = map(float, prior.numbers)
-    pull = np.ascontiguousarray((prior.mean + expected) @ prior.precision)
-    around = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pull)
+    mean, bias_pulls = prior.mean + around.factors, bias_pull + bias_precision * around.bias
+    pull = np.ascontiguousarray(mean @ prior.precision)
+    given = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pulls)
     tasks, (seed, stream) = kernels.als.half_sweep_tasks(entries.indptr, k), random or (0, 0)
     for sweep in range(SWEEPS if draw else 1):
         chance = gibbs.Chance(np.uint64(seed), np.uint64(stream + sweep), alpha, draw, draw)
-        launch(gibbs.DRAW, resolve("cpu"), tasks, entries, rows, precisions, weighted, around, chance)
+        launch(gibbs.DRAW, resolve("cpu"), tasks, entries, rows, precisions, weighted, given, chance)
+    if around.blank.any():  # the prior is all that is known of them
+        rng, n = np.random.default_rng([seed, stream]), int(around.blank.sum())
+        noise = rng.standard_normal((n, k + 1)) * draw
+        spread = np.linalg.solve(np.linalg.cholesky(prior.precision.astype(np.float64)).T, noise[:, :k].T).T
+        rows.factors[around.blank] = mean[around.blank] + spread
+        if bias_precision:
+            rows.bias[around.blank] = bias_pulls[around.blank] / bias_precision + noise[:, k] / np.sqrt(bias_precision)
     return rows, precisions
 
 

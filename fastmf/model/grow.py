@@ -81,9 +81,8 @@ def _added(state: S, side: str, found: Features) -> S:
     wide, places = widened(state, side, found.ids)
     features = getattr(wide, f"{side}_features").updated(found.of(getattr(wide, f"{side}_ids")))
     expected = expected_rows(wide, side, csr.take(features.rows, places))
-    scale, frame, rule = np.float32(state.scale), frame_of(state), getattr(state, f"{side}_rule")
-    bias = absorbed(expected.factors, expected.bias, frame if side == "user" else frame.swapped)
-    bias = bias * scale * np.float32(rule is None or rule.bias_reg is not None)
+    scale, frame = np.float32(state.scale), frame_of(state)
+    bias = absorbed(expected.factors, expected.bias, frame if side == "user" else frame.swapped) * scale
     factors = expected.factors * scale if side == "user" else expected.factors
     changes: dict[str, Any] = {
         f"{side}_features": features,

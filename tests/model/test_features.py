@@ -7,7 +7,13 @@ import pytest
 import fastmf
 from fastmf import DataError, Features, ParameterError, UnknownIdError
 
-SOLVERS = [("als", {"reg0": 0.5}), ("als-links", {"reg0": 0.5}), ("implicit", {})]
+SOLVERS = [
+    ("als", {"reg0": 0.5}),
+    ("als-links", {"reg0": 0.5}),
+    ("implicit", {}),
+    ("gibbs", {"burn": 4, "samples": 16, "kept": 4}),
+    ("gibbs", {"burn": 4, "samples": 16, "kept": 4, "links": True}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,7 @@ def users():
     return pd.DataFrame({"user": np.arange(30) * 3 + 100, "age": rng.random(30), "sex": rng.choice(["f", "m"], 30)})
 
 
-@pytest.fixture(scope="module", params=SOLVERS, ids=[name for name, _ in SOLVERS])
+@pytest.fixture(scope="module", params=SOLVERS, ids=["als", "als-links", "implicit", "gibbs", "gibbs links"])
 def model(request, rows, items, users):
     solver, settings = request.param
     return fastmf.fit(rows, 3, solver, item_features=items, user_features=users, **settings)
@@ -96,6 +102,8 @@ def test_what_cannot_be_added_is_refused(model, items, rows):
 
 
 def test_folding_in_training_users_finds_their_rows(model, rows, users):
+    if model.samples is not None:
+        pytest.skip("users of a Bayesian model are means over sweeps")
     given = rows[:2] if model.implicit else rows
     found = model.fold_in(given, features=users)
     if model.implicit:  # its users are solved last, with what the features said an epoch before
@@ -124,6 +132,10 @@ def test_new_items_are_folded_in_with_their_features(model, items):
 
 
 def test_features_contribute_to_scores(model, rows):
+    if model.samples is not None:
+        with pytest.raises(ParameterError, match="cannot explain"):
+            model.explain(100, 1020, rows)
+        return
     if model.implicit:
         found = model.explain(100, 1020)
         rest = found.attrs["rest"]
