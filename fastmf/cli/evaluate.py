@@ -60,16 +60,19 @@ def evaluate(
     popular = result.pop("popularity") or {}
     rows = [(name, _number(value), _number(popular.get(name), none="")) for name, value in result.items()]
     show_table(("measure", "value", "by popularity"), rows)
-    if bands:
-        header = ("ratings of the user", "pairs", "rmse", "rmse_of_biases")
-        show_table(header, [(name, *map(_number, band.values())) for name, band in bands.items()])
+    _show_errors("ratings of the user", bands)
     for side, groups in known.items():
-        if groups:
-            rows = [(name, *map(_number, group.values())) for name, group in groups.items()]
-            show_table((side, "pairs", "rmse", "rmse_of_biases"), rows)
+        _show_errors(side, groups)
     if coverage:
         shares = [(f"{level} %", f"{100 * share:.1f} %") for level, share in coverage.items()]
         show_table(("interval", "ratings in it"), shares)
+
+
+def _show_errors(name: str, groups: dict[str, dict[str, Any]]) -> None:
+    """Show the errors of groups of pairs, if there are any."""
+    if groups:
+        rows = [(group, *map(_number, found.values())) for group, found in groups.items()]
+        show_table((name, "pairs", "rmse", "rmse_of_biases"), rows)
 
 
 def _number(value: Any, none: str = "-") -> str:

@@ -18,6 +18,8 @@ from fastmf.cli.options import (
 )
 from fastmf.cli.output import publish_all, titled
 
+SIDES = "item", "user"
+
 
 @click.command()
 @click.argument("model")
@@ -47,9 +49,6 @@ def recommend(
     new_users: str | None,
     n: int,
     items: str | None,
-    no_cold: bool,
-    item_features: str | None,
-    user_features: str | None,
     device: str,
     titles: str | None,
     output: str | None,
@@ -78,18 +77,21 @@ def recommend(
     if n_column and not users:
         raise click.UsageError("--n-column is a column of the --users file: give --users, too")
     if output:
-        check_output(output, overwrite, inputs=[model, users, new_users, items, how["exclude"], titles])
-        check_output(output, overwrite, inputs=[item_features, user_features])
+        inputs = [model, users, new_users, items, titles, how["exclude"], *(how[f"{side}_features"] for side in SIDES)]
+        check_output(output, overwrite, inputs=inputs)
     where = say_device(resolve(device))
-    loaded = with_features(fastmf.load(model), item_features=item_features)
+    of_users = how.pop("user_features")
+    loaded = with_features(fastmf.load(model), item_features=how.pop("item_features"))
     if new_users:
-        loaded = _folded(loaded, new_users, user_features, where)
+        loaded = _folded(loaded, new_users, of_users, where)
     else:
-        loaded = with_features(loaded, user_features=user_features)
+        loaded = with_features(loaded, user_features=of_users)
     wanted, lengths = _wanted(loaded, user_texts, users, n_column, n)
     total = len(loaded.user_ids) if wanted is None else len(wanted)
     candidates = None if items is None else read_columns(items, {"item": None}).column(0)
-    frames = loaded.recommend_batches(wanted, lengths, device=where, items=candidates, cold=not no_cold, **how)
+    frames = loaded.recommend_batches(
+        wanted, lengths, device=where, items=candidates, cold=not how.pop("no_cold"), **how
+    )
     among = "" if candidates is None else f"{len(candidates):,} items in {items}"
     lists = rows_shown(_noted(frames, total, among), total, not output)
     publish_all(titled(lists, "item_id", titles), output, overwrite, as_json)

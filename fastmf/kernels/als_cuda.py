@@ -201,8 +201,13 @@ def _add_pieces(gram, s, partial, first, n, k, thread, form):
 
 @inlined
 def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
-    """Subtract s s' / d, and add B and rho to the matrix and rho z to the right-hand side, which is row k."""
-    (rho, share, row), (pull, base) = weights, known
+    """Subtract s s' / d, and add B and rho to the matrix and rho z to the right-hand side, which is row k.
+
+    Returns the total, with what the bias is pulled to.
+    """
+    (rho, share, row, bias_reg), (pull, base, a) = weights, known
+    if a.shape[0] > 0:
+        total += bias_reg * a[row]
     for r in range(k + 1):
         of_r = (total if r == k else s[r]) * share
         for c in range(thread, min(r + 1, k), form.threads):
@@ -214,6 +219,7 @@ def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
             if r < k and base.shape[0] > 0:
                 gram[at(r, c)] += base[r, c]
     cuda.syncthreads()
+    return total
 
 
 @inlined
@@ -236,7 +242,7 @@ def compiled(form):
     """Compile the kernel for a layout.
 
     ``work`` holds rows or pieces of rows: row, first entry, last entry, and the first of the row's pieces in
-    ``partial``, or -1. With ``keep``, sums go to ``partial``; otherwise rows are solved. ``failed`` gets the number of
+    ``parts``, or -1. With ``keep``, sums go to ``parts``; otherwise rows are solved. ``failed`` gets the number of
     rows that cannot be solved, then their places in ``work``. ``weights`` (of entries) and ``mass`` (their row sums)
     are empty if all weights are 1; ``a`` is what biases are pulled to. ``rules``: reg, reg0, bias_reg, smallest pivot
     relative to its diagonal, jitter.
@@ -247,7 +253,7 @@ def compiled(form):
 
     @kernel(form.threads)
     def half_sweep(
-        work, indices, values, weights, mass, y, c, x, b, pull, base, a, rules, partial, keep, scratch, failed
+        work, indices, values, weights, mass, y, c, x, b, pull, base, a, rules, parts, keep, scratch, failed
     ):
         batch = cuda.shared.array((n_batch, n_columns), number)  # one line each: the simulator tells them apart by it
         where = cuda.shared.array(n_batch, np.int32)
@@ -271,13 +277,12 @@ def compiled(form):
                 desk, own = (batch, where, t, roots, s), (sums, of_y, own_s, own_v)
                 total = _sum_entries(desk, own, gram, piece, (indices, values, weights, y, c), k, thread, form)
             else:
-                total = _add_pieces(gram, s, partial, pieces, n, k, thread, form)
+                total = _add_pieces(gram, s, parts, pieces, n, k, thread, form)
             if keep:
-                _keep_piece(partial, place, gram, s, total, k, thread, form)
+                _keep_piece(parts, place, gram, s, total, k, thread, form)
                 continue
-            if a.shape[0] > 0:
-                total += number(rules[2] * a[row])
-            _eliminate_bias(gram, s, total, (rho, share, row), (pull, base), k, thread, form)
+            given = (rho, share, row, number(rules[2])), (pull, base, a)
+            total = _eliminate_bias(gram, s, total, *given, k, thread, form)
             solved = _solve(gram, s, inverse, solution, total, rules, (x, b, row, share), k, thread, form)
             if thread == 0 and not solved:
                 failed[1 + cuda.atomic.add(failed, 0, 1)] = place

@@ -10,12 +10,14 @@ Predictions stay the same if the model's mean is the training mean plus p . q + 
 standardised scale.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fastmf.kernels.types import Side
-from fastmf.model.state import State
+
+if TYPE_CHECKING:
+    from fastmf.model.state import State
 
 
 class Frame(NamedTuple):
@@ -32,7 +34,7 @@ class Frame(NamedTuple):
         return Frame(self.item_origin, self.user_origin, self.item_offset, self.user_offset)
 
 
-def frame_of(state: State) -> Frame:
+def frame_of(state: "State") -> Frame:
     """Return the frame of a model's rows."""
     nothing = np.zeros(state.k, np.float32)
     if state.user_prior is not None:

@@ -144,8 +144,6 @@ def make_plan(
     keep_seen: bool = True,
     memory_limit: float | str | None = None,
     init: Any = None,
-    item_features: Any = None,
-    user_features: Any = None,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     **how: Any,
@@ -153,7 +151,7 @@ def make_plan(
     """Check everything that can be checked before anything is read.
 
     Parameters are those of :func:`fastmf.fit`. ``outputs`` are files to be written, which ``overwrite`` may replace.
-    ``how`` are further arguments of :meth:`Ratings.read`; None stands for their defaults.
+    ``how`` are tables of features, and further arguments of :meth:`Ratings.read`; None stands for their defaults.
 
     Raises
     ------
@@ -172,14 +170,12 @@ def make_plan(
     given = {name: value for name, value in how.items() if value is not None}
     weighing = {name: given.pop(name, None) for name in WEIGHING}
     aging_of(weighing["half_life"], weighing["timestamp"], weighing["time_unit"])
-    sources = source, validation, item_features, user_features
-    inputs = [given for given in sources if isinstance(given, str | os.PathLike)]
+    tables = {side: given.pop(f"{side}_features") for side in ("user", "item") if f"{side}_features" in given}
+    inputs = [each for each in (source, validation, *tables.values()) if isinstance(each, str | os.PathLike)]
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
     _check_solver(solver, blend)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
-    tables = {"user": user_features, "item": item_features}
-    options |= {"features": {side: table for side, table in tables.items() if table is not None}}
-    options |= {"weighing": weighing, "init": start}
+    options |= {"weighing": weighing, "init": start, "features": tables}
     require_room(solver, where, limit)
     return Plan(
         source=source,

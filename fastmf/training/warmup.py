@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
@@ -67,6 +68,9 @@ def _use(ratings: Ratings, k: int) -> None:
     for name, solver in SOLVERS.items():
         for settings in solver.variants.values():
             fit(training, solver=make(name, k=k, **settings).with_epochs(2), validation=0.1)
+    features = pa.table({"item": ratings.item_ids, "price": np.arange(ratings.n_items, dtype=np.float64)})
+    for name in SOLVERS:
+        fit(training, solver=make(name, k=k).with_epochs(2), item_features=features)
     model = fit(training, k, epochs=1)
     evaluate(model, test, n=5)
     model.recommend(n=5)

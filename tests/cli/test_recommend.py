@@ -66,7 +66,7 @@ def test_unknown_items_and_users_without_a_list_are_counted(path, run, tmp_path)
     missing = 30 - len(json.loads(done.stdout))
     assert 0 < missing < 30
     assert done.stderr.splitlines() == [
-        f"note: 1 of 2 items in {tmp_path / 'items.parquet'} have no training ratings",
+        f"note: 1 of 2 items in {tmp_path / 'items.parquet'} are unknown: they have no training ratings",
         f"note: for {missing} of 30 users there is no item left to recommend",
     ]
 

@@ -76,8 +76,7 @@ def test_the_id_column_is_named_or_has_a_usual_name():
     assert read(source, id_column="who").ids.to_pylist() == [1, 2]
     with pytest.raises(DataError, match="no column for the items, none of 'item_id'"):
         read(pa.table({"who": [1, 2], "x": [1, 2]}))
-    with pytest.raises(DataError, match="no column 'what' for the items"):
-        read(source, id_column="what")
+    assert read(source, id_column="what").ids.to_pylist() == [3, 4]
     with pytest.raises(ParameterError, match="side is 'movie'"):
         Features.read(source, "movie")
 

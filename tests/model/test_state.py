@@ -39,6 +39,7 @@ def test_known_rows_are_those_with_training_ratings(model):
 
 
 def test_what_only_some_solvers_learn_is_found_by_name(model):
-    assert model.learned == dict.fromkeys(("baseline", "links", "user_prior", "item_prior", "samples"))
+    names = "baseline", "links", "user_prior", "item_prior", "samples", "user_expected", "item_expected"
+    assert model.learned == dict.fromkeys(names)
     own = Baseline(model.user_bias, model.item_bias)
     assert dataclasses.replace(model, baseline=own).learned["baseline"] is own
