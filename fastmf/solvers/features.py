@@ -117,7 +117,7 @@ class Centred(Ridge):
         squares, mass = super().respond(), self.host.mass
         total = launch(kernels.links.TOTAL, self.device, self.rows, self.weights, self.response)
         mean = (total / mass).astype(np.float32)
-        given = self.response, -self.weights, mean, self.response
+        given = self.response, self.weights, -mean, self.response  # an array on a GPU has no minus
         launch(kernels.links.ATTRACT, self.device, self.rows, *given)
         return np.asarray(squares - mass * mean.astype(np.float64) ** 2)
 
