@@ -1,6 +1,7 @@
 """Whole fits on a GPU against the definitions; without a GPU in Numba's simulator, if that is on."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastmf
@@ -47,6 +48,21 @@ def test_a_fit_gives_the_factors_of_the_definitions(rows, how):
         for name in ("validation_rmse", "validation_ndcg"):
             assert getattr(other, name) == pytest.approx(getattr(one, name), abs=1e-4)
     assert found.best_epoch == expected.best_epoch
+
+
+@pytest.mark.parametrize("solver", ["als", "als-links", "implicit", "sgd"])
+def test_a_fit_with_side_features_gives_the_factors_of_the_definitions(rows, solver):
+    rng = np.random.default_rng(3)
+    tables = {
+        f"{side}_features": pa.table({side: ids, "a": rng.random(len(ids)), "b": rng.random(len(ids))})
+        for side, ids in (("user", np.unique(rows[0])), ("item", np.arange(1000, 1006)))  # 1005 has no ratings
+    }
+    run = {"k": 3, "epochs": 2, "solver": solver, **tables}
+    expected, found = (fastmf.fit(rows, device=device, **run) for device in ("numpy", "cuda"))
+    for name in ("user_factors", "item_factors", "user_bias", "item_bias"):
+        one, other = getattr(expected, name), getattr(found, name)
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-4 * max(np.abs(one).max(), 1e-6))
+    assert found.item_factors[-1].any()
 
 
 def test_a_solver_without_kernels_for_it_says_so_and_auto_takes_the_cpu(rows):

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastmf.kernels.compile import inner, lazy
 from fastmf.kernels.region import region, taken
-from fastmf.kernels.sgd import BIAS, ROUNDS, SQUARES, at_place, epoch_key, new_shuffle, shuffle_numpy
+from fastmf.kernels.sgd import BIAS, BIAS_PULL, RHO, ROUNDS, SQUARES, at_place, epoch_key, new_shuffle, shuffle_numpy
 
 BEFORE_ALL = -1  # the epoch whose shuffles give the order of dealing
 
@@ -110,6 +110,45 @@ def collect_cpu(share, rows, learner, factors, bias, squares):
                 squares[r] = learner[rows[r], SQUARES]
 
 
+def deal_rows_numpy(tasks, rows, side, expected, learner, pulls, square):
+    """Copy rows, and what they are pulled to, to where a learner has them: row r of a side is its row ``rows[r]``.
+
+    expected is (n, k + 1 or more): what factors and, in column k, biases are pulled to. The former go to ``pulls``
+    (n, kp), the latter to the learner. The side's factors first move in place by the share rho / (square + rho) of the
+    way that their pulls have moved, or not if rho is 0.
+    """
+    own, k = slice(tasks[0], tasks[-1]), side.factors.shape[1]
+    chosen = rows[own]
+    rho = learner[chosen, RHO]
+    shares = np.divide(rho, np.float32(square) + rho, out=np.zeros_like(rho), where=rho > 0)
+    side.factors[own] += shares[:, None] * (expected[own, :k] - pulls[chosen, :k])
+    learner[chosen, :k], learner[chosen, BIAS] = side.factors[own], side.bias[own]
+    pulls[chosen, :k], learner[chosen, BIAS_PULL] = expected[own, :k], expected[own, k]
+
+
+@region
+def deal_rows_cpu(share, rows, side, expected, learner, pulls, square):
+    """Copy rows and what they are pulled to; see :func:`deal_rows_numpy`."""
+    k = side.factors.shape[1]
+    for task in taken(share):
+        for r in range(share.tasks[task], share.tasks[task + 1]):
+            place = rows[r]
+            moved = share_of(learner[place, RHO], np.float32(square))
+            for f in range(k):
+                side.factors[r, f] += moved * (expected[r, f] - pulls[place, f])
+                learner[place, f] = side.factors[r, f]
+                pulls[place, f] = expected[r, f]
+            learner[place, BIAS] = side.bias[r]
+            learner[place, BIAS_PULL] = expected[r, k]
+
+
+@inner
+def share_of(rho, square):
+    """Return rho / (square + rho), or 0 if rho is 0."""
+    return rho / (square + rho) if rho > 0 else np.float32(0)
+
+
 BLOCKS = {"numpy": blocks_numpy, "cpu": blocks_cpu}
 SHUFFLE_BLOCKS = {"numpy": shuffle_blocks_numpy, "cpu": shuffle_blocks_cpu}
 COLLECT = {"numpy": collect_numpy, "cpu": collect_cpu, "cuda": lazy("sgd_cuda", "collect_cuda")}
+DEAL_ROWS = {"numpy": deal_rows_numpy, "cpu": deal_rows_cpu, "cuda": lazy("sgd_cuda", "deal_rows_cuda")}

@@ -5,6 +5,8 @@ reg0 / n, and bias_rho = bias_reg / n. Half the gradient of the squared error gi
 
     x += lr (e y - rho_u x)      y += lr (e x - rho_i y)      b += lr (e - bias_rho_u b)      c += lr (e - bias_rho_i c)
 
+If a row is pulled to z instead of zero, and its bias to a, then x - z and b - a take the places of rho's x and b.
+
 If ratings have weights g, the gradient of a rating is multiplied by its g, and n is the sum of g. A row's penalties
 then still add up to reg n + reg0. The absolute error replaces e by sign(e) / 2. The adaptive step divides lr by sqrt(G)
 for each row, with G = 1 + the sum of the mean squares of the row's earlier gradients (Chin et al. 2015, section 3). Two
@@ -26,7 +28,7 @@ import numpy as np
 from fastmf.kernels.compile import inner, jit, lazy
 from fastmf.kernels.random import GOLDEN, mix, mix_numpy
 from fastmf.kernels.region import done, region, taken, wait_for
-from fastmf.kernels.sgd_plain import BIAS, BIAS_RHO, RHO, SQUARES
+from fastmf.kernels.sgd_plain import BIAS, BIAS_PULL, BIAS_RHO, RHO, SQUARES
 from fastmf.kernels.vectors import LINE, WIDTH, aligned, vectors, whole
 
 if WIDTH:
@@ -35,6 +37,7 @@ else:
     from fastmf.kernels.sgd_plain import update
 
 ROUNDS = 4
+NO_PULLS = None, None
 RUN = 256  # consecutive ratings that are visited together, so that the next ones can be prefetched
 
 
@@ -57,54 +60,61 @@ class Step(NamedTuple):
 def new_learner(n, k):
     """Allocate a learner, one side as SGD stores it: (n, kp + LINE) float32 zeros, aligned to cache lines.
 
-    A row holds the k factors, padded to whole vectors (kp columns). Its last LINE columns hold four terms: BIAS, RHO,
-    BIAS_RHO and SQUARES, which is G.
+    A row holds the k factors, padded to whole vectors (kp columns). Its last LINE columns hold five terms: BIAS, RHO,
+    BIAS_RHO, SQUARES, which is G, and BIAS_PULL, what the bias is pulled to.
     """
     return aligned(n, whole(k) + LINE)
 
 
-def block_epoch_numpy(tasks, triples, users, items, step):
+def block_epoch_numpy(tasks, triples, users, items, step, pulls=NO_PULLS):
     """Update both sides in place with every rating of some blocks; ``tasks`` are the blocks' bounds in ``triples``.
 
-    A stratum starts when all blocks of the strata before it are done.
+    A stratum starts when all blocks of the strata before it are done. ``pulls`` are what the rows of each side are
+    pulled to, (n, kp) aligned to cache lines, or None for zeros, also for its biases.
     """
     for start, stop in pairwise(tasks):
         n_runs = -(-(stop - start) // RUN)
-        _visit_numpy(np.arange(positions(n_runs)), start, stop, start, triples, users, items, step)
+        _visit_numpy(np.arange(positions(n_runs)), start, stop, start, triples, users, items, step, pulls)
 
 
-def hogwild_epoch_numpy(tasks, triples, users, items, step):
+def hogwild_epoch_numpy(tasks, triples, users, items, step, pulls=NO_PULLS):
     """Update both sides in place with every rating; ``tasks`` cut ``range(positions(number of runs))`` into stretches.
 
-    Threads race by design.
+    Threads race by design. ``pulls`` are those of :func:`block_epoch_numpy`.
     """
     for start, stop in pairwise(tasks):
-        _visit_numpy(np.arange(start, stop), 0, len(triples.values), 0, triples, users, items, step)
+        _visit_numpy(np.arange(start, stop), 0, len(triples.values), 0, triples, users, items, step, pulls)
 
 
-def _visit_numpy(places, start, stop, block, triples, users, items, step):
+def _visit_numpy(places, start, stop, block, triples, users, items, step, pulls):
     """Update with the runs at the given places of a block's shuffle."""
     n_runs = -(-(stop - start) // RUN)
     for run in shuffle_numpy(places, n_runs, step.seed, step.epoch, block):
         if run < n_runs:
             for n in range(start + run * RUN, min(start + (run + 1) * RUN, stop)):
                 weight = np.float32(1) if triples.weights is None else triples.weights[n]
-                _update_numpy(triples.users[n], triples.items[n], triples.values[n], weight, users, items, step)
+                _update_numpy(triples.users[n], triples.items[n], triples.values[n], weight, users, items, step, pulls)
 
 
-def _update_numpy(u, i, r, weight, users, items, step):
+def _update_numpy(u, i, r, weight, users, items, step, pulls):
     x, y, of_user, of_item = users[u, :-LINE], items[i, :-LINE], users[u], items[i]
     e = r - of_user[BIAS] - of_item[BIAS] - x @ y
     g = np.sign(e) * np.float32(0.5) if step.absolute else e
-    toward_user, toward_item = weight * (g * y - of_user[RHO] * x), weight * (g * x - of_item[RHO] * y)
-    for row, terms, toward in ((x, of_user, toward_user), (y, of_item, toward_item)):
+    (z, a), (t, c) = _pull_numpy(pulls[0], u, of_user), _pull_numpy(pulls[1], i, of_item)
+    toward_user, toward_item = weight * (g * y - of_user[RHO] * (x - z)), weight * (g * x - of_item[RHO] * (y - t))
+    for row, terms, toward, pull in ((x, of_user, toward_user, a), (y, of_item, toward_item, c)):
         lr = np.float32(step.lr)
         if step.adaptive:
             lr /= np.sqrt(terms[SQUARES])
             terms[SQUARES] += toward @ toward / np.float32(step.k)
         row += lr * toward
         if step.biases:
-            terms[BIAS] += lr * weight * (g - terms[BIAS_RHO] * terms[BIAS])
+            terms[BIAS] += lr * weight * (g - terms[BIAS_RHO] * (terms[BIAS] - pull))
+
+
+def _pull_numpy(pulls, row, terms):
+    """Return what a row's factors and its bias are pulled to."""
+    return (np.float32(0), np.float32(0)) if pulls is None else (pulls[row], terms[BIAS_PULL])
 
 
 def positions(n):
@@ -164,42 +174,43 @@ def at_place(place, shuffle):
 
 
 @jit
-def _visit(first, last, start, stop, block, triples, users, items, step, columns):
+def _visit(first, last, start, stop, block, triples, users, items, pulls, step, columns):
     """Update with the runs at places first to last of a block's shuffle; its ratings are those from start to stop."""
     n_runs = (stop - start + RUN - 1) // RUN
     shuffle = new_shuffle(n_runs, epoch_key(step.seed, step.epoch) + np.uint64(block * ROUNDS))
     for place in range(first, last):
         run = at_place(place, shuffle)
         if run < n_runs:
-            update(start + run * RUN, min(start + (run + 1) * RUN, stop), triples, users, items, step, columns)
+            end = min(start + (run + 1) * RUN, stop)
+            update(start + run * RUN, end, triples, users, items, pulls, step, columns)
 
 
 @region(allocates=True)
-def _block_epoch(share, triples, users, items, step, columns):
+def _block_epoch(share, triples, users, items, pulls, step, columns):
     for task in taken(share):
         start, stop, places = share.tasks[task], share.tasks[task + 1], 2
         while places * RUN < stop - start:
             places *= 2
         wait_for(share, task // step.stratum * step.stratum)
-        _visit(0, places, start, stop, start, triples, users, items, step, columns)
+        _visit(0, places, start, stop, start, triples, users, items, pulls, step, columns)
         done(share)
 
 
 @region(allocates=True)
-def _hogwild_epoch(share, triples, users, items, step, columns):
+def _hogwild_epoch(share, triples, users, items, pulls, step, columns):
     n = triples.values.shape[0]
     for task in taken(share):
-        _visit(share.tasks[task], share.tasks[task + 1], 0, n, 0, triples, users, items, step, columns)
+        _visit(share.tasks[task], share.tasks[task + 1], 0, n, 0, triples, users, items, pulls, step, columns)
 
 
-def block_epoch_cpu(tasks, triples, users, items, step):
+def block_epoch_cpu(tasks, triples, users, items, step, pulls=NO_PULLS):
     """Update with all blocks, stratum by stratum; see :func:`block_epoch_numpy`."""
-    return _block_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
+    return _block_epoch(tasks, triples, users, items, pulls, step, vectors(users.shape[1] - LINE))
 
 
-def hogwild_epoch_cpu(tasks, triples, users, items, step):
+def hogwild_epoch_cpu(tasks, triples, users, items, step, pulls=NO_PULLS):
     """Update with stretches of all ratings; see :func:`hogwild_epoch_numpy`."""
-    return _hogwild_epoch(tasks, triples, users, items, step, vectors(users.shape[1] - LINE))
+    return _hogwild_epoch(tasks, triples, users, items, pulls, step, vectors(users.shape[1] - LINE))
 
 
 BLOCK_EPOCH = {"numpy": block_epoch_numpy, "cpu": block_epoch_cpu, "cuda": lazy("sgd_cuda", "block_epoch_cuda")}

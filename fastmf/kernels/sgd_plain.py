@@ -5,8 +5,9 @@ import numpy as np
 from fastmf.kernels.compile import inner
 from fastmf.kernels.vectors import LINE
 
-# Columns of a learner's row, the first four of its last LINE: bias, rho, bias_rho, and G of the adaptive step.
-BIAS, RHO, BIAS_RHO, SQUARES = range(-LINE, 4 - LINE)
+# Columns of a learner's row, the first five of its last LINE: bias, rho, bias_rho, G of the adaptive step, and what the
+# bias is pulled to.
+BIAS, RHO, BIAS_RHO, SQUARES, BIAS_PULL = range(-LINE, 5 - LINE)
 
 
 @inner
@@ -28,11 +29,28 @@ def weight_of(weights, j):
 
 
 @inner
-def update(first, last, triples, users, items, step, columns):
+def pull_of(pulls, row, f):
+    """Return what factor f of a row is pulled to: zero if there are no pulls."""
+    if pulls is None:
+        return np.float32(0)
+    return pulls[row, f]
+
+
+@inner
+def bias_pull_of(pulls, row):
+    """Return what the bias of a learner's row is pulled to: zero if there are no pulls."""
+    if pulls is None:
+        return np.float32(0)
+    return row[BIAS_PULL]
+
+
+@inner
+def update(first, last, triples, users, items, pulls, step, columns):
     """Update both sides with the ratings from first to last, one after another."""
     k = users.shape[1] - LINE
     for j in range(first, last):
-        x, y = users[triples.users[j]], items[triples.items[j]]
+        u, i = triples.users[j], triples.items[j]
+        x, y = users[u], items[i]
         e = triples.values[j] - x[BIAS] - y[BIAS]
         for f in range(k):
             e -= x[f] * y[f]
@@ -44,7 +62,8 @@ def update(first, last, triples, users, items, step, columns):
         squares_u = squares_i = np.float32(0)
         for f in range(k):
             x_f, y_f = x[f], y[f]
-            toward_u, toward_i = weight * (g * y_f - x[RHO] * x_f), weight * (g * x_f - y[RHO] * y_f)
+            toward_u = weight * (g * y_f - x[RHO] * (x_f - pull_of(pulls[0], u, f)))
+            toward_i = weight * (g * x_f - y[RHO] * (y_f - pull_of(pulls[1], i, f)))
             squares_u += toward_u * toward_u
             squares_i += toward_i * toward_i
             x[f] = x_f + lr_u * toward_u
@@ -53,5 +72,5 @@ def update(first, last, triples, users, items, step, columns):
             x[SQUARES] += squares_u / np.float32(step.k)
             y[SQUARES] += squares_i / np.float32(step.k)
         if step.biases:
-            x[BIAS] += lr_u * weight * (g - x[BIAS_RHO] * x[BIAS])
-            y[BIAS] += lr_i * weight * (g - y[BIAS_RHO] * y[BIAS])
+            x[BIAS] += lr_u * weight * (g - x[BIAS_RHO] * (x[BIAS] - bias_pull_of(pulls[0], x)))
+            y[BIAS] += lr_i * weight * (g - y[BIAS_RHO] * (y[BIAS] - bias_pull_of(pulls[1], y)))

@@ -262,9 +262,11 @@ def add_scaled_outer(e, tile, scale, rows, columns):
     return e.outer(e.multiply_add, tile, lambda row: e.broadcast(e.element(rows, row)), right)
 
 
-@operation(lambda tile, scale, pointer: tile(tile, types.float32, POINTER))
+@operation(lambda tile, scale, pointer: tile(tile, types.float32, pointer))
 def add_scaled(e, tile, scale, pointer):
-    """Return tile + scale * (the vectors at pointer), for a tile of one row."""
+    """Return tile + scale * (the vectors at pointer), for a tile of one row; the tile itself if the pointer is None."""
+    if e.takes[2] is types.none:
+        return tile
     scales, sums = e.broadcast(scale), e.vectors(tile)
     return e.tile([e.multiply_add(scales, e.load(e.at(pointer, WIDTH * n)), v) for n, v in enumerate(sums)])
 

@@ -25,7 +25,7 @@ shrinks B_g by 1 - NOISE / t, as James and Stein (1961) do with NOISE = 1. k' is
 Rows that are not in the table, and sides without one, are pulled to zero as ever. Rows without ratings take what they
 are pulled to, so they are predicted by their features alone. With links (:mod:`fastmf.solvers.links`), W is fitted to
 what F B leaves of X, and B to what W leaves. A Bayesian model draws B (:mod:`fastmf.solvers.gibbs`; Macau: Simm et al.
-2017).
+2017). An epoch of SGD does not solve rows, so they also move with what they are pulled to (:mod:`fastmf.solvers.sgd`).
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,13 +79,15 @@ def start(ratings: "Ratings", k: int) -> tuple[tuple[np.ndarray, ...], Kept | tu
 class Pulled:
     """A side without features: its rows are pulled to zero.
 
-    ``present`` (n_rows,) float32 is 1 for rows that have ratings or features, else 0.
+    ``present`` (n_rows,) float32 is 1 for rows that have ratings or features, else 0. ``square`` is the mean square of
+    the other side's factors, when features were last followed; infinite if they never were.
     """
 
     def __init__(self, k: int, counts: np.ndarray, device: Device) -> None:
         self.device, self.rows = device, even(len(counts), ROWS_PER_TASK)
         self.present = device.put((counts > 0).astype(np.float32))
         self.known: Known = device.put(nothing_known(k))
+        self.square = np.inf
 
     def follow(self, side: Side, other: Side, linked: np.ndarray | None = None) -> None:
         """Move the weights of features towards their regression."""
@@ -115,7 +117,7 @@ class Centred(Ridge):
         squares, mass = super().respond(), self.host.mass
         total = launch(kernels.links.TOTAL, self.device, self.rows, self.weights, self.response)
         mean = (total / mass).astype(np.float32)
-        given = self.response, -self.weights, mean, self.response
+        given = self.response, self.weights, -mean, self.response  # an array on a GPU has no minus
         launch(kernels.links.ATTRACT, self.device, self.rows, *given)
         return np.asarray(squares - mass * mean.astype(np.float64) ** 2)
 
@@ -233,7 +235,8 @@ class Featured(Pulled, Centred):
         spread = launch(kernels.links.SPREAD, device, other_rows, self.other_counts, other.factors)
         weights = device.get(self.table).astype(np.float64)
         ridges = np.full(weights.shape, self.least, np.float32)
-        curvatures = self.host.curvatures(float(spread.sum()) / k, self.penalty)
+        self.square = float(spread.sum()) / k / max(self.host.counts.sum(), 1.0)
+        curvatures = self.host.curvatures(self.square, self.penalty)
         for part, curvature in zip((slice(k), slice(k, k + 1)), curvatures, strict=True):
             pulled = (score[:, part] + curvature[:, None] * weights[:, part]) ** 2
             ratio = np.divide(pulled, variance[:, part], out=np.zeros_like(pulled), where=variance[:, part] > 0)
@@ -278,13 +281,12 @@ class Design:
         first, second = self._total(shares, values), self._total(shares, values.astype(np.float64) ** 2)
         return np.maximum(second - 2 * self.mean * first + self.mean**2 * mass, 0)
 
-    def curvatures(self, spread: float, penalty: Penalty) -> tuple[np.ndarray, np.ndarray]:
+    def curvatures(self, square: float, penalty: Penalty) -> tuple[np.ndarray, np.ndarray]:
         """Return the curvatures of the scores (n_features,): for factors, and for biases.
 
         A row has the say n a / (n a + rho) on its own factors, with ``a`` the mean square of the other side's.
         """
-        mass = max(self.counts.sum(), 1.0)
-        of_factors, rho = self.counts * (spread / mass), penalty.reg * self.counts + penalty.reg0
+        of_factors, rho = self.counts * square, penalty.reg * self.counts + penalty.reg0
         parts = (of_factors, rho), (self.counts, penalty.bias_reg)
         factors, biases = (self.spread(self.shares * (own / np.maximum(own + pull, 1e-30))) for own, pull in parts)
         return factors, biases

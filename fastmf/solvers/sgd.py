@@ -9,13 +9,14 @@ import numpy as np
 from fastmf import kernels
 from fastmf.data import csr
 from fastmf.kernels.tasks import even
-from fastmf.kernels.types import Grid, Triples
+from fastmf.kernels.types import Grid, Side, Triples
 from fastmf.model.history import MAE, RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.solvers import features
 from fastmf.solvers.base import Factors, Regularised, draw
 from fastmf.solvers.declare import setting, with_settings
-from fastmf.solvers.settings import MAX_WEIGHT
+from fastmf.solvers.settings import MAX_WEIGHT, Featuring
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -32,7 +33,7 @@ RATINGS_PER_GPU_BLOCK = 1 << 6
 
 
 @with_settings
-class SGD(Regularised):
+class SGD(Featuring, Regularised):
     """Stochastic gradient descent, rating by rating, in an order shuffled anew each epoch.
 
     The objective is in :mod:`fastmf.solvers`; the absolute loss does not square the errors. The blocked schedule
@@ -93,48 +94,101 @@ class SGD(Regularised):
         users = draw(ratings.user_counts, self.k, INIT_SIGMA, rng)
         items = draw(ratings.item_counts, self.k, INIT_SIGMA, rng)
         squares = np.ones(ratings.n_users, np.float32), np.ones(ratings.n_items, np.float32)
-        return Factors(users, items, memory=squares if self.adaptive else ())
+        memory, kept = features.start(ratings, self.k)
+        return Factors(users, items, memory=(*(squares if self.adaptive else ()), *memory), kept=kept)
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
-        """Take one step for every rating; no equations are solved, so none are singular."""
+        """Take a step for every rating, then some for features; no equations are solved, so none are singular."""
         blocked = self.schedule == "blocked"
         bins = (self.bins or default_bins(len(ratings), not device.on_host)) if blocked else 1
         grid = cut(ratings, min(bins, ratings.n_users, ratings.n_items))
         triples, tasks = dealt(ratings, grid, self.seed, device.host)
-        triples, rows = device.put((triples, (grid.user_rows, grid.item_rows)))
+        triples = device.put(triples)
         if not blocked:
             places = kernels.sgd.positions(-(-len(ratings) // kernels.sgd.RUN))
             tasks = even(places, -(-places // HOGWILD_TASKS))
         kernel = kernels.sgd.BLOCK_EPOCH if blocked else kernels.sgd.HOGWILD_EPOCH
-        learners = self._learners(ratings, factors, grid, device)
+        pulls = features.Pulls(self.k, self.feature_reg, (self.penalty,) * 2, ratings, factors, device)
+        users, items = self._learners(ratings, factors, grid, pulls, device)
         for epoch in range(done, self.epochs):
             lr, flags = float(self.lr * self.decay**epoch), (self.biases, self.adaptive, self.loss == "absolute")
             step = kernels.sgd.Step(lr, *flags, self.k, self.seed, epoch, stratum=grid.bins)
-            launch(kernel, device, tasks, triples, *learners, step)
-            self._collect(learners, factors, rows, device)
+            launch(kernel, device, tasks, triples, users.table, items.table, step, (users.pulls, items.pulls))
+            users.collect()
+            items.collect()
+            users.follow(factors.items)
+            items.follow(factors.users)
             yield 0
 
-    def _learners(self, ratings: "Ratings", factors: Factors, grid: Grid, device: Device) -> list[Any]:
+    def _learners(
+        self, ratings: "Ratings", factors: Factors, grid: Grid, pulls: features.Pulls, device: Device
+    ) -> tuple["Learner", "Learner"]:
         """Copy both sides into the order of their bins, with each row's penalty spread over its ratings."""
+        users = factors.users, grid.user_rows, ratings.user_masses, pulls.users
+        items = factors.items, grid.item_rows, ratings.item_masses, pulls.items
         learners = []
-        users = factors.users, grid.user_rows, ratings.user_masses
-        items = factors.items, grid.item_rows, ratings.item_masses
-        for place, (side, rows, masses) in enumerate((users, items)):
+        for place, (side, rows, masses, pulled) in enumerate((users, items)):
             n = np.where(masses > 0, masses, 1)
-            learner = kernels.sgd.new_learner(len(rows), self.k)
-            learner[rows, : self.k] = device.get(side.factors)
-            learner[rows, kernels.sgd.BIAS] = device.get(side.bias)
-            learner[rows, kernels.sgd.RHO] = np.minimum(self.reg + self.reg0 / n, MAX_WEIGHT)
-            learner[rows, kernels.sgd.BIAS_RHO] = np.minimum(self.bias_reg / n, MAX_WEIGHT)
-            learner[rows, kernels.sgd.SQUARES] = device.get(factors.memory[place]) if self.adaptive else 1
-            learners.append(device.put(learner))
-        return learners
+            squares = factors.memory[place] if self.adaptive else device.put(np.empty(0, np.float32))
+            table = kernels.sgd.new_learner(len(rows), self.k)
+            table[rows, : self.k] = device.get(side.factors)
+            table[rows, kernels.sgd.BIAS] = device.get(side.bias)
+            table[rows, kernels.sgd.RHO] = np.minimum(self.reg + self.reg0 / n, MAX_WEIGHT) * (masses > 0)
+            table[rows, kernels.sgd.BIAS_RHO] = np.minimum(self.bias_reg / n, MAX_WEIGHT)
+            table[rows, kernels.sgd.SQUARES] = device.get(squares) if self.adaptive else 1
+            learners.append(Learner(side, squares, rows, table, pulled, device))
+        return learners[0], learners[1]
 
-    def _collect(self, learners: list[Any], factors: Factors, rows: tuple[Any, Any], device: Device) -> None:
-        """Copy what was learned back into the order of the factors."""
-        squares = factors.memory or (device.put(np.empty(0, np.float32)),) * 2
-        for learner, side, row, square in zip(learners, (factors.users, factors.items), rows, squares, strict=True):
-            launch(kernels.blocks.COLLECT, device, even(len(side.bias), ROWS_PER_TASK), row, learner, *side, square)
+
+class Learner:
+    """One side in the order of its bins.
+
+    Parameters
+    ----------
+    side, squares : the side in its own order, and G of each row, or nothing.
+    rows : (n,) int32, where the table has each row.
+    table : see :func:`fastmf.kernels.sgd.new_learner`; rho is 0 for rows without ratings.
+    pulled : what features pull the side to.
+
+    Attributes
+    ----------
+    pulls : (n, kp), what the rows of the table are pulled to, or None for zeros.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        squares: np.ndarray,
+        rows: np.ndarray,
+        table: np.ndarray,
+        pulled: features.Pulled,
+        device: Device,
+    ) -> None:
+        self.side, self.squares, self.pulled, self.device = side, squares, pulled, device
+        self.tasks, (self.rows, self.table) = even(len(rows), ROWS_PER_TASK), device.put((rows, table))
+        self.pulls = None
+        if len(pulled.known.pull):
+            self.pulls = device.put(kernels.vectors.aligned(len(rows), table.shape[1] - kernels.vectors.LINE))
+            self._deal()
+
+    def collect(self) -> None:
+        """Copy what was learned back into the side."""
+        launch(kernels.blocks.COLLECT, self.device, self.tasks, self.rows, self.table, *self.side, self.squares)
+
+    def follow(self, other: Side) -> None:
+        """Move the weights of features towards their regression, and rows by a share of what that moves their pulls.
+
+        The share rho / (a + rho), with ``a`` the mean square of the other side's factors, is about that of the pull in
+        a row's solution. If rows waited for their gradients instead, features would explain a third as much.
+        """
+        self.pulled.follow(self.side, other)
+        if self.pulls is not None:
+            self._deal()
+
+    def _deal(self) -> None:
+        """Copy the side, and what it is pulled to, into the table."""
+        given = self.rows, self.side, self.pulled.known.pull, self.table, self.pulls, self.pulled.square
+        launch(kernels.blocks.DEAL_ROWS, self.device, self.tasks, *given)
 
 
 def default_bins(n_ratings: int, on_gpu: bool = False) -> int:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from fastmf.data.csr import group
-from fastmf.kernels.blocks import BLOCKS, COLLECT, SHUFFLE_BLOCKS
+from fastmf.kernels.blocks import BLOCKS, COLLECT, DEAL_ROWS, SHUFFLE_BLOCKS
 from fastmf.kernels.sgd import new_learner
-from fastmf.kernels.sgd_plain import BIAS, SQUARES
+from fastmf.kernels.sgd_plain import BIAS, BIAS_PULL, RHO, SQUARES
 from fastmf.kernels.tasks import even
-from fastmf.kernels.types import Grid, Triples
+from fastmf.kernels.types import Grid, Side, Triples
+from fastmf.kernels.vectors import whole
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
@@ -84,3 +85,29 @@ def test_what_was_learned_comes_back(device, k, adaptive):
     np.testing.assert_array_equal(factors, learner[rows, :k])
     np.testing.assert_array_equal(bias, learner[rows, BIAS])
     np.testing.assert_array_equal(squares, learner[rows, SQUARES] if adaptive else [])
+
+
+@pytest.mark.parametrize("k", [1, 5, 16])
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_rows_follow_their_pulls_into_the_learner(device, k):
+    rng, n = np.random.default_rng(3), 30
+    learner, rows = new_learner(n, k), rng.permutation(n).astype(np.int32)
+    rho = rng.uniform(0, 3, n).astype(np.float32)
+    rho[:5] = 0  # rows without ratings are where they are pulled to already
+    learner[rows, RHO] = rho
+    side = Side(rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal(n).astype(np.float32))
+    before, bias, pulls = side.factors.copy(), side.bias.copy(), np.zeros((n, whole(k)), np.float32)
+    shifts = np.zeros((n, k))
+    for square in (np.inf, 0.5, 0.0):  # infinite: the first pulls move nothing
+        expected = rng.standard_normal((n, whole(k + 1))).astype(np.float32)
+        shares = np.divide(rho, square + rho, out=np.zeros(n), where=rho > 0)
+        shifts += shares[:, None] * (expected[:, :k] - pulls[rows, :k])
+        launch(DEAL_ROWS, Device(name=device, threads=2), even(n, 7), rows, side, expected, learner, pulls, square)
+        np.testing.assert_allclose(side.factors, before + shifts, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(learner[rows, :k], side.factors)
+        np.testing.assert_array_equal(learner[rows, BIAS], bias)
+        np.testing.assert_array_equal(pulls[rows, :k], expected[:, :k])
+        np.testing.assert_array_equal(learner[rows, BIAS_PULL], expected[:, k])
+    assert not pulls[:, k:].any()
+    assert not learner[:, k : whole(k)].any()
+    np.testing.assert_array_equal(learner[rows, RHO], rho)

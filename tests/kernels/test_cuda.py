@@ -13,6 +13,7 @@ from fastmf.kernels.gram import GRAM
 from fastmf.kernels.sgd import Step
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Pairs, Penalty, Scale, Side, Triples, nothing_known
+from fastmf.kernels.vectors import LINE
 from fastmf.runtime.device import resolve, unavailable
 from fastmf.runtime.launch import launch
 
@@ -287,15 +288,17 @@ def learners(k, n, seed=0):
     for side in sides:
         side[:, :k] = 0.3 * rng.standard_normal((n, k))
         side[:, sgd.BIAS], side[:, sgd.RHO], side[:, sgd.BIAS_RHO], side[:, sgd.SQUARES] = 0.1, 0.05, 0.02, 1.5
+        side[:, sgd.BIAS_PULL] = 0.7
     return sides
 
 
-def assert_same_learners(devices, kernel, tasks, triples, step, n=6):
+def assert_same_learners(devices, kernel, tasks, triples, step, n=6, pulled=(False, False)):
     results = []
     for device in devices:
-        given = device.put((triples, *learners(step.k, n)))
-        launch(kernel, device, tasks, *given, step)
-        results.append(device.get(given[1:]))
+        pulls = tuple(learners(step.k, n, 1)[0][:, :-LINE] if pull else None for pull in pulled)
+        given, sides, pulls = device.put((triples, tuple(learners(step.k, n)), pulls))
+        launch(kernel, device, tasks, given, *sides, step, pulls)
+        results.append(device.get(sides))
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
@@ -321,6 +324,15 @@ def test_updates_of_a_block_are_those_of_the_definition(devices, k, biases, adap
     step = Step(0.1, biases, adaptive, absolute, k, 5, 2)
     for weights in (None, rng.uniform(0.1, 3, 12).astype(np.float32)):
         assert_same_learners(devices, sgd.BLOCK_EPOCH, np.array([0, 12]), Triples(*rows, values, weights), step)
+
+
+@pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("pulled", [(True, True), (False, True), (True, False)])
+def test_updates_of_pulled_rows_are_those_of_the_definition(devices, pulled, adaptive):
+    rng = np.random.default_rng(0)
+    rows, values = rng.integers(0, 6, (2, 12)).astype(np.int32), rng.standard_normal(12).astype(np.float32)
+    step, triples = Step(0.1, True, adaptive, False, 9, 5, 2), Triples(*rows, values)
+    assert_same_learners(devices, sgd.BLOCK_EPOCH, np.array([0, 12]), triples, step, pulled=pulled)
 
 
 def test_hogwild_visits_every_rating_once(devices, monkeypatch):
@@ -352,6 +364,19 @@ def test_collect(devices, squares):
         results.append(device.get((*side, kept)))
     for one, other in zip(*results, strict=True):
         assert np.array_equal(one, other)
+
+
+def test_deal_rows(devices):
+    results = []
+    for device in devices:
+        learner, expected, pulls = learners(3, 6)[0], *(table[:, :16] for table in learners(4, 6, seed=1))
+        learner[2, sgd.RHO] = 0
+        side = Side(np.ones((6, 3), np.float32), np.ones(6, np.float32))
+        rows, side, given = device.put((np.arange(6, dtype=np.int32)[::-1], side, (expected, learner, pulls)))
+        launch(blocks.DEAL_ROWS, device, even(6, 4), rows, side, *given, 0.3)
+        results.append(device.get((*side, *given)))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-7)
 
 
 # top-n

@@ -63,9 +63,12 @@ def kernels():
         given = lots, ints, ints, row, *side, *side, d, d, d, d[:, ::1]
         yield f"errors by {group}", residual_cuda.error_sums(group), given
     for group, each in ((1, 1), (16, 1), (32, 1), (32, 8)):
-        given = lots, u[:, ::1], flag, n, n, ints, ints, row, row, row, row, n, f, kinds.UniTuple(flag, 3), f
-        yield f"sgd, {group} lanes of {each}", sgd_cuda.compiled(group, each), given
+        columns, arrays, tail = (ints, ints, row, row), (row,) * 4, (n, f, kinds.UniTuple(flag, 3), f)
+        given = lots, u[:, ::1], flag, n, n, *columns, *arrays, *tail
+        for pulled in ((False, False), (False, True), (True, True)):
+            yield f"sgd, {group} lanes of {each}, {pulled}", sgd_cuda.compiled(group, each, pulled), given
     yield "collect", sgd_cuda._collect, (ints, table, *side, row)
+    yield "deal rows", sgd_cuda._deal_rows, (ints, *side, table, table, table, f)
     yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], table)
     yield "gram", gram_cuda._gram, (table, d[:, :, ::1])
     yield "gather", links_cuda._gather, (lots, ints, row, row, table, table)

@@ -12,10 +12,10 @@ from fastmf.kernels.sgd import (
     positions,
     shuffle_numpy,
 )
-from fastmf.kernels.sgd_plain import BIAS, SQUARES
+from fastmf.kernels.sgd_plain import BIAS, BIAS_PULL, SQUARES
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Triples
-from fastmf.kernels.vectors import LINE
+from fastmf.kernels.vectors import LINE, aligned
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
@@ -71,11 +71,21 @@ def hogwild_tasks(n, n_tasks=4):
     return even(places, -(-places // n_tasks))
 
 
-def trained(kernel, device, tasks, triples, users, items, step, threads=2):
+def trained(kernel, device, tasks, triples, users, items, step, threads=2, pulls=None):
     """Both sides after an epoch."""
-    users, items = copied(users), copied(items)
-    launch(kernel, Device(name=device, threads=threads), tasks, triples, users, items, step)
+    users, items, more = copied(users), copied(items), () if pulls is None else (pulls,)
+    launch(kernel, Device(name=device, threads=threads), tasks, triples, users, items, step, *more)
     return users, items
+
+
+def pulled(users, items, k, pulls):
+    """Draw pulls of both sides, one or none; return both sides with pulls of biases, and the pulls."""
+    rng, found = np.random.default_rng(6), []
+    for name, side in (("users", users), ("items", items)):
+        array = aligned(len(side), side.shape[1] - LINE)
+        array[:, :k], side[:, BIAS_PULL] = rng.normal(0, 2, (len(side), k)), rng.normal(0, 2, len(side))
+        found.append(array if pulls in ("both", name) else None)
+    return users, items, tuple(found)
 
 
 def assert_close(found, expected):
@@ -120,6 +130,45 @@ def test_hogwild_on_one_thread_equals_the_definition(k, step):
     found = trained(HOGWILD_EPOCH, "cpu", tasks, triples, users, items, STEPS[step], threads=1)
     hogwild_epoch_numpy(tasks, triples, users, items, STEPS[step])
     assert_close(found, (users, items))
+
+
+@pytest.mark.parametrize("pulls", ["both", "users", "items", "neither"])
+@pytest.mark.parametrize(("k", "step"), list(zip((1, 2, 5, 16, 33), STEPS, strict=True)))
+def test_blocks_of_pulled_rows_equal_the_definition(k, step, pulls):
+    triples, *sides = problem(k)
+    users, items, given = pulled(*sides, k, pulls)
+    plain = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples, *sides, STEPS[step])
+    found = trained(BLOCK_EPOCH, "cpu", BLOCKS, weighed(triples), users, items, STEPS[step], pulls=given)
+    alone = trained(BLOCK_EPOCH, "cpu", BLOCKS, weighed(triples), users, items, STEPS[step], 1, given)
+    assert bits(found) == bits(alone)
+    block_epoch_numpy(BLOCKS, weighed(triples), users, items, STEPS[step], given)
+    assert_close(found, (users, items))
+    if pulls == "neither":  # a pull of the bias is part of its side's pulls
+        again = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples, *problem(k)[1:], STEPS[step])
+        for one, other in zip(again, plain, strict=True):
+            assert one[:, :BIAS_PULL].tobytes() == other[:, :BIAS_PULL].tobytes()
+
+
+@pytest.mark.parametrize("pulls", ["both", "users", "items"])
+def test_hogwild_of_pulled_rows_equals_the_definition(pulls):
+    triples, *sides = problem(5)
+    users, items, given = pulled(*sides, 5, pulls)
+    tasks = hogwild_tasks(len(triples.values))
+    found = trained(HOGWILD_EPOCH, "cpu", tasks, triples, users, items, STEPS["adaptive"], 1, given)
+    hogwild_epoch_numpy(tasks, triples, users, items, STEPS["adaptive"], given)
+    assert_close(found, (users, items))
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_rows_without_gradients_go_where_they_are_pulled(device):
+    # one rating that is always predicted exactly: rows move to z by lr rho, biases to theirs by lr bias_rho
+    triples = Triples(np.zeros(1, np.int32), np.zeros(1, np.int32), np.array([2.75], np.float32))
+    users, items = one_row(2.0, 0.5, 0.1, 0.2, 1.0), one_row(1.0, 0.25, 0.3, 0.4, 1.0)
+    z = aligned(1, users.shape[1] - LINE)
+    z[0, 0], users[0, BIAS_PULL] = 5.0, 1.5
+    users, items = trained(BLOCK_EPOCH, device, np.array([0, 1]), triples, users, items, step_of(0.5), 1, (z, None))
+    np.testing.assert_allclose(users[0, [0, BIAS]], (2 + 0.5 * 0.1 * (5 - 2), 0.5 + 0.5 * 0.2 * (1.5 - 0.5)), rtol=1e-6)
+    np.testing.assert_allclose(items[0, [0, BIAS]], (1 - 0.5 * 0.3 * 1, 0.25 - 0.5 * 0.4 * 0.25), rtol=1e-6)
 
 
 def one_row(*numbers):

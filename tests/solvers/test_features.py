@@ -19,6 +19,9 @@ SOLVERS = [
     ("als", {"reg0": 0.5, "method": "cg"}),
     ("als-links", {"reg0": 0.5}),
     ("als-links", {"reg0": 0.5, "biases": False}),
+    ("sgd", {"reg0": 0.5, "lr": 0.1}),
+    ("sgd", {"reg0": 0.5, "lr": 0.1, "biases": False}),
+    ("sgd", {"reg0": 0.5, "lr": 0.2, "adaptive": True}),
     ("implicit", {}),
 ]
 

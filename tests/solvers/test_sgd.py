@@ -4,10 +4,12 @@ import dataclasses
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastmf
 from fastmf import ALS, SGD, Ratings
+from fastmf.data.features import Features
 from fastmf.kernels.sgd import Step
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
@@ -45,8 +47,7 @@ def test_sgd_steps_by_lr_times_decay(monkeypatch, rows, standardised, ran):
     steps = []
 
     def launched(kernel, device, tasks, *args):
-        if isinstance(args[-1], Step):
-            steps.append(args[-1])
+        steps.extend(arg for arg in args if isinstance(arg, Step))
         return launch(kernel, device, tasks, *args)
 
     monkeypatch.setattr(sgd_module, "launch", launched)
@@ -111,3 +112,96 @@ def test_bins_hold_as_many_ratings():
     sizes = np.diff(bounds).reshape(8, 8)  # stratum s holds the blocks (b, b + s mod 8)
     assert sizes.sum(axis=0).tolist() == [17] * 8
     assert sum(np.roll(sizes[s], s) for s in range(8)).tolist() == [17] * 8
+
+
+def featured(n_users=60, n_items=40, sides=("item",)):
+    """Return standardised ratings of planted factors, which are the features, and what users would rate the last items.
+
+    The last quarter of the items have no ratings.
+    """
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((n_users, 2)), rng.standard_normal((n_items, 2))
+    level = y @ (0.5, -0.8)
+    users, items = np.nonzero(rng.random((n_users, n_items)) < 0.6)
+    warm = items < n_items * 3 // 4
+    users, items = users[warm], items[warm]
+    values = np.sum(x[users] * y[items], axis=1) + level[items] + 0.2 * rng.standard_normal(len(users))
+    given, scale = {}, values.std()
+    for side, factors in (("user", x), ("item", y)):
+        table = pa.table({side: np.arange(len(factors)), "a": factors[:, 0], "b": factors[:, 1]})
+        given[f"{side}s"] = Features.read(table, side) if side in sides else None
+    ratings = Ratings.from_arrays(users, items, ((values - values.mean()) / scale).astype(np.float32))
+    truth = (x @ y.T + level - values.mean())[:, n_items * 3 // 4 :] / scale
+    return ratings.with_features(**given), truth
+
+
+LONG = {"k": 4, "reg": 0.02, "reg0": 1.0, "bias_reg": 0.5}
+
+
+def of_cold_items(factors, truth):
+    """What is predicted for the last items."""
+    (x, b), (y, c) = factors[:2]
+    n = truth.shape[1]
+    return (x @ y.T + b[:, None] + c)[:, -n:]
+
+
+@pytest.mark.parametrize("settings", [{}, {"adaptive": True, "lr": 0.2}, {"schedule": "hogwild"}, {"loss": "absolute"}])
+def test_features_that_are_the_truth_predict_items_without_ratings(settings, ran):
+    ratings, truth = featured()
+    factors = ran(SGD(**LONG, epochs=40, **({"lr": 0.1} | settings)), ratings)
+    rest = of_cold_items(factors, truth) - truth
+    assert np.sqrt(np.mean(rest**2)) < 0.35 * truth.std()
+
+
+def test_als_and_sgd_learn_the_same_from_features(ran):
+    # both stop where rows solve their equations and the weights of features their regression
+    ratings, truth = featured()
+    expected = of_cold_items(ran(ALS(**LONG, epochs=60), ratings), truth)
+    found = of_cold_items(ran(SGD(**LONG, epochs=200, lr=0.1, decay=0.98), ratings), truth)
+    assert np.abs(found - expected).max() < 0.05 * truth.std()
+
+
+@pytest.mark.parametrize("sides", [("item",), ("user",), ("user", "item")])
+def test_rows_without_ratings_are_what_they_are_pulled_to(sides, ran):
+    ratings, _ = featured(sides=sides)
+    ratings = ratings.take(ratings.users > 3)  # users without ratings, too
+    factors = ran(SGD(k=4, epochs=3), ratings)
+    both = ("user", ratings.user_counts), ("item", ratings.item_counts)
+    for (name, counts), side, pulls in zip(both, factors[:2], factors.memory, strict=True):
+        cold = counts == 0
+        assert cold.sum() > 3 or name not in sides
+        expected = pulls[cold, :5] if name in sides else np.zeros((cold.sum(), 5))
+        np.testing.assert_array_equal(np.column_stack(side)[cold], expected)
+        assert expected.any() == (name in sides)
+
+
+@pytest.mark.parametrize("settings", [{}, {"adaptive": True, "lr": 0.2}, {"schedule": "hogwild"}])
+def test_a_fit_with_features_resumes_bit_for_bit(settings, ran):
+    ratings, _ = featured(sides=("user", "item"))
+    solver, device = SGD(k=4, epochs=6, **settings), Device(name="cpu", threads=1)
+    expected = ran(solver, ratings)
+    factors = solver.start(ratings)
+    for _ in zip(range(3), solver.run(ratings, factors, device), strict=False):
+        pass
+    factors = device.copy(factors)
+    assert list(solver.run(ratings, factors, device, done=3)) == [0] * 3
+    for one, other in zip(flat(factors), flat(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def flat(factors):
+    return [*factors.users, *factors.items, *factors.memory, *factors.kept]
+
+
+def test_threads_and_devices_agree_with_features(ran):
+    ratings, _ = featured(sides=("user", "item"))
+    expected = flat(ran(SGD(k=4, epochs=4, lr=0.1), ratings))
+    for name, threads in (("cpu", 2), ("numpy", 1)):
+        solver, device = SGD(k=4, epochs=4, lr=0.1), Device(name=name, threads=threads)
+        factors = solver.start(ratings)
+        assert list(solver.run(ratings, factors, device)) == [0] * 4
+        for one, other in zip(flat(factors), expected, strict=True):
+            if name == "cpu":
+                np.testing.assert_array_equal(one, other)
+            else:
+                np.testing.assert_allclose(one, other, atol=1e-3)
