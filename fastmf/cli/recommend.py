@@ -80,18 +80,13 @@ def recommend(
         inputs = [model, users, new_users, items, titles, how["exclude"], *(how[f"{side}_features"] for side in SIDES)]
         check_output(output, overwrite, inputs=inputs)
     where = say_device(resolve(device))
-    of_users = how.pop("user_features")
+    of_users, how["cold"] = how.pop("user_features"), not how.pop("no_cold")
     loaded = with_features(fastmf.load(model), item_features=how.pop("item_features"))
-    if new_users:
-        loaded = _folded(loaded, new_users, of_users, where)
-    else:
-        loaded = with_features(loaded, user_features=of_users)
+    loaded = _folded(loaded, new_users, of_users, where) if new_users else with_features(loaded, user_features=of_users)
     wanted, lengths = _wanted(loaded, user_texts, users, n_column, n)
     total = len(loaded.user_ids) if wanted is None else len(wanted)
     candidates = None if items is None else read_columns(items, {"item": None}).column(0)
-    frames = loaded.recommend_batches(
-        wanted, lengths, device=where, items=candidates, cold=not how.pop("no_cold"), **how
-    )
+    frames = loaded.recommend_batches(wanted, lengths, device=where, items=candidates, **how)
     among = "" if candidates is None else f"{len(candidates):,} items in {items}"
     lists = rows_shown(_noted(frames, total, among), total, not output)
     publish_all(titled(lists, "item_id", titles), output, overwrite, as_json)
