@@ -102,7 +102,25 @@ class Pulled:
         return self.known._replace(pull=linked)
 
 
-class Featured(Pulled, Ridge):
+class Centred(Ridge):
+    """A ridge regression on centred features; its gap is centred, too.
+
+    ``host`` is the design; weights (n_rows,) are the roots of its shares.
+    """
+
+    host: "Design"
+
+    def respond(self) -> np.ndarray:
+        """Write the response of centred features to ``response``; return the sums of its squares."""
+        squares, mass = super().respond(), self.host.mass
+        total = launch(kernels.links.TOTAL, self.device, self.rows, self.weights, self.response)
+        mean = (total / mass).astype(np.float32)
+        given = self.response, -self.weights, mean, self.response
+        launch(kernels.links.ATTRACT, self.device, self.rows, *given)
+        return np.asarray(squares - mass * mean.astype(np.float64) ** 2)
+
+
+class Featured(Pulled, Centred):
     """A side with features, and their regression.
 
     Parameters
@@ -138,7 +156,7 @@ class Featured(Pulled, Ridge):
         self.ones, self.column_ones = device.put(tuple(np.ones(n, np.float32) for n in (len(inside), len(table))))
         entries, columns, self.squared = device.put(self.host.entries())
         diagonal = device.put(self.host.spread(shares).astype(np.float32))
-        Ridge.__init__(self, k + 1, least, entries, columns, weights, diagonal, table, device)
+        Centred.__init__(self, k + 1, least, entries, columns, weights, diagonal, table, device)
         tables = tuple(kernels.vectors.aligned(*array.shape) for array in (expected, table))
         self.rest, self.found = device.put(tables)
         self.rows_left = device.put(np.empty((len(inside), k), np.float32))
@@ -184,15 +202,6 @@ class Featured(Pulled, Ridge):
         """Return what rows are pulled to, if links (n_rows, k or more) pull them, too."""
         launch(kernels.features.JOIN, self.device, self.rows, self.expected, linked, self.rows_left)
         return self.known._replace(pull=self.rows_left)
-
-    def respond(self) -> np.ndarray:
-        """Write the response of centred features to ``response``; return the sums of its squares."""
-        squares, mass = super().respond(), self.host.mass
-        total = launch(kernels.links.TOTAL, self.device, self.rows, self.weights, self.response)
-        mean = (total / mass).astype(np.float32)
-        given = self.response, -self.weights, mean, self.response
-        launch(kernels.links.ATTRACT, self.device, self.rows, *given)
-        return np.asarray(squares - mass * mean.astype(np.float64) ** 2)
 
     def _expect(self) -> None:
         """Write F B and F b, uncentred."""

@@ -19,6 +19,12 @@ solved by a few steps of conjugate gradients from the last draw of W. Macau's ow
 the links into the draw of L, where the many links of rare items outweigh the rows (RMSE .840 instead of .812 on a fold
 of ml-latest-small). With that prior, but without links in the draw of L, L and kappa diverge.
 
+Side features add to the mean, as in Macau, and to that of biases: m + z_u + (F_u - f) B and m_b + (F_u - f) b, with f
+the mean features of the rows with ratings. Rows that have no features stay at m and m_b. Each feature g has its own
+precisions, B_g ~ N(0, I / kappa_g), b_g ~ N(0, 1 / kappa'_g), both Gamma(1, 1e-4), so that useless features are shrunk
+(automatic relevance determination, MacKay 1994). B and b are drawn together like W, from rows with ratings alone. Rows
+that have features but no ratings are no part of a sweep: the model predicts them by the means over sweeps of B and b.
+
 A sweep draws users and their precisions, items and theirs, then alpha, each given everything else. The model's factors
 are means over the sweeps after the first ``burn``. Random numbers depend only on (seed, sweep, row).
 """
@@ -36,11 +42,12 @@ from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import Links, Prior, Samples
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.solvers import features
 from fastmf.solvers.als import ALS
 from fastmf.solvers.base import Factors, SolvesRows, Start, zeros
 from fastmf.solvers.declare import setting, with_settings
-from fastmf.solvers.draws import Hyper, Rows
-from fastmf.solvers.links import Linked, LinkedALS, Memory, predict
+from fastmf.solvers.draws import Drawn, Hyper, Rows
+from fastmf.solvers.links import N_MEMORY, Linked, LinkedALS, Memory, predict
 from fastmf.solvers.settings import Biases, Fading
 
 if TYPE_CHECKING:
@@ -123,12 +130,14 @@ class Gibbs(Fading, Biases, SolvesRows):
             item_bias_samples=np.zeros((n_samples, n_items), np.float32),
             item_precision_samples=np.zeros((n_samples, n_items), np.float32),
         )
-        return Factors(users, items, state, kept=Kept.zeros(n_users, n_items, k, self.links).flat)
+        of_features, kept = FeatureState.zeros(ratings, k)
+        return Factors(users, items, (*state, *of_features), (*Kept.zeros(n_users, n_items, k, self.links).flat, *kept))
 
     def start_from(self, ratings: "Ratings", start: Start) -> Factors:
         """Start the chain at an earlier model."""
         factors, trained = super().start_from(ratings, start), super().start_from(ratings, start.trained)
-        state, (users, user_bias), (items, item_bias) = State(*factors.memory), trained.users, trained.items
+        state = State(*factors.memory[:N_STATE])
+        (users, user_bias), (items, item_bias) = trained.users, trained.items
         starts = {"users": users, "user_bias": user_bias, "items": items, "item_bias": item_bias}
         starts |= {"mean_users": users, "mean_item_bias": item_bias}
         for name, given in starts.items():
@@ -141,11 +150,13 @@ class Gibbs(Fading, Biases, SolvesRows):
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
         """Draw everything once per sweep; no row is singular, because its prior is proper."""
-        sampler = Sampler(self, ratings, State(*factors.memory), device)
+        sampler = Sampler(self, ratings, factors.memory, device)
         if not done and not sampler.started:
             sampler.warm_up(ratings)
         elif not done:
             sampler.warm_up_links()
+        if not done:
+            sampler.clear_cold()
         for sweep in range(done, self.epochs):
             try:
                 hypers = sampler.sweep(sweep)
@@ -169,7 +180,7 @@ class Gibbs(Fading, Biases, SolvesRows):
         if self.links:
             items, users = (np.ascontiguousarray(table[:, : self.k]) for table in (kept.item_links, kept.user_links))
             learned["links"] = Links(items, users, origin=np.zeros(self.k, np.float32))
-        samples = Samples(*factors.memory[FIRST_SAMPLE:])
+        samples = Samples(*factors.memory[FIRST_SAMPLE:N_STATE])
         drawn = int(np.count_nonzero(samples.user_precisions.any(axis=1)))  # fewer than kept if patience ended it early
         if drawn:
             learned["samples"] = Samples(*(array[:drawn] for array in samples))
@@ -222,7 +233,7 @@ class Kept(NamedTuple):
     @classmethod
     def of(cls, arrays: tuple[np.ndarray, ...]) -> "Kept":
         """Name the arrays of :attr:`flat`."""
-        return cls(Prior(*arrays[:5]), Prior(*arrays[5:10]), *arrays[10:])
+        return cls(Prior(*arrays[:5]), Prior(*arrays[5:10]), *arrays[10:N_KEPT])
 
     @property
     def flat(self) -> tuple[np.ndarray, ...]:
@@ -230,14 +241,38 @@ class Kept(NamedTuple):
         return *self.user_prior, *self.item_prior, self.item_links, self.user_links
 
 
-FIRST_SAMPLE = State._fields.index("user_factor_samples")
+FIRST_SAMPLE, N_STATE, N_KEPT = State._fields.index("user_factor_samples"), len(State._fields), 12
+
+
+class FeatureState(NamedTuple):
+    """The memory of the weights of features: their last draw (n_features, kp), and their means over draws.
+
+    The means (n_features + 1, kp) end with the intercept's. Columns are those of :class:`features.Kept`.
+    """
+
+    users: np.ndarray
+    mean_users: np.ndarray
+    items: np.ndarray
+    mean_items: np.ndarray
+
+    @classmethod
+    def zeros(cls, ratings: "Ratings", k: int) -> "tuple[FeatureState | tuple[()], features.Kept | tuple[()]]":
+        """Allocate the memory, and what the model keeps; both are empty if the ratings have no features."""
+        _, kept = features.start(ratings, k)
+        if not kept:
+            return (), ()
+        tables = ((len(table), table.shape[1]) for table in (kept.users, kept.items))
+        shapes = [shape for n, width in tables for shape in ((n, width), (n + 1, width))]
+        return cls(*(kernels.vectors.aligned(*shape) for shape in shapes)), kept
 
 
 class Sampler:
-    """The draws of a sweep, in place in the arrays of a state."""
+    """The draws of a sweep, in place in the arrays of ``memory``: a State and, with features, a FeatureState."""
 
-    def __init__(self, solver: Gibbs, ratings: "Ratings", state: State, device: Device) -> None:
-        self.solver, self.state, self.device, self.n_ratings = solver, state, device, len(ratings)
+    def __init__(self, solver: Gibbs, ratings: "Ratings", memory: tuple[np.ndarray, ...], device: Device) -> None:
+        self.solver, self.device, self.n_ratings = solver, device, len(ratings)
+        self.state = state = State(*memory[:N_STATE])
+        self.of_features = FeatureState(*memory[N_STATE:]) if memory[N_STATE:] else None
         masses = ratings.user_masses
         self.mass = float(masses.sum())
         by_user, by_item, of_users, of_items = ratings.by_user, ratings.by_item, None, None
@@ -246,8 +281,21 @@ class Sampler:
             of_users = Linked(solver.k, next(kappas), by_user, by_item, *tables, device, solver.fade, masses)
             tables = state.user_links, state.expected_items
             of_items = Linked(solver.k, next(kappas), by_item, by_user, *tables, device)
-        self.users = Rows(Side(state.users, state.user_bias), by_user, state.user_precisions, of_users, device)
-        self.items = Rows(Side(state.items, state.item_bias), by_item, state.item_precisions, of_items, device)
+        users, items = self._features(ratings)
+        side = Side(state.users, state.user_bias)
+        self.users = Rows(side, by_user, state.user_precisions, of_users, users, device)
+        side = Side(state.items, state.item_bias)
+        self.items = Rows(side, by_item, state.item_precisions, of_items, items, device)
+
+    def _features(self, ratings: "Ratings") -> "tuple[Drawn | None, Drawn | None]":
+        """Return the features of users and of items, None for a side without."""
+        k, tables, found = self.solver.k, self.of_features, []
+        if tables is None:
+            return None, None
+        users = ratings.user_features, ratings.user_counts, tables.users
+        for own, counts, table in (users, (ratings.item_features, ratings.item_counts, tables.items)):
+            found.append(None if own is None else Drawn(k, own.rows, counts > 0, table, self.device))
+        return found[0], found[1]
 
     @property
     def started(self) -> bool:
@@ -272,12 +320,22 @@ class Sampler:
         starts = {"users": found.users.factors, "items": found.items.factors}
         starts |= {"user_bias": found.users.bias, "item_bias": found.items.bias}
         if given.links:
-            memory = Memory(*found.memory)
+            memory = Memory(*found.memory[:N_MEMORY])
             starts |= {"users": memory.users, "item_bias": memory.item_bias, "item_links": found.kept[0]}
             starts |= {"user_links": found.kept[1], "expected_users": memory.expected_users}
             starts["expected_items"] = memory.expected_items
         for name, start in starts.items():
             getattr(self.state, name)[:] = start
+        if self.of_features is not None:
+            fitted = features.Kept(*found.kept[-4:])
+            self.of_features.users[:], self.of_features.items[:] = fitted.users, fitted.items
+
+    def clear_cold(self) -> None:
+        """Start the rows that have features but no ratings at zero: they are not part of a sweep."""
+        for rows in (self.users, self.items):
+            if rows.features is not None:
+                rows.side.factors[~rows.warm], rows.side.bias[~rows.warm] = 0, 0
+                rows.features.expect()
 
     def sweep(self, sweep: int) -> tuple[Hyper, Hyper]:
         """Draw everything once; return the users' and the items' hyper-parameters."""
@@ -291,13 +349,20 @@ class Sampler:
         """Draw the users (side 0) or items (side 1); return their hyper-parameters and the weighted sum of e^2."""
         rng = np.random.default_rng([self.solver.seed, sweep, side])
         hyper = own.draw_hyper(self.solver.biases, rng)
-        expected = None
+        expected = bias_expected = None
         if own.links is not None:
             kappa, expected = own.draw_links(own.links, hyper, rng)
             self.state.numbers[1 + side] = kappa
+        if own.features is not None:
+            own.features.draw(own.side, hyper, expected, rng)
+            of_features, bias_expected = (
+                own.features.expected[:, : self.solver.k],
+                own.features.expected[:, self.solver.k],
+            )
+            expected = of_features if expected is None else expected + of_features
         stream, alpha = np.uint64(2 * sweep + side), float(self.state.numbers[0])
         chance = kernels.gibbs.Chance(np.uint64(self.solver.seed), stream, alpha, sweep >= STEADY, True)
-        given = own.entries, own.side, own.precisions, other.weighted(), hyper.prior(expected)
+        given = own.entries, own.side, own.precisions, other.weighted(), hyper.prior(expected, bias_expected)
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
     def average(self, sweep: int, factors: Factors, hypers: tuple[Hyper, Hyper]) -> None:
@@ -322,8 +387,30 @@ class Sampler:
             numbers = np.array([state.numbers[0], bias_precision, hyper.bias_pull])
             for mean, drawn in ((prior.precision, hyper.precision), (prior.mean, hyper.mean), (prior.numbers, numbers)):
                 mean += np.float32(share) * (drawn - mean).astype(np.float32)
+        if self.of_features is not None:
+            self._average_features(self.of_features, share, factors)
         self._centre(factors, kept.user_prior.origin)
-        self._keep(sweep - self.solver.burn)
+        if self.of_features is not None:
+            self._keep_features(self.of_features, features.Kept(*factors.kept[N_KEPT:]), kept.user_prior.origin)
+        self._keep(sweep, hypers)
+
+    def _average_features(self, tables: FeatureState, share: float, factors: Factors) -> None:
+        """Move the weights' means towards the draw, and rows without ratings to what features add up to."""
+        state, means = self.state, (tables.mean_users, tables.mean_items)
+        users = Side(state.mean_users, factors.users.bias)
+        items = Side(factors.items.factors, state.mean_item_bias)
+        for rows, mean, side in zip((self.users, self.items), means, (users, items), strict=True):
+            if rows.features is not None:
+                drawn = np.vstack((rows.features.table, rows.features.intercept))
+                mean += np.float32(share) * (drawn - mean)
+                rows.features.fill(mean[:-1], mean[-1], side)
+
+    def _keep_features(self, tables: FeatureState, kept: features.Kept, origin: np.ndarray) -> None:
+        """Keep the means of the weights and of the intercepts; users are measured from their origin."""
+        for mean, table, intercept in zip((tables.mean_users, tables.mean_items), kept[::2], kept[1::2], strict=True):
+            table[:], intercept[:] = mean[:-1], mean[-1:]
+        if self.users.features is not None:
+            kept.user_intercept[0, : len(origin)] -= origin
 
     def _centre(self, factors: Factors, origin: np.ndarray) -> None:
         """If there are biases, move the mean user from the users' factors into the items' biases and ``origin``."""
@@ -331,14 +418,14 @@ class Sampler:
         mean = launch(links.TOTAL, self.device, users.rows, users.counts, state.mean_users) / self.n_ratings
         origin[:] = mean.astype(np.float32) * self.solver.biases
         centred, absorbed = factors.users.factors, factors.items.bias
-        launch(links.CENTRE, self.device, users.rows, users.counts, state.mean_users, origin, centred)
+        launch(links.CENTRE, self.device, users.rows, users.present, state.mean_users, origin, centred)
         solved = Side(factors.items.factors, state.mean_item_bias)
         launch(links.ABSORB, self.device, items.rows, solved, origin, absorbed)
 
-    def _keep(self, place: int) -> None:
-        """Keep the draw of sweep ``place`` after burn-in, if this is one of the evenly spaced sweeps to keep."""
+    def _keep(self, sweep: int, hypers: tuple[Hyper, Hyper]) -> None:
+        """Keep the draw of this sweep if it is one of the evenly spaced sweeps to keep after burn-in."""
         state, samples = self.state, Samples(*self.state[FIRST_SAMPLE:])
-        kept, n = len(samples.user_bias), self.solver.samples
+        kept, n, place = len(samples.user_bias), self.solver.samples, sweep - self.solver.burn
         slot = place * kept // n
         if place < 0 or (place + 1) * kept // n == slot:
             return
@@ -346,3 +433,9 @@ class Sampler:
         drawn = state.users, state.user_bias, user_precisions, state.items, state.item_bias, state.item_precisions
         for sample, now in zip(samples, drawn, strict=True):
             sample[slot] = now
+        sides = (self.users, hypers[0], float(state.numbers[0])), (self.items, hypers[1], 1.0)
+        for side, (rows, hyper, alpha) in enumerate(sides):
+            if rows.features is not None:
+                rng = np.random.default_rng([self.solver.seed, sweep, 3 + side])
+                own = tuple(array[slot] for array in samples[3 * side : 3 * side + 3])
+                rows.features.draw_cold(hyper, alpha, own, rng)
