@@ -21,7 +21,7 @@ of ml-latest-small). With that prior, but without links in the draw of L, L and 
 
 Side features add to the mean, as in Macau, and to that of biases: m + z_u + (F_u - f) B and m_b + (F_u - f) b, with f
 the mean features of the rows with ratings. Rows that have no features stay at m and m_b. Each feature g has its own
-precisions, B_g ~ N(0, I / kappa_g), b_g ~ N(0, 1 / kappa'_g), both Gamma(1, .001), so that useless features are shrunk
+precisions, B_g ~ N(0, I / kappa_g), b_g ~ N(0, 1 / kappa'_g), both Gamma(1, 1e-4), so that useless features are shrunk
 (automatic relevance determination, MacKay 1994). B and b are drawn together like W, from rows with ratings alone. Rows
 that have features but no ratings are no part of a sweep: the model predicts them by the means over sweeps of B and b.
 
