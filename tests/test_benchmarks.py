@@ -46,7 +46,8 @@ def peers():
 
 
 @pytest.mark.parametrize(
-    "script", ["accuracy", "defaults", "generated", "ingest", "peers", "ranking", "scaling", "startup", "topn"]
+    "script",
+    ["accuracy", "defaults", "features", "generated", "ingest", "peers", "ranking", "scaling", "startup", "topn"],
 )
 def test_scripts_have_help(script):
     assert "benchmarks/README.md explains" in " ".join(run(script, "--help").stdout.split())
@@ -584,3 +585,15 @@ def test_generated_sets_are_what_they_are_called(tmp_path):
     assert once.user_counts.max() == 1
     assert (tens.values.min(), tens.values.max(), hundreds.values.max()) == (-10, 10, 100)
     assert set(noise.values) <= {1, 2, 3, 4, 5}
+
+
+def test_side_features_beside_none(file, tmp_path):
+    output = tmp_path / "features.json"
+    given = "--k", 2, "--epochs", 2, "--noise", 2, "--tags", 5, "--seed", 0
+    done = run("features", file, *given, *("--protocol", "items", "--protocol", "users-1"), "-o", output)
+    report = json.loads(output.read_text())
+    assert report["n_features"] == 7
+    assert [len(result["runs"]) for result in report["results"]] == [1, 1]
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [["items", "als"], ["users-1", "als"]]
+    for result in report["results"]:
+        assert all(0 < each["rmse"] < 5 and each["seconds"] > 0 for pair in result["runs"] for each in pair.values())
