@@ -20,6 +20,7 @@ import fastmf
 from fastmf import Features, Ratings
 from fastmf.cli.console import remark
 from fastmf.data.read import read_table
+from fastmf.evaluation.evaluate import measure_errors
 from fastmf.solvers import SOLVERS, make
 
 KEPT = {"users-0": 0, "users-1": 1, "users-5": 5}  # ratings that each held-out user keeps
@@ -111,7 +112,7 @@ def both(solver: Any, train: Ratings, test: Ratings, features: Features) -> dict
     found: dict[str, Any] = {}
     for name, given in (("without", None), ("with", features)):
         model = fastmf.fit(train, solver=solver, item_features=given)
-        errors = fastmf.evaluation.evaluate.measure_errors(model, test)
+        errors = measure_errors(model, test)
         seconds = statistics.median(epoch.seconds for epoch in model.history[1:] or model.history)
         groups = errors.get("by_item", {})
         found[name] = {"rmse": errors["rmse"], "seconds": seconds, "by_item": groups}

@@ -45,7 +45,7 @@ from fastmf.solvers.ridge import ROWS_PER_TASK, Ridge
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
-STEPS = 3  # of conjugate gradients, each epoch
+STEPS = 2  # of conjugate gradients, each epoch
 NOISE = 2.0  # 1 lets some useless features through, 3 shrinks useful ones
 MOST = 1e3
 
