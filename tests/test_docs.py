@@ -116,6 +116,13 @@ def folder(tmp_path_factory):
     write_parquet(new, folder / "new.parquet")
     write_parquet({"user_id": np.array([42, 7]), "item_id": np.array([318, 2])}, folder / "pairs.parquet")
     write_parquet({"item_id": ids, "title": [f"Item {i}" for i in ids]}, folder / "titles.parquet")
+    genres = ["Drama|War", "Comedy", "Drama"] * 10
+    write_parquet({"item_id": ids, "genres": genres, "year": 1990 + ids % 7}, folder / "movies.parquet")
+    write_parquet({"item_id": [901], "genres": ["War"], "year": [1995]}, folder / "new-movies.parquet")
+    write_parquet({"user_id": np.arange(1, 61), "age": rng.integers(10, 90, 60)}, folder / "users.parquet")
+    today = {"user_id": np.array([42, 900]), "item_id": np.array([2, 318]), "rating": np.array([4.0, 5.0])}
+    write_parquet(today, folder / "today.parquet")
+    write_parquet(ratings, folder / "all.parquet")
     return folder
 
 
@@ -145,7 +152,8 @@ def test_python_examples_of_the_readme_run(folder, monkeypatch, capsys):
 
     monkeypatch.setattr(fastmf, "tune", tune_briefly, raising=False)
     (example,) = blocks(README, "python")
-    names = {"frame": pd.read_parquet("ratings.parquet")}
+    names = {"frame": pd.read_parquet("ratings.parquet"), "today": pd.read_parquet("today.parquet")}
+    names["first_ratings"] = pd.DataFrame({"user_id": [42, 7], "item_id": [902, 902], "rating": [4.0, 5.0]})
     exec(compile(example, "README.md", "exec"), names)
     assert calls == [{"trials": 40}]
     assert len(capsys.readouterr().out.split()) == 5  # an RMSE a fold
