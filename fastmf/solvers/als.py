@@ -11,10 +11,10 @@ from fastmf.kernels.types import Side
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
-from fastmf.solvers.base import ExactOrCG, Factors, Regularised, Start, draw, zeros
+from fastmf.solvers.base import ExactOrCG, Factors, FollowsFeatures, Regularised, Start, draw, zeros
 from fastmf.solvers.declare import with_settings
 from fastmf.solvers.ridge import ROWS_PER_TASK
-from fastmf.solvers.settings import Featuring, Momentum
+from fastmf.solvers.settings import Momentum
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -23,7 +23,7 @@ INIT_SIGMA = 0.1
 
 
 @with_settings
-class ALS(Momentum, Featuring, ExactOrCG, Regularised):
+class ALS(Momentum, FollowsFeatures, ExactOrCG, Regularised):
     """Alternating least squares: users are solved with the items fixed, then items with the users fixed.
 
     The objective is in :mod:`fastmf.solvers`. The same data, settings and seed give the same bits for any number of

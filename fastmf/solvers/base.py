@@ -18,11 +18,12 @@ from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frame import Frame, to_training
 from fastmf.model.history import RMSE, Measure
-from fastmf.model.learned import Links
+from fastmf.model.learned import Expected, Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.solvers import features
 from fastmf.solvers.declare import settings_of
-from fastmf.solvers.settings import Biases, Common, Method, Penalties
+from fastmf.solvers.settings import Biases, Common, Featuring, Method, Penalties
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -48,6 +49,7 @@ class Start(NamedTuple):
         to say about are zero.
     known_users, known_items : (n,) bool, False for these rows.
     links : those of the model, on the same scale; None if it has none.
+    expected : what the model has learned of the same features as those of the ratings, by "user" and "item".
     """
 
     users: Side
@@ -56,6 +58,7 @@ class Start(NamedTuple):
     known_items: np.ndarray
     frame: Frame
     links: Links | None
+    expected: dict[str, Expected]
 
     @property
     def trained(self) -> "Start":
@@ -203,6 +206,17 @@ class Regularised(Penalties, Solver):
     def item_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return the weights of the objective, which treats both sides alike."""
         return Regularised.user_rule(self, ratings)
+
+
+class FollowsFeatures(Featuring, Solver):
+    """A solver that pulls rows to what :mod:`fastmf.solvers.features` fits; its arrays are the last of the factors'."""
+
+    def start_from(self, ratings: "Ratings", start: Start) -> Factors:
+        """Start from the factors of an earlier model, and from what it has learned about the same features."""
+        factors = super().start_from(ratings, start)
+        if start.expected:
+            features.carry(factors, ratings, start.expected)
+        return factors
 
 
 class SolvesRows(Solver):

@@ -33,9 +33,9 @@ from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
 from fastmf.solvers import features
-from fastmf.solvers.base import ExactOrCG, Factors, draw, zeros
+from fastmf.solvers.base import ExactOrCG, Factors, FollowsFeatures, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
-from fastmf.solvers.settings import MAX_WEIGHT, Featuring
+from fastmf.solvers.settings import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -44,7 +44,7 @@ INIT_SIGMA = 0.1  # expected length of a user's starting factors, as in the pape
 
 
 @with_settings
-class ImplicitALS(Featuring, ExactOrCG):
+class ImplicitALS(FollowsFeatures, ExactOrCG):
     """Alternating least squares for implicit feedback; the objective is in :mod:`fastmf.solvers.implicit`.
 
     Whatever a user has rated, bought or seen is a sign of interest, as strong as the pair's weight. A score ranks items

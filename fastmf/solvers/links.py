@@ -37,17 +37,17 @@ from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
 from fastmf.solvers.als import INIT_SIGMA
-from fastmf.solvers.base import Factors, Regularised, SolvesRows, Start, draw, zeros
+from fastmf.solvers.base import Factors, FollowsFeatures, Regularised, SolvesRows, Start, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.ridge import Ridge
-from fastmf.solvers.settings import MAX_WEIGHT, Fading, Featuring, Momentum
+from fastmf.solvers.settings import MAX_WEIGHT, Fading, Momentum
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
 
 @with_settings
-class LinkedALS(Fading, Momentum, Featuring, SolvesRows, Regularised):
+class LinkedALS(Fading, Momentum, FollowsFeatures, SolvesRows, Regularised):
     """Alternating least squares with implicit links; the model is in :mod:`fastmf.solvers.links`.
 
     A row's factors are penalised for their distance from what its links predict. More steps of conjugate gradients

@@ -14,9 +14,9 @@ from fastmf.model.history import MAE, RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
-from fastmf.solvers.base import Factors, Regularised, draw
+from fastmf.solvers.base import Factors, FollowsFeatures, Regularised, draw
 from fastmf.solvers.declare import setting, with_settings
-from fastmf.solvers.settings import MAX_WEIGHT, Featuring
+from fastmf.solvers.settings import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -33,7 +33,7 @@ RATINGS_PER_GPU_BLOCK = 1 << 6
 
 
 @with_settings
-class SGD(Featuring, Regularised):
+class SGD(FollowsFeatures, Regularised):
     """Stochastic gradient descent, rating by rating, in an order shuffled anew each epoch.
 
     The objective is in :mod:`fastmf.solvers`; the absolute loss does not square the errors. The blocked schedule

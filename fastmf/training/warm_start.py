@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmf.data import csr, ids
+from fastmf.data.arrow import filled
 from fastmf.data.ratings import Ratings
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in import known_entries
 from fastmf.model.frame import Frame, frame_of
 from fastmf.model.grow import rearranged, solved_into
-from fastmf.model.learned import Links
+from fastmf.model.learned import Expected, Links
 from fastmf.model.model import Model
 from fastmf.model.state import State
 from fastmf.runtime.device import resolve
@@ -83,7 +84,26 @@ def start_of(init: State, ratings: Ratings, to: Scaling) -> tuple[Start, dict[st
         state, n = _folded_in(state, side, ratings)
         counts[f"folded_in_{side}s"] = n
     known = state.user_counts > 0, state.item_counts > 0
-    return Start(*_rescaled(state, to), *known, *_frame_and_links(state, to)), counts
+    return Start(*_rescaled(state, to), *known, *_frame_and_links(state, to), _expected(init, ratings, to)), counts
+
+
+def _expected(init: State, ratings: Ratings, to: Scaling) -> dict[str, Expected]:
+    """Return what the model has learned about features on another scale, in the order of the ratings' features.
+
+    Features are matched by their names; the weights of those that the model does not have are zero.
+    """
+    import pyarrow.compute as pc
+
+    ratio, found = np.float32(init.scale / to.scale), {}
+    for side, unit in (("user", ratio), ("item", np.float32(1))):
+        theirs, ours = getattr(init, f"{side}_features"), getattr(ratings, f"{side}_features")
+        if theirs is not None and ours is not None:
+            places = filled(pc.index_in(ours.encoding.names, value_set=theirs.encoding.names), -1)
+            weights, intercept, bias_weights, bias_intercept = getattr(init, f"{side}_expected")
+            there = (places >= 0).astype(np.float32)
+            weights, bias_weights = weights[places] * there[:, None] * unit, bias_weights[places] * there * ratio
+            found[side] = Expected(weights, intercept * unit, bias_weights, bias_intercept * ratio)
+    return found
 
 
 def _folded_in(state: State, side: str, ratings: Ratings) -> tuple[State, int]:
