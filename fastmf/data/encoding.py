@@ -14,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from fastmf.data.arrow import filled
+
 # The kinds of columns of numbers ("numbers": lists of one length), and of categories.
 NUMBERS = ("number", "numbers", "year")
 CATEGORIES = ("categories", "month")
@@ -153,6 +155,12 @@ class Encoding:
         column = self.columns[place]
         names = self.of(place, self.names).slice(len(column.places), column.n_categories)
         return pc.utf8_slice_codeunits(names, len(column.label) + 1)
+
+    def places_in(self, other: Self) -> np.ndarray:
+        """Return the place of each feature among another encoding's of the same names, (n_features,); -1 for none."""
+        import pyarrow.compute as pc
+
+        return filled(pc.index_in(self.names, value_set=other.names), -1)
 
     def plain(self) -> list[dict[str, Any]]:
         """Return the columns as plain data for JSON; the names are an array of their own."""

@@ -207,7 +207,7 @@ def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
     """
     (rho, share, row, bias_reg), (pull, base, a) = weights, known
     if a.shape[0] > 0:
-        total += bias_reg * a[row]
+        total += gram.dtype.type(bias_reg * a[row])
     for r in range(k + 1):
         of_r = (total if r == k else s[r]) * share
         for c in range(thread, min(r + 1, k), form.threads):
@@ -247,9 +247,8 @@ def compiled(form):
     are empty if all weights are 1; ``a`` is what biases are pulled to. ``rules``: reg, reg0, bias_reg, smallest pivot
     relative to its diagonal, jitter.
     """
-    number = np.float64 if form.wide else np.float32
-    n_batch, n_columns, n_sums = form.batch, form.columns, form.a * form.b
-    n_b, n_each, n_kept = form.b, form.each, form.kept
+    number, n_batch, n_columns = np.float64 if form.wide else np.float32, form.batch, form.columns
+    n_sums, n_b, n_each, n_kept = form.a * form.b, form.b, form.each, form.kept
 
     @kernel(form.threads)
     def half_sweep(
@@ -265,7 +264,7 @@ def compiled(form):
         shared = cuda.shared.array(n_kept, number)
         sums, of_y = cuda.local.array(n_sums, number), cuda.local.array(n_b, number)
         own_s, own_v = cuda.local.array(n_each, number), cuda.local.array(n_each, number)
-        thread, k = cuda.threadIdx.x, x.shape[1]
+        thread, k, known = cuda.threadIdx.x, x.shape[1], (pull, base, a)
         gram = shared if n_kept > 1 else scratch[cuda.blockIdx.x]
         for place in range(cuda.blockIdx.x, work.shape[0], cuda.gridDim.x):
             row, piece, pieces = work[place, 0], (work[place, 1], work[place, 2]), work[place, 3]
@@ -281,8 +280,7 @@ def compiled(form):
             if keep:
                 _keep_piece(parts, place, gram, s, total, k, thread, form)
                 continue
-            given = (rho, share, row, number(rules[2])), (pull, base, a)
-            total = _eliminate_bias(gram, s, total, *given, k, thread, form)
+            total = _eliminate_bias(gram, s, total, (rho, share, row, rules[2]), known, k, thread, form)
             solved = _solve(gram, s, inverse, solution, total, rules, (x, b, row, share), k, thread, form)
             if thread == 0 and not solved:
                 failed[1 + cuda.atomic.add(failed, 0, 1)] = place

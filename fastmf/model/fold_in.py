@@ -66,9 +66,10 @@ def half_of(state: State, side: str) -> Half:
     frame, columns = frame_of(state), state.standard_side("item" if users else "user")
     frame, links, scale = frame if users else frame.swapped, state.links, np.float32(state.scale)
     other = "item" if users else "user"
-    if rule.all_pairs and getattr(state, f"{other}_features") is not None:  # cold columns are not among all pairs
-        warm = (getattr(state, f"{other}_counts") > 0).astype(np.float32)
-        columns = Side(columns.factors * warm[:, None], columns.bias)
+    features = getattr(state, f"{other}_features")
+    if rule.all_pairs and features is not None:  # columns known by their features alone are not among all pairs
+        paired = (getattr(state, f"{other}_counts") > 0) | (np.diff(features.rows.indptr) == 0)
+        columns = Side(columns.factors * paired[:, None].astype(np.float32), columns.bias)
     if frame.item_origin.any() or frame.user_offset:
         columns = Side(columns.factors + frame.item_origin, columns.bias - np.float32(frame.user_offset))
     return Half(

@@ -154,7 +154,7 @@ def rearranged(state: S, side: str, row_ids: pa.Array, source: np.ndarray) -> S:
 def solved_into(
     state: S, side: str, rows: np.ndarray, entries: Compressed, device: Device, before: Compressed | None = None
 ) -> S:
-    """Solve rows of a side with the other side fixed, and return the model with them and the counts of their ratings.
+    """Solve rows of a side with the other side fixed, and return the model with them.
 
     ``entries`` holds the standardised ratings of the rows, one row each. With ``before``, the same without some of
     them, rows move by what these change in the solution. This keeps what rows that are means over sweeps know besides.
@@ -179,7 +179,6 @@ def solved_into(
     changes: dict[str, Any] = {
         f"{side}_factors": _placed(own.factors, rows, found.factors),
         f"{side}_bias": _placed(own.bias, rows, found.bias),
-        f"{side}_counts": _placed(getattr(state, f"{side}_counts"), rows, np.diff(entries.indptr).astype(np.int32)),
     }
     if state.baseline is not None:
         own, fixed = (getattr(state.baseline, f"{name}_bias") for name in (side, other))

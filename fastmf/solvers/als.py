@@ -11,8 +11,9 @@ from fastmf.kernels.types import Side
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
-from fastmf.solvers.base import ExactOrCG, Factors, FollowsFeatures, Regularised, Start, draw, zeros
+from fastmf.solvers.base import ExactOrCG, FollowsFeatures, Regularised, draw, zeros
 from fastmf.solvers.declare import with_settings
+from fastmf.solvers.factors import Factors, Start
 from fastmf.solvers.ridge import ROWS_PER_TASK
 from fastmf.solvers.settings import Momentum
 

@@ -8,7 +8,7 @@ package, as in ``kernels.als.HALF_SWEEP``, which imports a kernel file at its fi
 import abc
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -16,56 +16,16 @@ from fastmf import kernels
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.fold_in_rule import FoldInRule
-from fastmf.model.frame import Frame, to_training
 from fastmf.model.history import RMSE, Measure
-from fastmf.model.learned import Expected, Links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
 from fastmf.solvers.declare import settings_of
+from fastmf.solvers.factors import Factors, Start
 from fastmf.solvers.settings import Biases, Common, Featuring, Method, Penalties
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
-
-
-class Factors(NamedTuple):
-    """Factors and biases of both sides, on the standardised scale. A solver updates them in place.
-
-    ``memory`` holds everything else that the next epoch depends on, so that Factors alone are enough to resume from.
-    ``kept`` holds what the model keeps besides factors and biases; see :meth:`Solver.learned`.
-    """
-
-    users: Side
-    items: Side
-    memory: tuple[np.ndarray, ...] = ()
-    kept: tuple[np.ndarray, ...] = ()
-
-
-class Start(NamedTuple):
-    """Where training starts from an earlier model: its rows, in the order of the ratings' and on their scale.
-
-    users, items : as the model has them; see :mod:`fastmf.model.frame` for ``frame``. Rows that the model has nothing
-        to say about are zero.
-    known_users, known_items : (n,) bool, False for these rows.
-    links : those of the model, on the same scale; None if it has none.
-    expected : what the model has learned of the same features as those of the ratings, by "user" and "item".
-    """
-
-    users: Side
-    items: Side
-    known_users: np.ndarray
-    known_items: np.ndarray
-    frame: Frame
-    links: Links | None
-    expected: dict[str, Expected]
-
-    @property
-    def trained(self) -> "Start":
-        """The same rows in the frame of the training objective."""
-        users, items = to_training(self.users, self.items, self.frame)
-        nothing = np.zeros_like(self.frame.user_origin)
-        return self._replace(users=users, items=items, frame=Frame(nothing, nothing))
 
 
 class Solver(Common, abc.ABC):

@@ -39,11 +39,11 @@ from fastmf.kernels.types import Compressed, Known, Penalty, Side, nothing_known
 from fastmf.model.learned import Expected
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
+from fastmf.solvers.factors import Factors
 from fastmf.solvers.ridge import ROWS_PER_TASK, Ridge
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
-    from fastmf.solvers.base import Factors
 
 STEPS = 2  # of conjugate gradients, each epoch
 NOISE = 2.0  # 1 lets some useless features through, 3 shrinks useful ones
@@ -315,7 +315,7 @@ class Pulls:
         least: float,
         penalties: tuple[Penalty, Penalty],
         ratings: "Ratings",
-        factors: "Factors",
+        factors: Factors,
         device: Device,
     ) -> None:
         self.users, self.items = Pulled(k, ratings.user_counts, device), Pulled(k, ratings.item_counts, device)
@@ -334,7 +334,7 @@ class Pulls:
             self.items = Featured(k, *given, table, intercept, expected[1], device)
 
 
-def expected_by(ratings: "Ratings", factors: "Factors") -> dict[str, Any]:
+def expected_by(ratings: "Ratings", factors: Factors) -> dict[str, Any]:
     """Return what a fit has learned about the features of each side, by the name of the model's attribute."""
     found: dict[str, Any] = {}
     k = factors.users.factors.shape[1]
@@ -348,7 +348,7 @@ def expected_by(ratings: "Ratings", factors: "Factors") -> dict[str, Any]:
     return found
 
 
-def carry(factors: "Factors", ratings: "Ratings", learned: dict[str, Expected]) -> None:
+def carry(factors: Factors, ratings: "Ratings", learned: dict[str, Expected]) -> None:
     """Start the features from what an earlier model has learned of each side, by "user" and "item", in place."""
     k, kept = factors.users.factors.shape[1], Kept(*factors.kept[-len(Kept._fields) :])
     tables = (

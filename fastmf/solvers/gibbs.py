@@ -44,9 +44,10 @@ from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
 from fastmf.solvers.als import ALS
-from fastmf.solvers.base import Factors, SolvesRows, Start, zeros
+from fastmf.solvers.base import SolvesRows, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.draws import Drawn, Hyper, Rows
+from fastmf.solvers.factors import Factors, Start
 from fastmf.solvers.links import N_MEMORY, Linked, LinkedALS, Memory, predict
 from fastmf.solvers.settings import Biases, Fading
 

@@ -33,8 +33,9 @@ from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
 from fastmf.solvers import features
-from fastmf.solvers.base import ExactOrCG, Factors, FollowsFeatures, draw, zeros
+from fastmf.solvers.base import ExactOrCG, FollowsFeatures, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.factors import Factors
 from fastmf.solvers.settings import MAX_WEIGHT
 
 if TYPE_CHECKING:

@@ -37,8 +37,9 @@ from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
 from fastmf.solvers.als import INIT_SIGMA
-from fastmf.solvers.base import Factors, FollowsFeatures, Regularised, SolvesRows, Start, draw, zeros
+from fastmf.solvers.base import FollowsFeatures, Regularised, SolvesRows, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.factors import Factors, Start
 from fastmf.solvers.ridge import Ridge
 from fastmf.solvers.settings import MAX_WEIGHT, Fading, Momentum
 

@@ -14,8 +14,9 @@ from fastmf.model.history import MAE, RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
-from fastmf.solvers.base import Factors, FollowsFeatures, Regularised, draw
+from fastmf.solvers.base import FollowsFeatures, Regularised, draw
 from fastmf.solvers.declare import setting, with_settings
+from fastmf.solvers.factors import Factors
 from fastmf.solvers.settings import MAX_WEIGHT
 
 if TYPE_CHECKING:

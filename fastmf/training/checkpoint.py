@@ -23,7 +23,7 @@ from fastmf.data.atomic import check_output, replacing
 from fastmf.data.ratings import Ratings
 from fastmf.errors import ModelFormatError, ParameterError
 from fastmf.model.history import Epoch
-from fastmf.solvers.base import Factors
+from fastmf.solvers.factors import Factors
 
 NAME = "checkpoint.safetensors"
 FORMAT = 3

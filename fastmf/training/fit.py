@@ -16,7 +16,8 @@ from fastmf.model.model import Model
 from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.solvers import make
-from fastmf.solvers.base import Solver, Start
+from fastmf.solvers.base import Solver
+from fastmf.solvers.factors import Start
 from fastmf.solvers.features import expected_by
 from fastmf.training.blend import learn_blend
 from fastmf.training.checkpoint import Checkpoint, fingerprint

@@ -10,7 +10,8 @@ from fastmf.errors import DivergenceError
 from fastmf.model.fold_in import lost_rows
 from fastmf.model.history import Epoch
 from fastmf.runtime.device import Device
-from fastmf.solvers.base import Factors, Solver, Start
+from fastmf.solvers.base import Solver
+from fastmf.solvers.factors import Factors, Start
 from fastmf.training.checkpoint import Checkpoint, Snapshot
 from fastmf.training.objective import Objective
 

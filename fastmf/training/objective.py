@@ -19,7 +19,8 @@ from fastmf.model.learned import Baseline
 from fastmf.model.topn import rows_of, top_n
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
-from fastmf.solvers.base import Factors, Solver
+from fastmf.solvers.base import Solver
+from fastmf.solvers.factors import Factors
 
 COARSE = 0.01  # Float32 is too coarse if its steps exceed this share of the ratings' deviation.
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)

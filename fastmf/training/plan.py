@@ -175,14 +175,13 @@ def make_plan(
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
     _check_solver(solver, blend)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
-    options |= {"weighing": weighing, "init": start, "features": tables}
+    options |= {"source": source, "solver": solver, "validation": validation, "checkpoint": checkpoint}
     require_room(solver, where, limit)
     return Plan(
-        source=source,
-        solver=solver,
         device=where,
-        validation=validation,
-        checkpoint=checkpoint,
+        weighing=weighing,
+        init=start,
+        features=tables,
         memory_limit=limit,
         how=reading(solver.implicit, solver.positive_from is not None) | given,
         outputs=check_outputs(outputs, overwrite, inputs=inputs),

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmf.data import csr, ids
-from fastmf.data.arrow import filled
 from fastmf.data.ratings import Ratings
 from fastmf.errors import ParameterError
 from fastmf.kernels.types import Side
@@ -23,7 +22,8 @@ from fastmf.model.learned import Expected, Links
 from fastmf.model.model import Model
 from fastmf.model.state import State
 from fastmf.runtime.device import resolve
-from fastmf.solvers.base import Solver, Start
+from fastmf.solvers.base import Solver
+from fastmf.solvers.factors import Start
 
 
 class Scaling(NamedTuple):
@@ -92,13 +92,11 @@ def _expected(init: State, ratings: Ratings, to: Scaling) -> dict[str, Expected]
 
     Features are matched by their names; the weights of those that the model does not have are zero.
     """
-    import pyarrow.compute as pc
-
     ratio, found = np.float32(init.scale / to.scale), {}
     for side, unit in (("user", ratio), ("item", np.float32(1))):
         theirs, ours = getattr(init, f"{side}_features"), getattr(ratings, f"{side}_features")
         if theirs is not None and ours is not None:
-            places = filled(pc.index_in(ours.encoding.names, value_set=theirs.encoding.names), -1)
+            places = ours.encoding.places_in(theirs.encoding)
             weights, intercept, bias_weights, bias_intercept = getattr(init, f"{side}_expected")
             there = (places >= 0).astype(np.float32)
             weights, bias_weights = weights[places] * there[:, None] * unit, bias_weights[places] * there * ratio

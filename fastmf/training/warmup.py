@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
@@ -58,17 +57,18 @@ def warmup(k: int = 32) -> float:
                 path = Path(folder) / f"{keys}.parquet"
                 columns = {"user": twin.users[rows].astype(keys), "item": twin.items[rows].astype(keys)}
                 write_parquet({**columns, "rating": twin.ratings[rows].astype(numbers)}, path)
-                _use(Ratings.read(path), k)
+                items = np.unique(columns["item"])
+                write_parquet({"item": items, "price": np.arange(len(items))}, path.with_suffix(".items"))
+                _use(Ratings.read(path), path.with_suffix(".items"), k)
     return time.perf_counter() - began
 
 
-def _use(ratings: Ratings, k: int) -> None:
+def _use(ratings: Ratings, features: Path, k: int) -> None:
     """Fit a model with each variant of each solver, and call every method that serves one."""
     training, test = ratings.split(0.2)
     for name, solver in SOLVERS.items():
         for settings in solver.variants.values():
             fit(training, solver=make(name, k=k, **settings).with_epochs(2), validation=0.1)
-    features = pa.table({"item": ratings.item_ids, "price": np.arange(ratings.n_items, dtype=np.float64)})
     for name in SOLVERS:
         fit(training, solver=make(name, k=k).with_epochs(2), item_features=features)
     model = fit(training, k, epochs=1)

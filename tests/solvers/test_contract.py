@@ -18,8 +18,9 @@ from fastmf.kernels.compile import ENABLED
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.runtime.device import CudaDevice, Device
 from fastmf.solvers import SOLVERS, make
-from fastmf.solvers.base import Factors, Solver, draw, zeros
+from fastmf.solvers.base import Solver, draw, zeros
 from fastmf.solvers.declare import setting, settings_of, with_settings
+from fastmf.solvers.factors import Factors
 from fastmf.solvers.settings import Biases
 
 # Settings that get far in a few epochs on a few hundred ratings.

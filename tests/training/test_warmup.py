@@ -21,7 +21,7 @@ def test_every_variant_of_every_solver_is_fitted_and_one_model_serves(monkeypatc
     monkeypatch.setattr(warmup, "TYPES", warmup.TYPES[:1])
     assert fastmf.warmup(k=3) > 0
     variants = [(name, dict(v)) for name, solver in SOLVERS.items() for v in solver.variants.values()]
-    assert [solver.name for solver in fitted[:-1]] == [name for name, _ in variants]
+    assert [solver.name for solver in fitted[:-1]] == [*(name for name, _ in variants), *SOLVERS]  # and with features
     assert all(solver.k == 3 for solver in fitted[:-1])
 
 
