@@ -168,8 +168,7 @@ def make_plan(
     limit, where, start = parse_size(memory_limit), _device_for(solver, device, threads), read_init(init, solver)
     _check_validation(validation, patience)
     given = {name: value for name, value in how.items() if value is not None}
-    weighing = {name: given.pop(name, None) for name in WEIGHING}
-    aging_of(weighing["half_life"], weighing["timestamp"], weighing["time_unit"])
+    weighing = _weighing(given)
     tables = {side: given.pop(f"{side}_features") for side in ("user", "item") if f"{side}_features" in given}
     inputs = [each for each in (source, validation, *tables.values()) if isinstance(each, str | os.PathLike)]
     inputs += _checkpoint_files(checkpoint, every, resume, inputs)
@@ -187,6 +186,13 @@ def make_plan(
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
         **options,
     )
+
+
+def _weighing(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the arguments that weigh ratings out of the given ones, and check those of a half-life."""
+    found = {name: given.pop(name, None) for name in WEIGHING}
+    aging_of(found["half_life"], found["timestamp"], found["time_unit"])
+    return found
 
 
 def require_room(solver: Solver, device: Device, limit: int | None, data: Data | None = None) -> None:
