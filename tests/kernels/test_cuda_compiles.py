@@ -44,19 +44,29 @@ def kernels():
     from numba import types as kinds
     from numba import uint64 as u
 
-    from fastmf.kernels import als_cuda, cg_cuda, gram_cuda, links_cuda, peak_cuda, residual_cuda, sgd_cuda, topn_cuda
+    from fastmf.kernels import (
+        als_cuda,
+        cg_cuda,
+        features_cuda,
+        gram_cuda,
+        links_cuda,
+        peak_cuda,
+        residual_cuda,
+        sgd_cuda,
+        topn_cuda,
+    )
 
     row, side, ints, lots = f[::1], (f[:, ::1], f[::1]), i[::1], n[::1]
     entries = ints, row, row, d[::1]
     table = f[:, ::1]
     for k, wide in (*((k, False) for k in (8, 32, 64, 128, 256, 1024)), (32, True), (128, True)):
         scratch = (d if wide else f)[:, ::1]
-        given = n[:, ::1], *entries, *side, *side, table, table, d[::1], scratch, flag, scratch, lots
+        given = n[:, ::1], *entries, *side, *side, table, table, row, d[::1], scratch, flag, scratch, lots
         yield f"als, k = {k}, wide {wide}", als_cuda.compiled(als_cuda.layout(k, wide)), given
     yield "weights", als_cuda._add_weights, (lots, row, d[::1])
     yield "extrapolate", als_cuda._extrapolate, (row, row, table, f, n)
     for each in (1, 4, 8):
-        given = lots, *entries, *side, *side, d[::1], n, table
+        given = lots, *entries, *side, *side, d[::1], n, table, table, row
         yield f"cg, {each} a lane", cg_cuda.compiled(each), given
     for group in (1, 8, 32):
         yield f"estimate by {group}", residual_cuda.estimates(group), (n, n, ints, ints, *side, *side, d, d, d, row)
@@ -71,13 +81,18 @@ def kernels():
     yield "deal rows", sgd_cuda._deal_rows, (ints, *side, table, table, table, f)
     yield "topn", topn_cuda._rank, (*side, *side, ints, lots, ints, i[:, ::1], table)
     yield "gram", gram_cuda._gram, (table, d[:, :, ::1])
-    yield "gather", links_cuda._gather, (lots, ints, row, row, table, table)
-    yield "respond", links_cuda._respond, (lots, ints, row, table, row, table, row, table)
-    yield "sums", links_cuda._sums, (table, flag, row, d[:, ::1])
+    yield "gather", links_cuda._gather, (lots, ints, row, row, row, table, table)
+    yield "respond", links_cuda._respond, (lots, ints, row, row, table, table, table, row, table)
+    yield "sums", links_cuda._sums, (table, flag, row, table, d[:, ::1])
     yield "combine", links_cuda._combine, (table, row, table, table)
     yield "attract", links_cuda._attract, (table, row, row, table)
     yield "centre", links_cuda._centre, (row, table, row, table)
     yield "absorb", links_cuda._absorb, (table, row, row, row)
+    yield "leave", features_cuda._leave, (*side, table, table, table)
+    yield "weigh", features_cuda._weigh, (row, table, row, table)
+    yield "square", features_cuda._square, (table, table)
+    yield "pull", features_cuda._pull, (table, table, row, row, *side, row, row)
+    yield "join", features_cuda._join, (table, table, table)
     yield "multiply-add", peak_cuda._multiply_add, (n, f, row)
     yield "read", peak_cuda._read, (n, n, n, row, row)
 
