@@ -44,7 +44,7 @@ def evaluate(
     from fastmf.evaluation.evaluate import reading_for
     from fastmf.training.plan import notes_on
 
-    loaded = with_features(fastmf.load(model), item_features=item_features, user_features=user_features)
+    loaded = with_features(fastmf.load(model), columns, item_features=item_features, user_features=user_features)
     how: dict[str, Any] = {role: name for role, name in columns.items() if name is not None}
     data = Ratings.read(ratings, **reading_for(loaded, relevant_from) | how)
     for line in notes_on(data):

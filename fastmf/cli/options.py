@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -38,15 +38,18 @@ def feature_options(text: str) -> Callable[[Any], Any]:
     return together(*(click.option(f"--{side}-features", metavar="FILE", help=text.format(side)) for side in names))
 
 
-def with_features(loaded: Any, **tables: str | None) -> Any:
-    """Return a model with the items and users added that it does not know, from tables of their features."""
+def with_features(loaded: Any, names: Mapping[str, Any] | None = None, **tables: str | None) -> Any:
+    """Return a model with the items and users added that it does not know, from tables of their features.
+
+    ``names`` holds the names of the columns "user" and "item", if they are not the usual ones.
+    """
     from fastmf.model.grow import add_new_rows
 
     for name, source in tables.items():
         if source is not None:
             side = name.removesuffix("_features")
             n_before = int(loaded.present(side).sum())
-            loaded, n_known = add_new_rows(loaded, side, source)
+            loaded, n_known = add_new_rows(loaded, side, source, (names or {}).get(side))
             n_added = int(loaded.present(side).sum()) - n_before
             remark(f"{source}: {n_added:,} {side}s added by their features, {n_known:,} are in the model already")
     return loaded

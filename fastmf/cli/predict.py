@@ -35,7 +35,7 @@ def predict(model: str, pairs: str, output: str, overwrite: bool, as_json: bool,
 
     check_output(output, overwrite, inputs=[model, pairs, given["item_features"], given["user_features"]])
     tables = {name: given.pop(name) for name in ("item_features", "user_features")}
-    loaded = with_features(fastmf.load(model), **tables)
+    loaded = with_features(fastmf.load(model), given, **tables)
     users, items = read_columns(pairs, {role: given.pop(role) for role in ("user", "item")}).columns
     frame = loaded.predict(users, items, **given)
     write_frame(frame, output, overwrite)

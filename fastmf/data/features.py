@@ -37,6 +37,7 @@ class Features:
         A row without entries says nothing of its id.
     encoding : how the columns of the table became features; ``encoding.names`` are the names of the features.
     remarks : lines for people to read: columns left out, and what else was not taken as given.
+    side : "user" or "item", or "" if that is not known.
 
     Examples
     --------
@@ -53,6 +54,7 @@ class Features:
     rows: Compressed
     encoding: Encoding
     remarks: tuple[str, ...] = ()
+    side: str = ""
 
     def __post_init__(self) -> None:
         """Raise a DataError for rows that kernels could not read safely, and for values that are not finite."""
@@ -111,7 +113,7 @@ class Features:
         if isinstance(source, cls):
             return source._checked(side, like, encoding)
         where = str(source) if isinstance(source, str | os.PathLike) else f"the table of {side} features"
-        table = read_table(source)
+        table, of_index = _without_index(read_table(source))
         id_column = id_column if id_column in table.column_names else None
         name = choose(distinct(table.column_names, where), {side: id_column}, where)[0]
         try:
@@ -121,12 +123,14 @@ class Features:
             encoding, parts, remarks = _learned(table) if encoding is None else _applied(table, encoding)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
-        lines = tuple(f"{side} features: {line}" for line in remarks)
-        return cls(ids=found, rows=_compressed(parts, places, encoding), encoding=encoding, remarks=lines)
+        lines = tuple(f"{side} features: {line}" for line in of_index + remarks)
+        return cls(ids=found, rows=_compressed(parts, places, encoding), encoding=encoding, remarks=lines, side=side)
 
     def _checked(self, side: str, like: pa.Array | None, encoding: Encoding | None) -> Self:
         """Return these Features, with ids of the type of ``like``; raise a DataError if they are encoded otherwise."""
         own = self.encoding
+        if self.side not in ("", side):
+            raise DataError(f"these are features of {self.side}s, not of {side}s: read them with side={side!r}")
         if encoding is not None and (own.plain() != encoding.plain() or not own.names.equals(encoding.names)):
             raise DataError(f"these {side} features have another encoding than the model: give the table itself")
         return self if like is None else replace(self, ids=_like(self.ids, like, side))
@@ -161,6 +165,15 @@ class Features:
         digests = [digest_of(name, array) for name, array in sorted(arrays.items()) if array is not None]
         text = json.dumps([self.encoding.plain(), digests])
         return hashlib.blake2b(ids.content(self.ids) + text.encode(), digest_size=16).hexdigest()
+
+
+def _without_index(table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Leave out the columns that hold the index of a pandas frame; also return a remark, if there are any."""
+    by_pandas = b"pandas" in (table.schema.metadata or {})
+    unnamed = [name for name in table.column_names if by_pandas and name.startswith("__index_level_")]
+    if not unnamed:
+        return table, []
+    return table.drop_columns(unnamed), [f"column {unnamed[0]!r} is the index of a pandas frame: left out"]
 
 
 def _encoded_ids(column: pa.ChunkedArray, name: str, side: str) -> tuple[np.ndarray, pa.Array]:

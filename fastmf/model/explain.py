@@ -54,7 +54,7 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd
         expected = expected_rows(state, "user", features.rows)
     terms = row_terms(half, entries, filled_up(items.factors), resolve("cpu"), expected)
     rated = Side(items.factors[entries.indices], items.bias[entries.indices])
-    found, towards = _contributions(rated, entries, items.factors[item], *terms)
+    found, towards = _contributions(rated, entries, state.item_factors[item], *terms)
     of_pull = _of_pull(terms[1], towards)
     order = np.argsort(-found, kind="stable")
     item_ids = state.item_ids.take(pa.array(entries.indices[order]))

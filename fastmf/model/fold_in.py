@@ -94,7 +94,7 @@ def fold_users(state: State, ratings: Any, features: Any, device: str | Device) 
     rated = entries = known_entries(state, ratings)
     if state.implicit:
         entries = known_entries(state, ratings.observed(state.positive_from, state.negative_to))
-    known = None if features is None else features_like(state, "user", features).of(ratings.user_ids)
+    known = _features_of(state, ratings.user_ids, features)
     expected = None if known is None else expected_rows(state, "user", known.rows)
     users, draws = solve_rows(half_of(state, "user"), state.samples, entries, where, expected)
     require_finite(users, "user", ratings.user_ids)
@@ -116,8 +116,25 @@ def fold_users(state: State, ratings: Any, features: Any, device: str | Device) 
     }
 
 
-def features_like(state: State, side: str, source: Any) -> Features:
+def _features_of(state: State, user_ids: Any, source: Any) -> Features | None:
+    """Return the features of users: those in a new table, or else those that the model holds; None if it has none."""
+    found = None if source is None else features_like(state, "user", source)
+    if state.user_features is None:
+        return None
+    known = state.user_features.of(user_ids)
+    if found is None:
+        return known
+    given = found.of(user_ids)
+    n_left = len(found) - int(np.count_nonzero(np.diff(given.rows.indptr)))
+    if n_left:
+        warnings.warn(f"{n_left:,} of {len(found):,} users in the table of features have no ratings here", stacklevel=4)
+    return known.updated(given)
+
+
+def features_like(state: State, side: str, source: Any, id_column: str | None = None) -> Features:
     """Read side features of "user" or "item" rows, encoded like those the model was fitted with.
+
+    ``id_column`` names the column of ids; see :meth:`Features.read`.
 
     Raises
     ------
@@ -131,7 +148,7 @@ def features_like(state: State, side: str, source: Any) -> Features:
         raise ParameterError(
             f"the model was fitted without {side} features: fit it with --{side}-features ({side}_features=) first"
         )
-    found = Features.read(source, side, like=getattr(state, f"{side}_ids"), encoding=own.encoding)
+    found = Features.read(source, side, id_column=id_column, like=getattr(state, f"{side}_ids"), encoding=own.encoding)
     for line in found.remarks:
         warnings.warn(line, stacklevel=4)
     return found

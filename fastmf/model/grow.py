@@ -24,7 +24,6 @@ from fastmf.model.fold_in import (
     require_finite,
     solve_rows,
 )
-from fastmf.model.frame import absorbed, frame_of
 from fastmf.model.learned import SHAPES, is_precision
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
@@ -68,28 +67,22 @@ def add_rows(state: S, side: str, features: Any) -> S:
     return _added(state, side, found)
 
 
-def add_new_rows(state: S, side: str, features: Any) -> tuple[S, int]:
+def add_new_rows(state: S, side: str, features: Any, id_column: str | None = None) -> tuple[S, int]:
     """Add the rows of a table of features that the model does not know; also return how many of them it knows."""
-    found = features_like(state, side, features)
+    found = features_like(state, side, features, id_column)
     new = state.present_rows(side, found.ids) < 0
     n_known = int(np.count_nonzero(~new))
     return (_added(state, side, found.of(found.ids.filter(pa.array(new)))) if new.any() else state), n_known
 
 
 def _added(state: S, side: str, found: Features) -> S:
-    """Add rows to the model, with the factors and biases that their features say."""
+    """Add rows to the model that are solved without ratings, so that they are what their features say."""
     wide, places = widened(state, side, found.ids)
     features = getattr(wide, f"{side}_features").updated(found.of(getattr(wide, f"{side}_ids")))
-    expected = expected_rows(wide, side, csr.take(features.rows, places))
-    scale, frame = np.float32(state.scale), frame_of(state)
-    bias = absorbed(expected.factors, expected.bias, frame if side == "user" else frame.swapped) * scale
-    factors = expected.factors * scale if side == "user" else expected.factors
-    changes: dict[str, Any] = {
-        f"{side}_features": features,
-        f"{side}_factors": _placed(getattr(wide, f"{side}_factors"), places, factors),
-        f"{side}_bias": _placed(getattr(wide, f"{side}_bias"), places, bias),
-    }
-    return replace(wide, **changes)
+    changes: dict[str, Any] = {f"{side}_features": features}
+    nothing = np.empty(0, np.float32)
+    entries = Compressed(np.zeros(len(places) + 1, np.int64), np.empty(0, np.int32), nothing, None)
+    return solved_into(replace(wide, **changes), side, places, entries, resolve("cpu"))
 
 
 def _require_new_items(state: State, given: Ratings) -> None:

@@ -145,6 +145,9 @@ def _candidates(state: State, items: Any, cold: bool) -> tuple[np.ndarray, int]:
     wanted = ids.as_column(state.item_ids, ids.many(items), "item")
     known = state.present_rows("item", wanted) if cold else state.known_items(wanted)
     if not (known >= 0).any():
+        if not cold and (state.present_rows("item", wanted) >= 0).any():
+            what = f"none of the {len(known):,} items to choose from has training ratings"
+            raise UnknownIdError(f"{what}: leave out --no-cold (cold=False), or give others")
         raise UnknownIdError(f"the model knows none of the {len(known):,} items to choose from: give others")
     chosen = np.zeros(len(present), bool)
     chosen[known[known >= 0]] = True

@@ -61,7 +61,7 @@ class ALS(Momentum, FollowsFeatures, ExactOrCG, Regularised):
         user_tasks, item_tasks = self.tasks(ratings.by_user.indptr), self.tasks(ratings.by_item.indptr)
         item_rows = even(ratings.n_items, ROWS_PER_TASK)
         penalties = self.penalty, self.penalty
-        pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
+        pulls = features.Pulls(self.k, features.Shrinkage(self.feature_reg), penalties, ratings, factors, device)
         users, items, previous = factors.users, factors.items, Side(*factors.memory[:2])
         ahead = device.put(zeros(ratings.n_items, kernels.vectors.whole(self.k)))
         for _ in range(done, self.epochs):

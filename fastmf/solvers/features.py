@@ -16,11 +16,12 @@ predicted as: in random splits of MovieLens, the mean row of the factors made co
 
 Each feature g has its own penalties, so that useless features cost nothing. S_gj = sum_i n_i^(1/2) (F_ig - f_g) e_ij is
 the score of feature g on column j of what the rows say themselves, e, and V_gj the sum of its squared terms. Their mean
-ratio t over the factors is 1 if the feature is noise. With H_g the curvature of S, the penalty
+ratio t = mean_j S_gj^2 / V_gj over k factors is about 1 if the feature is noise, with a standard deviation of (2 /
+k)^(1/2). With H_g the curvature of S and a noise level of N = 1 + CLEAR (2 / k)^(1/2), the penalty
 
-    k_g = max(feature_reg, NOISE H_g / (t - NOISE)),   or MOST H_g if t is below NOISE
+    k_g = max(feature_reg, N H_g / (t - N)),   or MOST H_g if t is not above N
 
-shrinks B_g by 1 - NOISE / t, as James and Stein (1961) do with NOISE = 1. k' is the same for biases.
+shrinks B_g by 1 - N / t, as James and Stein (1961) do with N = 1. k' is the same for biases, with one column.
 
 Rows that are not in the table, and sides without one, are pulled to zero as ever. Rows without ratings take what they
 are pulled to, so they are predicted by their features alone. With links (:mod:`fastmf.solvers.links`), W is fitted to
@@ -46,8 +47,15 @@ if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
 STEPS = 2  # of conjugate gradients, each epoch
-NOISE = 2.0  # 1 lets some useless features through, 3 shrinks useful ones
+CLEAR = 4.0  # standard deviations from noise: with fewer, some useless features get through
 MOST = 1e3
+
+
+class Shrinkage(NamedTuple):
+    """How the weights of features are shrunk: their least penalty, and standard deviations that noise stays within."""
+
+    least: float
+    clear: float = CLEAR
 
 
 class Kept(NamedTuple):
@@ -127,7 +135,7 @@ class Featured(Pulled, Centred):
 
     Parameters
     ----------
-    least : the least penalty of a feature.
+    shrinkage : of the weights of features.
     penalty : of the side's rows.
     features : one row for each row of the side.
     counts, other_counts : the sums of the weights of the ratings of each row, and of each row of the other side.
@@ -137,7 +145,7 @@ class Featured(Pulled, Centred):
     def __init__(
         self,
         k: int,
-        least: float,
+        shrinkage: Shrinkage,
         penalty: Penalty,
         features: Compressed,
         counts: np.ndarray,
@@ -148,7 +156,7 @@ class Featured(Pulled, Centred):
         device: Device,
     ) -> None:
         Pulled.__init__(self, k, counts + np.diff(features.indptr), device)
-        self.least, self.penalty, self.intercept, self.expected = least, penalty, intercept, expected
+        self.shrinkage, self.penalty, self.intercept, self.expected = shrinkage, penalty, intercept, expected
         self.host = Design(features, counts, len(table))
         inside, shares = self.host.inside, self.host.shares
         given = inside, shares, np.sqrt(shares), counts, other_counts
@@ -158,7 +166,7 @@ class Featured(Pulled, Centred):
         self.ones, self.column_ones = device.put(tuple(np.ones(n, np.float32) for n in (len(inside), len(table))))
         entries, columns, self.squared = device.put(self.host.entries())
         diagonal = device.put(self.host.spread(shares).astype(np.float32))
-        Centred.__init__(self, k + 1, least, entries, columns, weights, diagonal, table, device)
+        Centred.__init__(self, k + 1, shrinkage.least, entries, columns, weights, diagonal, table, device)
         tables = tuple(kernels.vectors.aligned(*array.shape) for array in (expected, table))
         self.rest, self.found = device.put(tables)
         self.rows_left = device.put(np.empty((len(inside), k), np.float32))
@@ -234,14 +242,15 @@ class Featured(Pulled, Centred):
         other_rows = even(other.factors.shape[0], ROWS_PER_TASK)
         spread = launch(kernels.links.SPREAD, device, other_rows, self.other_counts, other.factors)
         weights = device.get(self.table).astype(np.float64)
-        ridges = np.full(weights.shape, self.least, np.float32)
+        ridges = np.full(weights.shape, self.shrinkage.least, np.float32)
         self.square = float(spread.sum()) / k / max(self.host.counts.sum(), 1.0)
         curvatures = self.host.curvatures(self.square, self.penalty)
-        for part, curvature in zip((slice(k), slice(k, k + 1)), curvatures, strict=True):
+        for part, curvature in zip((slice(0, k), slice(k, k + 1)), curvatures, strict=True):
             pulled = (score[:, part] + curvature[:, None] * weights[:, part]) ** 2
             ratio = np.divide(pulled, variance[:, part], out=np.zeros_like(pulled), where=variance[:, part] > 0)
-            above = np.maximum(ratio.mean(axis=1) - NOISE, NOISE / MOST)
-            ridges[:, part] = np.maximum(self.least, NOISE * curvature / above)[:, None]
+            noise = 1 + self.shrinkage.clear * np.sqrt(2 / (part.stop - part.start))
+            above = np.maximum(ratio.mean(axis=1) - noise, noise / MOST)
+            ridges[:, part] = np.maximum(self.shrinkage.least, noise * curvature / above)[:, None]
         return ridges
 
     def _per_feature(self, columns: Compressed) -> np.ndarray:
@@ -300,7 +309,7 @@ class Pulls:
 
     Parameters
     ----------
-    least : the least penalty of a feature.
+    shrinkage : of the weights of features.
     penalties : of the users' and of the items' rows.
     factors : of the fit; the arrays of :func:`start` are the last of ``memory`` and ``kept``.
 
@@ -312,7 +321,7 @@ class Pulls:
     def __init__(
         self,
         k: int,
-        least: float,
+        shrinkage: Shrinkage,
         penalties: tuple[Penalty, Penalty],
         ratings: "Ratings",
         factors: Factors,
@@ -326,11 +335,11 @@ class Pulls:
         kept, expected = Kept(*factors.kept[-4:]), factors.memory[-2:]
         if of_users is not None:
             table, intercept = kept.users, kept.user_intercept
-            given = least, penalties[0], of_users.rows, counts, other_counts
+            given = shrinkage, penalties[0], of_users.rows, counts, other_counts
             self.users = Featured(k, *given, table, intercept, expected[0], device)
         if of_items is not None:
             table, intercept = kept.items, kept.item_intercept
-            given = least, penalties[1], of_items.rows, other_counts, counts
+            given = shrinkage, penalties[1], of_items.rows, other_counts, counts
             self.items = Featured(k, *given, table, intercept, expected[1], device)
 
 

@@ -105,7 +105,7 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
         users, items = factors.users, factors.items
         rules = self.user_rule(ratings), self.item_rule(ratings)
         penalties = rules[0].penalty, rules[1].penalty
-        pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
+        pulls = features.Pulls(self.k, features.Shrinkage(self.feature_reg), penalties, ratings, factors, device)
         halves = [
             (self.tasks(entries.indptr), device.put(entries), own, other, rule, pulled)
             for entries, own, other, rule, pulled in (

@@ -122,7 +122,7 @@ class LinkedALS(Fading, Momentum, FollowsFeatures, SolvesRows, Regularised):
         by_user, by_item = device.put((ratings.by_user, ratings.by_item))
         memory, (item_links, user_links, origin) = Memory(*factors.memory[:N_MEMORY]), factors.kept[:N_LINKS]
         penalties = self.penalty, self.penalty
-        pulls = features.Pulls(self.k, self.feature_reg, penalties, ratings, factors, device)
+        pulls = features.Pulls(self.k, features.Shrinkage(self.feature_reg), penalties, ratings, factors, device)
         users, items = Side(memory.users, factors.users.bias), Side(factors.items.factors, memory.item_bias)
         previous = Side(memory.previous_items, memory.previous_item_bias)
         fading = self.fade, ratings.user_masses

@@ -27,6 +27,7 @@ HOGWILD_TASKS = 256
 RATINGS_PER_TASK = 1 << 18
 ROWS_PER_TASK = 1 << 12
 MAX_BINS = 1024
+CLEAR = 12.0  # rows follow their pulls, so features seem clearer than they are; see fastmf.solvers.features
 
 # In smaller blocks ratings of the same rows follow one another closely, and each waits for the one before.
 RATINGS_PER_BLOCK = 1 << 16
@@ -109,7 +110,8 @@ class SGD(FollowsFeatures, Regularised):
             places = kernels.sgd.positions(-(-len(ratings) // kernels.sgd.RUN))
             tasks = even(places, -(-places // HOGWILD_TASKS))
         kernel = kernels.sgd.BLOCK_EPOCH if blocked else kernels.sgd.HOGWILD_EPOCH
-        pulls = features.Pulls(self.k, self.feature_reg, (self.penalty,) * 2, ratings, factors, device)
+        shrinkage = features.Shrinkage(self.feature_reg, CLEAR)
+        pulls = features.Pulls(self.k, shrinkage, (self.penalty,) * 2, ratings, factors, device)
         users, items = self._learners(ratings, factors, grid, pulls, device)
         for epoch in range(done, self.epochs):
             lr, flags = float(self.lr * self.decay**epoch), (self.biases, self.adaptive, self.loss == "absolute")

@@ -141,8 +141,6 @@ def _hash(ratings: Ratings) -> str:
         digest.update(b"" if array is None else np.ascontiguousarray(array).data)
     for column in (ratings.user_ids, ratings.item_ids):
         digest.update(ids.content(column))
-    for features in (ratings.user_features, ratings.item_features):
-        digest.update(b"" if features is None else features.digest().encode())
     return digest.hexdigest()
 
 

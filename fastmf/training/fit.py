@@ -98,7 +98,8 @@ def fit(
     memory_limit : the most memory to take, as bytes or text such as "4GiB"; the available memory if left out.
     init : a model to start from, or the path of one, of the same k and the same kind of feedback. Ids are matched by
         value. Known rows start where they were, carried to the mean and scale of these ratings; new ones are folded in
-        from their ratings. All solvers can start from each other's models. Two epochs then do for what takes twelve.
+        from their ratings. All solvers can start from each other's models. Two epochs then do for what takes twelve,
+        except with sgd, whose learning rate starts anew.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 
@@ -146,6 +147,8 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
     if plan.checkpoint is not None:
         settings = {**solver.settings, "epochs": solver.epochs, "patience": plan.patience}
         settings["init"] = None if plan.init is None else plan.init.content_hash
+        tables = {"item_features": ratings.item_features, "user_features": ratings.user_features}
+        settings |= {name: None if table is None else table.digest() for name, table in tables.items()}
         made_of = fingerprint(solver.name, settings, device.name, ratings=ratings, validation=data.validation)
         checkpoint = Checkpoint(plan.checkpoint, made_of, plan.every)
     run = Run(solver, objective, device, plan.patience, checkpoint, start)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmf.data import ids
 from fastmf.data.atomic import check_outputs
 from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings, reading
@@ -112,7 +111,8 @@ class Plan:
         for side, source in self.features.items():
             row_ids = getattr(ratings, f"{side}_ids")
             features = Features.read(source, side, id_column=self.how.get(side), like=row_ids)
-            n_both = int(np.count_nonzero(ids.lookup(features.ids, row_ids, side) >= 0))
+            of_rated, own = (np.diff(each.rows.indptr) > 0 for each in (features.of(row_ids), features))
+            n_both = int(np.count_nonzero(of_rated))
             if n_both == 0:
                 warnings.warn(
                     f"none of {len(features):,} {side}s in the table of {side} features has ratings: is it the right"
@@ -120,11 +120,11 @@ class Plan:
                     stacklevel=4,
                 )
             if tell is not None:
-                left, more = len(row_ids) - n_both, len(features) - n_both
-                sizes = f"{features.encoding.n_features:,} features of {len(features):,} {side}s"
+                left, more = len(row_ids) - n_both, int(np.count_nonzero(own)) - n_both
+                sizes = f"{features.encoding.n_features:,} features of {int(np.count_nonzero(own)):,} {side}s"
                 tell(f"{side} features: {sizes}, {more:,} of them without ratings; {left:,} rated {side}s have none")
-                for line in features.remarks:
-                    tell(f"note: {line}")
+            for line in features.remarks:
+                warnings.warn(line, stacklevel=4) if tell is None else tell(f"note: {line}")
             found[f"{side}s"] = features
         return ratings.with_features(**found) if found else ratings
 
