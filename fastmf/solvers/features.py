@@ -17,11 +17,11 @@ predicted as: in random splits of MovieLens, the mean row of the factors made co
 Each feature g has its own penalties, so that useless features cost nothing. S_gj = sum_i n_i^(1/2) (F_ig - f_g) e_ij is
 the score of feature g on column j of what the rows say themselves, e, and V_gj the sum of its squared terms. Their mean
 ratio t = mean_j S_gj^2 / V_gj over k factors is about 1 if the feature is noise, with a standard deviation of (2 /
-k)^(1/2). With H_g the curvature of S and a noise level of N = 1 + CLEAR (2 / k)^(1/2), the penalty
+k)^(1/2). With H_g the curvature of S, the penalty
 
-    k_g = max(feature_reg, N H_g / (t - N)),   or MOST H_g if t is not above N
+    k_g = max(feature_reg, H_g / (t - 1)),   or MOST H_g if t is not above 1 + CLEAR (2 / k)^(1/2)
 
-shrinks B_g by 1 - N / t, as James and Stein (1961) do with N = 1. k' is the same for biases, with one column.
+shrinks B_g by 1 - 1 / t, like James and Stein (1961), or to nothing. k' is the same for biases, with one column.
 
 Rows that are not in the table, and sides without one, are pulled to zero as ever. Rows without ratings take what they
 are pulled to, so they are predicted by their features alone. With links (:mod:`fastmf.solvers.links`), W is fitted to
@@ -248,9 +248,10 @@ class Featured(Pulled, Centred):
         for part, curvature in zip((slice(0, k), slice(k, k + 1)), curvatures, strict=True):
             pulled = (score[:, part] + curvature[:, None] * weights[:, part]) ** 2
             ratio = np.divide(pulled, variance[:, part], out=np.zeros_like(pulled), where=variance[:, part] > 0)
-            noise = 1 + self.shrinkage.clear * np.sqrt(2 / (part.stop - part.start))
-            above = np.maximum(ratio.mean(axis=1) - noise, noise / MOST)
-            ridges[:, part] = np.maximum(self.shrinkage.least, noise * curvature / above)[:, None]
+            above = ratio.mean(axis=1) - 1
+            is_clear = above > self.shrinkage.clear * np.sqrt(2 / (part.stop - part.start))
+            chosen = np.where(is_clear, curvature / np.where(is_clear, above, 1), MOST * curvature)
+            ridges[:, part] = np.maximum(self.shrinkage.least, chosen)[:, None]
         return ridges
 
     def _per_feature(self, columns: Compressed) -> np.ndarray:
