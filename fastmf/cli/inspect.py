@@ -30,6 +30,12 @@ def inspect(model: str, as_json: bool) -> None:
         found["weight"] = "number of rows"
     if loaded.half_life is not None:
         found["half_life"] = loaded.half_life.describe()
+    for side in ("user", "item"):
+        facts = found.pop(f"{side}_features")
+        if facts is not None:
+            found[f"{side} features"] = facts["features"]
+            found[f"{side} feature columns"] = ", ".join(facts["columns"])
+            found[f"{side}s known by features alone"] = facts["known_alone"]
     for group in ("rows", "solver"):
         found |= {f"{group} {name}": value for name, value in found.pop(group).items()}
     show_table(("property", "value"), [(name, str(value)) for name, value in found.items()])
@@ -45,6 +51,8 @@ def summary(model: Any) -> dict[str, Any]:
         "items": len(model.item_ids),
         "cold_users": int((model.user_counts == 0).sum()),
         "cold_items": int((model.item_counts == 0).sum()),
+        "user_features": _features_of(model, "user"),
+        "item_features": _features_of(model, "item"),
         "user_id_type": str(model.user_ids.type),
         "item_id_type": str(model.item_ids.type),
         "k": model.k,
@@ -61,4 +69,17 @@ def summary(model: Any) -> dict[str, Any]:
         "samples": 0 if model.samples is None else len(model.samples.user_bias),
         "history": [asdict(epoch) for epoch in model.history],
         "content_hash": model.content_hash,
+    }
+
+
+def _features_of(model: Any, side: str) -> dict[str, Any] | None:
+    """Describe the side features of the "user"s or "item"s as plain data; None if there are none."""
+    features = getattr(model, f"{side}_features")
+    if features is None:
+        return None
+    alone = model.present(side) & (getattr(model, f"{side}_counts") == 0)
+    return {
+        "features": features.encoding.n_features,
+        "columns": list(dict.fromkeys(column.name for column in features.encoding.columns)),
+        "known_alone": int(alone.sum()),
     }

@@ -13,16 +13,12 @@ from fastmf.cli.solver_options import SolverCommand, tune_options
 
 SHOWN = 10  # best trials in the table, besides those of the defaults
 
-LEFT_OUT = (
-    "epochs",
-    "seed",
-    "positive_from",
-    "negative_to",
-)  # of the table: epochs has a column; trials share the rest
+# Settings left out of the table: epochs has a column of its own, and all trials share the others.
+LEFT_OUT = ("epochs", "seed", "positive_from", "negative_to")
 
 # Options that the fit command repeats if they differ from the defaults.
 FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(
-    ("user", "item", "rating", "weight", "half_life", "timestamp", "time_unit")
+    ("user", "item", "rating", "item_features", "user_features", "weight", "half_life", "timestamp", "time_unit")
 )
 FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": None, "device": "cpu", "threads": None}
 
@@ -45,7 +41,7 @@ FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": Non
 def tune(
     ratings: str, solvers: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any
 ) -> None:
-    """Search for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best.
+    """Search for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best; with features, for feature_reg too.
 
     Every trial is measured on the same held-out ratings, by RMSE, or by nDCG@10 for implicit. The first trial
     has the defaults; most other trials stop early, once better ones are known (successive halving). stdout gets the

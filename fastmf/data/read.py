@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
@@ -53,7 +54,7 @@ def read_columns(
     if isinstance(source, tuple):
         return _from_arrays(source, roles, len(optional))
     if is_of_pandas(source, "DataFrame"):
-        return _from_frame(source, choose(list(source.columns), roles, "the frame", optional))
+        return _from_frame(source, choose(list(source.columns), roles, "the frame", optional), _n_numbers(roles))
     if hasattr(source, "__arrow_c_stream__"):
         table = pa.table(source)
         return table.select(choose(table.column_names, roles, "the table", optional))
@@ -86,9 +87,31 @@ def read_titles(path: str) -> dict[Any, str]:
     return dict(zip(items.to_pylist(), titles.to_pylist(), strict=True))
 
 
-def _from_frame(frame: Any, names: Sequence[str]) -> pa.Table:
+def _from_frame(frame: Any, names: Sequence[str], n_numbers: int = 0) -> pa.Table:
     """Convert only these columns: Arrow may not know the types of the others."""
-    return pa.Table.from_arrays([to_arrow(frame[name], name) for name in names], names=list(map(str, names)))
+    columns = _to_columns(names, [frame[name] for name in names], n_numbers)
+    return pa.Table.from_arrays(columns, names=list(map(str, names)))
+
+
+def _n_numbers(roles: Mapping[str, str | None]) -> int:
+    """Count the columns of weights and times, which come last."""
+    return len({"weight", "timestamp"} & roles.keys())
+
+
+def _to_columns(names: Sequence[str], arrays: Sequence[Any], n_numbers: int) -> list[pa.ChunkedArray]:
+    """Convert arrays to Arrow columns. NaN stays NaN in the last ``n_numbers``, for messages to show what was there.
+
+    In other columns of pandas, Arrow makes null of NaN.
+    """
+    first = len(arrays) - n_numbers
+    exact = (_as_numpy(array) if place >= first else array for place, array in enumerate(arrays))
+    return [to_arrow(array, name) for name, array in zip(names, exact, strict=False)]
+
+
+def _as_numpy(values: Any) -> Any:
+    """Return a pandas series of NumPy's floats as a NumPy array, and anything else as it is."""
+    floats = is_of_pandas(values, "Series") and isinstance(values.dtype, np.dtype) and values.dtype.kind == "f"
+    return values.to_numpy() if floats else values
 
 
 def _from_arrays(arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_optional: int) -> pa.Table:
@@ -107,7 +130,7 @@ def _from_arrays(arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_opt
         raise DataError(f"{n_given} arrays given where {len(needed)} are needed: {', '.join(needed)}")
     if times:
         names, arrays = [*names[: len(arrays)], *times], (*arrays, *when)
-    columns = [to_arrow(array, name) for name, array in zip(names, arrays, strict=False)]
+    columns = _to_columns(names, arrays, _n_numbers(roles))
     if len(set(map(len, columns))) > 1:
         lengths = ", ".join(f"{name} has {len(column)}" for name, column in zip(names, columns, strict=False))
         raise DataError(f"the arrays differ in length: {lengths}")

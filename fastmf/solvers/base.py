@@ -41,6 +41,7 @@ class Solver(Common, abc.ABC):
     implicit: ClassVar[bool] = False  # whether pairs are signs of interest instead of ratings
     per_rating: ClassVar[bool] = False  # whether epochs visit ratings one by one: a sample shows the speed
     tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, besides k
+    tuned_with_features: ClassVar[tuple[str, ...]] = ()  # those that it searches too if there are side features
     tuned_by_default: ClassVar[bool] = False  # whether fastmf.tune tries it if no solver is named
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # settings by label, to compile ahead and benchmark
 
@@ -170,6 +171,8 @@ class Regularised(Penalties, Solver):
 
 class FollowsFeatures(Featuring, Solver):
     """A solver that pulls rows to what :mod:`fastmf.solvers.features` fits; its arrays are the last of the factors'."""
+
+    tuned_with_features: ClassVar[tuple[str, ...]] = ("feature_reg",)
 
     def start_from(self, ratings: "Ratings", start: Start) -> Factors:
         """Start from the factors of an earlier model, and from what it has learned about the same features."""

@@ -41,15 +41,16 @@ class Space(NamedTuple):
     start: Solver
 
 
-def space_of(name: str, max_k: int, fixed: dict[str, Any]) -> Space:
-    """Return the settings of a solver to search, with k at most ``max_k``."""
+def space_of(name: str, max_k: int, fixed: dict[str, Any], featured: bool = False) -> Space:
+    """Return the settings of a solver to search, with k at most ``max_k``; ``featured``: there are side features."""
     usual, values = make(name, **fixed).settings, {}
     start: dict[str, Any] = {}
     if "k" not in fixed:
         start["k"] = min(usual["k"], max_k)
         doubled = {fewest << times for fewest in FEWEST_K for times in range(max_k.bit_length())}
         values["k"] = sorted({k for k in doubled if k <= max_k} | {start["k"]})
-    for weight in SOLVERS[name].tuned:
+    kind = SOLVERS[name]
+    for weight in kind.tuned + (kind.tuned_with_features if featured else ()):
         if weight not in fixed and usual[weight] > 0:
             start[weight] = usual[weight]
             around = (usual[weight] * SPAN ** (step / STEPS) for step in range(-STEPS, STEPS + 1))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fastmf.data.ratings import Ratings
 from fastmf.errors import ParameterError, require_integer, require_number
 from fastmf.model.history import MAE, NDCG, RMSE, Measure
 from fastmf.runtime.device import Device
@@ -117,6 +118,8 @@ def tune(
     bad_rows: str = "error",
     callback: Callable[[Trial], object] | None = None,
     memory_limit: float | str | None = None,
+    item_features: Any = None,
+    user_features: Any = None,
     **fixed: Any,
 ) -> Tuning:
     """Search for settings that predict or rank held-out ratings better than the defaults do.
@@ -135,10 +138,11 @@ def tune(
     timeout : seconds after which no new trial begins; results then depend on the machine's speed.
     device, threads, weight, half_life, timestamp, time_unit, duplicates, bad_rows, memory_limit : as for
         :func:`fastmf.fit`.
+    item_features, user_features : as for :func:`fastmf.fit`; give the same tables to it with the settings found.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
     callback : called with each :class:`Trial` after it has run.
     fixed : settings shared by all trials, such as epochs or positive_from. k, reg, and reg0 (alpha0 for implicit
-        feedback) are searched unless they are fixed.
+        feedback) are searched unless they are fixed; with features, feature_reg too.
 
     Raises
     ------
@@ -155,6 +159,8 @@ def tune(
     """
     reads: dict[str, Any] = {"weight": weight, "half_life": half_life, "timestamp": timestamp, "time_unit": time_unit}
     reads |= {"duplicates": duplicates, "bad_rows": bad_rows}
+    reads |= {"item_features": item_features, "user_features": user_features}
+    where = {"device": device, "threads": threads, "memory_limit": memory_limit}
     plan = plan_tuning(
         ratings,
         solver,
@@ -164,9 +170,7 @@ def tune(
         max_k=max_k,
         timeout=timeout,
         seed=seed,
-        device=device,
-        threads=threads,
-        memory_limit=memory_limit,
+        **where,
         **reads,
     )
     return run_trials(plan, plan.fit.read(), callback)
@@ -211,7 +215,8 @@ def plan_tuning(
     if validation is None:
         raise ParameterError("tune needs validation: give a fraction to hold out, or validation ratings")
     given = {name: value for name, value in fixed.items() if value is not None} | ({"seed": seed} if seed else {})
-    spaces = tuple(space_of(name, max_k, given) for name in _names(solver))
+    featured = _featured(ratings, options)
+    spaces = tuple(space_of(name, max_k, given, featured) for name in _names(solver))
     plans = [make_plan(ratings, space.start, validation=validation, keep_seen=False, **options) for space in spaces]
     return TuningPlan(spaces=spaces, fit=plans[0], trials=trials, timeout=timeout, seed=seed)
 
@@ -240,6 +245,13 @@ def settings_for(trial: Trial) -> dict[str, Any]:
     """Return the arguments of :func:`fastmf.fit` that give a trial's model at its best epoch, omitting defaults."""
     given, usual = {**trial.settings, "epochs": trial.best_epoch}, make(trial.solver).settings
     return {"solver": trial.solver} | {name: value for name, value in given.items() if value != usual[name]}
+
+
+def _featured(ratings: Any, options: dict[str, Any]) -> bool:
+    """Return whether there are side features: in the arguments, or already in the ratings."""
+    names = "user_features", "item_features"
+    inside = isinstance(ratings, Ratings) and any(getattr(ratings, name) is not None for name in names)
+    return inside or any(options.get(name) is not None for name in names)
 
 
 def _names(solver: str | Sequence[str] | None) -> list[str]:

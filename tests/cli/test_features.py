@@ -44,6 +44,19 @@ def test_fit_says_what_it_made_of_the_tables(featured):
     assert "user features: 1 features of 30 users" in told
 
 
+def test_inspect_shows_the_features(featured, path, run, run_json, cells):
+    model, _ = featured
+    found = run_json("inspect", model)
+    assert found["item_features"] == {"features": 4, "columns": ["kind", "price"], "known_alone": 1}
+    assert found["user_features"] == {"features": 1, "columns": ["age"], "known_alone": 0}
+    expected = {("item features", "4"), ("item feature columns", "kind, price"), ("items known by features alone", "1")}
+    expected |= {("user features", "1"), ("user feature columns", "age"), ("users known by features alone", "0")}
+    assert expected <= set(map(tuple, cells(run("inspect", model).stdout)))
+    without = run_json("inspect", path)
+    assert (without["item_features"], without["user_features"]) == (None, None)
+    assert " feature" not in run("inspect", path).stdout.replace("solver feature_reg", "")
+
+
 def test_items_without_ratings_are_predicted_and_listed(featured, tables, run, run_json, tmp_path):
     model, _ = featured
     pairs = tmp_path / "pairs.parquet"

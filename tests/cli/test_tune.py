@@ -108,6 +108,24 @@ def test_what_counts_as_observed_and_weighs_goes_on_to_the_command(folder, run):
     assert "--half-life 2.5 --time-unit s" in done.stdout.splitlines()[-1]
 
 
+def test_tables_of_features_go_on_to_the_command(folder, tmp_path, monkeypatch, run_json):
+    monkeypatch.chdir(folder)
+    tables = []
+    for side, column in (("item", "what"), ("user", "who's")):
+        row_ids = sorted(set(read_table("my ratings.parquet").column(column).to_pylist()))
+        write_parquet({column: row_ids, "x": np.sqrt(np.arange(len(row_ids)))}, f"{side} table.parquet")
+        tables += [f"--{side}-features", f"{side} table.parquet"]
+    how = ["--solver", "als", "--trials", 6, "--k", 4]
+    report = run_json("tune", "my ratings.parquet", *COLUMNS, *how, *tables)
+    assert all("feature_reg" in trial["settings"] for trial in report["trials"])
+    _, name, *words = shlex.split(report["command"])
+    places = [words.index(tables[n]) for n in (0, 2)]
+    assert [words[place + 1] for place in places] == [tables[1], tables[3]]
+    fitted = run_json(name, *words, "--validation", 0.1, "-o", tmp_path / "m.fastmf")
+    assert fitted["history"][-1]["validation_rmse"] == report["validation_rmse"]
+    assert fitted["item_features"]["columns"] == fitted["user_features"]["columns"] == ["x"]
+
+
 def tried(number, state="complete", rmse=0.9, best=ALS.epochs, error=None, **settings):
     return Trial(number=number, solver="als", settings=settings, state=state, epochs=ALS.epochs, best_epoch=best,
                  validation_rmse=rmse, seconds=1.0, error=error)  # fmt: skip

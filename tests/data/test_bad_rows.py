@@ -82,6 +82,26 @@ def test_weights_are_finite_and_above_zero():
         assert kept.dropped == {"bad_weights": 1}
 
 
+@pytest.mark.parametrize("role", ["weight", "timestamp"])
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+@pytest.mark.parametrize(("bad", "shown"), [(np.nan, "nan"), (-np.inf, "-inf")])
+def test_weights_and_times_of_pandas_are_shown_as_they_are(role, kind, bad, shown):
+    how = {"weight": "weight"} if role == "weight" else {"half_life": 30}
+    frame = pd.DataFrame({"user": [1, 2, 3], "item": [1, 2, 3], "rating": [5.0, 4.0, 3.0]})
+    frame[role] = np.array([1e9, bad, 1e9], kind)
+    for source in (frame, tuple(column for _, column in frame.items())):
+        with pytest.raises(DataError, match=rf"column '{role}' has 1 of 3 .* first in row 1 \(from 0\): {shown};"):
+            Ratings.read(source, **how)
+        assert Ratings.read(source, **how, bad_rows="drop").dropped == {f"bad_{role}s": 1}
+
+
+def test_weights_of_pandas_that_are_null_are_shown_as_null():
+    frame = pd.DataFrame({"user": [1, 2], "item": [1, 2], "rating": [5.0, 4.0]})
+    frame["weight"] = pd.array([1.0, None], "Float64")
+    with pytest.raises(DataError, match=r"the first in row 1 \(from 0\): None;"):
+        Ratings.read(frame, weight="weight")
+
+
 # ids
 
 

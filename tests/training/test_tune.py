@@ -10,6 +10,7 @@ import pytest
 
 import fastmf
 from fastmf.data import ratings as ratings_module
+from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings
 from fastmf.data.write import write_parquet
 from fastmf.errors import DataError, DivergenceError, ParameterError, ResourceError
@@ -133,6 +134,39 @@ def test_settings_given_are_those_of_every_trial(ratings):
     assert len({trial.settings.pop("reg0") for trial in found.trials}) == 5
     assert all(trial.settings == dict(k=3, reg=0.1, epochs=2, biases=False) for trial in found.trials)
     assert {trial.epochs for trial in found.trials} <= {1, 2}
+
+
+@pytest.fixture(scope="module")
+def genres():
+    """A table of the items' features."""
+    numbers = np.random.default_rng(1).normal(size=(20, 2))
+    return pd.DataFrame({"item": np.arange(1000, 1020), "x": numbers[:, 0], "y": numbers[:, 1]})
+
+
+@pytest.mark.parametrize("solver", [name for name, solver in SOLVERS.items() if solver.tuned_with_features])
+def test_with_features_their_weight_is_searched(ratings, genres, solver):
+    found = fastmf.tune(ratings, solver, trials=6, k=4, item_features=genres)
+    default = SOLVERS[solver]().feature_reg
+    values = [trial.settings["feature_reg"] for trial in found.trials]
+    assert values[0] == default
+    assert default / 6.5 < min(values) < max(values) < default * 6.5
+    assert len(set(values)) > 3
+    model = fastmf.fit(ratings, **found.settings, item_features=genres, validation=0.1)
+    measure = found.best.measure
+    assert measure.of(model.history[-1]) == measure.of(found.best)
+
+
+def test_features_may_be_of_users_or_in_the_ratings_and_their_weight_fixed(ratings, genres):
+    inside = ratings.with_features(items=Features.read(genres, "item", like=ratings.item_ids))
+    search = dict(solver="als", trials=3, k=4)
+    assert plain(fastmf.tune(inside, **search)) == plain(fastmf.tune(ratings, **search, item_features=genres))
+    people = pd.DataFrame({"user": ratings.user_ids.to_pylist(), "age": np.arange(ratings.n_users) ** 0.5})
+    assert "feature_reg" in fastmf.tune(ratings, **search, user_features=people).best.settings
+    fixed = fastmf.tune(ratings, **search, user_features=people, feature_reg=7.0)
+    assert {trial.settings["feature_reg"] for trial in fixed.trials} == {7.0}
+    without = fastmf.tune(ratings, **search)
+    assert "feature_reg" not in without.best.settings
+    assert without.trials[0].validation_rmse != fixed.trials[0].validation_rmse
 
 
 def test_without_anything_left_to_try_it_ends(ratings):
