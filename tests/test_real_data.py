@@ -5,19 +5,23 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 import fastmf
 from fastmf import Ratings
 from fastmf.data.csr import compress
 from fastmf.datasets import twins
+from fastmf.evaluation.hits import mean_ndcg, wanted_of
+from fastmf.model.recommend import Ranker
 from fastmf.runtime.device import resolve
 from fastmf.solvers import SOLVERS, links
 
 pytestmark = pytest.mark.big
 
 FOLDER = Path(os.environ.get("FASTMF_DATA_DIR", ""))
-MOVIELENS = FOLDER / "ml-latest-small.parquet"
+MOVIELENS, MOVIES = FOLDER / "ml-latest-small.parquet", FOLDER / "ml-latest-small-movies.parquet"
 OF_RATINGS = [name for name, solver in SOLVERS.items() if not solver.implicit]
 BIAS_ONLY = {"k": 1, "reg0": 1e9}  # factors weighted down to nothing: the biases remain
 
@@ -165,3 +169,106 @@ def test_an_update_is_nearly_as_good_as_a_refit(solver, movielens):
     before, after, refit = (fastmf.evaluate(each, held_out)["rmse"] for each in models)
     assert after < refit + 0.002
     assert after < before
+
+
+@pytest.fixture(scope="module")
+def movies(movielens):
+    """Genres and years of the movies; the years are read from the titles."""
+    table = pd.read_parquet(MOVIES)
+    return table.assign(year=table["title"].str.extract(r"\((\d{4})\)")[0].astype(float)).drop(columns="title")
+
+
+def rmse(train, held_out, **settings):
+    return fastmf.evaluate(fastmf.fit(train, **settings), held_out)["rmse"]
+
+
+def without_items(ratings, seed, share):
+    """Hold out all ratings of a share of the items; also return which these are."""
+    held = np.random.default_rng(seed).permutation(ratings.n_items) < share * ratings.n_items
+    return ratings.take(~held[ratings.items]), ratings.take(held[ratings.items]), held
+
+
+@needs_movielens
+@pytest.mark.parametrize(("solver", "least"), [("als", 0.018), ("als-links", 0.008), ("sgd", 0.018)])
+def test_genres_and_years_help(solver, least, movielens, movies):
+    gains = []
+    for seed in range(3):
+        parts = movielens.split(0.2, seed=seed)
+        given = {"solver": solver, "seed": seed}
+        gains.append(rmse(*parts, **given) - rmse(*parts, **given, item_features=movies))
+    assert np.mean(gains) > least
+
+
+@needs_movielens
+@pytest.mark.parametrize(("solver", "least"), [("als", 0.033), ("als-links", 0.033), ("sgd", 0.033), ("gibbs", 0.025)])
+def test_genres_and_years_help_items_without_ratings_most(solver, least, movielens, movies):
+    gains = []
+    for seed in range(3):
+        train, held_out, _ = without_items(movielens, seed, 0.2)
+        known = rmse(train, held_out, solver=solver, seed=seed, item_features=movies)
+        gains.append(rmse(train, held_out, solver=solver, seed=seed) - known)
+    assert np.mean(gains) > least
+
+
+@needs_movielens
+@pytest.mark.parametrize("solver", ["als", "als-links", "sgd"])
+def test_useless_features_cost_next_to_nothing(solver, movielens, movies):
+    rng, costs = np.random.default_rng(0), []
+    noise = pd.DataFrame(rng.standard_normal((len(movies), 30))).add_prefix("noise ").assign(movieId=movies["movieId"])
+    shuffled = movies.assign(movieId=rng.permutation(movies["movieId"]))
+    people = pd.DataFrame(rng.standard_normal((movielens.n_users, 30))).add_prefix("noise ")
+    people["userId"] = movielens.user_ids.to_pylist()
+    tables = {"item_features": noise}, {"item_features": shuffled}, {"user_features": people}
+    for given in tables:
+        for seed in range(3):
+            parts = movielens.split(0.2, seed=seed)
+            costs.append(rmse(*parts, solver=solver, seed=seed, **given) - rmse(*parts, solver=solver, seed=seed))
+    assert max(np.array(costs).reshape(3, 3).mean(axis=1)) < 0.002
+
+
+@needs_movielens
+def test_implicit_lists_of_items_without_pairs_beat_chance_and_their_genres(movielens, movies):
+    found = {"features": [], "chance": [], "genres": []}
+    for seed in range(3):
+        train, held_out, held = without_items(movielens, seed, 0.1)
+        model = fastmf.fit(train, solver="implicit", seed=seed, item_features=movies)
+        candidates = np.flatnonzero(held)
+        users = np.flatnonzero(held_out.user_counts)
+        every = np.arange(held_out.n_users), np.arange(held_out.n_items)
+        wanted = wanted_of((held_out.users, held_out.items), users, *every)
+        dummies = movies.set_index("movieId")["genres"].str.get_dummies("|")
+        dummies = dummies.reindex(train.item_ids.to_pylist(), fill_value=0).to_numpy()
+        popular = dummies.T @ train.item_counts / np.maximum((dummies.T * (train.item_counts > 0)).sum(axis=1), 1)
+        by_genre = candidates[np.argsort(-(dummies[candidates] @ popular / np.maximum(dummies[candidates].sum(1), 1)))]
+        rng = np.random.default_rng(seed)
+        places = model.present_rows("item", held_out.item_ids)
+        back = np.full(len(model.item_ids), -1)
+        back[places] = np.arange(len(places))
+        ranker = Ranker(model, items=model.item_ids.take(pa.array(places[candidates])))
+        lists = {
+            "features": back[ranker.top(users, 10)[0]],
+            "chance": np.array([rng.permutation(candidates)[:10] for _ in users]),
+            "genres": np.tile(by_genre[:10], (len(users), 1)),
+        }
+        for name, each in lists.items():
+            found[name].append(mean_ndcg(each.astype(np.int32), wanted, held_out.n_items))
+    means = {name: np.mean(values) for name, values in found.items()}
+    assert means["features"] > max(2 * means["chance"], means["genres"])
+
+
+def test_noisy_truth_about_items_is_nearly_as_good_as_the_truth():
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((n, 4)) * 0.5 for n in (500, 400))
+    users, items = np.divmod(rng.permutation(500 * 400)[:30_000], 400)
+    values = 3 + np.sum(x[users] * y[items], axis=1) + 0.5 * rng.standard_normal(30_000)
+    ratings = Ratings.from_arrays(users, items, values)
+    train, held_out, _ = without_items(ratings, 0, 0.2)
+
+    def with_table(factors):
+        table = pd.DataFrame(factors).add_prefix("factor ").assign(item=np.arange(400))
+        return rmse(train, held_out, k=8, item_features=table)
+
+    none, truth = rmse(train, held_out, k=8), with_table(y)
+    noisy = with_table(y + 0.2 * y.std() * rng.standard_normal(y.shape))
+    assert none - truth > 0.1
+    assert none - noisy > 0.8 * (none - truth)
