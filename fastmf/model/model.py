@@ -123,8 +123,8 @@ class Model(State):
 
         Returns
         -------
-        Frame of item_id, similar_item_id, score (the cosine), rank. Cold items are left out; items whose factors are
-        all zero have cosine 0 and come last.
+        Frame of item_id, similar_item_id, score (the cosine), rank. Items without ratings and features are left out;
+        items whose factors are all zero have cosine 0 and come last.
 
         Raises
         ------

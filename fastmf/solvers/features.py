@@ -4,15 +4,16 @@ F holds the features of a side's rows, as :mod:`fastmf.data.features` encodes th
 
     sum_i (reg n_i + reg0) |y_i - z_i|^2 + bias_reg sum_i (c_i - a_i)^2,     z_i = (F_i - f) B,   a_i = (F_i - f) b + o
 
-with f the mean of F. After a side's rows are solved, B and b take steps of conjugate gradients towards the ridge
-regression of the factors and biases on the features,
+with f the mean of F. That is what rows are solved with. B and b are found by another objective: after a side's rows are
+solved, they take steps of conjugate gradients towards the ridge regression of factors and biases on the features,
 
     min  sum_i n_i^(1/2) (|y_i - z_i|^2 + (c_i - a_i)^2) + sum_g (k_g |B_g|^2 + k'_g b_g^2)
 
 The intercept o is not penalised. Means weigh rows by n^(1/2), too: on MovieLens, 1, n, and reg n + reg0 made
-predictions worse. Because these weights are not those of the objective, a step of B may raise the objective; the row
-solves never do. Factors have no intercept, because an average item is not what an item without ratings should be
-predicted as: in random splits of MovieLens, the mean row of the factors made cold items .04 worse.
+predictions worse. Because the weights differ, and the k_g are chosen anew each epoch, a step of B may raise the
+objective of the rows, and the last digits never settle. Factors have no intercept, because an average item is not what
+an item without ratings should be predicted as: in random splits of MovieLens, the mean row of the factors made cold
+items .04 worse.
 
 Each feature g has its own penalties, so that useless features cost nothing. S_gj = sum_i n_i^(1/2) (F_ig - f_g) e_ij is
 the score of feature g on column j of what the rows say themselves, e, and V_gj the sum of its squared terms. Their mean
@@ -23,10 +24,10 @@ k)^(1/2). With H_g the curvature of S, the penalty
 
 shrinks B_g by 1 - 1 / t, like James and Stein (1961), or to nothing. k' is the same for biases, with one column.
 
-Rows that are not in the table, and sides without one, are pulled to zero as ever. Rows without ratings take what they
-are pulled to, so they are predicted by their features alone. With links (:mod:`fastmf.solvers.links`), W is fitted to
-what F B leaves of X, and B to what W leaves. A Bayesian model draws B (:mod:`fastmf.solvers.gibbs`; Macau: Simm et al.
-2017). An epoch of SGD does not solve rows, so they also move with what they are pulled to (:mod:`fastmf.solvers.sgd`).
+Rows that are not in the table, or say nothing in it, and sides without a table are pulled to zero as ever: factors and
+biases. Rows without ratings take what they are pulled to, so they are predicted by their features alone. With links
+(:mod:`fastmf.solvers.links`), W is fitted to what F B leaves of X, and B to what W leaves. A Bayesian model draws B
+(:mod:`fastmf.solvers.gibbs`; Macau: Simm et al. 2017). An epoch of SGD does not solve rows, so they also move with what they are pulled to (:mod:`fastmf.solvers.sgd`).
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,9 +60,9 @@ class Shrinkage(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a model keeps of each side: (n_features, kp) B and b, and (1, kp) the intercept of F B and F b, uncentred.
+    """What a model keeps of each side: B and b, (n_features, kp), and the intercepts -f B and o - f b, (1, kp).
 
-    Columns are the factors, the bias, and padding. A side without features has no rows.
+    Columns are the factors, the bias, and padding. A side without features has no rows in the table.
     """
 
     users: np.ndarray
@@ -98,7 +99,7 @@ class Pulled:
         self.square = np.inf
 
     def follow(self, side: Side, other: Side, linked: np.ndarray | None = None) -> None:
-        """Move the weights of features towards their regression."""
+        """Do nothing: there are no features to follow."""
 
     def hide_cold(self, side: Side) -> None:
         """Set the factors of rows without ratings to zero, until the next call of :meth:`follow`."""
@@ -179,7 +180,11 @@ class Featured(Pulled, Centred):
         """Move the weights of features towards their regression; set what rows are pulled to.
 
         ``linked`` (n_rows, k or more) is what links predict: features are fitted to what it leaves. Rows without
-        ratings are set to what features and links pull them to. ``other`` is what the side was solved with.
+        ratings are set to what features and links pull them to. ``other`` is the other side: the size of its factors
+        tells how much the ratings say of a row.
+
+        First the penalties are chosen, from what the rows say besides their pull. Then the regression goes on from the
+        last weights. In the end the intercept is what it leaves on average.
         """
         linked = self.none if linked is None else linked
         self._leave(side, linked)

@@ -11,9 +11,8 @@ p_ui is 1 for a sign of interest, a rating of at least ``positive_from``. It is 
 observed pairs are 1, or come with the ratings (``weight`` and ``half_life`` of :func:`fastmf.fit`). n_u and n_i are the
 sums of g over a user's and an item's observed pairs, dislikes included; U and I count the users and items that have
 such pairs. Users and items without a sign of interest would be zero: they are cold, and their dislikes are left out.
-The sum over all
-pairs costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs
-plus B. A row costs as much as in :mod:`fastmf.solvers.als`.
+The sum over all pairs costs little: with B = alpha0 sum_i y_i y_i', computed once, a user's equations are those of its
+observed pairs plus B. A row costs as much as in :mod:`fastmf.solvers.als`.
 
 With side features (:mod:`fastmf.solvers.features`), the penalties are those of |x_u - z_u|^2 and |y_i - z_i|^2. Rows
 without pairs take z, and are not among all pairs: they are hidden while the other side is solved.

@@ -29,6 +29,8 @@ BLEND_SHARE = 0.1  # the share of the ratings held out to learn a blend
 
 WEIGHING = ("weight", "half_life", "timestamp", "time_unit")  # how to read training ratings, not validation ratings
 
+LITTLE = 0.01  # share of the ratings that weights should add up to, at least
+
 BYTES_HELD = 12  # per rating, in Ratings
 BYTES_PER_RATING = 12  # added by training: the standardised value, and two compressed views of it
 BYTES_PER_WEIGHT = 4  # added by training if ratings have weights: one of the views copies them
@@ -86,6 +88,8 @@ class Plan:
         ratings = _read(self.source, tell, memory_limit=limit, **self.weighing, **self.how)
         if len(ratings) == 0:
             raise DataError("there are no ratings to fit: give at least one")
+        if ratings.half_life is not None and ratings.weights is not None:
+            _warn_of_little_weight(ratings.weights)
         ratings = self._with_features(ratings, tell)
         if self.validation is None:
             data = Data(ratings, None, ratings.rows)
@@ -186,6 +190,17 @@ def make_plan(
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
         **options,
     )
+
+
+def _warn_of_little_weight(weights: np.ndarray) -> None:
+    """Warn if a half-life leaves next to nothing of the ratings, as one wrong time in the future does."""
+    left = float(weights.sum(dtype=np.float64))
+    if left < LITTLE * len(weights):
+        warnings.warn(
+            f"the half-life leaves {left:,.1f} of {len(weights):,} ratings: is the newest time right, and its unit"
+            " (time_unit, --time-unit)?",
+            stacklevel=4,
+        )
 
 
 def _weighing(given: dict[str, Any]) -> dict[str, Any]:

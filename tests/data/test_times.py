@@ -105,7 +105,7 @@ def test_weights_below_float32_become_the_smallest_and_are_counted():
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.filterwarnings("ignore:.*so old")
+@pytest.mark.filterwarnings("ignore:.*so old", "ignore:the half-life leaves 1.0 of 150")
 def test_any_solver_takes_the_smallest_weights(solver, planted):
     users, items, values = planted(20, 12, 150)
     rows = users, items, values, np.linspace(1.5e9, 1.5e9 + 1e7, len(users))

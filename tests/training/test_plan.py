@@ -1,6 +1,7 @@
 """Plans: what is refused before anything is read, what is refused once it is, and what is told of the ratings."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastmf
@@ -108,3 +109,11 @@ def test_each_file_is_told_with_what_was_left_out(tmp_path):
 def test_ratings_without_rows_are_refused(ratings):
     with pytest.raises(DataError, match="there are no ratings to fit"):
         fastmf.fit(ratings.take(np.zeros(len(ratings), bool)), k=2)
+
+
+def test_a_half_life_that_leaves_next_to_nothing_is_warned_of():
+    table = pa.table(
+        {"user": [1, 1, 2] * 100, "item": list(range(300)), "rating": [3.0] * 300, "timestamp": [0] * 299 + [10**9]}
+    )
+    with pytest.warns(UserWarning, match=r"the half-life leaves 1\.0 of 300 ratings: is the newest time right"):
+        fastmf.fit(table, 1, epochs=1, half_life=90)
