@@ -27,7 +27,8 @@ shrinks B_g by 1 - 1 / t, like James and Stein (1961), or to nothing. k' is the 
 Rows that are not in the table, or say nothing in it, and sides without a table are pulled to zero as ever: factors and
 biases. Rows without ratings take what they are pulled to, so they are predicted by their features alone. With links
 (:mod:`fastmf.solvers.links`), W is fitted to what F B leaves of X, and B to what W leaves. A Bayesian model draws B
-(:mod:`fastmf.solvers.gibbs`; Macau: Simm et al. 2017). An epoch of SGD does not solve rows, so they also move with what they are pulled to (:mod:`fastmf.solvers.sgd`).
+(:mod:`fastmf.solvers.gibbs`; Macau: Simm et al. 2017). An epoch of SGD does not solve rows, so they also move with what
+they are pulled to (:mod:`fastmf.solvers.sgd`).
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple

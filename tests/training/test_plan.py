@@ -113,7 +113,7 @@ def test_ratings_without_rows_are_refused(ratings):
 
 def test_a_half_life_that_leaves_next_to_nothing_is_warned_of():
     table = pa.table(
-        {"user": [1, 1, 2] * 100, "item": list(range(300)), "rating": [3.0] * 300, "timestamp": [0] * 299 + [10**9]}
+        {"user": [1, 1, 2] * 100, "item": list(range(300)), "rating": [3.0] * 300, "timestamp": [0] * 299 + [2 * 10**8]}
     )
     with pytest.warns(UserWarning, match=r"the half-life leaves 1\.0 of 300 ratings: is the newest time right"):
         fastmf.fit(table, 1, epochs=1, half_life=90)
