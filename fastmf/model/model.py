@@ -177,7 +177,8 @@ class Model(State):
         Parameters
         ----------
         ratings : ratings of items that the model does not know, in any form :meth:`Ratings.read` takes. Ratings by
-            users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result.
+            users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result. Items that are
+            only disliked stay cold, as in a fit.
         features : a table of side features of these items, if the model was fitted with item features. Items in the
             table that have no ratings are added, too, as by :meth:`add_items`.
         device : as for :meth:`fold_in`.

@@ -252,3 +252,61 @@ def test_a_model_that_does_not_hold_what_is_seen_still_does_not(days):
     assert found.seen is None
     np.testing.assert_array_equal(found.user_counts, other.user_counts)
     assert found.content_hash == other.content_hash
+
+
+LIKES = {"solver": "implicit", "positive_from": 3.5, "negative_to": 2.5}
+
+
+@pytest.fixture(scope="module")
+def liked(planted):
+    """Ratings of 1 to 5 until yesterday; and today's, with a new user, a new item, and ids with dislikes alone."""
+    users, items, ratings = planted(n=400)
+    ratings = 1.0 + np.digitize(ratings, np.quantile(ratings, [0.2, 0.4, 0.6, 0.8]))
+    more = [(500, 1001, 5.0), (500, 1002, 1.0), (100, 1100, 5.0), (103, 1100, 1.0)]
+    alone = [(100, 1200, 1.0), (103, 1200, 2.0), (600, 1001, 1.0)]
+    before = users[:350], items[:350], ratings[:350]
+    today = tuple(np.append(column[350:], extra) for column, extra in zip(
+        (users, items, ratings), zip(*more, *alone, strict=True), strict=True
+    ))  # fmt: skip
+    return before, today, tuple(np.append(*pair) for pair in zip(before, today, strict=True))
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_dislikes_are_counted_as_in_a_refit_and_leave_rows_cold(liked, old):
+    before, today, everything = liked
+    model, refit = (fastmf.fit(rows, 3, **LIKES) for rows in (before, everything))
+    found = model.update(today, before if old else None)  # no warning of more ratings than were fitted
+    for name in ("user_counts", "item_counts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(refit, name))
+    assert refit.rows["disliked"] > model.rows["disliked"] > 20
+    assert {name: found.rows[name] for name in refit.rows} == refit.rows
+    assert found.rows["disliked_cold"] == 3
+    assert (found.rows["new_users"], found.rows["new_items"]) == (1, 1)
+    assert found.known_items([1100, 1200])[1] == found.known_users([500, 600])[1] == -1
+    assert min(found.known_items([1100])[0], found.known_users([500])[0]) >= 0
+    assert 1200 not in set(found.recommend([100, 500], n=99)["item_id"])
+    assert not found.item_factors[found.item_counts == 0].any()
+
+
+def test_dislikes_lower_what_touched_users_are_solved_to(liked):
+    before, today, everything = liked
+    found = fastmf.fit(before, 3, **LIKES).update(today, before)
+    touched = np.isin(everything[0], today[0]) & (everything[0] != 600) & (everything[1] < 1100)
+    folded = fastmf.fit(before, 3, **LIKES).fold_in(tuple(column[touched] for column in everything))
+    rows = np.searchsorted(found.user_ids, folded.user_ids)
+    np.testing.assert_allclose(found.user_factors[rows], folded.user_factors, atol=1e-5)
+
+
+def test_an_item_whose_last_rating_becomes_a_dislike_becomes_cold(liked):
+    before = tuple(np.append(column, value) for column, value in zip(liked[0], (100, 1300, 5.0), strict=True))
+    model = fastmf.fit(before, 3, **LIKES)
+    new = [100, 103], [1300, 1001], [1.0, 5.0]
+    found, place = model.update(new, before), model.item_ids.to_pylist().index(1300)
+    assert model.item_factors[place].any()
+    assert found.item_counts[place] == 0
+    assert not found.item_factors[place].any()
+    rest = tuple(column[:-1] for column in before)
+    refit = fastmf.fit(tuple(np.append(*pair) for pair in zip(rest, new, strict=True)), 3, **LIKES)
+    for name in ("observed", "disliked", "disliked_cold"):
+        assert found.rows[name] == refit.rows[name]
+    assert found.rows["disliked_cold"] == 1
