@@ -119,6 +119,7 @@ def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
     counts = [_counts(wide, side, views[side], liked, touched.solved, known) for side in SIDES]
     found = with_pairs(found, added.rows("user", np.full(len(wide.user_ids), True)), *counts)
     report |= _report(added, liked, touched, known) | {"replaced": int(again.sum())}
+    report["used"] -= _used_before(wide, added, again)
     if state.implicit:
         report["observed"] = int(found.user_counts.sum()) - int(state.user_counts.sum())
     if state.negative_to is not None:
@@ -251,6 +252,12 @@ def _counts(state: State, side: str, view: Compressed, liked: Book, solved: Mask
     rated = csr.filtered(view, known["item" if side == "user" else "user"])
     counts[solved[side]] = interests(state, rated) * known[side][solved[side]]
     return counts
+
+
+def _used_before(state: State, added: Book, again: np.ndarray) -> int:
+    """Count the pairs rated before (``again``) whose old rating was used: all but those of cold rows."""
+    users, items = added.pairs()
+    return int(np.sum(again & (state.user_counts > 0)[users] & (state.item_counts > 0)[items]))
 
 
 def _dislikes(

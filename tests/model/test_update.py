@@ -144,6 +144,7 @@ def test_pairs_rated_before_are_replaced(days):
     new = tuple(np.append(*pair) for pair in zip(today, raised, strict=True))
     found = model.update(new, before)
     assert found.rows["replaced"] == 5
+    assert found.rows["used"] == len(before[0]) + len(today[0])
     rest = tuple(column[5:] for column in before)
     expected = fastmf.fit(rest, 3, reg0=0.5)
     stripped = dataclasses.replace(model, user_counts=expected.user_counts, item_counts=expected.item_counts)
@@ -154,6 +155,7 @@ def test_pairs_rated_before_are_replaced(days):
     assert len(found.seen[1]) == len(before[0]) + len(today[0])
     left = model.update(new)
     assert left.rows["replaced"] == 5
+    assert left.rows["used"] == len(before[0]) + len(today[0])
     np.testing.assert_array_equal(left.user_counts, found.user_counts)
 
 
@@ -183,6 +185,9 @@ def test_ratings_that_lead_nowhere_are_left_out_and_counted(days):
         assert found.rows["unsolved"] == 1
         assert found.rows["used"] == len(before[0]) + len(today[0])
         assert found.known_users([ALONE[0]]) == found.known_items([ALONE[1]]) == [-1]
+        again = found.update(([ALONE[0]], [ALONE[1]], [2.0]))
+        assert again.rows["replaced"] == 1
+        assert again.rows["used"] == found.rows["used"]  # the old rating was not used, either
     # a new user of a new item that known users have rated is solved in the end
     new = tuple(np.append(column, value) for column, value in zip(today, (9, 1019, 3.0), strict=True))
     assert 1019 in set(today[1]) - set(before[1])
