@@ -1,7 +1,5 @@
 """``fastmf update``: a model with a day's ratings added, without fitting it again."""
 
-from typing import Any
-
 import click
 
 import fastmf
@@ -58,28 +56,25 @@ def update(
     if as_json:
         show_json({"model": output, "added": counts, **summary(found)})
         return
-    for line in _lines(counts):
+    for line in _lines(counts, len(given)):
         remark(line)
     click.echo(output)
 
 
-def _lines(counts: dict[str, int]) -> list[str]:
-    """Say what was added, and what was left as it is."""
-    both = {what: (counts[f"{what}_users"], counts[f"{what}_items"]) for what in ("new", "touched")}
-    left: Any = counts["touched_users_left"], counts["touched_items_left"]
-    lines = [f"{counts['used']:,} of {counts['read']:,} new ratings used, {counts['replaced']:,} of pairs rated before"]
+def _lines(counts: dict[str, int], n_new: int) -> list[str]:
+    """Describe what was added, and which of ``n_new`` new ratings were left out."""
+    from fastmf.model.update import counted
+
+    n_used = n_new - counts["unsolved"]
+    lines = [f"{n_used:,} of {counts['read']:,} new ratings used, {counts['replaced']:,} of pairs rated before"]
     if counts["unsolved"]:
-        lines.append(f"note: {counts['unsolved']:,} were left out: neither their user nor their item is known")
+        lines.append(f"note: left out: {counted(counts['unsolved'], 'new rating')} without a known user or item")
     if counts["unknown"]:
-        lines.append(f"note: {counts['unknown']:,} old ratings of unknown users or items were left out")
-    if any(left):
-        lines.append(
-            f"note: {left[0]:,} known users and {left[1]:,} known items with new ratings keep their factors: give the"
-            " old ratings (--ratings) to solve them again"
-        )
-    (users, items), (again_users, again_items) = both["new"], both["touched"]
-    lines.append(
-        f"{users:,} new users and {items:,} new items, {again_users:,} users and {again_items:,} items solved again;"
-        " the model is in:"
-    )
+        lines.append(f"note: left out: {counted(counts['unknown'], 'old rating')} whose user or item the model lacks")
+    if counts.get("disliked_cold", 0) > 0:
+        cold = counted(counts["disliked_cold"], "dislike")
+        lines.append(f"note: left out: {cold} whose user or item has no observed ratings")
+    names = ("new_users", "new user"), ("new_items", "new item"), ("touched_users", "user"), ("touched_items", "item")
+    users, items, again_users, again_items = (counted(counts[name], text) for name, text in names)
+    lines.append(f"{users} and {items}, {again_users} and {again_items} solved again; the model is in:")
     return lines

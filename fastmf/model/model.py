@@ -228,7 +228,8 @@ class Model(State):
         Parameters
         ----------
         new : new ratings, in any form :meth:`Ratings.read` takes. Where a pair was rated before, the new rating counts.
-        ratings : the ratings that the model was fitted to, and updated with since.
+        ratings : the ratings that the model was fitted to, and updated with since. Without them, a warning counts the
+            known users and items with new ratings.
         device : as for :meth:`fold_in`.
 
         Returns

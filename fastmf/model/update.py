@@ -120,6 +120,7 @@ def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
     found = with_pairs(found, added.rows("user", np.full(len(wide.user_ids), True)), *counts)
     report |= _report(added, liked, touched, known) | {"replaced": int(again.sum())}
     report["used"] -= _used_before(wide, added, again)
+    _warn_of_rows_left(wide, touched)
     if state.implicit:
         report["observed"] = int(found.user_counts.sum()) - int(state.user_counts.sum())
     if state.negative_to is not None:
@@ -252,6 +253,27 @@ def _counts(state: State, side: str, view: Compressed, liked: Book, solved: Mask
     rated = csr.filtered(view, known["item" if side == "user" else "user"])
     counts[solved[side]] = interests(state, rated) * known[side][solved[side]]
     return counts
+
+
+def _warn_of_rows_left(state: State, touched: Touched) -> None:
+    """Warn of known rows with new ratings that are not solved."""
+    parts = []
+    for side in SIDES:
+        left = np.flatnonzero(touched.old[side] & ~touched.solved[side])
+        if len(left):
+            first = getattr(state, f"{side}_ids")[int(left[0])].as_py()
+            parts.append(f"{counted(len(left), side)} (the first {first!r})")
+    if parts:
+        warnings.warn(
+            f"the factors of {' and '.join(parts)} with new ratings stay as they are: give the old ratings, too"
+            " (--ratings, ratings=), to solve for them again",
+            stacklevel=4,
+        )
+
+
+def counted(n: int, name: str) -> str:
+    """Return "1 user" or "2 users"."""
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
 
 
 def _used_before(state: State, added: Book, again: np.ndarray) -> int:

@@ -43,6 +43,16 @@ def fitted(request, days):
     return fastmf.fit(days[0], 3, solver, **settings), fastmf.fit(days[2], 3, solver, **settings)
 
 
+def updated(model, new, old):
+    """The updated model. Without the old ratings, a warning must say that known rows stay."""
+    if old is not None:
+        return model.update(new, old)
+    with pytest.warns(UserWarning, match="stay as they are") as caught:
+        found = model.update(new)
+    assert len(caught) == 1
+    return found
+
+
 def rows_in(ratings):
     return [set(column.tolist()) for column in ratings[:2]]
 
@@ -50,7 +60,7 @@ def rows_in(ratings):
 def test_ids_counts_and_what_is_seen_are_those_of_a_refit(fitted, days, tmp_path):
     model, refit = fitted
     for old in (days[0], None):
-        found = model.update(days[1], old)
+        found = updated(model, days[1], old)
         for name in ("user_ids", "item_ids"):
             assert getattr(found, name).equals(getattr(refit, name))
         for name in ("user_counts", "item_counts"):
@@ -75,7 +85,7 @@ def test_rows_are_counted_by_what_became_of_them(fitted, days):
         (model.user_ids, model.user_counts), (model.item_ids, model.item_counts)
     )]  # fmt: skip
     for old in (days[0], None):
-        found = model.update(days[1], old)
+        found = updated(model, days[1], old)
         for side, rated, warm in zip(("users", "items"), rows_in(today), known, strict=True):
             touched = len(rated & warm)
             assert touched > 3
@@ -89,7 +99,7 @@ def test_rows_without_new_ratings_and_without_the_old_ones_stay(fitted, days):
     model, _ = fitted
     rated = rows_in(days[1])
     for old in (days[0], None):
-        found = model.update(days[1], old)
+        found = updated(model, days[1], old)
         for side, mine in zip(("user", "item"), rated, strict=True):
             own, new = (getattr(each, f"{side}_ids").to_pylist() for each in (model, found))
             stay = [row for row in own if old is None or row not in mine]
@@ -153,7 +163,7 @@ def test_pairs_rated_before_are_replaced(days):
     np.testing.assert_array_equal(found.item_factors, other.item_factors)
     np.testing.assert_array_equal(found.user_counts, other.user_counts)
     assert len(found.seen[1]) == len(before[0]) + len(today[0])
-    left = model.update(new)
+    left = updated(model, new, None)
     assert left.rows["replaced"] == 5
     assert left.rows["used"] == len(before[0]) + len(today[0])
     np.testing.assert_array_equal(left.user_counts, found.user_counts)
@@ -181,7 +191,7 @@ def test_ratings_that_lead_nowhere_are_left_out_and_counted(days):
     model = fastmf.fit(before, 3)
     new = tuple(np.append(column, value) for column, value in zip(today, (*ALONE, 3.0), strict=True))
     for old in (before, None):
-        found = model.update(new, old)
+        found = updated(model, new, old)
         assert found.rows["unsolved"] == 1
         assert found.rows["used"] == len(before[0]) + len(today[0])
         assert found.known_users([ALONE[0]]) == found.known_items([ALONE[1]]) == [-1]
@@ -191,7 +201,7 @@ def test_ratings_that_lead_nowhere_are_left_out_and_counted(days):
     # a new user of a new item that known users have rated is solved in the end
     new = tuple(np.append(column, value) for column, value in zip(today, (9, 1019, 3.0), strict=True))
     assert 1019 in set(today[1]) - set(before[1])
-    found = model.update(new)
+    found = updated(model, new, None)
     assert found.rows["unsolved"] == 0
     assert found.user_factors[found.known_users([9])[0]].any()
     assert found.user_counts[found.known_users([9])[0]] == 1
@@ -224,6 +234,21 @@ def test_old_ratings_that_lack_some_are_refused_and_more_are_reported(days):
     assert model.update(tuple(column[today[1] != 1000] for column in today), unknown).rows["unknown"] == 1
 
 
+def test_known_rows_that_stay_are_counted_and_named(days):
+    model, today = fastmf.fit(days[0], 3), days[1]
+    users, items = (sorted(set(np.intersect1d(*pair).tolist())) for pair in zip(days[0][:2], today[:2], strict=True))
+    with pytest.warns(UserWarning, match="stay as they are") as caught:
+        model.update(today)
+    assert str(caught[0].message) == (
+        f"the factors of {len(users)} users (the first {users[0]}) and {len(items)} items (the first {items[0]}) with"
+        " new ratings stay as they are: give the old ratings, too (--ratings, ratings=), to solve for them again"
+    )
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"^the factors of 1 user \(the first 100\) with new ratings stay"):
+        model.update(([100], [1500], [3.0]))
+    model.update(([100], [1500], [3.0]), days[0])  # without a warning
+
+
 def test_unusable_ratings_and_models_are_refused(days):
     before, today, _ = days
     model = fastmf.fit(before, 3)
@@ -244,7 +269,7 @@ def test_unusable_ratings_and_models_are_refused(days):
     with pytest.raises(ParameterError, match="has no rule for new items"):
         bare.update(today)
     known = np.isin(items, before[1]) & np.isin(users, before[0])
-    assert bare.update(tuple(column[known] for column in today)).rows["touched_items_left"] > 0
+    assert updated(bare, tuple(column[known] for column in today), None).rows["touched_items_left"] > 0
     weighed = fastmf.fit(before, 3, "implicit", weight="rating")
     with pytest.raises(ParameterError, match="weight is 'rating', but these Ratings have no weights"):
         weighed.update(nothing)
@@ -280,7 +305,7 @@ def liked(planted):
 def test_dislikes_are_counted_as_in_a_refit_and_leave_rows_cold(liked, old):
     before, today, everything = liked
     model, refit = (fastmf.fit(rows, 3, **LIKES) for rows in (before, everything))
-    found = model.update(today, before if old else None)  # no warning of more ratings than were fitted
+    found = updated(model, today, before if old else None)  # no warning of more ratings than were fitted
     for name in ("user_counts", "item_counts"):
         np.testing.assert_array_equal(getattr(found, name), getattr(refit, name))
     assert refit.rows["disliked"] > model.rows["disliked"] > 20
