@@ -5,7 +5,7 @@ import click
 import fastmf
 from fastmf.cli.console import remark, say_device, show_json
 from fastmf.cli.inspect import summary
-from fastmf.cli.options import column_options, json_option, overwrite_option
+from fastmf.cli.options import column_options, feature_options, json_option, overwrite_option, with_features
 
 
 @click.command()
@@ -17,6 +17,7 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @overwrite_option
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
 @column_options("user", "item", "rating")
+@feature_options("Parquet with features of new {}s, with or without ratings in NEW.")
 @json_option
 def update(
     model: str,
@@ -25,6 +26,8 @@ def update(
     output: str,
     overwrite: bool,
     device: str,
+    item_features: str | None,
+    user_features: str | None,
     as_json: bool,
     **columns: str | None,
 ) -> None:
@@ -32,6 +35,9 @@ def update(
 
     New users and items are solved for from their ratings. Known ones keep their factors, unless --ratings gives the old
     ratings, too. The mean and the scale stay, so fit anew from time to time, with fit --init.
+
+    If the model was fitted with features, tables may hold those of new users and items. These are added to the model
+    even if NEW has no ratings of them.
 
     \b
     Example:
@@ -42,8 +48,9 @@ def update(
     from fastmf.runtime.device import resolve
     from fastmf.training.plan import notes_on
 
-    check_outputs([output], overwrite, inputs=[new, ratings])
+    check_outputs([output], overwrite, inputs=[new, ratings, item_features, user_features])
     where, loaded = say_device(resolve(device)), fastmf.load(model)
+    loaded = with_features(loaded, item_features=item_features, user_features=user_features)
     named = {role: name for role, name in columns.items() if name is not None}
     given = read_like_training(loaded, new, **named)
     old = None if ratings is None else read_like_training(loaded, ratings, **named)

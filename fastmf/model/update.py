@@ -16,7 +16,7 @@ from fastmf.data.standardise import standardised
 from fastmf.errors import DataError
 from fastmf.kernels.types import Compressed
 from fastmf.model.fold_in import interests, read_like_training
-from fastmf.model.grow import solved_into, widened, with_counts, with_pairs
+from fastmf.model.grow import add_new_rows, solved_into, widened, with_counts, with_pairs
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 
@@ -90,14 +90,16 @@ class Touched(NamedTuple):
     solved: Masks
 
 
-def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
-    """Add new ratings to a model; see :meth:`fastmf.Model.update`."""
+def update_model(state: S, new: Any, ratings: Any, features: dict[str, Any], device: str | Device) -> S:
+    """Add new ratings to a model; see :meth:`fastmf.Model.update`. ``features`` are tables by side, or None."""
     where, given = resolve(device), read_like_training(state, new)
     if not len(given):
         raise DataError("there are no new ratings: give at least one")
     old = None if ratings is None else read_like_training(state, ratings)
     wide = state
     for side in SIDES:
+        if features[side] is not None:
+            wide, _ = add_new_rows(wide, side, features[side])
         used = getattr(given, f"{side}_counts") > 0
         wide, _ = widened(wide, side, getattr(given, f"{side}_ids").filter(pa.array(used)))
     added, fresh = Book.of(wide, given), Book.of(wide, _observed(state, given))

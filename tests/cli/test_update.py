@@ -1,6 +1,7 @@
 """fastmf update: the model, what it says, and what it refuses."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastmf
@@ -84,3 +85,33 @@ def test_what_is_left_out_and_replaced_is_counted_in_good_english(place, path, r
     assert "0 new users and 0 new items, 1 user and 1 item solved again; the model is in:" in said
     added = run_json(*given, "--overwrite")["added"]
     assert (added["read"], added["used"], added["replaced"], added["unsolved"]) == (2, 0, 1, 1)
+
+
+def test_rows_of_tables_of_features_are_added(place, run, run_json, tmp_path):
+    names = {"item_features": "movieId", "user_features": "userId"}
+    more = {"item_features": [1000, 5000, 5001], "user_features": [100, 999]}
+    rng, old, tables = np.random.default_rng(3), fastmf.Ratings.read(place / "train.parquet"), {}
+    for name, column in names.items():
+        known = np.array(old.item_ids if column == "movieId" else old.user_ids)
+        tables[name] = pa.table({column: known, "size": rng.random(len(known))})
+        new = {column: np.array(more[name]), "size": rng.random(len(more[name]))}
+        write_parquet(new, tmp_path / f"{name}.parquet")
+    fastmf.fit(old, 3, **tables).save(tmp_path / "a.fastmf")
+    rows = {"userId": [100, 103], "movieId": [5000, 5000], "rating": [3.0, 4.0]}
+    write_parquet({name: np.array(values) for name, values in rows.items()}, tmp_path / "new.parquet")
+    given = "update", tmp_path / "a.fastmf", tmp_path / "new.parquet", "--ratings", place / "train.parquet"
+    files = [f"--{name.replace('_', '-')}={tmp_path / name}.parquet" for name in names]
+    said = run(*given, *files, "-o", tmp_path / "b.fastmf").stderr
+    assert "item_features.parquet: 2 items added by their features, 1 are in the model already" in said
+    assert "0 new users and 1 new item, 2 users and 0 items solved again" in said
+    found = fastmf.load(tmp_path / "b.fastmf")
+    assert found.present_rows("item", [5001])[0] >= 0
+    assert found.present_rows("user", [999])[0] >= 0
+    direct = fastmf.load(tmp_path / "a.fastmf").update(
+        tmp_path / "new.parquet",
+        place / "train.parquet",
+        **{name: tmp_path / f"{name}.parquet" for name in names},
+    )
+    assert direct.content_hash == found.content_hash
+    kept = tmp_path / "item_features.parquet"
+    assert "is an input" in run(*given, *files, "-o", kept, "--overwrite", code=4).stderr

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastmf
@@ -340,3 +341,49 @@ def test_an_item_whose_last_rating_becomes_a_dislike_becomes_cold(liked):
     for name in ("observed", "disliked", "disliked_cold"):
         assert found.rows[name] == refit.rows[name]
     assert found.rows["disliked_cold"] == 1
+
+
+def table(side, row_ids):
+    rng = np.random.default_rng(len(row_ids))
+    kinds = rng.choice(["a", "b", "c"], len(row_ids))
+    return pa.table({side: np.asarray(row_ids), "size": rng.random(len(row_ids)), "kind": kinds})
+
+
+@pytest.fixture(scope="module", params=[SOLVERS[0], SOLVERS[2], SOLVERS[4], SOLVERS[8]], ids=named)
+def featured(request, days):
+    solver, settings = request.param
+    tables = {f"{side}_features": table(side, np.unique(days[0][place])) for side, place in (("user", 0), ("item", 1))}
+    return fastmf.fit(days[0], 3, solver, **tables, **settings)
+
+
+def test_new_rows_are_solved_with_their_features_and_those_without_ratings_are_added(featured, days, tmp_path):
+    before = days[0]
+    users, items = table("user", [100, 901, 902]), table("item", [1000, 5000, 5001])
+    new = [901, 901, 100, 901], [1000, 1001, 5000, 5000], [5.0, 1.0, 4.0, 2.0]
+    found = featured.update(new, before, item_features=items, user_features=users)
+    rated, alone = found.present_rows("item", [5000, 5001])
+    assert (found.item_counts[rated], found.item_counts[alone]) == (2, 0)
+    rows = found.present_rows("user", [901, 902])
+    assert found.user_counts[rows].tolist() == [3, 0]
+    cold = featured.add_users(users[1:]).add_items(items[1:])
+    assert found.content_hash == cold.update(new, before).content_hash
+    for side, row_id in (("user", 902), ("item", 5001)):
+        places = [each.present_rows(side, [row_id])[0] for each in (found, cold)]
+        own, expected = (getattr(each, f"{side}_factors")[at] for each, at in zip((found, cold), places, strict=True))
+        np.testing.assert_array_equal(own, expected)
+    without = featured.update(new, before)
+    assert without.present_rows("item", [5001]).tolist() == without.present_rows("user", [902]).tolist() == [-1]
+    for side, row_id in (("user", 901), ("item", 5000)):
+        pulled, other = (getattr(m, f"{side}_factors")[m.present_rows(side, [row_id])[0]] for m in (found, without))
+        assert (pulled != other).any()
+    found.save(tmp_path / "a")
+    again = fastmf.load(tmp_path / "a")
+    assert {902, 5001} <= {*again.user_ids.to_pylist(), *again.item_ids.to_pylist()}
+    assert 5001 in set(again.recommend([902], n=99)["item_id"])
+
+
+def test_tables_need_a_model_with_such_features(days):
+    model = fastmf.fit(days[0], 2)
+    for side in ("item", "user"):
+        with pytest.raises(ParameterError, match=f"fitted without {side} features"):
+            model.update(days[1], days[0], **{f"{side}_features": table(side, [5000])})
