@@ -1,13 +1,11 @@
 """``fastmf update``: a model with a day's ratings added, without fitting it again."""
 
-from typing import Any
-
 import click
 
 import fastmf
 from fastmf.cli.console import remark, say_device, show_json
 from fastmf.cli.inspect import summary
-from fastmf.cli.options import column_options, json_option, overwrite_option
+from fastmf.cli.options import column_options, feature_options, json_option, overwrite_option, with_features
 
 
 @click.command()
@@ -19,6 +17,7 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @overwrite_option
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
 @column_options("user", "item", "rating")
+@feature_options("Parquet with features of new {}s, with or without ratings in NEW.")
 @json_option
 def update(
     model: str,
@@ -27,6 +26,8 @@ def update(
     output: str,
     overwrite: bool,
     device: str,
+    item_features: str | None,
+    user_features: str | None,
     as_json: bool,
     **columns: str | None,
 ) -> None:
@@ -34,6 +35,9 @@ def update(
 
     New users and items are solved for from their ratings. Known ones keep their factors, unless --ratings gives the old
     ratings, too. The mean and the scale stay, so fit anew from time to time, with fit --init.
+
+    If the model was fitted with features, tables may hold those of new users and items. These are added to the model
+    even if NEW has no ratings of them.
 
     \b
     Example:
@@ -44,8 +48,9 @@ def update(
     from fastmf.runtime.device import resolve
     from fastmf.training.plan import notes_on
 
-    check_outputs([output], overwrite, inputs=[new, ratings])
+    check_outputs([output], overwrite, inputs=[new, ratings, item_features, user_features])
     where, loaded = say_device(resolve(device)), fastmf.load(model)
+    loaded = with_features(loaded, item_features=item_features, user_features=user_features)
     named = {role: name for role, name in columns.items() if name is not None}
     given = read_like_training(loaded, new, **named)
     old = None if ratings is None else read_like_training(loaded, ratings, **named)
@@ -58,28 +63,25 @@ def update(
     if as_json:
         show_json({"model": output, "added": counts, **summary(found)})
         return
-    for line in _lines(counts):
+    for line in _lines(counts, len(given)):
         remark(line)
     click.echo(output)
 
 
-def _lines(counts: dict[str, int]) -> list[str]:
-    """Say what was added, and what was left as it is."""
-    both = {what: (counts[f"{what}_users"], counts[f"{what}_items"]) for what in ("new", "touched")}
-    left: Any = counts["touched_users_left"], counts["touched_items_left"]
-    lines = [f"{counts['used']:,} of {counts['read']:,} new ratings used, {counts['replaced']:,} of pairs rated before"]
+def _lines(counts: dict[str, int], n_new: int) -> list[str]:
+    """Describe what was added, and which of ``n_new`` new ratings were left out."""
+    from fastmf.model.update import counted
+
+    n_used = n_new - counts["unsolved"]
+    lines = [f"{n_used:,} of {counts['read']:,} new ratings used, {counts['replaced']:,} of pairs rated before"]
     if counts["unsolved"]:
-        lines.append(f"note: {counts['unsolved']:,} were left out: neither their user nor their item is known")
+        lines.append(f"note: left out: {counted(counts['unsolved'], 'new rating')} without a known user or item")
     if counts["unknown"]:
-        lines.append(f"note: {counts['unknown']:,} old ratings of unknown users or items were left out")
-    if any(left):
-        lines.append(
-            f"note: {left[0]:,} known users and {left[1]:,} known items with new ratings keep their factors: give the"
-            " old ratings (--ratings) to solve them again"
-        )
-    (users, items), (again_users, again_items) = both["new"], both["touched"]
-    lines.append(
-        f"{users:,} new users and {items:,} new items, {again_users:,} users and {again_items:,} items solved again;"
-        " the model is in:"
-    )
+        lines.append(f"note: left out: {counted(counts['unknown'], 'old rating')} whose user or item the model lacks")
+    if counts.get("disliked_cold", 0) > 0:
+        cold = counted(counts["disliked_cold"], "dislike")
+        lines.append(f"note: left out: {cold} whose user or item has no observed ratings")
+    names = ("new_users", "new user"), ("new_items", "new item"), ("touched_users", "user"), ("touched_items", "item")
+    users, items, again_users, again_items = (counted(counts[name], text) for name, text in names)
+    lines.append(f"{users} and {items}, {again_users} and {again_items} solved again; the model is in:")
     return lines

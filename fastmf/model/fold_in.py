@@ -105,7 +105,7 @@ def fold_users(state: State, ratings: Any, features: Any, device: str | Device) 
         "user_ids": ratings.user_ids,
         "user_factors": users.factors,
         "user_bias": users.bias,
-        "user_counts": _interests(state, entries).astype(np.int32),
+        "user_counts": interests(state, entries).astype(np.int32),
         "seen": (rated.indptr, rated.indices),
         "rows": {**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
         "baseline": baseline,
@@ -263,8 +263,8 @@ def row_terms(
     return rule.penalty, known
 
 
-def _interests(state: State, entries: Compressed) -> np.ndarray:
-    """Count each user's entries (n_users,), dislikes not included."""
+def interests(state: State, entries: Compressed) -> np.ndarray:
+    """Count each row's entries (n_rows,), dislikes not included."""
     if state.negative_to is None:
         return np.diff(entries.indptr)
     return csr.masses(entries._replace(weights=entries.values))  # 1, or 0 for dislikes

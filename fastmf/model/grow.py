@@ -19,6 +19,7 @@ from fastmf.model.fold_in import (
     expected_rows,
     features_like,
     half_of,
+    interests,
     known_entries,
     read_like_training,
     require_finite,
@@ -39,20 +40,29 @@ def fold_items(state: S, ratings: Any, features: Any, device: str | Device) -> S
     rated = observed = known_entries(state, given, "item")
     if state.implicit:
         observed = known_entries(state, given.observed(state.positive_from, state.negative_to), "item")
+    liked, n_observed = interests(state, observed) > 0, len(observed.values)
+    if not liked.all():  # items with dislikes alone stay cold
+        observed = csr.take(observed, np.where(liked, np.arange(len(liked)), -1))
     there = given.item_counts > 0
     if features is not None:
         state, _ = add_new_rows(state, "item", features)
     wide, places = widened(state, "item", given.item_ids.filter(pa.array(there)))
     rated, observed = (csr.select(entries, there) for entries in (rated, observed))
     found = solved_into(wide, "item", places, observed, where)
-    user_counts = wide.user_counts + np.bincount(observed.indices, minlength=len(wide.user_ids))
+    counted = observed.indices if state.negative_to is None else observed.indices[observed.values > 0]
+    user_counts = wide.user_counts + np.bincount(counted, minlength=len(wide.user_ids))
     item_counts = wide.item_counts.copy()
-    item_counts[places] = np.diff(observed.indptr)
+    item_counts[places] = interests(state, observed)
     pairs = np.repeat(places, np.diff(rated.indptr)), rated.indices
     seen = csr.compress(pairs[1], pairs[0], rated.values, (len(wide.user_ids), len(wide.item_ids)), resolve("cpu"))
     found = with_pairs(found, seen, user_counts, item_counts)
     counts = {**given.rows, "used": len(rated.values), "unknown_users": len(given) - len(rated.values)}
-    return with_counts(found, given, counts | ({"observed": len(observed.values)} if state.implicit else {}))
+    if state.implicit:
+        counts["observed"] = len(counted)
+    if state.negative_to is not None:
+        counts["disliked"] = len(observed.values) - len(counted)
+        counts["disliked_cold"] = n_observed - len(observed.values)
+    return with_counts(found, given, counts)
 
 
 def add_rows(state: S, side: str, features: Any) -> S:

@@ -177,7 +177,8 @@ class Model(State):
         Parameters
         ----------
         ratings : ratings of items that the model does not know, in any form :meth:`Ratings.read` takes. Ratings by
-            users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result.
+            users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result. Items that are
+            only disliked stay cold, as in a fit.
         features : a table of side features of these items, if the model was fitted with item features. Items in the
             table that have no ratings are added, too, as by :meth:`add_items`.
         device : as for :meth:`fold_in`.
@@ -216,7 +217,15 @@ class Model(State):
         """Return a model of the same items, and of the old users and those in a table; see :meth:`add_items`."""
         return add_rows(self, "user", features)
 
-    def update(self, new: Any, ratings: Any = None, *, device: str | Device = "cpu") -> Self:
+    def update(
+        self,
+        new: Any,
+        ratings: Any = None,
+        *,
+        item_features: Any = None,
+        user_features: Any = None,
+        device: str | Device = "cpu",
+    ) -> Self:
         """Return the model with new ratings added, without fitting it again. Mean and scale stay, and the history.
 
         New users and items are solved for from the new ratings. With the old ratings, every user and item with new
@@ -227,7 +236,11 @@ class Model(State):
         Parameters
         ----------
         new : new ratings, in any form :meth:`Ratings.read` takes. Where a pair was rated before, the new rating counts.
-        ratings : the ratings that the model was fitted to, and updated with since.
+        ratings : the ratings that the model was fitted to, and updated with since. Without them, a warning counts the
+            known users and items with new ratings.
+        item_features, user_features : tables of side features, if the model was fitted with such features. Items and
+            users that the model does not know are added first, as by :meth:`add_items`, so new ones are solved for with
+            their features. They need no new ratings. Those that the model knows keep the features that it holds.
         device : as for :meth:`fold_in`.
 
         Returns
@@ -243,11 +256,11 @@ class Model(State):
             If there are no new ratings, ids are of another type, the old ratings lack some that the model was fitted
             to, or as :meth:`Ratings.read`.
         ParameterError
-            If the model has no rule for new users or items.
+            If the model has no rule for new users or items, or takes no such features.
         DivergenceError
             If factors or biases overflow float32.
         """
-        return update_model(self, new, ratings, device)
+        return update_model(self, new, ratings, {"item": item_features, "user": user_features}, device)
 
     def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> "pd.DataFrame":
         """Return the contribution of each of a user's items to the score of an item, largest first.

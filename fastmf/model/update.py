@@ -15,8 +15,8 @@ from fastmf.data.ratings import Ratings
 from fastmf.data.standardise import standardised
 from fastmf.errors import DataError
 from fastmf.kernels.types import Compressed
-from fastmf.model.fold_in import read_like_training
-from fastmf.model.grow import solved_into, widened, with_counts, with_pairs
+from fastmf.model.fold_in import interests, read_like_training
+from fastmf.model.grow import add_new_rows, solved_into, widened, with_counts, with_pairs
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 
@@ -42,6 +42,10 @@ class Book(NamedTuple):
     def observed(self, state: State) -> "Book":
         """Return the same without ratings that do not count as observed."""
         return self._replace(ratings=_observed(state, self.ratings))
+
+    def liked(self, state: State) -> "Book":
+        """Return the same, of ratings that are observed, without dislikes."""
+        return self if state.negative_to is None else self._replace(ratings=self.ratings.take(self.ratings.values > 0))
 
     def counts(self, state: State, side: str) -> np.ndarray:
         """Count the ratings of each of the model's rows."""
@@ -76,25 +80,31 @@ class Book(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """The rows with new ratings: those without any before, the others, and those of either that are solved."""
+    """The rows with new ratings: those without any before, the others, and those of either that are solved.
+
+    Rows without ratings before that are only disliked are not among them: they stay cold, as in a fit.
+    """
 
     new: Masks
     old: Masks
     solved: Masks
 
 
-def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
-    """Add new ratings to a model; see :meth:`fastmf.Model.update`."""
+def update_model(state: S, new: Any, ratings: Any, features: dict[str, Any], device: str | Device) -> S:
+    """Add new ratings to a model; see :meth:`fastmf.Model.update`. ``features`` are tables by side, or None."""
     where, given = resolve(device), read_like_training(state, new)
     if not len(given):
         raise DataError("there are no new ratings: give at least one")
     old = None if ratings is None else read_like_training(state, ratings)
     wide = state
     for side in SIDES:
+        if features[side] is not None:
+            wide, _ = add_new_rows(wide, side, features[side])
         used = getattr(given, f"{side}_counts") > 0
         wide, _ = widened(wide, side, getattr(given, f"{side}_ids").filter(pa.array(used)))
     added, fresh = Book.of(wide, given), Book.of(wide, _observed(state, given))
-    touched = _touched(wide, fresh, old is not None)
+    liked = fresh.liked(wide)
+    touched = _touched(wide, fresh, liked, old is not None)
     before, fitted, report = None, None, {"unknown": 0}
     if old is None:
         again = _seen(wide, added.pairs())
@@ -108,11 +118,15 @@ def update_model(state: S, new: Any, ratings: Any, device: str | Device) -> S:
     if fitted is not None and wide.user_prior is not None:
         past = {side: _standard(wide, fitted.rows(side, touched.solved[side])) for side in SIDES}
     found, known = _solved(wide, views, past, touched.solved, where)
-    counts = [_counts(wide, side, views[side], fresh, touched.solved, known) for side in SIDES]
+    counts = [_counts(wide, side, views[side], liked, touched.solved, known) for side in SIDES]
     found = with_pairs(found, added.rows("user", np.full(len(wide.user_ids), True)), *counts)
-    report |= _report(added, touched, known) | {"replaced": int(again.sum())}
+    report |= _report(added, liked, touched, known) | {"replaced": int(again.sum())}
+    report["used"] -= _used_before(wide, added, again)
+    _warn_of_rows_left(wide, touched)
     if state.implicit:
-        report["observed"] = len(fresh.ratings)
+        report["observed"] = int(found.user_counts.sum()) - int(state.user_counts.sum())
+    if state.negative_to is not None:
+        report |= _dislikes(wide, added, again, known, fitted, before)
     return with_counts(found, given, {**given.rows, **report})
 
 
@@ -125,13 +139,14 @@ def _seen(state: State, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     return np.zeros(len(pairs[0]), bool) if state.seen is None else csr.locate(state.seen, *pairs)[1]
 
 
-def _touched(state: State, fresh: Book, all_of_them: bool) -> Touched:
+def _touched(state: State, fresh: Book, liked: Book, all_of_them: bool) -> Touched:
     """Find the rows with new ratings; ``all_of_them`` are solved, or else the new ones."""
     found = Touched({}, {}, {})
     for side in SIDES:
-        rated, cold = fresh.counts(state, side) > 0, getattr(state, f"{side}_counts") == 0
-        found.new[side], found.old[side] = rated & cold, rated & ~cold
-        found.solved[side] = rated if all_of_them else found.new[side]
+        cold = getattr(state, f"{side}_counts") == 0
+        found.new[side] = (liked.counts(state, side) > 0) & cold
+        found.old[side] = (fresh.counts(state, side) > 0) & ~cold
+        found.solved[side] = found.new[side] | found.old[side] if all_of_them else found.new[side]
     return found
 
 
@@ -140,7 +155,7 @@ def _require_training_ratings(state: State, before: Book, rows: Masks) -> None:
 
     Warns if there are more, such as a part that was held out for validation; they are used.
     """
-    before = before.observed(state)
+    before = before.observed(state).liked(state)
     for side in SIDES:
         fitted, there = getattr(state, f"{side}_counts"), before.counts(state, side)
         for word, wrong in (("fewer", there < fitted), ("more", there > fitted)):
@@ -198,7 +213,7 @@ def _solved(
     model. Its rows are means over sweeps, better than solutions given the other side's means, and so only move by the
     difference that the new ratings make (ml-latest-small: a solution anew makes the RMSE .003 to .006 worse).
     """
-    known = {side: getattr(state, f"{side}_counts") > 0 for side in SIDES}
+    state, known = _emptied(state, views, rows, device)
     for side, todo in (("user", rows["user"]), ("item", rows["item"]), ("user", None)):
         chosen = np.flatnonzero(rows[side])
         wanted = np.full(len(chosen), True) if todo is not None else ~known[side][chosen]
@@ -206,7 +221,7 @@ def _solved(
             continue
         columns = known["item" if side == "user" else "user"]
         entries = csr.filtered(csr.select(views[side], wanted), columns)
-        some = np.diff(entries.indptr) > 0
+        some = interests(state, entries) > 0
         if some.any():
             before, solved = None, chosen[wanted][some]
             if past is not None:
@@ -216,24 +231,87 @@ def _solved(
     return state, known
 
 
-def _counts(state: State, side: str, view: Compressed, fresh: Book, solved: Masks, known: Masks) -> np.ndarray:
+def _emptied(state: S, views: dict[str, Compressed], rows: Masks, device: Device) -> tuple[S, Masks]:
+    """Make rows cold whose last rating has become a dislike; return also which rows are known then."""
+    known = {side: getattr(state, f"{side}_counts") > 0 for side in SIDES}
+    for side in SIDES:
+        chosen = np.flatnonzero(rows[side])
+        lost = chosen[known[side][chosen] & (interests(state, views[side]) == 0)]
+        if len(lost):
+            nothing = csr.take(views[side], np.full(len(lost), -1))
+            state = solved_into(state, side, lost, nothing, device)
+            known[side][lost] = False
+    return state, known
+
+
+def _counts(state: State, side: str, view: Compressed, liked: Book, solved: Masks, known: Masks) -> np.ndarray:
     """Count the ratings of each row by known rows: of solved rows all, of others the new ones besides the old."""
-    pairs = fresh.pairs()
+    pairs = liked.pairs()
     usable = known["user"][pairs[0]] & known["item"][pairs[1]]
     if not solved[side][pairs[SIDES.index(side)]].all():
         usable &= ~_seen(state, pairs)
     own = pairs[SIDES.index(side)][usable]
     counts = getattr(state, f"{side}_counts") + np.bincount(own, minlength=len(known[side]))
     rated = csr.filtered(view, known["item" if side == "user" else "user"])
-    counts[solved[side]] = np.diff(rated.indptr) * known[side][solved[side]]
+    counts[solved[side]] = interests(state, rated) * known[side][solved[side]]
     return counts
 
 
-def _report(added: Book, touched: Touched, known: Masks) -> dict[str, int]:
-    """Count the new ratings that are used, and the rows with new ratings; see :meth:`fastmf.Model.update`."""
+def _warn_of_rows_left(state: State, touched: Touched) -> None:
+    """Warn of known rows with new ratings that are not solved."""
+    parts = []
+    for side in SIDES:
+        left = np.flatnonzero(touched.old[side] & ~touched.solved[side])
+        if len(left):
+            first = getattr(state, f"{side}_ids")[int(left[0])].as_py()
+            parts.append(f"{counted(len(left), side)} (the first {first!r})")
+    if parts:
+        warnings.warn(
+            f"the factors of {' and '.join(parts)} with new ratings stay as they are: give the old ratings, too"
+            " (--ratings, ratings=), to solve for them again",
+            stacklevel=4,
+        )
+
+
+def counted(n: int, name: str) -> str:
+    """Return "1 user" or "2 users"."""
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
+
+
+def _used_before(state: State, added: Book, again: np.ndarray) -> int:
+    """Count the pairs rated before (``again``) whose old rating was used: all but those of cold rows."""
     users, items = added.pairs()
-    usable = known["user"][users] & known["item"][items]
-    found = {"used": int(usable.sum()), "unsolved": int((~usable).sum())}
+    return int(np.sum(again & (state.user_counts > 0)[users] & (state.item_counts > 0)[items]))
+
+
+def _dislikes(
+    state: State, added: Book, again: np.ndarray, known: Masks, fitted: Book | None, before: Book | None
+) -> dict[str, int]:
+    """Count the dislikes that are used and those of cold rows, less those before the update.
+
+    ``fitted`` holds the old ratings, ``before`` those that are not replaced. Without them, a new rating of a pair that
+    was rated before (``again``) does not count, because what it replaces is not known.
+    """
+    warm = {side: getattr(state, f"{side}_counts") > 0 for side in SIDES}
+    if fitted is None or before is None:
+        terms = [(added._replace(ratings=added.ratings.take(~again)), known, 1)]
+    else:
+        terms = [(added, known, 1), (before, known, 1), (fitted, warm, -1)]
+    used = left = 0
+    for book, rows, sign in terms:
+        users, items = book.pairs()
+        disliked = book.ratings.values <= state.negative_to
+        usable = disliked & np.append(rows["user"], False)[users] & np.append(rows["item"], False)[items]
+        used += sign * int(usable.sum())
+        left += sign * int((disliked & ~usable).sum())
+    return {"disliked": used, "disliked_cold": left}
+
+
+def _report(added: Book, liked: Book, touched: Touched, known: Masks) -> dict[str, int]:
+    """Count the new ratings that are used, and the rows with new ratings; see :meth:`fastmf.Model.update`."""
+    users, items = liked.pairs()
+    unsolved = int(np.sum(~(known["user"][users] & known["item"][items])))
+    found = {"used": len(added.ratings) - unsolved, "unsolved": unsolved}
     for side in SIDES:
         solved = touched.solved[side]
         found[f"new_{side}s"] = int(np.sum(touched.new[side] & known[side]))

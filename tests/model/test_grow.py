@@ -212,3 +212,23 @@ def test_more_ids_on_either_side_move_every_array(rows):
         assert fastmf.evaluate(found, rows) == fastmf.evaluate(model, rows)
         same, _ = widened(model, side, getattr(model, f"{side}_ids"))
         assert same is model
+
+
+def test_dislikes_do_not_count_as_ratings_and_items_with_dislikes_alone_stay_cold(rows):
+    ratings = 1.0 + np.digitize(rows[2], np.quantile(rows[2], [0.2, 0.4, 0.6, 0.8]))
+    liking = {"solver": "implicit", "positive_from": 4.0, "negative_to": 2.0}
+    more = [100, 103, 106, 100, 103], [1100, 1100, 1100, 1200, 1200], [5.0, 1.0, 3.0, 1.0, 2.0]
+    everything = tuple(np.append(*pair) for pair in zip((*rows[:2], ratings), more, strict=True))
+    model, refit = (fastmf.fit(each, 3, **liking) for each in ((*rows[:2], ratings), everything))
+    found = model.fold_in_items(more)
+    for name in ("user_counts", "item_counts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(refit, name))
+    assert found.rows == refit.rows | {"unknown_users": 0}
+    assert found.rows["disliked_cold"] == model.rows["disliked_cold"] + 2
+    place = found.item_ids.to_pylist().index(1200)
+    assert found.known_items([1100, 1200]).tolist() == [place - 1, -1]
+    assert found.item_factors[place - 1].any()
+    assert not found.item_factors[place].any()
+    assert 1200 not in set(found.recommend(n=99)["item_id"])
+    without = model.fold_in_items(tuple(column[:1] for column in more))  # dislikes lower what is found
+    assert (found.item_factors[place - 1] != without.item_factors[place - 1]).any()

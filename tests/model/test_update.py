@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastmf
@@ -43,6 +44,16 @@ def fitted(request, days):
     return fastmf.fit(days[0], 3, solver, **settings), fastmf.fit(days[2], 3, solver, **settings)
 
 
+def updated(model, new, old):
+    """The updated model. Without the old ratings, a warning must say that known rows stay."""
+    if old is not None:
+        return model.update(new, old)
+    with pytest.warns(UserWarning, match="stay as they are") as caught:
+        found = model.update(new)
+    assert len(caught) == 1
+    return found
+
+
 def rows_in(ratings):
     return [set(column.tolist()) for column in ratings[:2]]
 
@@ -50,7 +61,7 @@ def rows_in(ratings):
 def test_ids_counts_and_what_is_seen_are_those_of_a_refit(fitted, days, tmp_path):
     model, refit = fitted
     for old in (days[0], None):
-        found = model.update(days[1], old)
+        found = updated(model, days[1], old)
         for name in ("user_ids", "item_ids"):
             assert getattr(found, name).equals(getattr(refit, name))
         for name in ("user_counts", "item_counts"):
@@ -75,7 +86,7 @@ def test_rows_are_counted_by_what_became_of_them(fitted, days):
         (model.user_ids, model.user_counts), (model.item_ids, model.item_counts)
     )]  # fmt: skip
     for old in (days[0], None):
-        found = model.update(days[1], old)
+        found = updated(model, days[1], old)
         for side, rated, warm in zip(("users", "items"), rows_in(today), known, strict=True):
             touched = len(rated & warm)
             assert touched > 3
@@ -89,7 +100,7 @@ def test_rows_without_new_ratings_and_without_the_old_ones_stay(fitted, days):
     model, _ = fitted
     rated = rows_in(days[1])
     for old in (days[0], None):
-        found = model.update(days[1], old)
+        found = updated(model, days[1], old)
         for side, mine in zip(("user", "item"), rated, strict=True):
             own, new = (getattr(each, f"{side}_ids").to_pylist() for each in (model, found))
             stay = [row for row in own if old is None or row not in mine]
@@ -144,6 +155,7 @@ def test_pairs_rated_before_are_replaced(days):
     new = tuple(np.append(*pair) for pair in zip(today, raised, strict=True))
     found = model.update(new, before)
     assert found.rows["replaced"] == 5
+    assert found.rows["used"] == len(before[0]) + len(today[0])
     rest = tuple(column[5:] for column in before)
     expected = fastmf.fit(rest, 3, reg0=0.5)
     stripped = dataclasses.replace(model, user_counts=expected.user_counts, item_counts=expected.item_counts)
@@ -152,8 +164,9 @@ def test_pairs_rated_before_are_replaced(days):
     np.testing.assert_array_equal(found.item_factors, other.item_factors)
     np.testing.assert_array_equal(found.user_counts, other.user_counts)
     assert len(found.seen[1]) == len(before[0]) + len(today[0])
-    left = model.update(new)
+    left = updated(model, new, None)
     assert left.rows["replaced"] == 5
+    assert left.rows["used"] == len(before[0]) + len(today[0])
     np.testing.assert_array_equal(left.user_counts, found.user_counts)
 
 
@@ -179,14 +192,17 @@ def test_ratings_that_lead_nowhere_are_left_out_and_counted(days):
     model = fastmf.fit(before, 3)
     new = tuple(np.append(column, value) for column, value in zip(today, (*ALONE, 3.0), strict=True))
     for old in (before, None):
-        found = model.update(new, old)
+        found = updated(model, new, old)
         assert found.rows["unsolved"] == 1
         assert found.rows["used"] == len(before[0]) + len(today[0])
         assert found.known_users([ALONE[0]]) == found.known_items([ALONE[1]]) == [-1]
+        again = found.update(([ALONE[0]], [ALONE[1]], [2.0]))
+        assert again.rows["replaced"] == 1
+        assert again.rows["used"] == found.rows["used"]  # the old rating was not used, either
     # a new user of a new item that known users have rated is solved in the end
     new = tuple(np.append(column, value) for column, value in zip(today, (9, 1019, 3.0), strict=True))
     assert 1019 in set(today[1]) - set(before[1])
-    found = model.update(new)
+    found = updated(model, new, None)
     assert found.rows["unsolved"] == 0
     assert found.user_factors[found.known_users([9])[0]].any()
     assert found.user_counts[found.known_users([9])[0]] == 1
@@ -219,6 +235,21 @@ def test_old_ratings_that_lack_some_are_refused_and_more_are_reported(days):
     assert model.update(tuple(column[today[1] != 1000] for column in today), unknown).rows["unknown"] == 1
 
 
+def test_known_rows_that_stay_are_counted_and_named(days):
+    model, today = fastmf.fit(days[0], 3), days[1]
+    users, items = (sorted(set(np.intersect1d(*pair).tolist())) for pair in zip(days[0][:2], today[:2], strict=True))
+    with pytest.warns(UserWarning, match="stay as they are") as caught:
+        model.update(today)
+    assert str(caught[0].message) == (
+        f"the factors of {len(users)} users (the first {users[0]}) and {len(items)} items (the first {items[0]}) with"
+        " new ratings stay as they are: give the old ratings, too (--ratings, ratings=), to solve for them again"
+    )
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"^the factors of 1 user \(the first 100\) with new ratings stay"):
+        model.update(([100], [1500], [3.0]))
+    model.update(([100], [1500], [3.0]), days[0])  # without a warning
+
+
 def test_unusable_ratings_and_models_are_refused(days):
     before, today, _ = days
     model = fastmf.fit(before, 3)
@@ -239,7 +270,7 @@ def test_unusable_ratings_and_models_are_refused(days):
     with pytest.raises(ParameterError, match="has no rule for new items"):
         bare.update(today)
     known = np.isin(items, before[1]) & np.isin(users, before[0])
-    assert bare.update(tuple(column[known] for column in today)).rows["touched_items_left"] > 0
+    assert updated(bare, tuple(column[known] for column in today), None).rows["touched_items_left"] > 0
     weighed = fastmf.fit(before, 3, "implicit", weight="rating")
     with pytest.raises(ParameterError, match="weight is 'rating', but these Ratings have no weights"):
         weighed.update(nothing)
@@ -252,3 +283,107 @@ def test_a_model_that_does_not_hold_what_is_seen_still_does_not(days):
     assert found.seen is None
     np.testing.assert_array_equal(found.user_counts, other.user_counts)
     assert found.content_hash == other.content_hash
+
+
+LIKES = {"solver": "implicit", "positive_from": 3.5, "negative_to": 2.5}
+
+
+@pytest.fixture(scope="module")
+def liked(planted):
+    """Ratings of 1 to 5 until yesterday; and today's, with a new user, a new item, and ids with dislikes alone."""
+    users, items, ratings = planted(n=400)
+    ratings = 1.0 + np.digitize(ratings, np.quantile(ratings, [0.2, 0.4, 0.6, 0.8]))
+    more = [(500, 1001, 5.0), (500, 1002, 1.0), (100, 1100, 5.0), (103, 1100, 1.0)]
+    alone = [(100, 1200, 1.0), (103, 1200, 2.0), (600, 1001, 1.0)]
+    before = users[:350], items[:350], ratings[:350]
+    today = tuple(np.append(column[350:], extra) for column, extra in zip(
+        (users, items, ratings), zip(*more, *alone, strict=True), strict=True
+    ))  # fmt: skip
+    return before, today, tuple(np.append(*pair) for pair in zip(before, today, strict=True))
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_dislikes_are_counted_as_in_a_refit_and_leave_rows_cold(liked, old):
+    before, today, everything = liked
+    model, refit = (fastmf.fit(rows, 3, **LIKES) for rows in (before, everything))
+    found = updated(model, today, before if old else None)  # no warning of more ratings than were fitted
+    for name in ("user_counts", "item_counts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(refit, name))
+    assert refit.rows["disliked"] > model.rows["disliked"] > 20
+    assert {name: found.rows[name] for name in refit.rows} == refit.rows
+    assert found.rows["disliked_cold"] == 3
+    assert (found.rows["new_users"], found.rows["new_items"]) == (1, 1)
+    assert found.known_items([1100, 1200])[1] == found.known_users([500, 600])[1] == -1
+    assert min(found.known_items([1100])[0], found.known_users([500])[0]) >= 0
+    assert 1200 not in set(found.recommend([100, 500], n=99)["item_id"])
+    assert not found.item_factors[found.item_counts == 0].any()
+
+
+def test_dislikes_lower_what_touched_users_are_solved_to(liked):
+    before, today, everything = liked
+    found = fastmf.fit(before, 3, **LIKES).update(today, before)
+    touched = np.isin(everything[0], today[0]) & (everything[0] != 600) & (everything[1] < 1100)
+    folded = fastmf.fit(before, 3, **LIKES).fold_in(tuple(column[touched] for column in everything))
+    rows = np.searchsorted(found.user_ids, folded.user_ids)
+    np.testing.assert_allclose(found.user_factors[rows], folded.user_factors, atol=1e-5)
+
+
+def test_an_item_whose_last_rating_becomes_a_dislike_becomes_cold(liked):
+    before = tuple(np.append(column, value) for column, value in zip(liked[0], (100, 1300, 5.0), strict=True))
+    model = fastmf.fit(before, 3, **LIKES)
+    new = [100, 103], [1300, 1001], [1.0, 5.0]
+    found, place = model.update(new, before), model.item_ids.to_pylist().index(1300)
+    assert model.item_factors[place].any()
+    assert found.item_counts[place] == 0
+    assert not found.item_factors[place].any()
+    rest = tuple(column[:-1] for column in before)
+    refit = fastmf.fit(tuple(np.append(*pair) for pair in zip(rest, new, strict=True)), 3, **LIKES)
+    for name in ("observed", "disliked", "disliked_cold"):
+        assert found.rows[name] == refit.rows[name]
+    assert found.rows["disliked_cold"] == 1
+
+
+def table(side, row_ids):
+    rng = np.random.default_rng(len(row_ids))
+    kinds = rng.choice(["a", "b", "c"], len(row_ids))
+    return pa.table({side: np.asarray(row_ids), "size": rng.random(len(row_ids)), "kind": kinds})
+
+
+@pytest.fixture(scope="module", params=[SOLVERS[0], SOLVERS[2], SOLVERS[4], SOLVERS[8]], ids=named)
+def featured(request, days):
+    solver, settings = request.param
+    tables = {f"{side}_features": table(side, np.unique(days[0][place])) for side, place in (("user", 0), ("item", 1))}
+    return fastmf.fit(days[0], 3, solver, **tables, **settings)
+
+
+def test_new_rows_are_solved_with_their_features_and_those_without_ratings_are_added(featured, days, tmp_path):
+    before = days[0]
+    users, items = table("user", [100, 901, 902]), table("item", [1000, 5000, 5001])
+    new = [901, 901, 100, 901], [1000, 1001, 5000, 5000], [5.0, 1.0, 4.0, 2.0]
+    found = featured.update(new, before, item_features=items, user_features=users)
+    rated, alone = found.present_rows("item", [5000, 5001])
+    assert (found.item_counts[rated], found.item_counts[alone]) == (2, 0)
+    rows = found.present_rows("user", [901, 902])
+    assert found.user_counts[rows].tolist() == [3, 0]
+    cold = featured.add_users(users[1:]).add_items(items[1:])
+    assert found.content_hash == cold.update(new, before).content_hash
+    for side, row_id in (("user", 902), ("item", 5001)):
+        places = [each.present_rows(side, [row_id])[0] for each in (found, cold)]
+        own, expected = (getattr(each, f"{side}_factors")[at] for each, at in zip((found, cold), places, strict=True))
+        np.testing.assert_array_equal(own, expected)
+    without = featured.update(new, before)
+    assert without.present_rows("item", [5001]).tolist() == without.present_rows("user", [902]).tolist() == [-1]
+    for side, row_id in (("user", 901), ("item", 5000)):
+        pulled, other = (getattr(m, f"{side}_factors")[m.present_rows(side, [row_id])[0]] for m in (found, without))
+        assert (pulled != other).any()
+    found.save(tmp_path / "a")
+    again = fastmf.load(tmp_path / "a")
+    assert {902, 5001} <= {*again.user_ids.to_pylist(), *again.item_ids.to_pylist()}
+    assert 5001 in set(again.recommend([902], n=99)["item_id"])
+
+
+def test_tables_need_a_model_with_such_features(days):
+    model = fastmf.fit(days[0], 2)
+    for side in ("item", "user"):
+        with pytest.raises(ParameterError, match=f"fitted without {side} features"):
+            model.update(days[1], days[0], **{f"{side}_features": table(side, [5000])})
