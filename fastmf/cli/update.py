@@ -50,7 +50,7 @@ def update(
 
     check_outputs([output], overwrite, inputs=[new, ratings, item_features, user_features])
     where, loaded = say_device(resolve(device)), fastmf.load(model)
-    loaded = with_features(loaded, item_features=item_features, user_features=user_features)
+    loaded = with_features(loaded, columns, item_features=item_features, user_features=user_features)
     named = {role: name for role, name in columns.items() if name is not None}
     given = read_like_training(loaded, new, **named)
     old = None if ratings is None else read_like_training(loaded, ratings, **named)

@@ -115,3 +115,7 @@ def test_rows_of_tables_of_features_are_added(place, run, run_json, tmp_path):
     assert direct.content_hash == found.content_hash
     kept = tmp_path / "item_features.parquet"
     assert "is an input" in run(*given, *files, "-o", kept, "--overwrite", code=4).stderr
+    write_parquet({"m": np.array([5000, 5002]), "size": np.array([0.1, 0.9])}, tmp_path / "m.parquet")
+    write_parquet({"u": np.array([100]), "m": np.array([5000]), "r": np.array([3.0])}, tmp_path / "r.parquet")
+    given = tmp_path / "a.fastmf", tmp_path / "r.parquet", "--item-features", tmp_path / "m.parquet"
+    assert "m.parquet: 2 items added" in run("update", *given, *NAMES, "-o", tmp_path / "c.fastmf").stderr

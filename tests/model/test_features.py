@@ -112,8 +112,12 @@ def test_folding_in_training_users_finds_their_rows(model, rows, users):
         assert found.present("user").all()
         tolerance = {"rtol": 0, "atol": 0.15}
     np.testing.assert_allclose(found.user_factors, model.user_factors, **tolerance)
-    without = model.fold_in(given)
+    assert model.fold_in(given).content_hash == found.content_hash  # the model holds the features of these users
+    strangers = (given[0] + 10_000, *given[1:])
+    without = model.fold_in(strangers)
     assert np.abs(without.user_factors - found.user_factors).max() > (1e-6 if model.implicit else 1e-4)
+    with pytest.warns(UserWarning, match="30 of 30 users in the table of features have no ratings here"):
+        model.fold_in(strangers, features=users)
 
 
 def test_new_items_are_folded_in_with_their_features(model, items):
