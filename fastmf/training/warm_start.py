@@ -97,6 +97,14 @@ def _expected(init: State, ratings: Ratings, to: Scaling) -> dict[str, Expected]
         theirs, ours = getattr(init, f"{side}_features"), getattr(ratings, f"{side}_features")
         if theirs is not None and ours is not None:
             places = ours.encoding.places_in(theirs.encoding)
+            lost = np.flatnonzero(theirs.encoding.places_in(ours.encoding) < 0)
+            if len(lost):
+                warnings.warn(
+                    f"{len(lost):,} of {theirs.encoding.n_features:,} {side} features of the model to start from are"
+                    f" not in the table, the first {theirs.encoding.names[int(lost[0])].as_py()!r}: what it learned of"
+                    " them is lost",
+                    stacklevel=5,
+                )
             weights, intercept, bias_weights, bias_intercept = getattr(init, f"{side}_expected")
             there = (places >= 0).astype(np.float32)
             weights, bias_weights = weights[places] * there[:, None] * unit, bias_weights[places] * there * ratio

@@ -3,10 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import fastmf
-from fastmf import DataError, ModelFormatError, ParameterError, Ratings
+from fastmf import DataError, Features, ModelFormatError, ParameterError, Ratings
 from fastmf.data.standardise import deviation_of, mean_of, standardised
 from fastmf.solvers import make
 from fastmf.solvers.gibbs import Sampler
@@ -266,3 +267,28 @@ def test_a_blend_is_learned_by_a_fit_from_scratch(days, models):
     warm = fastmf.fit(days[1], 3, epochs=1, blend=True, init=models["als"])
     assert warm.blend == fastmf.fit(days[1], 3, blend=True).blend
     assert len(warm.history) == 1
+
+
+@pytest.mark.parametrize("name", ["als", "als-links", "sgd"])
+def test_what_features_weigh_is_carried_by_their_names(days, name):
+    yesterday, today = days
+    table = pa.table({"item": np.arange(1000, 1020), "a": np.arange(20) % 7, "b": np.arange(20) % 5})
+    init = fastmf.fit(yesterday, solver=solver_of(name), item_features=table)
+    ratings = Ratings.read(today)
+    ratings = ratings.with_features(
+        items=Features.read(table.select(["item", "b", "a"]), "item", like=ratings.item_ids)
+    )
+    scaling = Scaling(mean_of(ratings.values), deviation_of(ratings.values, mean_of(ratings.values)))
+    start, _ = start_of(init, ratings, scaling)
+    ratio = init.scale / scaling.scale
+    np.testing.assert_array_equal(start.expected["item"].weights, init.item_expected.weights[::-1])
+    np.testing.assert_allclose(start.expected["item"].bias_weights, init.item_expected.bias_weights[::-1] * ratio)
+    factors = solver_of(name).start_from(ratings, start)
+    expected = ratings.item_features.rows.values.reshape(-1, 2) @ start.expected["item"].weights
+    known = np.diff(ratings.item_features.rows.indptr) > 0
+    np.testing.assert_allclose(
+        factors.memory[-1][known, :3], expected + start.expected["item"].intercept, rtol=1e-4, atol=1e-5
+    )
+    renamed = table.rename_columns(["item", "a", "c"])
+    with pytest.warns(UserWarning, match="1 of 2 item features of the model to start from are not in the table, the"):
+        fastmf.fit(today, solver=solver_of(name), item_features=renamed, init=init)
