@@ -106,7 +106,7 @@ def rmse_of_cold(factors, expected):
 @pytest.mark.parametrize("links", [False, True], ids=["no links", "links"])
 def test_items_without_ratings_are_predicted_by_what_features_are_worth(links):
     ratings, expected = featured()
-    solver = Gibbs(k=K, burn=10, samples=20, links=links)
+    solver = Gibbs(k=K, burn=20, samples=40, links=links)
     plain = dataclasses.replace(ratings, user_features=None, item_features=None)
     without, found = rmse_of_cold(run(solver, plain), expected), rmse_of_cold(run(solver, ratings), expected)
     assert found < 0.35 * without
