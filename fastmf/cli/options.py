@@ -60,7 +60,7 @@ fitting_options = together(
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto."),
     click.option("--threads", type=int, help="Use at most this many threads.  [default: all]"),
     column_options("user", "item", "rating"),
-    feature_options("Parquet with ids and features of {}s: genres, prices, dates …"),
+    feature_options("Parquet with ids of {}s and columns of what is known of them."),
     click.option("--weight", metavar="COLUMN", help="Column of weights; may be the ratings' column."),
     click.option("--half-life", type=float, metavar="DAYS",
                  help="Halve a rating's weight for every DAYS that it is older than the newest."),

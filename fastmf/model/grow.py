@@ -3,6 +3,7 @@
 Nothing here changes a model in place.
 """
 
+import warnings
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -87,6 +88,11 @@ def add_new_rows(state: S, side: str, features: Any, id_column: str | None = Non
 
 def _added(state: S, side: str, found: Features) -> S:
     """Add rows to the model that are solved without ratings, so that they are what their features say."""
+    n_blank = int(np.count_nonzero(np.diff(found.rows.indptr) == 0))
+    if n_blank:
+        warnings.warn(
+            f"the table says nothing of {n_blank:,} of {len(found):,} {side}s: they stay unknown", stacklevel=4
+        )
     wide, places = widened(state, side, found.ids)
     features = getattr(wide, f"{side}_features").updated(found.of(getattr(wide, f"{side}_ids")))
     changes: dict[str, Any] = {f"{side}_features": features}

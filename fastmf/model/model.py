@@ -180,7 +180,7 @@ class Model(State):
             users it does not know are left out, and counted in ``rows["unknown_users"]`` of the result. Items that are
             only disliked stay cold, as in a fit.
         features : a table of side features of these items, if the model was fitted with item features. Items in the
-            table that have no ratings are added, too, as by :meth:`add_items`.
+            table that have no ratings are added, too, as by :meth:`add_items`; items of the model keep their features.
         device : as for :meth:`fold_in`.
 
         Raises

@@ -101,6 +101,14 @@ def test_what_cannot_be_added_is_refused(model, items, rows):
         fastmf.fit(rows, 2).fold_in(rows, features=items)
 
 
+@pytest.mark.filterwarnings("ignore:item features")
+def test_rows_that_a_table_says_nothing_of_stay_unknown(model, items):
+    blank = like(items, 1, 2).assign(price=None, year=None, kind=None).astype({"price": float, "year": float})
+    with pytest.warns(UserWarning, match="says nothing of 2 of 2 items: they stay unknown"):
+        grown = model.add_items(blank)
+    assert (grown.present_rows("item", [1, 2]) == -1).all()
+
+
 def test_folding_in_training_users_finds_their_rows(model, rows, users):
     if model.samples is not None:
         pytest.skip("users of a Bayesian model are means over sweeps")
