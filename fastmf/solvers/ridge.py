@@ -18,6 +18,7 @@ from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
 ROWS_PER_TASK = 1 << 13
+DONE = 1e-12  # share of a column's first residual (squared) that is rounding error: further steps would divide by it
 
 
 class Ridge:
@@ -73,11 +74,13 @@ class Ridge:
 
         The ridge penalises the table or, if given, ``penalised`` (n_columns, kp); that array takes the same steps.
         """
-        links, device, last = kernels.links, self.device, None
+        links, device, last, first = kernels.links, self.device, None, None
         target = self.table if penalised is None else penalised
         for _ in range(steps):
             given = self.others, self.weights, self.gap, self.ridge32, target, self.squares
             square = launch(links.RESPOND, device, self.column_tasks, *given, self.residual)
+            first = square if first is None else first
+            square = np.where(square > DONE * first, square, 0.0)
             shares = np.zeros(len(square), np.float32) if last is None else _ratio(square, last)
             norms = launch(links.TURN, device, self.columns, shares, self.residual, self.lifts, self.direction)
             lengths = _ratio(square, self.respond() + self.ridge * norms)
