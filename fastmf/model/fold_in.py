@@ -70,8 +70,8 @@ def half_of(state: State, side: str) -> Half:
     if rule.all_pairs and features is not None:  # columns known by their features alone are not among all pairs
         paired = (getattr(state, f"{other}_counts") > 0) | (np.diff(features.rows.indptr) == 0)
         columns = Side(columns.factors * paired[:, None].astype(np.float32), columns.bias)
-    if frame.item_origin.any() or frame.user_offset:
-        columns = Side(columns.factors + frame.item_origin, columns.bias - np.float32(frame.user_offset))
+    if frame.item_origin.any():
+        columns = Side(columns.factors + frame.item_origin, columns.bias)
     return Half(
         side=side,
         rule=rule,

@@ -1,13 +1,13 @@
 """The frame of a model's rows: what was moved between factors, biases and the mean after training.
 
 A training objective penalises factors x, y and biases b, c of standardised ratings. A model may hold rows that are
-measured from the mean row, so that zeros stand for that row. With the mean user p and the mean item q, and offsets
-beta and gamma that were moved from the biases into the model's mean, its rows x', y' and biases b', c' are
+measured from the mean row, so that zeros stand for that row. With the mean user p and the mean item q, its rows
+x', y' and biases b', c' are
 
-    x' = x - p,    b' = b + x' . q - beta        y' = y - q,    c' = c + y' . p - gamma
+    x' = x - p,    b' = b + x' . q        y' = y - q,    c' = c + y' . p
 
-Predictions stay the same if the model's mean is the training mean plus p . q + beta + gamma. Everything here is on the
-standardised scale.
+Predictions stay the same if the model's mean is the training mean plus p . q; so far only one of the two is not zero.
+Everything here is on the standardised scale.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,17 +21,15 @@ if TYPE_CHECKING:
 
 
 class Frame(NamedTuple):
-    """What a model's rows are measured from: user_origin p and item_origin q (k,), and the offsets of the biases."""
+    """What a model's rows are measured from: user_origin p and item_origin q (k,)."""
 
     user_origin: np.ndarray
     item_origin: np.ndarray
-    user_offset: float = 0.0
-    item_offset: float = 0.0
 
     @property
     def swapped(self) -> "Frame":
         """The same frame with users and items exchanged."""
-        return Frame(self.item_origin, self.user_origin, self.item_offset, self.user_offset)
+        return Frame(self.item_origin, self.user_origin)
 
 
 def frame_of(state: "State") -> Frame:
@@ -56,8 +54,8 @@ def to_model(users: Side, items: Side, frame: Frame) -> tuple[Side, Side]:
 def _penalised(side: Side, frame: Frame) -> Side:
     """Undo :func:`_measured`."""
     factors, bias = side
-    if frame.item_origin.any() or frame.user_offset:
-        bias = bias - factors @ frame.item_origin + np.float32(frame.user_offset)
+    if frame.item_origin.any():
+        bias = bias - factors @ frame.item_origin
     return Side(factors + frame.user_origin if frame.user_origin.any() else factors, bias)
 
 
@@ -69,6 +67,6 @@ def _measured(side: Side, frame: Frame) -> Side:
 
 def absorbed(factors: np.ndarray, bias: np.ndarray, frame: Frame) -> np.ndarray:
     """Return a model's biases (n,), given its factors and the penalised biases."""
-    if frame.item_origin.any() or frame.user_offset:
-        return bias + factors @ frame.item_origin - np.float32(frame.user_offset)
+    if frame.item_origin.any():
+        return bias + factors @ frame.item_origin
     return bias

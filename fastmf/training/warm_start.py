@@ -138,8 +138,7 @@ def _rescaled(state: State, to: Scaling) -> tuple[Side, Side]:
 def _frame_and_links(state: State, to: Scaling) -> tuple[Frame, Links | None]:
     """Return the model's frame and links on another scale: users take it, because predictions are products."""
     ratio, frame, links = state.scale / to.scale, frame_of(state), state.links
-    offsets = frame.user_offset * ratio, frame.item_offset * ratio
-    moved = Frame(frame.user_origin * np.float32(ratio), frame.item_origin, *offsets)
+    moved = Frame(frame.user_origin * np.float32(ratio), frame.item_origin)
     if links is None:
         return moved, None
     return moved, links._replace(items=links.items * np.float32(ratio), origin=links.origin * np.float32(ratio))
