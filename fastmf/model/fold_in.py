@@ -15,7 +15,7 @@ from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.baseline import fold_bias
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frame import Frame, absorbed, frame_of
-from fastmf.model.learned import Expected, Prior, Samples
+from fastmf.model.learned import Prior, Samples, predict_by_links, predicted_by_features
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
@@ -156,15 +156,7 @@ def features_like(state: State, side: str, source: Any, id_column: str | None = 
 
 def expected_rows(state: State, side: str, features: Compressed) -> Side:
     """Return the standardised factors (n_rows, k) and biases that features expect of rows; zeros for empty rows."""
-    expected: Expected = getattr(state, f"{side}_expected")
-    table = kernels.vectors.filled_up(np.column_stack([expected.weights, expected.bias_weights]).astype(np.float32))
-    found = np.empty((len(features.indptr) - 1, table.shape[1]), np.float32)
-    tasks, ones = kernels.links.gather_tasks(features.indptr, state.k), np.ones(len(found), np.float32)
-    valued = features._replace(weights=features.values)
-    launch(kernels.links.GATHER, resolve("cpu"), tasks, valued, ones, table, found)
-    there = (np.diff(features.indptr) > 0).astype(np.float32)[:, None]
-    factors = found[:, : state.k] + there * expected.intercept
-    return Side(factors, found[:, state.k] + there[:, 0] * expected.bias_intercept)
+    return predicted_by_features(getattr(state, f"{side}_expected"), features)
 
 
 def read_like_training(state: State, ratings: Any, **columns: str) -> Ratings:
@@ -386,10 +378,7 @@ def _expected(half: Half, entries: Compressed) -> np.ndarray:
     k = half.columns.factors.shape[1]
     if half.links is None:
         return np.zeros((1, k), np.float32)
-    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), half.rule.fade, csr.masses(entries))
     table = kernels.vectors.filled_up(half.links)
-    expected = np.empty((len(weights), table.shape[1]), np.float32)
-    tasks = kernels.links.gather_tasks(entries.indptr, k)
-    linked = entries._replace(weights=None)  # links are who rated what
-    launch(kernels.links.GATHER, resolve("cpu"), tasks, linked, weights, table, expected)
+    expected = np.empty((len(entries.indptr) - 1, table.shape[1]), np.float32)
+    predict_by_links(entries, table, expected, k, half.rule.fade)
     return expected[:, :k]

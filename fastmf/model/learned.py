@@ -1,9 +1,15 @@
-"""Groups of float32 arrays that only some solvers learn, besides factors and biases."""
+"""Groups of float32 arrays that only some solvers learn, besides factors and biases, and what they predict."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from fastmf import kernels
+from fastmf.data import csr
+from fastmf.kernels.types import Compressed, Side
+from fastmf.runtime.device import resolve
+from fastmf.runtime.launch import launch
 
 
 class Baseline(NamedTuple):
@@ -109,3 +115,21 @@ def grouped(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         for name, kind in KINDS.items()
         if f"{name}_{kind._fields[0]}" in arrays
     }
+
+
+def predict_by_links(entries: Compressed, table: np.ndarray, expected: np.ndarray, k: int, fade: float = 0.0) -> None:
+    """Write what links, (n_columns, kp) on the host, predict for each row into ``expected`` (n_rows, kp)."""
+    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade, csr.masses(entries))
+    tasks, linked = kernels.links.gather_tasks(entries.indptr, k), entries._replace(weights=None)  # who rated what
+    launch(kernels.links.GATHER, resolve("cpu"), tasks, linked, weights, table, expected)
+
+
+def predicted_by_features(expected: Expected, rows: Compressed) -> Side:
+    """Return the standardised factors (n_rows, k) and biases that features expect of rows; zeros for empty rows."""
+    k = expected.weights.shape[1]
+    table = kernels.vectors.filled_up(np.column_stack([expected.weights, expected.bias_weights]).astype(np.float32))
+    found = np.empty((len(rows.indptr) - 1, table.shape[1]), np.float32)
+    tasks, ones = kernels.links.gather_tasks(rows.indptr, k), np.ones(len(found), np.float32)
+    launch(kernels.links.GATHER, resolve("cpu"), tasks, rows._replace(weights=rows.values), ones, table, found)
+    there = (np.diff(rows.indptr) > 0).astype(np.float32)[:, None]
+    return Side(found[:, :k] + there * expected.intercept, found[:, k] + there[:, 0] * expected.bias_intercept)

@@ -39,11 +39,11 @@ from fastmf import kernels
 from fastmf.data import csr
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Known, Penalty, Side, nothing_known
-from fastmf.model.learned import Expected
+from fastmf.model.learned import Expected, predicted_by_features
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 from fastmf.solvers.factors import Factors
-from fastmf.solvers.ridge import ROWS_PER_TASK, Ridge
+from fastmf.solvers.ridge import ROWS_PER_TASK, Ridge, keep
 
 if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
@@ -376,13 +376,4 @@ def carry(factors: Factors, ratings: "Ratings", learned: dict[str, Expected]) ->
             found, rows = learned[side], getattr(ratings, f"{side}_features").rows
             table[:, :k], table[:, k] = found.weights, found.bias_weights
             intercept[0, :k], intercept[0, k] = found.intercept, found.bias_intercept[0]
-            tasks, ones = kernels.links.gather_tasks(rows.indptr, k), np.ones(len(expected), np.float32)
-            valued = rows._replace(weights=rows.values)
-            launch(kernels.links.GATHER, resolve("cpu"), tasks, valued, ones, table, expected)
-            expected += (np.diff(rows.indptr) > 0)[:, None] * intercept
-
-
-def keep(device: Device, row: np.ndarray, out: np.ndarray) -> None:
-    """Write a row (kp,) to ``out`` (1, kp), which may be on a GPU."""
-    zero, one = device.put((np.zeros((1, len(row)), np.float32), np.ones(1, np.float32)))
-    launch(kernels.links.ATTRACT, device, np.array([0, 1]), zero, one, row, out)
+            expected[:, :k], expected[:, k] = predicted_by_features(found, rows)

@@ -39,7 +39,7 @@ from fastmf import kernels
 from fastmf.errors import DivergenceError, ParameterError
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
-from fastmf.model.learned import Links, Prior, Samples
+from fastmf.model.learned import Links, Prior, Samples, predict_by_links
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
@@ -48,7 +48,7 @@ from fastmf.solvers.base import SolvesRows, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.draws import Drawn, Hyper, Rows
 from fastmf.solvers.factors import Factors, Start
-from fastmf.solvers.links import N_MEMORY, Linked, LinkedALS, Memory, predict
+from fastmf.solvers.links import N_MEMORY, Linked, LinkedALS, Memory
 from fastmf.solvers.settings import Biases, Fading
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ class Gibbs(Fading, Biases, SolvesRows):
             getattr(state, name)[:] = given
         if self.links and start.links is not None:
             state.item_links[:, : self.k], state.user_links[:, : self.k] = start.links.items, start.links.users
-            predict(ratings.by_user, state.item_links, state.expected_users, self.k, self.fade)
-            predict(ratings.by_item, state.user_links, state.expected_items, self.k)
+            predict_by_links(ratings.by_user, state.item_links, state.expected_users, self.k, self.fade)
+            predict_by_links(ratings.by_item, state.user_links, state.expected_items, self.k)
         return factors
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:

@@ -29,18 +29,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from fastmf import kernels
-from fastmf.data import csr
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.fold_in_rule import FoldInRule
-from fastmf.model.learned import Links
-from fastmf.runtime.device import Device, resolve
+from fastmf.model.learned import Links, predict_by_links
+from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 from fastmf.solvers import features
 from fastmf.solvers.als import INIT_SIGMA
 from fastmf.solvers.base import FollowsFeatures, Regularised, SolvesRows, draw, zeros
 from fastmf.solvers.declare import setting, with_settings
 from fastmf.solvers.factors import Factors, Start
-from fastmf.solvers.ridge import Ridge
+from fastmf.solvers.ridge import Ridge, keep
 from fastmf.solvers.settings import MAX_WEIGHT, Fading, Momentum
 
 if TYPE_CHECKING:
@@ -113,8 +112,8 @@ class LinkedALS(Fading, Momentum, FollowsFeatures, SolvesRows, Regularised):
         if start.links is not None:
             for table, given in zip(factors.kept[:N_LINKS], start.links, strict=True):
                 table[:, : self.k] = given
-            predict(ratings.by_user, factors.kept[0], memory.expected_users, self.k, self.fade)
-            predict(ratings.by_item, factors.kept[1], memory.expected_items, self.k)
+            predict_by_links(ratings.by_user, factors.kept[0], memory.expected_users, self.k, self.fade)
+            predict_by_links(ratings.by_item, factors.kept[1], memory.expected_items, self.k)
         return factors._replace(memory=(*memory, *factors.memory[N_MEMORY:]))
 
     def run(self, ratings: "Ratings", factors: Factors, device: Device, done: int = 0) -> Iterator[int]:
@@ -132,7 +131,6 @@ class LinkedALS(Fading, Momentum, FollowsFeatures, SolvesRows, Regularised):
         item_tasks = kernels.als.half_sweep_tasks(ratings.by_item.indptr, self.k)
         width = kernels.vectors.whole(self.k)
         ahead = device.put(zeros(ratings.n_items, width))
-        zero, one = device.put((kernels.vectors.aligned(1, width), np.ones(1, np.float32)))
         begun = bool(done or device.get(memory.users).any())  # else there is nothing yet that links could predict
         for epoch in range(done, self.epochs):
             begun = begun or epoch > 0
@@ -147,7 +145,7 @@ class LinkedALS(Fading, Momentum, FollowsFeatures, SolvesRows, Regularised):
             singular += launch(kernels.als.HALF_SWEEP, device, item_tasks, *given)
             pulls.items.follow(items, users, linked)
             mean = of_users.mean(pulls.users.left(users))
-            launch(kernels.links.ATTRACT, device, np.array([0, 1]), zero, one, mean, origin)  # origin = mean
+            keep(device, mean, origin)
             moved = mean[: self.k] * np.float32(self.biases)  # without biases, it has nowhere to go
             centred, absorbed = factors.users.factors, factors.items.bias
             launch(kernels.links.CENTRE, device, of_users.rows, pulls.users.present, users.factors, moved, centred)
@@ -162,13 +160,6 @@ class LinkedALS(Fading, Momentum, FollowsFeatures, SolvesRows, Regularised):
     def user_rule(self, ratings: "Ratings") -> FoldInRule:
         """Return the penalties, and how links fade; for items they do not."""
         return replace(super().user_rule(ratings), fade=self.fade)
-
-
-def predict(entries: Compressed, table: np.ndarray, expected: np.ndarray, k: int, fade: float = 0.0) -> None:
-    """Write what links, (n_columns, kp) on the host, predict for each row into ``expected`` (n_rows, kp)."""
-    weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade, csr.masses(entries))
-    tasks, linked = kernels.links.gather_tasks(entries.indptr, k), entries._replace(weights=None)
-    launch(kernels.links.GATHER, resolve("cpu"), tasks, linked, weights, table, expected)
 
 
 class Memory(NamedTuple):

@@ -100,6 +100,12 @@ class Ridge:
         launch(kernels.links.ADVANCE, self.device, self.rows, -lengths, self.response, self.gap)
 
 
+def keep(device: Device, row: np.ndarray, out: np.ndarray) -> None:
+    """Write a row (kp,) to ``out`` (1, kp), which may be on a GPU."""
+    zero, one = device.put((np.zeros((1, len(row)), np.float32), np.ones(1, np.float32)))
+    launch(kernels.links.ATTRACT, device, np.array([0, 1]), zero, one, row, out)
+
+
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Divide column by column; return 0 where ``below`` is 0, because such a column is already solved."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0).astype(np.float32)
