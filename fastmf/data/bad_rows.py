@@ -18,7 +18,6 @@ from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 
 ROWS_PER_TASK = 1 << 16
-EXACT = 2.0**53  # integers below it have a float64 of their own
 
 # What can be wrong with a rating: the reason it is counted under, and its name in messages.
 FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "infinite or beyond float32"}
@@ -26,11 +25,12 @@ FAULTS = {"null_ratings": "null", "nan_ratings": "NaN", "infinite_ratings": "inf
 
 def require_no_nulls(column: pa.ChunkedArray, name: str) -> None:
     """Raise a DataError if some ids are null."""
-    if column.null_count:
-        first = column.is_null().index(True).as_py()
+    nulls = _is_null(column) if column.null_count or types.is_floating(column.type) else np.empty(0, bool)
+    if nulls.any():
         raise DataError(
-            f"column {name!r} has {column.null_count:,} ids that are null, the first in row {first:,} (from 0):"
-            " fill them in or drop those rows"
+            f"column {name!r} has {np.count_nonzero(nulls):,} ids that are null, the first in row"
+            f" {int(np.argmax(nulls)):,} (from 0): fill them in or drop those rows"
+            " (in a fit: --bad-rows drop, bad_rows=)"
         )
 
 
@@ -88,22 +88,7 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str], time_uni
         columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
     except pa.ArrowNotImplementedError as error:
         raise DataError(f"bad rows of these columns cannot be dropped ({error}): cast ids to int64 or string") from None
-    for place, fault in enumerate(("null_users", "null_items")):
-        if fault in dropped:
-            columns[place] = _as_integers(columns[place])
     return dropped
-
-
-def _as_integers(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ids that pandas made floats because of nulls as the integers they were; return any others as they are."""
-    import pyarrow.compute as pc
-
-    if not types.is_float64(ids.type) or not pc.all(pc.less(pc.abs(ids), EXACT)).as_py():
-        return ids
-    try:
-        return ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return ids
 
 
 def _is_null(ids: pa.ChunkedArray) -> np.ndarray:
@@ -113,6 +98,12 @@ def _is_null(ids: pa.ChunkedArray) -> np.ndarray:
     else:
         found = [chunk.is_null(nan_is_null=types.is_floating(ids.type)) for chunk in ids.chunks]
     return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Check whether a column of this type can hold ratings."""
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
 
 
 def _is_no_weight(weights: np.ndarray) -> np.ndarray:
@@ -126,8 +117,7 @@ def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[st
     """
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    numeric = types.is_integer(column.type) or types.is_floating(column.type) or types.is_decimal(column.type)
-    if not numeric:
+    if not is_number(column.type):
         raise DataError(
             f"column {name!r} holds {column.type}, not numbers ({len(column):,} rows, the first"
             f" {column[0].as_py()!r}): cast it to float first"

@@ -23,18 +23,27 @@ def refusal(n: int, n_rows: int, user: Any, item: Any) -> DataError:
 
 
 def merged(
-    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], again: np.ndarray, way: str
+    users: np.ndarray,
+    items: np.ndarray,
+    numbers: tuple[np.ndarray, ...],
+    again: np.ndarray,
+    way: str,
+    counting: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """Merge each run of rows with the same pair; raise a DataError if a sum is beyond float32.
 
     ``numbers`` holds the rows' ratings and, if there are any, weights. ``again`` is the result of :func:`repeated`, and
-    ``way`` is "last", "mean" or "sum".
+    ``way`` is "last", "mean" or "sum". For
+    implicit feedback with weights, ``counting`` is the lowest rating that counts as observed. A sum is then that of the
+    weights of rows that count, if there are any, and the rating is the highest.
     """
     is_start = np.append(True, ~again)
     runs, starts = np.cumsum(is_start), np.flatnonzero(is_start)
     lengths = np.diff(np.append(starts, len(users)))
 
-    def of_runs(column: np.ndarray) -> np.ndarray:
+    def of_runs(column: np.ndarray, way: str) -> np.ndarray:
+        if way == "max":
+            return np.maximum.reduceat(column, starts)
         if way == "last":
             return column[starts + lengths - 1]
         by_value = np.lexsort((column, runs))  # so that the sum does not depend on the order of rows
@@ -45,4 +54,13 @@ def merged(
             raise DataError("the sums of repeated pairs' ratings or weights are beyond float32: rescale them")
         return found
 
-    return users[starts], items[starts], tuple(map(of_runs, numbers))
+    ways = [way] * len(numbers)
+    if counting is not None and way == "sum":
+        ways[0], numbers = "max", (numbers[0], _counted(numbers[1], numbers[0] >= counting, starts, lengths))
+    return users[starts], items[starts], tuple(map(of_runs, numbers, ways))
+
+
+def _counted(weights: np.ndarray, counts: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the weights of rows: 0 for rows that do not count, if another row of the pair does."""
+    others = np.repeat(np.logical_or.reduceat(counts, starts), lengths)
+    return np.where(others & ~counts, np.float32(0), weights)

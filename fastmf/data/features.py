@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -12,11 +11,12 @@ import pyarrow as pa
 
 from fastmf.data import csr, ids
 from fastmf.data.arrays import digest_of
-from fastmf.data.columns import choose, distinct
+from fastmf.data.columns import choose, listed
 from fastmf.data.encoding import Encoding, FeatureColumn
 from fastmf.data.feature_columns import Entries, UnusableError, entries, kinds_of, learn, parse
+from fastmf.data.layout import layout_of
 from fastmf.data.packed_ids import pack_ids
-from fastmf.data.read import read_table
+from fastmf.data.read import Like, read_table
 from fastmf.errors import DataError, require_choice
 from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import resolve
@@ -79,7 +79,11 @@ class Features:
         *,
         id_column: str | None = None,
         like: pa.Array | None = None,
-        encoding: Encoding | None = None,
+        encode_as: Encoding | None = None,
+        columns: Any = None,
+        sep: str | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
     ) -> Self:
         """Read a table of features: a column of ids, and any others.
 
@@ -92,39 +96,42 @@ class Features:
 
         Parameters
         ----------
-        source : a path or URI of Parquet, a frame, or an Arrow stream; see :func:`fastmf.data.read.read_table`.
+        source : a path or URI, or a table in memory; see :func:`fastmf.data.read.read_columns`.
             Features are returned as they are, but for the type of their ids.
         side : "user" or "item", for the usual names of the column of ids, and for messages.
         id_column : the name of that column, if the table has it; else the usual names are tried.
         like : ids of the ratings. Those of the table must be of the same kind, and get their type.
-        encoding : encode as another table was, one of new items, say. Its columns must be there. Others are ignored.
+        encode_as : encode as another table was, one of new items, say. Its columns must be there. Others are ignored.
+        columns, sep, decimal, encoding : the layout of text; see :meth:`fastmf.Ratings.read`.
 
         Raises
         ------
         DataError
             If ids are null, repeated, or of another type than in the ratings; if there are no rows; if numbers are
-            infinite; if no column can be used, or one that the encoding needs is missing or of another type.
+            infinite; if no column can be used, or one that ``encode_as`` needs is missing or of another type.
         OSError
-            If a file is missing, is not Parquet, or is damaged.
+            If a file is missing, is of a format that is not read, or is damaged.
         ResourceError
             If the table needs more memory than there is.
         """
         require_choice("side", side, ("user", "item"))
         if isinstance(source, cls):
-            return source._checked(side, like, encoding)
+            return source._checked(side, like, encode_as)
         where = str(source) if isinstance(source, str | os.PathLike) else f"the table of {side} features"
-        table, of_index = _without_index(read_table(source))
-        id_column = id_column if id_column in table.column_names else None
-        name = choose(distinct(table.column_names, where), {side: id_column}, where)[0]
+        known = Like({} if like is None else {side: like.type}, {} if id_column is None else {side: id_column})
+        said = layout_of(columns, sep, decimal, encoding)
+        table, of_index = _without_index(read_table(source, {side: None}, said, known))
+        name = choose(table.column_names, {side: None}, where, (), known.names)[side]
         try:
             places, found = _encoded_ids(table.column(name), name, side)
             found = found if like is None else _like(found, like, side)
             table = table.drop_columns([name])
-            encoding, parts, remarks = _learned(table) if encoding is None else _applied(table, encoding)
+            found_encoding, parts, remarks = _learned(table) if encode_as is None else _applied(table, encode_as)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
         lines = tuple(f"{side} features: {line}" for line in of_index + remarks)
-        return cls(ids=found, rows=_compressed(parts, places, encoding), encoding=encoding, remarks=lines, side=side)
+        rows = _compressed(parts, places, found_encoding)
+        return cls(ids=found, rows=rows, encoding=found_encoding, remarks=lines, side=side)
 
     def _checked(self, side: str, like: pa.Array | None, encoding: Encoding | None) -> Self:
         """Return these Features, with ids of the type of ``like``; raise a DataError if they are encoded otherwise."""
@@ -264,10 +271,12 @@ def _applied(table: pa.Table, encoding: Encoding) -> tuple[Encoding, list[Entrie
     """Encode a table as another was. Returns the encoding, the entries of its columns, and remarks."""
     absent = [name for name in encoding.needed if name not in table.column_names]
     if absent:
-        there = _listed(table.column_names)
-        raise DataError(f"columns of the model's features are missing: {_listed(absent)}; there are {there}: add them")
+        there = listed(table.column_names, NAMED)
+        raise DataError(
+            f"columns of the model's features are missing: {listed(absent, NAMED)}; there are {there}: add them"
+        )
     extra = [name for name in table.column_names if name not in encoding.needed]
-    remarks = [f"columns that are not features of the model are ignored: {_listed(extra)}"] if extra else []
+    remarks = [f"columns that are not features of the model are ignored: {listed(extra, NAMED)}"] if extra else []
     parts, n_entries = [], 0
     for place, how in enumerate(encoding.columns):
         parsed = parse(table.column(how.name), how.name, how.kind)
@@ -277,11 +286,6 @@ def _applied(table: pa.Table, encoding: Encoding) -> tuple[Encoding, list[Entrie
         n_entries += len(found.rows)
         _require_room(n_entries)
     return encoding, parts, remarks
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(map(repr, names[:NAMED])) + more if names else "none"
 
 
 def _require_room(n: int) -> None:

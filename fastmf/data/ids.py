@@ -7,6 +7,7 @@ large_string and all binaries large_binary; every other key keeps its Arrow type
 import datetime
 import json
 import uuid
+import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,8 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     if types.is_null(column.type) and len(column) == 0:
         column = column.cast(pa.int64())
     require_no_nulls(column, name)
+    if types.is_floating(column.type):
+        column = _whole(column, name)
     if not is_key(column.type):
         number = types.is_floating(column.type) or types.is_decimal(column.type)
         first = f", the first {column[0]}" if len(column) else ""
@@ -165,6 +168,16 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
             problem = f"holds text that is not UTF-8 ({error}): cast it to binary first"
             raise DataError(f"column {name!r} {problem}") from None
     return column
+
+
+def _whole(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Return floats that are all whole numbers as the integers they were before pandas had nulls to hold."""
+    exact = 2.0 ** (np.finfo(column.type.to_pandas_dtype()).nmant + 1)  # whole numbers below have a float of their own
+    values = as_array(column)
+    if not len(values) or not np.array_equal(values, np.rint(values)) or not np.abs(values).max() < exact:
+        return column
+    warnings.warn(f"column {name!r} holds integers as {column.type}: its ids are taken as int64", stacklevel=5)
+    return pa.chunked_array([from_numpy(values.astype(np.int64))])
 
 
 def is_key(kind: pa.DataType) -> bool:

@@ -1,6 +1,5 @@
 """Ratings: raw ids as dense indices, rows in (user, item) order, and the two compressed views of them."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,25 +9,23 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import csr, ids
-from fastmf.data.arrow import from_numpy
-from fastmf.data.bad_rows import as_days, as_values, as_weights, drop_bad_rows
+from fastmf.data.arrow import from_numpy, to_arrow
+from fastmf.data.containers import entries_of
 from fastmf.data.duplicates import WAYS as DUPLICATES
-from fastmf.data.duplicates import merged, refusal, repeated
-from fastmf.data.read import read_columns
-from fastmf.data.times import Aging, HalfLife, aging_of
+from fastmf.data.files import is_location
+from fastmf.data.layout import layout_of
+from fastmf.data.read import like_of
+from fastmf.data.rows import assembled, bounds_of, gathered
+from fastmf.data.times import HalfLife, aging_of
 from fastmf.errors import DataError, ParameterError, require_choice
-from fastmf.kernels.csr import ROW_BOUNDS
-from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import resolve
-from fastmf.runtime.launch import launch
 from fastmf.runtime.memory import parse_size
 
 if TYPE_CHECKING:
     from fastmf.data.features import Features
 
 BAD_ROWS = ("error", "drop")
-ROWS_PER_TASK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -97,29 +94,48 @@ class Ratings:
         bad_rows: str = "error",
         memory_limit: float | str | None = None,
         unrated: bool = False,
+        keep_values: bool = True,
+        positive_from: float | None = None,
+        columns: Any = None,
+        sep: str | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
+        wide: bool = False,
+        like: Any = None,
     ) -> Self:
-        """Read ratings from a path, a URI, a frame, an Arrow stream or a tuple of arrays.
+        """Read ratings from files, from a table in memory, or from arrays.
 
         Parameters
         ----------
         source : see :func:`fastmf.data.read.read_columns`. A Ratings object is returned as it is.
-        user, item, rating : names of the columns; the usual names are tried if left out. With ``rating=""`` no ratings
-            are read, and every value is 1.
+        user, item, rating : names of the columns; the usual names are tried if left out. Names match whatever their
+            case, blanks and underscores. With ``rating=""`` no ratings are read, and every value is 1.
         weight : the name of the weight column (finite numbers above 0): a row of weight 2 counts as two equal rows. It
             may be the rating column. In a tuple of arrays, "rating" names the third array and "weight" a fourth.
+            If it is left out and feedback is implicit, "count" and "plays" are tried; "" takes no weights.
         half_life : days in which a row loses half its weight: a row that is ``age`` days older than the newest row that
             is used has the weight 2^(-age / half_life), times that of the weight column. Or the ``half_life`` of other
             Ratings or of a model, which also holds the next two arguments and the time from which ages are measured.
-        timestamp : name of the column of times; "timestamp" if left out. In a tuple of arrays, times come last. They
-            are Arrow timestamps or dates, or numbers that count ``time_unit`` since 1970.
+        timestamp : name of the column of times; "timestamp" and the like if left out. In a tuple of arrays, times come
+            last. They are Arrow timestamps or dates, or numbers that count ``time_unit`` since 1970.
         time_unit : unit of times that are numbers: "s" (the default), "ms", "us" or "ns".
         duplicates : how to treat rows of the same pair: "error", keep the "last" in the order of the rows, or take the
             "mean" or the "sum" of ratings and weights. A row is weighed by its own age before it is merged.
         bad_rows : how to treat rows with a null id, a rating that is null, NaN, infinite or beyond float32, a weight
-            that is not above 0, or no time if there is a half-life: "error", or "drop" and count them; see ``rows``.
+            that is not above 0, or no time if there is a half-life, and lines of text with too few or too many columns:
+            "error", or "drop" and count them; see ``rows``.
         memory_limit : the most bytes to use for reading, or text such as "4GiB"; the available memory if left out.
         unrated : read implicit feedback. The ratings' column may be missing, unless it is named. With
             ``duplicates="sum"`` and no weight, the weight of a pair is its number of rows.
+        keep_values : False to check ratings, but to make every value 1. A column of ratings that is not named may then
+            hold no numbers, and is ignored.
+        positive_from : for implicit feedback, the lowest rating that counts as observed. With ``duplicates="sum"``, the
+            weight of a pair is then that of its rows that count, and its rating the highest.
+        columns : names of the columns of text without a header, or of an array or rows of tuples; "-" leaves one out.
+        sep, decimal, encoding : the separator of text (found by looking, if left out), "." or "," as the decimal mark,
+            and the encoding (UTF-8 if left out).
+        wide : read a pivot: a row for each user, and a column for each item.
+        like : Ratings or a model, to read ids that are text as the same type, and columns by the same names.
 
         Raises
         ------
@@ -129,37 +145,29 @@ class Ratings:
         ParameterError
             If a half-life is not above 0, or Ratings have other weights than are asked for.
         OSError
-            If a file is missing, is not Parquet, or is damaged.
+            If a file is missing, is of a format that is not read, or is damaged.
         ResourceError
-            If a file has more rows than there is memory for; raised before any are read.
+            If a file has more rows than there is memory for; raised before any are read, if their number is known.
         """
         require_choice("duplicates", duplicates, DUPLICATES)
         require_choice("bad_rows", bad_rows, BAD_ROWS)
         limit, aging = parse_size(memory_limit), aging_of(half_life, timestamp, time_unit)
         if isinstance(source, cls):
             return source._weighed_by(weight, half_life)
-        roles = {"user": user, "item": item}
-        if rating != "" or isinstance(source, tuple):  # in a tuple the third array is the ratings
-            roles["rating"] = rating or None
-        roles |= {} if weight is None else {"weight": weight}
-        roles |= {} if aging is None else {"timestamp": aging.timestamp}
-        optional = ("rating",) if unrated or rating == "" else ()
-        table = read_columns(source, roles, codes=True, memory_limit=limit, optional=optional)
-        names, columns = list(table.column_names), table.columns
-        counted = unrated and duplicates == "sum" and weight is None
-        for place in [2] * (len(columns) < len(roles | {"rating": None})) + [3] * counted:
-            names.insert(place, "")
-            columns.insert(place, pa.chunked_array([from_numpy(np.ones(len(table), np.float32))]))
-        where = f"{source}: " if isinstance(source, str | os.PathLike) else ""
-        del table, source
+        roles = {"user": user, "item": item, "rating": rating, "weight": weight}
+        said, where = layout_of(columns, sep, decimal, encoding, wide), f"{source}: " if is_location(source) else ""
+        dropped: dict[str, int] | None = {} if bad_rows == "drop" else None
+        how: dict[str, Any] = {"memory_limit": limit, "said": said, "like": like_of(like), "dropped": dropped}
+        found = gathered(source, roles, unrated, duplicates == "sum", aging, keep_values, **how)
+        del source
         try:
-            return cls._from_columns(tuple(names), columns, duplicates, bad_rows, aging)
+            return cls(**assembled(found, keep_values, duplicates, dropped, aging, positive_from))
         except DataError as error:
             raise DataError(f"{where}{error}") from None
 
     def _weighed_by(self, weight: str | None, half_life: float | HalfLife | None) -> Self:
         """Return these Ratings; raise a ParameterError if they have other weights than those asked for."""
-        if weight is not None and self.weight != weight:
+        if weight and self.weight != weight:
             own = "no weights" if self.weight is None else f"weights of column {self.weight!r}"
             raise ParameterError(f"weight is {weight!r}, but these Ratings have {own}: read them with weight=")
         if half_life is not None and half_life not in (self.half_life, getattr(self.half_life, "days", None)):
@@ -184,47 +192,21 @@ class Ratings:
         return cls.read((user_ids, item_ids, ratings), **options)
 
     @classmethod
-    def _from_columns(
-        cls,
-        names: tuple[str, ...],
-        columns: list[pa.ChunkedArray],
-        duplicates: str,
-        bad_rows: str,
-        aging: Aging | None,
-    ) -> Self:
-        """Check, encode and sort the columns. Empties the list, so that each column is freed once it is used."""
-        n_read, dropped = len(columns[0]), {}
-        if n_read == 0:
-            raise DataError(f"there are no ratings: columns {', '.join(map(repr, names))} have 0 rows")
-        if bad_rows == "drop":
-            dropped = drop_bad_rows(columns, names, None if aging is None else aging.time_unit)
-        _release()
-        names, weights, half_life = _weights_of(names, columns, aging)
-        values = as_values(columns.pop(), names[2])
-        users, user_ids = ids.encode(columns.pop(0), names[0])
-        items, item_ids = ids.encode(columns.pop(0), names[1])
-        _release()
-        numbers: tuple[np.ndarray, ...] = (values,) if weights is None else (values, weights)
-        users, items, numbers, n_again = _sorted(users, items, numbers, (len(user_ids), len(item_ids)))
-        if n_again:
-            again = repeated(users, items)
-            if duplicates == "error":
-                first = int(np.flatnonzero(again)[0])
-                raise refusal(n_again, len(users), user_ids[users[first]].as_py(), item_ids[items[first]].as_py())
-            users, items, numbers = merged(users, items, numbers, again, duplicates)
-            dropped["duplicates"] = n_again
-        return cls(
-            users=users,
-            items=items,
-            values=numbers[0] if names[2] else np.ones(len(users), np.float32),
-            weights=None if len(numbers) == 1 else numbers[1],
-            user_ids=user_ids,
-            item_ids=item_ids,
-            columns=names,
-            duplicates=duplicates,
-            dropped=dropped,
-            half_life=half_life,
-        )
+    def from_sparse(cls, matrix: Any, user_ids: Any = None, item_ids: Any = None, **options: Any) -> Self:
+        """Read a sparse matrix of SciPy: rows are users, columns items; options as for :meth:`read`.
+
+        Ids are the indices of rows and columns, unless they are given. Rows and columns without entries are left out;
+        zeros that are stored are ratings.
+        """
+        rows, columns, values = entries_of(matrix)
+        given, sides = [], ((rows, user_ids, "user"), (columns, item_ids, "item"))
+        for n, (indices, own, side) in zip(matrix.shape, sides, strict=True):
+            if own is not None and len(own) != n:
+                raise DataError(
+                    f"{n:,} {'rows' if side == 'user' else 'columns'} but {len(own):,} {side} ids: give one for each"
+                )
+            given.append(indices if own is None else to_arrow(own, f"{side}_ids").take(from_numpy(indices)))
+        return cls.read((*given, values), **options)
 
     def __repr__(self) -> str:
         return f"<Ratings: {len(self):,} of {self.n_items:,} items by {self.n_users:,} users>"
@@ -280,7 +262,7 @@ class Ratings:
     @cached_property
     def by_user(self) -> Compressed:
         """The ratings as CSR: row u holds user u's items, sorted."""
-        indptr, unordered, repeats = _bounds(self.users, self.items, self.n_users)
+        indptr, unordered, repeats = bounds_of(self.users, self.items, self.n_users)
         if unordered or repeats:
             raise DataError("rows must be sorted by user and then item, each pair once: see Ratings.from_arrays")
         return Compressed(indptr, self.items, self.values, self.weights)
@@ -365,52 +347,8 @@ class Ratings:
         return ((self.take(fold != f), self.take(fold == f)) for f in range(n))
 
 
-def reading(implicit: bool, rated: bool) -> dict[str, Any]:
-    """Return the arguments of :meth:`Ratings.read` that suit a model; ``rated``: whether it needs the ratings."""
+def reading(implicit: bool, positive_from: float | None) -> dict[str, Any]:
+    """Return the arguments of :meth:`Ratings.read` that suit a model, which observes ratings from some value on."""
     if not implicit:
         return {}
-    return {"unrated": True} if rated else {"unrated": True, "rating": ""}
-
-
-def _weights_of(
-    names: tuple[str, ...], columns: list[pa.ChunkedArray], aging: Aging | None
-) -> tuple[tuple[str, ...], np.ndarray | None, HalfLife | None]:
-    """Remove the columns of weights and times, if there are any.
-
-    Returns the names without that of times, the weights by both, and what the weights by time are.
-    """
-    if aging is None:
-        return names, as_weights(columns.pop(), names[3]) if len(names) > 3 else None, None
-    *rest, name = names
-    when = as_days(columns[-1], name, aging.time_unit)
-    half_life = aging.of(columns.pop(), name, when)
-    _, weights, _ = _weights_of(tuple(rest), columns, None)
-    return tuple(rest), half_life.weigh(when, weights), half_life
-
-
-def _release() -> None:
-    """Return Arrow's unused memory to the system: the sort that follows needs it."""
-    pa.default_memory_pool().release_unused()
-
-
-def _sorted(
-    users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], int]:
-    """Sort rows by user and item, stably; count those that repeat the pair before them."""
-    _, unordered, repeats = _bounds(users, items, shape[0])
-    if unordered:
-        weights = numbers[1] if len(numbers) > 1 else None
-        found = csr.compress(users, items, numbers[0], shape, resolve("cpu"), weights=weights, by_column=True)
-        users, items = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(found.indptr)), found.indices
-        numbers = (found.values,) if found.weights is None else (found.values, found.weights)
-        _, _, repeats = _bounds(users, items, shape[0])
-    return users, items, numbers, repeats
-
-
-def _bounds(users: np.ndarray, items: np.ndarray, n_users: int) -> tuple[np.ndarray, int, int]:
-    """Find the bounds of each user's rows, (n_users + 1,) int64; count tasks out of order, and repeated pairs."""
-    indptr = np.zeros(n_users + 1, np.int64)
-    if len(users) == 0:
-        return indptr, 0, 0
-    unordered, repeats = launch(ROW_BOUNDS, resolve("cpu"), even(len(users), ROWS_PER_TASK), users, items, indptr)
-    return indptr, int(unordered), int(repeats)
+    return {"unrated": True} | ({"keep_values": False} if positive_from is None else {"positive_from": positive_from})

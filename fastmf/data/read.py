@@ -1,137 +1,212 @@
-"""Read a table from whatever holds it: Parquet, a frame, an Arrow stream, a tuple of arrays."""
+"""Read a table from whatever holds it: files of many formats, frames, Arrow streams, arrays, matrices, lists."""
 
-import os
+import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
-from fastmf.data.arrow import is_of_pandas, to_arrow
+from fastmf.data.arrow_files import ArrowFiles
 from fastmf.data.columns import choose, distinct
-from fastmf.data.parquet import open_parquet
+from fastmf.data.containers import contained, from_arrays
+from fastmf.data.files import File, find, is_location, is_stream, opened
+from fastmf.data.json_lines import JsonFiles, is_json
+from fastmf.data.layout import Layout
+from fastmf.data.parquet import ParquetFiles
+from fastmf.data.text import KINDS, TextFiles, Wanted
+from fastmf.data.values import as_kind
+from fastmf.data.wide import Wide, is_pivot
 from fastmf.errors import DataError
-from fastmf.runtime.memory import require_memory
-
-WORK = 16  # bytes per row, besides the columns themselves, for both compressed views and for sorting
 
 
-def read_columns(
+class Source(Protocol):
+    """A table that has not been read.
+
+    where : what to call it in messages. names : of its columns. positions : the names that were given to columns by
+    their places, if it has none of its own. dropped : rows that :meth:`read` left out, by reason.
+    """
+
+    where: str
+
+    @property
+    def names(self) -> Sequence[Any]: ...  # noqa: D102
+
+    @property
+    def positions(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def dropped(self) -> Mapping[str, int]: ...  # noqa: D102
+
+    def read(self, wanted: Wanted) -> pa.Table: ...  # noqa: D102
+
+
+class Like(NamedTuple):
+    """What is known of ids and columns from a model or from other ratings.
+
+    kinds : Arrow types of ids by role; ids that were text get them. names : names of columns by role; they are tried
+    before the usual ones.
+    """
+
+    kinds: Mapping[str, pa.DataType]
+    names: Mapping[str, str]
+
+
+UNLIKE = Like({}, {})
+
+
+def like_of(known: Any) -> Like:
+    """Return what Ratings or a model know of ids and columns; nothing for None."""
+    if known is None:
+        return UNLIKE
+    kinds = {"user": known.user_ids.type, "item": known.item_ids.type}
+    names = zip(("user", "item", "rating"), known.columns, strict=False)
+    return Like(kinds, {role: name for role, name in names if name})
+
+
+class Column(NamedTuple):
+    """A column that was read: its name and its values."""
+
+    name: str
+    values: pa.ChunkedArray
+
+
+def read_roles(
     source: Any,
     roles: Mapping[str, str | None],
+    *,
     codes: bool = False,
     memory_limit: int | None = None,
     optional: Collection[str] = (),
-) -> pa.Table:
-    """Read the columns for the given roles, in the order of the roles; the columns keep their names.
+    said: Layout | None = None,
+    like: Like = UNLIKE,
+    kinds: Mapping[str, str] = KINDS,
+    dropped: dict[str, int] | None = None,
+) -> dict[str, Column]:
+    """Read the columns for the given roles.
 
     Parameters
     ----------
-    source : path or URI of a Parquet file or of a directory of them; anything with the Arrow PyCapsule stream
-        interface (pandas, Polars, DuckDB, pyarrow); or a tuple of arrays, one for each role.
-    roles : maps "user", "item" and "rating" to a column's name, or to None to try the usual names. "weight" comes next
-        and its column must be named; it may be the ratings' column. "timestamp" comes last.
-    codes : return text as dictionary and codes if Parquet stores it that way; reading then takes a quarter of the time.
+    source : a path, a URI, a directory, a pattern with ``*``, a list of these, "-" for the standard input, or an open
+        binary file: Parquet, delimited text, JSON lines, Arrow (IPC, Feather) or ORC, text also compressed (gzip, zstd,
+        bz2, lz4). Or a table in memory: anything with the Arrow PyCapsule stream interface (pandas, Polars, DuckDB,
+        pyarrow), a lazy frame of Polars, a data set of pyarrow or Hugging Face, a dict of columns, a list of dicts or
+        of tuples, a sparse matrix of SciPy, an array (n, 3), or a tuple of arrays, one for each role.
+    roles : maps "user", "item" and "rating" to a column's name, or to None to try the usual names. "weight" comes next;
+        it may be the ratings' column. "timestamp" comes last.
+    codes : return text as dictionary and codes where that is quick; for Parquet, reading then takes a quarter of the
+        time.
     memory_limit : the most bytes to use for reading a file and sorting its rows; None for the available memory.
     optional : roles whose column may be missing, unless it is named.
+    said : the layout of text files and arrays, as far as it is not to be found by looking.
+    like : what is known of ids and columns from elsewhere.
+    kinds : what to make of text, by role; see :class:`fastmf.data.text.Wanted`.
+    dropped : a dict that gets the number of rows that cannot be read, by reason; None raises an error for such rows.
+
+    Returns
+    -------
+    The columns by role, in the order of the roles, without optional ones that are missing.
 
     Raises
     ------
     DataError
-        If a column is missing, or several match a role.
+        If a column is missing, or several match a role, or rows cannot be read.
     OSError
-        If a file is missing, is not Parquet, or is damaged.
+        If a file is missing, is of a format that is not read here, or is damaged.
     ResourceError
-        If a file's rows take more memory than there is; raised before any are read.
+        If a file's rows take more memory than there is; raised before any are read, if their number is known.
     """
-    if isinstance(source, str | os.PathLike):
-        files = open_parquet(str(source), lambda names, file: choose(names, roles, file, optional), codes)
-        remedy = "read fewer rows, or set another limit with --memory-limit (memory_limit=)"
-        what, need = f"{source}: reading {files.n_rows:,} rows", files.n_rows * (files.row_bytes + WORK)
-        require_memory(need, what, memory_limit, remedy)
-        return files.read()
+    if isinstance(source, tuple) and source and not isinstance(source[0], str):
+        return {role: Column(*found) for role, found in from_arrays(source, roles, len(optional)).items()}
+    table = open_source(source, said or Layout(), roles, like)
+    chosen = choose(table.names, roles, table.where, optional, like.names)
+    wanted = {name: kinds.get(role, "any") for role, name in reversed(chosen.items())}
+    names = list(dict.fromkeys(chosen.values()))
+    found = table.read(Wanted(names, wanted, dropped is not None, memory_limit, codes))
+    if dropped is not None:
+        dropped |= table.dropped
+    if table.positions:
+        warnings.warn(
+            f"{table.where} has no header: its columns are taken as {', '.join(table.positions)}; name them with"
+            " --columns (columns=) if they are others",
+            stacklevel=4,
+        )
+    columns = {role: Column(str(name), found.column(names.index(name))) for role, name in chosen.items()}
+    if isinstance(table, TextFiles):  # ids that were text get the types that are known of them
+        for role, kind in like.kinds.items():
+            if role in columns:
+                columns[role] = Column(columns[role].name, as_kind(columns[role].values, kind))
+    return columns
+
+
+def read_columns(source: Any, roles: Mapping[str, str | None], **how: Any) -> pa.Table:
+    """Return what :func:`read_roles` reads as a table; the columns keep their names."""
+    found = read_roles(source, roles, **how).values()
+    return pa.Table.from_arrays([column.values for column in found], names=[column.name for column in found])
+
+
+def read_table(
+    source: Any, roles: Mapping[str, str | None] | None = None, said: Layout | None = None, like: Like = UNLIKE
+) -> pa.Table:
+    """Read all columns of a source; see read_columns for what it may be and for errors.
+
+    ``roles`` says which columns hold ids, which text must not make numbers of unless they are written as integers.
+    """
     if isinstance(source, tuple):
-        return _from_arrays(source, roles, len(optional))
-    if is_of_pandas(source, "DataFrame"):
-        return _from_frame(source, choose(list(source.columns), roles, "the frame", optional), _n_numbers(roles))
-    if hasattr(source, "__arrow_c_stream__"):
-        table = pa.table(source)
-        return table.select(choose(table.column_names, roles, "the table", optional))
-    raise DataError(
-        f"cannot read ratings from {type(source).__name__}: give a path, a pandas/Polars/Arrow table,"
-        " or a tuple of three arrays"
-    )
+        raise DataError("cannot read a table from a tuple: give a path or a table, such as a dict of columns")
+    table = open_source(source, said or Layout(), roles or {}, like)
+    names = distinct(table.names, table.where)
+    kinds = {}
+    for role, asked in (roles or {}).items():
+        name = choose(names, {role: asked}, table.where, (), like.names)[role]
+        kinds[name] = KINDS.get(role, "any")
+    return table.read(Wanted(names, kinds))
 
 
-def read_table(source: Any) -> pa.Table:
-    """Read all columns of Parquet (a path or a URI), of a frame or an Arrow stream; see read_columns for errors."""
-    if isinstance(source, str | os.PathLike):
-        files = open_parquet(str(source), distinct)
-        what, need = f"{source}: reading {files.n_rows:,} rows", files.n_rows * 2 * files.row_bytes
-        require_memory(need, what, None, "read fewer rows")
-        return files.read()
-    if is_of_pandas(source, "DataFrame"):
-        return _from_frame(source, distinct(list(source.columns), "the frame"))
-    if hasattr(source, "__arrow_c_stream__"):
-        return pa.table(source)
-    raise DataError(f"cannot read a table from {type(source).__name__}: give a path or a pandas/Polars/Arrow table")
-
-
-def read_titles(path: str) -> dict[Any, str]:
-    """Read a mapping of item id to title from Parquet with a column "title"; see read_columns for errors."""
-    table = read_columns(path, {"item": None, "title": "title"})
+def read_titles(source: Any, item: str | None = None, said: Layout | None = None) -> dict[Any, str]:
+    """Read a mapping of item id to title from a table with a column of titles; see read_columns for errors."""
+    table = read_columns(source, {"item": item, "title": None}, said=said)
     items, titles = table.columns
     if types.is_nested(items.type):
-        raise DataError(f"{path}: column {table.column_names[0]!r} holds {items.type}, which cannot be an id")
+        where = f"{source}: " if is_location(source) else ""
+        raise DataError(f"{where}column {table.column_names[0]!r} holds {items.type}, which cannot be an id")
     return dict(zip(items.to_pylist(), titles.to_pylist(), strict=True))
 
 
-def _from_frame(frame: Any, names: Sequence[str], n_numbers: int = 0) -> pa.Table:
-    """Convert only these columns: Arrow may not know the types of the others."""
-    columns = _to_columns(names, [frame[name] for name in names], n_numbers)
-    return pa.Table.from_arrays(columns, names=list(map(str, names)))
+def open_source(source: Any, said: Layout, roles: Mapping[str, str | None], like: Like = UNLIKE) -> Source:
+    """Open a table for reading. ``roles`` are those that columns are wanted for, to tell a header from a row.
 
-
-def _n_numbers(roles: Mapping[str, str | None]) -> int:
-    """Count the columns of weights and times, which come last."""
-    return len({"weight", "timestamp"} & roles.keys())
-
-
-def _to_columns(names: Sequence[str], arrays: Sequence[Any], n_numbers: int) -> list[pa.ChunkedArray]:
-    """Convert arrays to Arrow columns. NaN stays NaN in the last ``n_numbers``, for messages to show what was there.
-
-    In other columns of pandas, Arrow makes null of NaN.
+    Raises
+    ------
+    DataError, OSError
+        As :func:`read_columns`.
     """
-    first = len(arrays) - n_numbers
-    exact = (_as_numpy(array) if place >= first else array for place, array in enumerate(arrays))
-    return [to_arrow(array, name) for name, array in zip(names, exact, strict=False)]
+    asked = [name for name in (*roles.values(), *like.names.values()) if name is not None]
+    if isinstance(source, np.ndarray) and source.ndim == 2 and (said.wide or is_pivot(source)):
+        return Wide(source, roles)
+    if said.wide:
+        return Wide(_opened(source, said, roles, asked), roles)
+    table = _opened(source, said, roles, asked)
+    if said.columns is not None and not table.positions and not isinstance(table, TextFiles) and is_location(source):
+        raise DataError(f"{table.where} has names of its own: leave out --columns (columns=)")
+    return table
 
 
-def _as_numpy(values: Any) -> Any:
-    """Return a pandas series of NumPy's floats as a NumPy array, and anything else as it is."""
-    floats = is_of_pandas(values, "Series") and isinstance(values.dtype, np.dtype) and values.dtype.kind == "f"
-    return values.to_numpy() if floats else values
-
-
-def _from_arrays(arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_optional: int) -> pa.Table:
-    names, weight, times = [role for role in roles if role != "timestamp"], roles.get("weight"), list[str]()
-    if "timestamp" in roles:
-        times, arrays, when = [roles["timestamp"] or "timestamp"], arrays[:-1], arrays[-1:]
-    if weight is not None:
-        names[-1] = weight
-        if len(arrays) == 3 and weight == "rating":  # one array for both
-            arrays = *arrays, arrays[2]
-        elif len(arrays) == 3 and n_optional:
-            del names[2]
-    if not len(names) - n_optional <= len(arrays) <= len(names):
-        needed = [*names, *times]
-        n_given = len(arrays) + len(times)
-        raise DataError(f"{n_given} arrays given where {len(needed)} are needed: {', '.join(needed)}")
-    if times:
-        names, arrays = [*names[: len(arrays)], *times], (*arrays, *when)
-    columns = _to_columns(names, arrays, _n_numbers(roles))
-    if len(set(map(len, columns))) > 1:
-        lengths = ", ".join(f"{name} has {len(column)}" for name, column in zip(names, columns, strict=False))
-        raise DataError(f"the arrays differ in length: {lengths}")
-    return pa.Table.from_arrays(columns, names[: len(columns)])
+def _opened(source: Any, said: Layout, roles: Mapping[str, str | None], asked: Sequence[str]) -> Source:
+    if is_stream(source):
+        name = getattr(source, "name", "")
+        files = [File(None, name if isinstance(name, str) and name else "the stream")]
+        first = opened(files[0], source)
+    elif is_location(source):
+        files = find(source)
+        first = opened(files[0])
+    else:
+        return contained(source, said)
+    if first.format == "parquet":
+        return ParquetFiles(files, first)
+    if first.format != "text":
+        return ArrowFiles(files, first)
+    if is_json(first.head):
+        return JsonFiles(files, first)
+    return TextFiles(files, first, said, list(roles), asked)

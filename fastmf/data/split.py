@@ -56,7 +56,7 @@ def split(
     timed = how == "temporal" or timestamp is not None
     roles = {"user": user, **({"timestamp": timestamp} if timed else {})}
     where = str(source) if isinstance(source, str | os.PathLike) else "the table"
-    name, *times = choose(table.column_names, roles, where)
+    name, *times = choose(table.column_names, roles, where).values()
     if not len(table):
         raise DataError(f"{where} has no rows to split")
     users, _ = ids.encode(table.column(name), name)

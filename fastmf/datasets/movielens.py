@@ -8,12 +8,14 @@ import re
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastmf.data.csv import read_csv
+import numpy as np
+
+from fastmf.data.layout import layout_of
+from fastmf.data.read import read_columns
 from fastmf.data.write import write_parquet
 from fastmf.errors import DataError, ParameterError
 
@@ -168,21 +170,32 @@ def _download(name: str, url: str, folder: Path) -> Path:
         raise DownloadError(f"{source} could not be downloaded whole: {error}; {_offer(name)}") from error
 
 
-def _read_archive(archive: Path, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+def _read_archive(archive: Path, name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Read the columns of the ratings, and of movies.csv if there is one, from a MovieLens archive."""
     fields = ("userId", "movieId", "rating", "timestamp")
-    doubled = ("userId", "-", "movieId", "-", "rating", "-", "timestamp")  # "a::b" split at ":" is a, nothing, b
-    member, delimiter, names = {
-        "ml-100k": ("ml-100k/u.data", "\t", fields),
-        "ml-1m": ("ml-1m/ratings.dat", ":", doubled),
-        "ml-10m": ("ml-10M100K/ratings.dat", ":", doubled),
-    }.get(name, (f"{name}/ratings.csv", ",", None))
-    columns = {"userId": "int32", "movieId": "int32", "rating": "float32"}
+    member, columns = {
+        "ml-100k": ("ml-100k/u.data", fields),
+        "ml-1m": ("ml-1m/ratings.dat", fields),
+        "ml-10m": ("ml-10M100K/ratings.dat", fields),
+    }.get(name, (f"{name}/ratings.csv", None))
     with zipfile.ZipFile(archive) as content:
         with content.open(member) as rows:
-            ratings = read_csv(rows, names=names, delimiter=delimiter, columns=columns)
+            ratings = read_columns(rows, dict.fromkeys(("user", "item", "rating")), said=layout_of(columns))
+        found: dict[str, Any] = {
+            name: as_numbers(column, name, kind)
+            for name, column, kind in zip(fields, ratings.columns, (np.int32, np.int32, np.float32), strict=False)
+        }
         if f"{name}/movies.csv" not in content.namelist():
-            return ratings, None
+            return found, None
         with content.open(f"{name}/movies.csv") as rows:
-            columns = {"movieId": "int32", "title": "string"}
-            return ratings, read_csv(rows, names=None, delimiter=",", columns=columns)
+            movies = read_columns(rows, dict.fromkeys(("item", "title")))
+            movie_ids, titles = as_numbers(movies.column(0), "movieId", np.int32), movies.column(1).to_pylist()
+            return found, {"movieId": movie_ids, "title": titles}
+
+
+def as_numbers(column: Any, name: str, dtype: type) -> np.ndarray:
+    """Return a column of numbers as an array; raise a DataError if it holds something else, or nulls."""
+    values = column.to_numpy()
+    if column.null_count or values.dtype.kind not in "iuf":
+        raise DataError(f"column {name!r} holds {column.type} with {column.null_count:,} of {len(column):,} missing")
+    return values.astype(dtype)

@@ -8,7 +8,8 @@ import numpy as np
 
 from fastmf.data import ids
 from fastmf.data.csr import count_common
-from fastmf.data.ratings import Ratings, reading
+from fastmf.data.ratings import Ratings
+from fastmf.data.ratings import reading as reading_of
 from fastmf.errors import ParameterError, require_integer
 from fastmf.evaluation.hits import Wanted, hits_of, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
@@ -25,7 +26,13 @@ LEVELS = (50, 80, 90, 95)  # percent of ratings that should be in an interval
 
 
 def evaluate(
-    model: State, ratings: Any, *, n: int = 10, relevant_from: float | None = None, rank_by: str = "rating"
+    model: State,
+    ratings: Any,
+    *,
+    n: int = 10,
+    relevant_from: float | None = None,
+    rank_by: str = "rating",
+    **reading: Any,
 ) -> dict[str, Any]:
     """Measure a model on held-out ratings.
 
@@ -37,6 +44,8 @@ def evaluate(
     relevant_from : an item is relevant to a user who rates it at least this high. None takes the model's
         ``positive_from``; without one, every held-out item is relevant.
     rank_by : how lists are ranked, as for :meth:`Model.recommend`.
+    reading : further arguments of :meth:`Ratings.read`: user, item, rating, columns, sep, bad_rows and so on. Columns
+        are found by the names that they had in training, too.
 
     Returns
     -------
@@ -72,7 +81,7 @@ def evaluate(
     require_integer("n", n, 1)
     if relevant_from is not None and not np.isfinite(relevant_from):
         raise ParameterError(f"relevant_from is {relevant_from}: give a rating")
-    ratings = Ratings.read(ratings, **reading_for(model, relevant_from))
+    ratings = Ratings.read(ratings, **reading_for(model, relevant_from), **reading)
     if relevant_from is None and ratings.rated:
         relevant_from = model.positive_from
     return measure_errors(model, ratings) | measure_lists(model, ratings, n, relevant_from, rank_by)
@@ -80,8 +89,8 @@ def evaluate(
 
 def reading_for(model: State, relevant_from: float | None) -> dict[str, Any]:
     """Return the arguments of :meth:`Ratings.read` for held-out ratings; pairs may repeat if ratings are not used."""
-    how = reading(model.implicit, model.positive_from is not None or relevant_from is not None)
-    return how | ({"duplicates": "sum"} if how.get("rating") == "" else {})
+    how = reading_of(model.implicit, relevant_from if model.positive_from is None else model.positive_from)
+    return how | {"weight": "", "like": model} | ({} if how.get("keep_values", True) else {"duplicates": "sum"})
 
 
 def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:

@@ -31,6 +31,7 @@ TYPES: dict[str, Any] = {
     "id_types": dict,
     "implicit": bool,
     "duplicates": str,
+    "columns": list,
     "weight": str | None,
 }
 
@@ -56,6 +57,8 @@ def check_metadata(metadata: Any) -> None:
     for name, value in {"mean": metadata["mean"], "scale": metadata["scale"], "low": low, "high": high}.items():
         _require_number(name, value, -LARGEST)
     _require(bool(np.float32(metadata["scale"]) > 0), f"scale is {metadata['scale']!r}")
+    named = len(metadata["columns"]) == 3 and all(isinstance(name, str) for name in metadata["columns"])
+    _require(named, f"columns are {metadata['columns']!r}")
     _require(low <= high, f"rating_range is {metadata['rating_range']!r}")
     for name, least in {"blend": 0, "positive_from": -LARGEST, "negative_to": -LARGEST}.items():
         if metadata[name] is not None:

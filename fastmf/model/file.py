@@ -79,6 +79,7 @@ def read_model(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("a digest does not match: the file has changed")
         if metadata["format"] == 1:
             arrays, metadata = _upgraded(arrays, metadata)
+        metadata.setdefault("columns", list(State.columns))
         return _checked_fields(arrays, metadata)
     except (ModelFormatError, OSError, MemoryError):
         raise
@@ -132,6 +133,7 @@ def _checked_fields(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> 
     plain = {name: metadata[name] for name in PLAIN}
     low, high = metadata["rating_range"]
     plain |= {"rating_range": (float(low), float(high)), "mean": float(plain["mean"]), "scale": float(plain["scale"])}
+    plain["columns"] = tuple(plain["columns"])
     plain["history"] = [Epoch(**epoch) for epoch in plain["history"]]
     plain |= {name: None if plain[name] is None else FoldInRule(**plain[name]) for name in RULES}
     plain["half_life"] = None if plain["half_life"] is None else HalfLife(**plain["half_life"])

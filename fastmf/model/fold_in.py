@@ -148,7 +148,7 @@ def features_like(state: State, side: str, source: Any, id_column: str | None = 
         raise ParameterError(
             f"the model was fitted without {side} features: fit it with --{side}-features ({side}_features=) first"
         )
-    found = Features.read(source, side, id_column=id_column, like=getattr(state, f"{side}_ids"), encoding=own.encoding)
+    found = Features.read(source, side, id_column=id_column, like=getattr(state, f"{side}_ids"), encode_as=own.encoding)
     for line in found.remarks:
         warnings.warn(line, stacklevel=4)
     return found
@@ -167,8 +167,8 @@ def read_like_training(state: State, ratings: Any, **columns: str) -> Ratings:
     DataError
         If only one of the two has weights.
     """
-    how = reading(state.implicit, state.positive_from is not None) | columns
-    how |= {"weight": state.weight or None, "half_life": state.half_life, "duplicates": state.duplicates}
+    how = reading(state.implicit, state.positive_from) | columns
+    how |= {"weight": state.weight or "", "half_life": state.half_life, "duplicates": state.duplicates, "like": state}
     found = Ratings.read(ratings, **how)
     weighed = state.weight is not None or state.half_life is not None
     if (found.weights is not None) != weighed:

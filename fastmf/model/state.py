@@ -42,6 +42,7 @@ class State:
     half_life : how weights depended on the ages of ratings; new ratings are weighed in the same way. None if they
         did not.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
+    columns : the names that the user, item and rating columns had, "" without ratings. New data may name them alike.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
     user_features, item_features : side features of all ids, with empty rows for ids that no table held; or None.
     baseline, links, user_prior, item_prior, samples, user_expected, item_expected : arrays that only some fits learn;
@@ -72,6 +73,7 @@ class State:
     weight: str | None = None
     half_life: HalfLife | None = None
     duplicates: str = "error"
+    columns: tuple[str, ...] = ("user", "item", "rating")
     blend: float | None = None
     baseline: Baseline | None = None
     links: Links | None = None

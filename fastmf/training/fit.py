@@ -26,6 +26,7 @@ from fastmf.training.objective import Objective, objective_of
 from fastmf.training.plan import BLEND_SHARE, Data, Plan, make_plan
 from fastmf.training.warm_start import Scaling, start_of, warn_of_known_pairs
 
+OF_SOLVER = ("ratings", "k", "solver", "seed", "callback", "hyperparameters")  # arguments that a plan does not take
 MANY = 100_000  # ratings that take hours without the JIT
 
 
@@ -39,12 +40,20 @@ def fit(
     device: str | Device = "cpu",
     threads: int | None = None,
     seed: int | None = None,
+    user: str | None = None,
+    item: str | None = None,
+    rating: str | None = None,
     weight: str | None = None,
     half_life: float | None = None,
     timestamp: str | None = None,
     time_unit: str | None = None,
     duplicates: str = "error",
     bad_rows: str = "error",
+    columns: Any = None,
+    sep: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    wide: bool = False,
     callback: Callable[[Epoch], object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 1,
@@ -61,7 +70,9 @@ def fit(
 
     Parameters
     ----------
-    ratings : a path or URI of Parquet, a frame, an Arrow table, a tuple of arrays, or a Ratings.
+    ratings : files (a path, a URI, a directory, a pattern, or a list of these: Parquet, delimited text, JSON lines,
+        Arrow or ORC), "-" for the standard input, a frame or another table, a sparse matrix, an array, a tuple of
+        arrays, or a Ratings; see :meth:`fastmf.Ratings.read`.
     k : number of factors; the solver's default if left out.
     solver : "als", "als-links", "sgd", "gibbs", "implicit", or a solver object, which then holds all hyper-parameters.
     validation : validation ratings, in the same forms, or a fraction of the ratings to hold out. The model keeps the
@@ -70,6 +81,7 @@ def fit(
     device : "cpu", "cuda" (the first GPU; "cuda:1" and so on), "numpy" (the plain definitions, slow) or "auto".
     threads : the most threads to use.
     seed : seed of all random numbers.
+    user, item, rating : names of the columns, if they have none of the usual names.
     weight : the column of the rows' weights; the column of ratings will do. A row of weight 2 counts as two equal rows
         in what is minimised, not in the mean and scale of the ratings, nor in the RMSE of training and validation.
     half_life : days in which a rating loses half its weight: one that is ``age`` days older than the newest training
@@ -82,6 +94,7 @@ def fit(
         see :meth:`fastmf.Ratings.read`.
     bad_rows : what to do with rows that have a null id, no finite rating, no weight above 0, or no time if there is a
         half-life: "error", or "drop" and count them.
+    columns, sep, decimal, encoding, wide : the layout of text, arrays and pivots; see :meth:`fastmf.Ratings.read`.
     callback : called with an Epoch after every epoch.
     checkpoint : a folder for the state of training.
     every : epochs from one checkpoint to the next. A killed process loses the epochs since the last checkpoint; if
@@ -92,7 +105,7 @@ def fit(
     blend : learn the weight of popularity in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from the
         validation ratings or, without them, from a tenth of the ratings, which an extra fit leaves out.
     item_features, user_features : tables of what is known of items and users beside their ratings: a column of ids of
-        the ratings' type and any others, as a path or URI of Parquet, a frame, or an Arrow table. Numbers, categories,
+        the ratings' type and any others, from a path or URI or a table in memory. Numbers, categories,
         lists or "a|b|c" of categories, booleans and dates become features; see :meth:`fastmf.Features.read`. Items and
         users without ratings are then predicted by their features; see :mod:`fastmf.solvers.features`.
     memory_limit : the most memory to take, as bytes or text such as "4GiB"; the available memory if left out.
@@ -126,13 +139,8 @@ def fit(
     >>> model.recommend("ann", n=1)["item_id"].tolist()
     [3]
     """
-    reads: dict[str, Any] = {"weight": weight, "half_life": half_life, "timestamp": timestamp, "time_unit": time_unit}
-    reads |= {"duplicates": duplicates, "bad_rows": bad_rows}
-    runs: dict[str, Any] = {"validation": validation, "patience": patience, "device": device, "threads": threads}
-    runs |= {"checkpoint": checkpoint, "every": every, "resume": resume, "memory_limit": memory_limit}
-    runs |= {"blend": blend, "keep_seen": keep_seen, "init": init}
-    runs |= {"item_features": item_features, "user_features": user_features}
-    plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **runs, **reads)
+    given = {name: value for name, value in locals().items() if name not in OF_SOLVER}
+    plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **given)
     return train(plan, plan.read(), callback)
 
 
@@ -216,6 +224,7 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         weight=ratings.weight,
         half_life=ratings.half_life,
         duplicates=ratings.duplicates,
+        columns=ratings.columns[:3],
         baseline=objective.baseline(),
         user_features=ratings.user_features,
         item_features=ratings.item_features,

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastmf.data.atomic import check_outputs
 from fastmf.data.features import Features
+from fastmf.data.files import find, is_location, locations
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.times import aging_of
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, require_integer
@@ -98,7 +99,7 @@ class Plan:
             data = Data(rest, held_out, {**ratings.rows, "used": len(rest), "validation": len(held_out)})
         else:
             left = None if limit is None else max(limit - BYTES_HELD * len(ratings), 1)
-            held_out = _read(self.validation, tell, memory_limit=left, **self.how)
+            held_out = _read(self.validation, tell, memory_limit=left, weight="", like=ratings, **self.how)
             first, second = ratings.rows, held_out.rows
             both = {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
             data = Data(ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)})
@@ -114,7 +115,8 @@ class Plan:
         found = {}
         for side, source in self.features.items():
             row_ids = getattr(ratings, f"{side}_ids")
-            features = Features.read(source, side, id_column=self.how.get(side), like=row_ids)
+            text = {name: self.how.get(name) for name in ("decimal", "encoding")}
+            features = Features.read(source, side, id_column=self.how.get(side), like=row_ids, **text)
             of_rated, own = (np.diff(each.rows.indptr) > 0 for each in (features.of(row_ids), features))
             n_both = int(np.count_nonzero(of_rated))
             if n_both == 0:
@@ -174,8 +176,8 @@ def make_plan(
     given = {name: value for name, value in how.items() if value is not None}
     weighing = _weighing(given)
     tables = {side: given.pop(f"{side}_features") for side in ("user", "item") if f"{side}_features" in given}
-    inputs = [each for each in (source, validation, *tables.values()) if isinstance(each, str | os.PathLike)]
-    inputs += _checkpoint_files(checkpoint, every, resume, inputs)
+    inputs = [path for each in (source, validation, *tables.values()) for path in locations(each)]
+    inputs += map(str, _checkpoint_files(checkpoint, every, resume, inputs))
     _check_solver(solver, blend)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     options |= {"source": source, "solver": solver, "validation": validation, "checkpoint": checkpoint}
@@ -186,7 +188,7 @@ def make_plan(
         init=start,
         features=tables,
         memory_limit=limit,
-        how=reading(solver.implicit, solver.positive_from is not None) | given,
+        how=reading(solver.implicit, solver.positive_from) | given,
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
         **options,
     )
@@ -279,8 +281,8 @@ def _check_validation(validation: Any, patience: int | None) -> None:
         require_integer("patience", patience, 1)
         if validation is None:
             raise ParameterError("patience needs validation: give validation ratings, or a fraction to hold out")
-    if isinstance(validation, str | os.PathLike) and "://" not in str(validation) and not Path(validation).exists():
-        raise FileNotFoundError(f"{validation} does not exist: give validation ratings, or a fraction to hold out")
+    if is_location(validation):
+        find(validation)
 
 
 def _checkpoint_files(checkpoint: Any, every: int, resume: bool, inputs: Iterable[Any]) -> list[Path]:

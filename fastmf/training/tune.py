@@ -110,12 +110,20 @@ def tune(
     device: str | Device = "cpu",
     threads: int | None = None,
     seed: int = 0,
+    user: str | None = None,
+    item: str | None = None,
+    rating: str | None = None,
     weight: str | None = None,
     half_life: float | None = None,
     timestamp: str | None = None,
     time_unit: str | None = None,
     duplicates: str = "error",
     bad_rows: str = "error",
+    columns: Any = None,
+    sep: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    wide: bool = False,
     callback: Callable[[Trial], object] | None = None,
     memory_limit: float | str | None = None,
     item_features: Any = None,
@@ -136,8 +144,8 @@ def tune(
     validation : a fraction of the ratings to hold out, or validation ratings. They are the same for every trial.
     max_k : the largest k to try.
     timeout : seconds after which no new trial begins; results then depend on the machine's speed.
-    device, threads, weight, half_life, timestamp, time_unit, duplicates, bad_rows, memory_limit : as for
-        :func:`fastmf.fit`.
+    device, threads, user, item, rating, weight, half_life, timestamp, time_unit, duplicates, bad_rows, columns, sep,
+        decimal, encoding, wide, memory_limit : as for :func:`fastmf.fit`.
     item_features, user_features : as for :func:`fastmf.fit`; give the same tables to it with the settings found.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
     callback : called with each :class:`Trial` after it has run.
@@ -157,22 +165,8 @@ def tune(
     >>> found = fastmf.tune(ratings, "sgd", trials=20, k=16)  # doctest: +SKIP
     >>> model = fastmf.fit(ratings, **found.settings)  # doctest: +SKIP
     """
-    reads: dict[str, Any] = {"weight": weight, "half_life": half_life, "timestamp": timestamp, "time_unit": time_unit}
-    reads |= {"duplicates": duplicates, "bad_rows": bad_rows}
-    reads |= {"item_features": item_features, "user_features": user_features}
-    where = {"device": device, "threads": threads, "memory_limit": memory_limit}
-    plan = plan_tuning(
-        ratings,
-        solver,
-        fixed,
-        trials=trials,
-        validation=validation,
-        max_k=max_k,
-        timeout=timeout,
-        seed=seed,
-        **where,
-        **reads,
-    )
+    given = {name: value for name, value in locals().items() if name not in ("ratings", "solver", "callback", "fixed")}
+    plan = plan_tuning(ratings, solver, fixed, **given)
     return run_trials(plan, plan.fit.read(), callback)
 
 

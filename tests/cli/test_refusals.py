@@ -52,6 +52,7 @@ def broken(tmp_path_factory, planted):
     whole = (folder / "good.parquet").read_bytes()
     (folder / "truncated.parquet").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.parquet").touch()
+    (folder / "book.xlsx").write_bytes(b"PK\x03\x04" + bytes(60))
     (folder / "text.csv").write_text("user,item,rating\n1,2,3\n", encoding="utf-8")
     (folder / "directory").mkdir()
     (folder / "differing").mkdir()
@@ -146,7 +147,7 @@ DATA = [
     ("fit nested.parquet", "'user'", "list", "cast it to string"),
     ("fit decimal.parquet", "'user'", "decimal128", "int64 or string"),
     ("fit lacking", "lacking/b.parquet", "no column", "user"),
-    ("fit junk", "1 files that are not Parquet", "notes.txt"),
+    ("fit junk", "files of several formats", "notes.txt"),
     ("inspect longheader.fastmf", "longheader.fastmf", "again"),
     ("inspect notfinite.fastmf", "not finite"),
     ("inspect lies.fastmf", "item_bias has shape"),
@@ -184,10 +185,10 @@ FILES = [
     (TUNE + "-o good.parquet --overwrite", "good.parquet is an input"),
     ("fit missing.parquet", "missing.parquet does not exist"),
     ("fit missing/missing.parquet", "missing/missing.parquet does not exist"),
-    ("fit empty.parquet", "empty.parquet", "Parquet"),
+    ("fit empty.parquet", "empty.parquet is empty"),
     ("fit truncated.parquet", "truncated.parquet", "Parquet"),
-    ("fit text.csv", "text.csv", "Parquet"),
-    ("fit directory", "directory without Parquet files"),
+    ("fit book.xlsx", "book.xlsx is a zip archive or an Excel workbook", "read_excel('book.xlsx')"),
+    ("fit directory", "directory without data files"),
     ("fit good.parquet", "good.fastmf exists", "--overwrite"),
     ("fit good.parquet -o missing/new.fastmf", "missing is not a directory"),
     ("fit good.parquet -o directory --overwrite", "directory is a directory"),
@@ -199,7 +200,7 @@ FILES = [
     ("synth good.parquet", "good.parquet exists", "--overwrite"),
     (FIT + "--checkpoint earlier", "earlier holds the checkpoint", "--resume"),
     (FIT + "--checkpoint good.parquet", "good.parquet is a file", "folder"),
-    ("fit /dev/null -o new.fastmf", "/dev/null is neither a file nor a directory"),
+    ("fit /dev/null -o new.fastmf", "/dev/null is empty"),
     (f"fit good.parquet -o {'long' * 99}", "File name too long", "longlong"),
 ]
 OTHER = [

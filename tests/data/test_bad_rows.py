@@ -235,13 +235,22 @@ def test_what_is_no_number_at_all_is_refused_even_when_bad_rows_are_dropped():
 def test_integers_that_nulls_made_floats_are_ids_again_once_the_nulls_are_dropped(tmp_path):
     frame = pd.DataFrame({"user": [3, None, 1], "item": [7, 8, 9], "rating": [1.0, 2.0, 3.0]})
     frame.to_parquet(tmp_path / "r.parquet")
-    for source in (frame, tmp_path / "r.parquet", (frame["user"].to_numpy(), frame["item"], frame["rating"])):
-        ratings = Ratings.read(source, bad_rows="drop")
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    arrays = frame["user"].to_numpy(), frame["item"], frame["rating"]
+    for source in (frame, frame.astype({"user": "f4"}), tmp_path / "r.parquet", tmp_path / "r.csv", arrays):
+        with pytest.warns(
+            UserWarning, match=r"column 'user' holds integers as (double|float): its ids are taken as int64"
+        ):
+            ratings = Ratings.read(source, bad_rows="drop")
         assert ratings.user_ids.equals(pa.array([1, 3]))
         assert ratings.rows == {"read": 3, "used": 2, "duplicates": 0, "null_users": 1}
+        with pytest.raises(DataError, match="column 'user' has 1 ids that are null, the first in row 1"):
+            Ratings.read(source)
+    with pytest.warns(UserWarning, match="taken as int64"):
+        assert Ratings.read(frame.dropna()).user_ids.equals(pa.array([1, 3]))
 
 
-@pytest.mark.parametrize("users", [[1.5, None], [2.0**53, None], [np.inf, None], [1.0, 2.0]], ids=str)
+@pytest.mark.parametrize("users", [[1.5, None], [2.0**53, None], [np.inf, None], [1.0, 2.5]], ids=str)
 def test_other_floats_are_no_ids(users):
     with pytest.raises(DataError, match="holds double, which cannot be an id"):
         Ratings.from_arrays(pd.Series(users), [1, 2], [1.0, 2.0], bad_rows="drop")

@@ -364,7 +364,7 @@ def test_keys_of_another_kind_are_refused_not_converted():
 def test_what_is_no_column_of_keys_is_refused():
     for wanted, message in [
         ([1, None], "column 'user' has 1 ids that are null, the first in row 1"),
-        ([1.0], "column 'user' holds double"),
+        ([1.0, 2.5], "column 'user' holds double"),
         (np.array([1.5]), "column 'user' holds double"),
         ([1, "a"], "user cannot be read as one column of one type"),
         ("12", "user is one value, '12'"),

@@ -439,9 +439,9 @@ def test_observed_rows_are_those_rated_high_enough(plain):
 
 
 def test_how_feedback_is_read():
-    assert reading(implicit=False, rated=True) == reading(implicit=False, rated=False) == {}
-    assert reading(implicit=True, rated=True) == {"unrated": True}
-    assert reading(implicit=True, rated=False) == {"unrated": True, "rating": ""}
+    assert reading(implicit=False, positive_from=4) == reading(implicit=False, positive_from=None) == {}
+    assert reading(implicit=True, positive_from=4) == {"unrated": True, "positive_from": 4}
+    assert reading(implicit=True, positive_from=None) == {"unrated": True, "keep_values": False}
 
 
 # memory
@@ -455,7 +455,9 @@ def test_more_rows_than_memory_are_refused_before_they_are_read(tmp_path, monkey
     need = 2000 * (3 * 8 + 16)
     assert len(Ratings.read(tmp_path / "parts", memory_limit=need, duplicates="last")) == 1000
     monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("nothing must be read"))
-    with pytest.raises(ResourceError, match=r"parts: reading 2,000 rows takes at least 80,000 bytes .*, but 79,999 "):
+    with pytest.raises(
+        ResourceError, match=r"a\.parquet and 1 more: reading 2,000 rows takes at least 80,000 bytes .*, but 79,999 "
+    ):
         Ratings.read(tmp_path / "parts", memory_limit=need - 1)
     with pytest.raises(ResourceError, match=r"2,000 rows takes .*, but 1,024 bytes are allowed \(memory limit\)"):
         Ratings.read(tmp_path / "parts", memory_limit="1KiB")

@@ -65,7 +65,7 @@ def test_the_latest_of_each_user(table):
         ("random", {"fraction": 1.0}, ParameterError, "fraction is 1.0: give one above 0 and below 1"),
         ("random", {"fraction": 0.01}, ParameterError, "0 of 15 rows would be held out"),
         ("leave-one-out", {"fraction": 0.1}, ParameterError, "takes one row of each user: leave it out"),
-        ("temporal", {}, DataError, "no column for the timestamps, none of 'timestamp': .* --timestamp COLUMN"),
+        ("temporal", {"timestamp": "when"}, DataError, "no column .when. for the timestamps.*--timestamp COLUMN"),
         ("random", {"user": "who"}, DataError, "no column 'who' for the users"),
     ],
 )

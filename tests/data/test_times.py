@@ -66,7 +66,7 @@ def test_times_are_chosen_by_name_and_come_last_among_arrays():
         np.testing.assert_allclose(Ratings.read(arrays, half_life=30, **how).weights, AGED, rtol=1e-6)
     with pytest.raises(DataError, match="3 arrays given where 4 are needed: user, item, rating, timestamp"):
         Ratings.read((USERS, ITEMS, VALUES), half_life=30)
-    with pytest.raises(DataError, match=r"no column for the timestamps, none of 'timestamp'.*--timestamp COLUMN"):
+    with pytest.raises(DataError, match=r"no column for the timestamps, none of 'timestamp'.*there are"):
         Ratings.read(table, half_life=30)
 
 
@@ -108,7 +108,7 @@ def test_weights_below_float32_become_the_smallest_and_are_counted():
 @pytest.mark.filterwarnings("ignore:.*so old", "ignore:the half-life leaves 1.0 of 150")
 def test_any_solver_takes_the_smallest_weights(solver, planted):
     users, items, values = planted(20, 12, 150)
-    rows = users, items, values, np.linspace(1.5e9, 1.5e9 + 1e7, len(users))
+    rows = users, items, values + 10, np.linspace(1.5e9, 1.5e9 + 1e7, len(users))
     model = fastmf.fit(rows, 3, solver, half_life=0.1, **({"kept": 0} if solver == "gibbs" else {}))
     assert all(np.isfinite(array).all() for array in (*model.user_side, *model.item_side))
     assert np.isfinite(model.fold_in(rows).user_factors).all()
@@ -158,7 +158,7 @@ def frame(planted):
     users, items, values = planted(30, 20, 300)
     rng = np.random.default_rng(7)
     times = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 700, len(users)), "D")
-    return pd.DataFrame({"user": users, "item": items, "rating": values, "timestamp": times})
+    return pd.DataFrame({"user": users, "item": items, "rating": values + 10, "timestamp": times})
 
 
 @pytest.mark.parametrize("solver", ["als", "als-links", "implicit"])

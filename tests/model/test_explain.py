@@ -7,6 +7,8 @@ import pytest
 import fastmf
 from fastmf import ImplicitALS, ParameterError, Ratings, UnknownIdError
 
+pytestmark = pytest.mark.filterwarnings("ignore:column .rating. has .* ratings of 0 or below")
+
 
 @pytest.fixture(scope="module")
 def rows(planted):

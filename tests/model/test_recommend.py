@@ -260,6 +260,7 @@ def test_a_blend_is_learned_if_it_helps_and_kept(tmp_path):
     assert watched.blend == learn_blend(watched, test)
 
 
+@pytest.mark.filterwarnings("ignore:column .rating. has .* ratings of 0 or below")
 def test_impossible_blends_are_refused(rows, fitted):
     plain, implicit = fastmf.fit(rows, k=2, epochs=1), fastmf.fit(rows, solver=ImplicitALS(k=2, epochs=1))
     with pytest.raises(ParameterError, match="has not learned what popularity is worth: fit it with --blend"):
@@ -299,6 +300,7 @@ def test_the_command_takes_candidates_lengths_and_a_blend(fitted, tmp_path):
     assert [line["item_id"] for line in json.loads(done.stdout)] == blended["item_id"].tolist()
 
 
+@pytest.mark.filterwarnings("ignore:column .rating. has .* ratings of 0 or below")
 def test_the_command_explains(rows, tmp_path):
     model = fastmf.fit(rows, solver=ImplicitALS(k=3))
     model.save(tmp_path / "m")

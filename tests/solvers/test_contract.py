@@ -190,6 +190,7 @@ def test_every_mode(check, subject, tmp_path):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.filterwarnings("ignore:column .rating. has .* ratings of 0 or below")
 def test_the_defaults_serve_every_scale(name, rows):
     users, items, values = rows
     stars = np.clip(np.round(values * 2) / 2, 0.5, 5)

@@ -198,7 +198,9 @@ def test_folding_in_and_explaining_take_weights_too(weights, tmp_path):
     with pytest.raises(ParameterError, match="weight is 'plays', but these Ratings have no weights"):
         model.fold_in(Ratings.read(rows))
     with pytest.raises(DataError, match="fitted to ratings without weights, but these ratings have some"):
-        fastmf.fit(rows, solver="implicit", k=2).fold_in(Ratings.read(rows, weight="plays"))
+        fastmf.fit(rows, solver="implicit", k=2, weight="").fold_in(Ratings.read(rows, weight="plays"))
+    with pytest.warns(UserWarning, match="column 'plays' is taken as the weights of rows"):
+        assert fastmf.fit(rows, solver="implicit", k=2).weight == "plays"
     with pytest.raises(ParameterError, match="give --ratings"):
         model.explain(3, 7)
 

@@ -113,12 +113,12 @@ def test_data_are_read_encoded_and_split_once(planted, tmp_path, monkeypatch):
 
         monkeypatch.setattr(owner, name, call)
 
-    counted(ratings_module, "read_columns")
-    counted(Ratings, "_from_columns")
+    counted(ratings_module, "gathered")
+    counted(ratings_module, "assembled")
     counted(Ratings, "split")
     counted(trials, "train")
     found = fastmf.tune(tmp_path / "r.parquet", "als", trials=3, k=2)
-    assert calls == ["read_columns", "_from_columns", "split", "train", "train", "train"]
+    assert calls == ["gathered", "assembled", "split", "train", "train", "train"]
     assert (found.training, found.validation) == (270, 30)
 
 

@@ -1,0 +1,145 @@
+"""JSON lines: one object a line, whose keys are the columns. Read in pieces, like delimited text."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import json as arrow_json
+from pyarrow import types
+
+from fastmf.data.files import File, Opened, opened
+from fastmf.data.text import NUMBERS, PIECE, Faults, Wanted, require_room
+from fastmf.data.values import as_numbers
+from fastmf.errors import DataError
+
+LARGEST = 2**63 - 1
+
+
+class JsonFiles:
+    """JSON lines in one or several files; the first one has been opened. Names are the keys of its first objects."""
+
+    positions: Sequence[str] = ()
+
+    def __init__(self, files: Sequence[File], first: Opened) -> None:
+        self.files, self.first, self.where = files, first, first.file.path
+        self.dropped: dict[str, int] = {}
+        self.samples = _objects(first.head)
+        self.names = list(dict.fromkeys(key for sample in self.samples for key in sample))
+        if not self.names:
+            raise DataError(f"{self.where} starts with {{ but its first line is no JSON object: write one a line")
+
+    def read(self, wanted: Wanted) -> pa.Table:
+        """Read columns of all files, one file after another; raises as :meth:`fastmf.data.text.TextFiles.read`."""
+        faults, tables = Faults(), list[pa.Table]()
+        names = list(dict.fromkeys(wanted.names))
+        schema = pa.schema([(name, kind) for name in names if (kind := self._kind(name, wanted)) is not None])
+        for place, file in enumerate(self.files):
+            each = self.first if place == 0 else opened(file)
+            for lines, first_line in _pieces(each):
+                found = _parsed(lines, first_line, schema, names, wanted.drop, faults)
+                if not wanted.drop:
+                    faults.raise_if_any(file.path)
+                schema = found.schema if len(found) and not tables else schema
+                tables.append(found)
+                n_rows, held = sum(map(len, tables)), sum(table.nbytes for table in tables)
+                width = 0 if wanted.limit is None else held // max(n_rows, 1)
+                require_room(n_rows, width, file.path, wanted, "its first ")
+        self.dropped = faults.counts
+        table = pa.concat_tables(tables, promote_options="default").select(names)
+        columns = [self._converted(name, table.column(name), wanted) for name in wanted.names]
+        return pa.Table.from_arrays(columns, names=list(wanted.names))
+
+    def _kind(self, name: str, wanted: Wanted) -> pa.DataType | None:
+        """Return the Arrow type to read a column as; None to let Arrow find it."""
+        values = [sample[name] for sample in self.samples if sample.get(name) is not None]
+        role = wanted.kinds.get(name, "any")
+        if role in ("any", "time") or not values:
+            return None if role in ("any", "time") else pa.string() if role == "text" else pa.float64()
+        if any(isinstance(value, str) for value in values):
+            return pa.string()
+        if role == "id" and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+            return pa.uint64() if max(values) > LARGEST else pa.int64()
+        return pa.float64() if role in NUMBERS else None
+
+    def _converted(self, name: str, column: pa.ChunkedArray, wanted: Wanted) -> pa.ChunkedArray:
+        """Make numbers of a column of text, if numbers are wanted."""
+        if wanted.kinds.get(name) not in NUMBERS or not types.is_string(column.type):
+            return column
+        numbers = as_numbers(column.combine_chunks(), ".")
+        if numbers.unreadable is not None and numbers.unreadable.any():
+            first = column[int(numbers.unreadable.argmax())].as_py()
+            raise DataError(f"{self.where}: {name!r} holds {first!r}, which is no number: correct it")
+        return pa.chunked_array([numbers.values])
+
+
+def _objects(head: bytes) -> list[dict[str, Any]]:
+    """Return the objects of the whole lines among the first bytes."""
+    found = []
+    for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def _pieces(file: Opened) -> Iterator[tuple[bytes, int]]:
+    """Yield whole lines, and the number of the first of them, from 1."""
+    rest, number = b"", 1
+    while True:
+        more = file.stream.read(PIECE)
+        rest += more
+        end = rest.rfind(b"\n") + 1 if more else len(rest)
+        if end:
+            yield rest[:end], number
+            number += rest.count(b"\n", 0, end)
+        rest = rest[end:]
+        if not more:
+            file.stream.close()
+            return
+
+
+def _parsed(
+    lines: bytes, first_line: int, schema: pa.Schema, names: Sequence[str], drop: bool, faults: Faults
+) -> pa.Table:
+    """Parse lines; leave out and count those that are no JSON objects."""
+    lines = lines.removeprefix(b"\xef\xbb\xbf")
+    parse = arrow_json.ParseOptions(explicit_schema=schema)
+    try:
+        found = _table(lines, parse, len(lines) + 1)
+    except pa.ArrowInvalid as error:
+        kept = []
+        for number, line in enumerate(lines.split(b"\n"), first_line):
+            if not line.strip():
+                continue
+            try:
+                good = isinstance(json.loads(line), dict)
+            except ValueError:
+                good = False
+            if good:
+                kept.append(line)
+            else:
+                shown = line[:60].decode(errors="replace")
+                faults.add("ragged_rows", 1, f"line {number:,} (no JSON object): {shown!r}")
+        if not faults.counts:
+            raise DataError(f"lines from {first_line:,} on do not hold the same types: {error}") from None
+        found = _table(b"\n".join(kept), parse, len(lines) + 1) if kept else schema.empty_table()
+    kinds = {field.name: field.type for field in schema}
+    for name in names:
+        if name not in found.column_names:
+            found = found.append_column(name, pa.nulls(len(found), kinds.get(name, pa.null())))
+    return found.select(names)
+
+
+def _table(lines: bytes, parse: arrow_json.ParseOptions, size: int) -> pa.Table:
+    if not lines.strip():
+        return parse.explicit_schema.empty_table()
+    return arrow_json.read_json(pa.BufferReader(lines), arrow_json.ReadOptions(block_size=size), parse)
+
+
+def is_json(head: bytes) -> bool:
+    """Check whether text starts as JSON lines do."""
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")

@@ -1,0 +1,300 @@
+"""Delimited text, read in pieces: each is parsed, and its columns converted, before the next is read.
+
+The number of rows is not known ahead. So memory is checked piece by piece, and reading stops at the limit.
+"""
+
+import codecs
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, types
+
+from fastmf.data.columns import listed
+from fastmf.data.files import HEAD, File, Opened, opened
+from fastmf.data.layout import BLANK, Found, Layout, look, not_text
+from fastmf.data.values import Numbers, as_key, as_numbers, inferred, joined_keys, require_one_mark
+from fastmf.errors import DataError
+from fastmf.runtime.memory import require_memory
+
+PIECE = 1 << 24  # bytes of text that are parsed at once
+UNIT = b"\x1f"  # stands for separators that Arrow's parser does not take: the unit separator of ASCII
+WORK = 16  # bytes per row, besides the columns themselves, for both compressed views and for sorting
+
+# What to do with the texts of a column: make ids of them, numbers, or whatever all of them can be.
+KINDS = {"user": "id", "item": "id", "rating": "number", "weight": "weight", "timestamp": "time", "title": "text"}
+NUMBERS = ("number", "weight")
+
+
+class Wanted(NamedTuple):
+    """What to read: the names of columns, and what to make of each.
+
+    kinds : "id", "number", "weight" (a number, too), "time", "text" or "any" for the columns by name.
+
+    drop : leave out rows that cannot be read, instead of raising an error. limit : the most bytes of memory. codes :
+    return text as dictionary and codes where that is quick.
+    """
+
+    names: Sequence[str]
+    kinds: Mapping[str, str]
+    drop: bool = False
+    limit: int | None = None
+    codes: bool = False
+
+
+def require_room(n_rows: int, row_bytes: int, where: str, wanted: Wanted, first: str = "") -> None:
+    """Raise a ResourceError if memory cannot hold rows and what sorting them takes."""
+    remedy = "read fewer rows, or set another limit with --memory-limit (memory_limit=)"
+    require_memory(n_rows * (row_bytes + WORK), f"{where}: reading {first}{n_rows:,} rows", wanted.limit, remedy)
+
+
+class Faults:
+    """Rows of a file that cannot be read: how many, by reason, and the first of them in words."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.first = ""
+
+    def add(self, reason: str, n: int, what: str) -> None:
+        """Count n rows; ``what`` describes the first of them."""
+        self.counts[reason] = self.counts.get(reason, 0) + n
+        self.first = self.first or what
+
+    def raise_if_any(self, where: str) -> None:
+        """Raise a DataError if rows could not be read."""
+        n = sum(self.counts.values())
+        if n:
+            raise DataError(
+                f"{where}: {n:,} rows cannot be read, the first in {self.first}: correct them, or leave them out"
+                " (in a fit: --bad-rows drop, bad_rows=)"
+            )
+
+
+class TextFiles:
+    """Delimited text in one or several files with the same columns; the first one has been opened."""
+
+    def __init__(
+        self, files: Sequence[File], first: Opened, said: Layout, roles: Sequence[str], asked: Sequence[str]
+    ) -> None:
+        self.files, self.first, self.said, self.roles, self.asked = files, first, said, roles, asked
+        self.layout = self._look(first)
+        self.where, self.names = first.file.path, list(self.layout.names)
+        self.dropped: dict[str, int] = {}
+
+    @property
+    def positions(self) -> list[str]:
+        """The names that were given to columns by their places; none if there is a header."""
+        return list(self.names) if self.layout.by_position else []
+
+    def read(self, wanted: Wanted) -> pa.Table:
+        """Read columns of all files, one file after another.
+
+        Raises
+        ------
+        DataError
+            If a file has other columns, is not text in its encoding, or has rows that cannot be read (unless they are
+            dropped).
+        ResourceError
+            As soon as there is not enough memory for what was read.
+        """
+        pieces: list[list[Any]] = []
+        faults = Faults()
+        for place, file in enumerate(self.files):
+            each = self.first if place == 0 else opened(file)
+            layout = self.layout if place == 0 else self._look(each)
+            self._require_same(layout, file)
+            pieces += _Reader(each, layout, wanted, self.said, faults).pieces(sum(len(piece[0]) for piece in pieces))
+            if not wanted.drop:
+                faults.raise_if_any(file.path)
+        self.dropped = faults.counts
+        return self._joined(pieces, wanted)
+
+    def _look(self, each: Opened) -> Found:
+        whole = len(each.head) < HEAD
+        return look(each.head, whole, each.file.path, self.said, self.roles, self.asked)
+
+    def _require_same(self, layout: Found, file: File) -> None:
+        if layout.names != self.layout.names:
+            raise DataError(
+                f"{self.where} has the columns {listed(self.names)} but {file.path} has {listed(layout.names)}:"
+                " give files with the same columns, or one of them"
+            )
+
+    def _joined(self, pieces: list[list[Any]], wanted: Wanted) -> pa.Table:
+        """Make each column of its pieces."""
+        columns = []
+        by_column = zip(*pieces, strict=True) if pieces else [()] * len(wanted.names)
+        for name, chunks in zip(wanted.names, by_column, strict=True):
+            kind = wanted.kinds.get(name, "any")
+            if kind in NUMBERS:
+                marks: dict[str, str] = {}
+                for chunk in chunks:
+                    marks = chunk.marks | marks
+                if self.said.decimal is None:
+                    require_one_mark(marks, f"{self.where}: column {name!r}")
+                columns.append(pa.chunked_array([chunk.values for chunk in chunks], pa.float64()))
+            elif kind == "id":
+                found = joined_keys(list(chunks))
+                self._warn_of_blanks(name, found)
+                columns.append(found.dictionary_encode() if wanted.codes and types.is_string(found.type) else found)
+            else:
+                found = pa.chunked_array(chunks, pa.string())
+                columns.append(inferred(found, self.said.decimal) if kind in ("any", "time") else found)
+        return pa.Table.from_arrays(columns, names=list(wanted.names))
+
+    def _warn_of_blanks(self, name: str, column: pa.ChunkedArray) -> None:
+        """Warn if the first id has blanks around it: they are part of the ids."""
+        first = column[0].as_py() if len(column) and types.is_string(column.type) else None
+        if first and first != first.strip():
+            warnings.warn(
+                f"{self.where}: column {name!r} holds ids with blanks around them, the first {first!r}: they are kept;"
+                " if they are part of the separator, give it with --sep (sep=)",
+                stacklevel=5,
+            )
+
+
+class _Reader:
+    """The pieces of one file."""
+
+    def __init__(self, file: Opened, layout: Found, wanted: Wanted, said: Layout, faults: Faults) -> None:
+        self.where, self.layout, self.wanted, self.said, self.faults = file.file.path, layout, wanted, said, faults
+        self.stream = Utf8(file.stream, layout, self.where)
+        self.places = [layout.names.index(name) for name in wanted.names]
+
+    def pieces(self, n_before: int) -> Iterator[list[Any]]:
+        """Yield the converted columns of each piece; a second thread converts one while the next is parsed."""
+        under_way: Future[list[Any]] | None = None
+        n_rows = n_before
+        with ThreadPoolExecutor(1) as thread:
+            for batch in self._batches():
+                if under_way is not None:
+                    yield under_way.result()
+                first, n_rows = n_rows, n_rows + len(batch)
+                # what was read is no longer among the available memory, but counts against a limit that was given
+                width = 0 if self.wanted.limit is None else 8 * len(self.wanted.names)
+                require_room(n_rows, width, self.where, self.wanted, "its first ")
+                under_way = thread.submit(self._converted, batch, first - n_before)
+            if under_way is not None:
+                yield under_way.result()
+        self.stream.close()
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        layout = self.layout
+        names = [str(place) for place in range(len(layout.names))]
+        read = csv.ReadOptions(
+            use_threads=False, block_size=PIECE, column_names=names, skip_rows=layout.skip
+        )  # one thread: only then are the numbers of bad lines known
+        parse = csv.ParseOptions(
+            delimiter=layout.sep if layout.quoted else UNIT.decode(),
+            quote_char='"' if layout.quoted else False,
+            newlines_in_values=layout.quoted,
+            invalid_row_handler=self._ragged,
+        )
+        chosen = [str(place) for place in self.places]
+        convert = csv.ConvertOptions(
+            column_types=dict.fromkeys(chosen, pa.string()),
+            include_columns=chosen,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+        try:
+            yield from csv.open_csv(pa.PythonFile(self.stream, mode="r"), read, parse, convert)
+        except UnicodeDecodeError as error:
+            raise not_text(self.where, layout.encoding, error) from None
+        except pa.ArrowInvalid as error:
+            raise self._refusal(str(error)) from None
+
+    def _refusal(self, problem: str) -> Exception:
+        if "invalid UTF8" in problem:
+            return not_text(self.where, self.layout.encoding, problem)
+        if "straddling" in problem:
+            limit = f"a row is longer than {PIECE:,} bytes, or a quote is not closed"
+            return DataError(f"{self.where} cannot be read as text with columns: {limit}")
+        return DataError(f"{self.where} cannot be read as text with columns: {problem}")
+
+    def _ragged(self, row: csv.InvalidRow) -> str:
+        text = row.text if len(row.text) <= 60 else f"{row.text[:60]}…"
+        what = f"line {row.number:,} ({row.actual_columns} columns instead of {row.expected_columns}): {text!r}"
+        self.faults.add("ragged_rows", 1, what)
+        return "skip"
+
+    def _converted(self, batch: pa.RecordBatch, first_row: int) -> list[Any]:
+        """Convert the columns of a piece whose rows start at ``first_row``."""
+        found: list[Any] = []
+        good = np.ones(len(batch), bool)
+        for name, text in zip(self.wanted.names, batch.columns, strict=True):
+            kind = self.wanted.kinds.get(name, "any")
+            if kind in NUMBERS:
+                numbers = as_numbers(text, self.said.decimal)
+                if numbers.unreadable is not None:
+                    self._count(name, text, numbers.unreadable & good, first_row)
+                    good &= ~numbers.unreadable
+                found.append(numbers)
+            elif kind == "id":
+                self._require_one_line(name, text)
+                found.append(as_key(text))
+            else:
+                found.append(text)
+        return found if good.all() else [_kept(each, good) for each in found]
+
+    def _count(self, name: str, text: pa.Array, bad: np.ndarray, first_row: int) -> None:
+        first = int(np.flatnonzero(bad)[0]) if bad.any() else 0
+        what = f"row {first_row + first:,} (from 0): column {name!r} holds {text[first].as_py()!r}, which is no number"
+        self.faults.add("unreadable_numbers", int(bad.sum()), what)
+
+    def _require_one_line(self, name: str, text: pa.Array) -> None:
+        """Raise a DataError if an id goes over several lines: then a quote is not closed, and rows are lost in it."""
+        import pyarrow.compute as pc
+
+        broken = pc.match_substring(text, "\n")
+        if pc.any(broken).as_py():
+            first = text.filter(broken)[0].as_py()
+            raise DataError(f"{self.where}: column {name!r} holds {first[:60]!r}: is a quote in it not closed?")
+
+
+def _kept(each: Any, good: np.ndarray) -> Any:
+    if isinstance(each, Numbers):
+        return each._replace(values=each.values.filter(pa.array(good)))
+    return each.filter(pa.array(good))
+
+
+class Utf8:
+    """A stream of text as Arrow's parser takes it: in UTF-8, with separators of one byte."""
+
+    closed = False
+
+    def __init__(self, stream: Any, layout: Found, where: str) -> None:
+        self.stream, self.where, self.rest = stream, where, b""
+        self.decoder = None if layout.encoding == "utf-8" else codecs.getincrementaldecoder(layout.encoding)()
+        self.sep = None if layout.quoted else layout.sep.encode()
+        self.start = True
+
+    def read(self, n: int = -1) -> bytes:
+        """Read about n bytes; none only at the end."""
+        raw = self.stream.read(n if n < 0 else max(n, 1))
+        last = not raw
+        data = self.decoder.decode(raw, last).encode() if self.decoder else raw
+        if self.start:
+            data, self.start = data.removeprefix(codecs.BOM_UTF8), False
+        if self.sep is not None:
+            data = self._replaced(self.rest + data, last)
+        return data if data or last else self.read(n)
+
+    def _replaced(self, data: bytes, last: bool) -> bytes:
+        """Replace separators up to the last whole line; keep the rest."""
+        if UNIT in data:
+            raise DataError(f"{self.where} holds the control character 0x1F: replace its separators by commas")
+        end = len(data) if last else data.rfind(b"\n") + 1
+        data, self.rest = data[:end], data[end:]
+        if self.sep == BLANK.encode():
+            return re.sub(rb"[ \t]+", UNIT, re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", data))
+        return data.replace(self.sep or b"", UNIT)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self.stream.close()
