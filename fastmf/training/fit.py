@@ -95,7 +95,9 @@ def fit(
     bad_rows : what to do with rows that have a null id, no finite rating, no weight above 0, or no time if there is a
         half-life: "error", or "drop" and count them.
     columns, sep, decimal, encoding, wide : the layout of text, arrays and pivots; see :meth:`fastmf.Ratings.read`.
-    callback : called with an Epoch after every epoch.
+    callback : called with an Epoch after every epoch. If it returns False, training ends there, as with ``patience``:
+        the model keeps the best epoch's factors, or without validation the last one's, and ``history`` ends with that
+        epoch. The checkpoint is kept, and ``resume`` goes on from it. Any other answer, such as None, goes on.
     checkpoint : a folder for the state of training.
     every : epochs from one checkpoint to the next. A killed process loses the epochs since the last checkpoint; if
         training ends in any other way, they are saved.

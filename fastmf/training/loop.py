@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,11 @@ from fastmf.training.objective import Objective
 
 # Training whose RMSE is this many times that of the mean alone has diverged, even if every number is still finite.
 DIVERGED = 10.0
+
+
+def is_stop(answer: Any) -> bool:
+    """Return whether a callback's answer ends the run: False does, from Python or NumPy; None and 0 do not."""
+    return isinstance(answer, bool | np.bool_) and not answer
 
 
 class Run:
@@ -42,7 +48,7 @@ class Run:
         self.any_singular = False
 
     def train(self, callback: Callable[[Epoch], object] | None) -> None:
-        """Run the remaining epochs."""
+        """Run the remaining epochs, until the callback returns False."""
         epochs = self.solver.run(self.objective.ratings, self.factors, self.device, done=len(self.history))
         try:
             while not self._patience_is_over():
@@ -58,8 +64,8 @@ class Run:
                     self.best_epoch = epoch.number
                     self.best_factors = self.device.copy(self.factors._replace(memory=()))
                 self._keep()
-                if callback is not None:
-                    callback(epoch)
+                if callback is not None and is_stop(callback(epoch)):
+                    break
         finally:  # also after a Ctrl-C or a divergence
             self._save()
 

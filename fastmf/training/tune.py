@@ -12,6 +12,7 @@ from fastmf.model.history import MAE, NDCG, RMSE, Measure
 from fastmf.runtime.device import Device
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.settings import MAX_SEED
+from fastmf.training.loop import is_stop
 from fastmf.training.plan import Data, Plan, make_plan
 from fastmf.training.trials import Space, Study, quiet_optuna, require_optuna, space_of
 
@@ -148,7 +149,7 @@ def tune(
         decimal, encoding, wide, memory_limit : as for :func:`fastmf.fit`.
     item_features, user_features : as for :func:`fastmf.fit`; give the same tables to it with the settings found.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
-    callback : called with each :class:`Trial` after it has run.
+    callback : called with each :class:`Trial` after it has run. If it returns False, no further trial begins.
     fixed : settings shared by all trials, such as epochs or positive_from. k, reg, and reg0 (alpha0 for implicit
         feedback) are searched unless they are fixed; with features, feature_reg too.
 
@@ -275,7 +276,7 @@ def _names(solver: str | Sequence[str] | None) -> list[str]:
 def _trials(
     studies: list[Study], plan: TuningPlan, data: Data, callback: Callable[[Trial], object] | None
 ) -> list[Trial]:
-    """Run trials of the studies in turn, until there are enough, time is up, or nothing is left to try."""
+    """Run trials of the studies in turn until there are enough, time or settings run out, or the callback says so."""
     began, waiting = time.perf_counter(), deque(studies)
     done: list[Trial] = []
     failures: list[BaseException] = []
@@ -297,8 +298,8 @@ def _trials(
             failures.append(failure)
             result["error"] = str(failure) or type(failure).__name__
         done.append(Trial(number=len(done) + 1, solver=study.space.solver, settings=proposal[1], **result))
-        if callback is not None:
-            callback(done[-1])
+        if callback is not None and is_stop(callback(done[-1])):
+            break
     if not any(trial.state == "complete" for trial in done):
         raise type(failures[0])(f"none of the {len(done)} trials completed; the first error: {failures[0]}")
     return done

@@ -58,6 +58,15 @@ def test_resumed_equals_uninterrupted(ratings, tmp_path, run):
     assert resumed.best_epoch == whole.best_epoch
 
 
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_run_that_its_callback_stopped_goes_on_with_resume(ratings, tmp_path, every):
+    run = RUNS["sgd"]
+    stopped = fastmf.fit(ratings, **run, checkpoint=tmp_path, every=every, callback=lambda epoch: epoch.number < 2)
+    assert len(stopped.history) == 2
+    resumed = fastmf.fit(ratings, **run, checkpoint=tmp_path, every=every, resume=True)
+    assert resumed.content_hash == fastmf.fit(ratings, **run).content_hash
+
+
 def test_stopping_early_is_remembered(ratings, tmp_path):
     run = RUNS["als, watched"]
     first = fastmf.fit(ratings, **run, checkpoint=tmp_path)

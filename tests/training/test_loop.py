@@ -56,6 +56,33 @@ def test_the_callback_gets_every_epoch(noisy):
         assert model.best_epoch is None
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_callback_that_returns_false_ends_training_after_that_epoch(solver, noisy):
+    usual = SOLVERS[solver](k=2)
+    short = fastmf.fit(noisy, solver=usual, callback=lambda epoch: epoch.number < 3)
+    assert [epoch.number for epoch in short.history] == [1, 2, 3]
+    assert short.best_epoch is None
+    assert short.solver["epochs" if "epochs" in short.solver else "samples"] > 3  # as it was asked for
+    if usual.burn == 0:  # a sampler's means depend on when they begin
+        whole = fastmf.fit(noisy, solver=usual.with_epochs(3))
+        np.testing.assert_array_equal(short.item_factors, whole.item_factors)
+    assert len(short.recommend(noisy.user_ids[0].as_py(), n=2)) == 2
+
+
+@pytest.mark.parametrize(("answer", "goes_on"), [(None, 1), (0, 1), ("", 1), (True, 1), (False, 0), (np.False_, 0)])
+def test_only_false_ends_training(answer, goes_on, noisy):
+    model = fastmf.fit(noisy, k=2, epochs=2, callback=lambda epoch: answer)
+    assert len(model.history) == 1 + goes_on
+
+
+def test_a_stopped_run_keeps_the_best_epoch(noisy, overfit):
+    rest, held_out = noisy.split(0.2)
+    whole = overfit(rest, "als", validation=held_out)
+    stopped = overfit(rest, "als", validation=held_out, callback=lambda epoch: epoch.number <= whole.best_epoch + 1)
+    assert (len(stopped.history), stopped.best_epoch) == (whole.best_epoch + 2, whole.best_epoch)
+    np.testing.assert_array_equal(stopped.user_factors, whole.user_factors)
+
+
 def test_an_error_of_the_callback_comes_through(noisy):
     def broken(epoch):
         raise LookupError(epoch.number)

@@ -338,6 +338,12 @@ def test_after_the_time_no_trial_is_begun(ratings):
     assert len(fastmf.tune(ratings, "als", trials=5, k=2, timeout=1e-9).trials) == 1
 
 
+def test_a_callback_that_returns_false_ends_the_search(ratings):
+    found = fastmf.tune(ratings, "als", trials=5, k=2, callback=lambda trial: trial.number < 2)
+    assert [trial.number for trial in found.trials] == [1, 2]
+    assert found.best in found.trials
+
+
 def test_optuna_is_silent_meanwhile_and_as_it_was_afterwards(ratings, capfd):
     before = optuna.logging.get_verbosity()
     seen = []
