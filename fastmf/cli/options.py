@@ -71,6 +71,9 @@ fitting_options = together(
                  show_default=True, help="What to do with rows of the same user and item."),
     click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
                  help="What to do with null ids and times, ratings that are not finite, and weights not above 0."),
+    click.option("--min-user-ratings", type=int, metavar="N",
+                 help="Leave out users with fewer ratings, until all that remain have enough."),
+    click.option("--min-item-ratings", type=int, metavar="N", help="The same for items."),
     click.option("--memory-limit", metavar="SIZE",
                  help="Refuse work that needs more memory, e.g. 4GiB.  [default: free memory]"),
 )  # fmt: skip

@@ -21,6 +21,7 @@ FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(
     ("user", "item", "rating", "item_features", "user_features", "weight", "half_life", "timestamp", "time_unit")
 )
 FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": None, "device": "cpu", "threads": None}
+FIT_DEFAULTS |= {"min_user_ratings": None, "min_item_ratings": None}
 
 
 @click.command(cls=SolverCommand, make_options=tune_options)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from fastmf.data import csr, ids
 from fastmf.data.arrow import from_numpy, to_arrow
 from fastmf.data.containers import entries_of
+from fastmf.data.core import k_core, rows_of_core
 from fastmf.data.duplicates import WAYS as DUPLICATES
 from fastmf.data.files import is_location
 from fastmf.data.layout import layout_of
@@ -313,6 +314,34 @@ class Ratings:
         users, items, values = csr.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
         weights = None if self.weights is None else self.weights[chosen]
         return replace(self, users=users, items=items, values=values, weights=weights, dropped={})
+
+    def core(self, min_user_ratings: int = 1, min_item_ratings: int = 1) -> Self:
+        """Leave out users and items with too few ratings, until all that remain have enough among themselves.
+
+        Their ids are dropped, except those with side features, which stay without ratings. ``dropped`` counts the
+        ratings of users, "below_min_user_ratings", and of items, "below_min_item_ratings"; one of both counts once.
+
+        Raises
+        ------
+        DataError
+            If nothing remains.
+        ParameterError
+            If a number is not an integer of at least 1.
+
+        Examples
+        --------
+        >>> ratings = Ratings.from_arrays(["ann", "ann", "bob", "bob", "cid"], [1, 2, 1, 2, 3], [5, 3, 4, 2, 1])
+        >>> core = ratings.core(min_user_ratings=2)
+        >>> core.user_ids.to_pylist(), core.item_ids.to_pylist(), core.rows["below_min_user_ratings"]
+        (['ann', 'bob'], [1, 2], 1)
+        """
+        least = min_user_ratings, min_item_ratings
+        stays, below, remaining = k_core(self.by_user, self.by_item, least)
+        kept, given = self.take(stays), dict[str, Any]()
+        for side, chosen in zip(("user", "item"), remaining, strict=True):
+            row_ids, places, features = (getattr(kept, f"{side}{of}") for of in ("_ids", "s", "_features"))
+            given |= rows_of_core(side, chosen, row_ids, places, features)
+        return replace(kept, dropped=self.dropped | below, **given)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Hold out a random fraction of the rows. Returns (rest, held out), both with all ids.

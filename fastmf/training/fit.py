@@ -61,6 +61,8 @@ def fit(
     keep_seen: bool = True,
     blend: bool = False,
     memory_limit: float | str | None = None,
+    min_user_ratings: int | None = None,
+    min_item_ratings: int | None = None,
     init: Any = None,
     item_features: Any = None,
     user_features: Any = None,
@@ -111,6 +113,10 @@ def fit(
         lists or "a|b|c" of categories, booleans and dates become features; see :meth:`fastmf.Features.read`. Items and
         users without ratings are then predicted by their features; see :mod:`fastmf.solvers.features`.
     memory_limit : the most memory to take, as bytes or text such as "4GiB"; the available memory if left out.
+    min_user_ratings, min_item_ratings : leave out users, and items, with fewer training ratings than this, until all
+        that remain have enough; see :meth:`fastmf.Ratings.core`. Pairs count whatever their rating, also those below
+        ``positive_from``. A fraction for validation is held out of what remains; in validation ratings that are given,
+        the users and items left out are unknown.
     init : a model to start from, or the path of one, of the same k and the same kind of feedback. Ids are matched by
         value. Known rows start where they were, carried to the mean and scale of these ratings; new ones are folded in
         from their ratings. All solvers can start from each other's models. Two epochs then do for what takes twelve,

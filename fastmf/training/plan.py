@@ -53,8 +53,8 @@ class Plan:
     """The checked arguments of a fit; see :func:`fastmf.fit`.
 
     ``how`` holds the arguments of :meth:`Ratings.read` for training and validation ratings, ``weighing`` those for the
-    training ratings alone. ``outputs`` are the files to be written, ``features`` the tables of side features by "user"
-    and "item".
+    training ratings alone. ``core`` are the fewest ratings of a user and of an item. ``outputs`` are the files to be
+    written, ``features`` the tables of side features by "user" and "item".
     """
 
     source: Any
@@ -70,6 +70,7 @@ class Plan:
     memory_limit: int | None
     how: dict[str, Any]
     outputs: Sequence[Path]
+    core: tuple[int, int] | None = None
     init: State | None = None
     features: dict[str, Any] = field(default_factory=dict)
 
@@ -89,6 +90,8 @@ class Plan:
         ratings = _read(self.source, tell, memory_limit=limit, **self.weighing, **self.how)
         if len(ratings) == 0:
             raise DataError("there are no ratings to fit: give at least one")
+        if self.core is not None:
+            ratings = _core(ratings, self.core, tell)
         if ratings.half_life is not None and ratings.weights is not None:
             _warn_of_little_weight(ratings.weights)
         ratings = self._with_features(ratings, tell)
@@ -149,6 +152,8 @@ def make_plan(
     blend: bool = False,
     keep_seen: bool = True,
     memory_limit: float | str | None = None,
+    min_user_ratings: int | None = None,
+    min_item_ratings: int | None = None,
     init: Any = None,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
@@ -179,12 +184,14 @@ def make_plan(
     inputs = [path for each in (source, validation, *tables.values()) for path in locations(each)]
     inputs += map(str, _checkpoint_files(checkpoint, every, resume, inputs))
     _check_solver(solver, blend)
+    core = _fewest(min_user_ratings, min_item_ratings)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     options |= {"source": source, "solver": solver, "validation": validation, "checkpoint": checkpoint}
     require_room(solver, where, limit)
     return Plan(
         device=where,
         weighing=weighing,
+        core=core,
         init=start,
         features=tables,
         memory_limit=limit,
@@ -244,7 +251,7 @@ def _bytes_of_features(ratings: Ratings, k: int) -> int:
 
 def notes_on(ratings: Ratings) -> list[str]:
     """Describe the weights by age, and the rows that were read but are not among the ratings, one line for each."""
-    lines, dropped = [], {**ratings.dropped}
+    lines, dropped = [], {name: n for name, n in ratings.dropped.items() if not name.startswith("below_")}
     if ratings.half_life is not None and ratings.weights is not None:
         total = f"{ratings.weights.sum(dtype=np.float64):,.1f}"
         lines.append(f"weights halve every {ratings.half_life.describe()} and add up to {total} ratings")
@@ -255,6 +262,27 @@ def notes_on(ratings: Ratings) -> list[str]:
         counts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.items())
         lines.append(f"note: {sum(dropped.values()):,} bad rows were dropped (--bad-rows drop): {counts}")
     return lines
+
+
+def _fewest(min_user_ratings: int | None, min_item_ratings: int | None) -> tuple[int, int] | None:
+    """Return the fewest ratings of a user and of an item; None if any number will do."""
+    found = []
+    for name, fewest in (("min_user_ratings", min_user_ratings), ("min_item_ratings", min_item_ratings)):
+        if fewest is not None:
+            require_integer(name, fewest, 1)
+        found.append(fewest or 1)
+    return None if min_user_ratings is None and min_item_ratings is None else (found[0], found[1])
+
+
+def _core(ratings: Ratings, least: tuple[int, int], tell: Tell | None) -> Ratings:
+    """Leave out users and items with too few ratings."""
+    core = ratings.core(*least)
+    if tell is not None:
+        asked = f"--min-user-ratings {least[0]:,} and --min-item-ratings {least[1]:,}"
+        sizes = ((len(each), each.n_users, each.n_items) for each in (core, ratings))
+        ratings_left, users, items = (f"{left:,} of {all_of_them:,}" for left, all_of_them in zip(*sizes, strict=True))
+        tell(f"note: {asked} leave {ratings_left} ratings, {users} users and {items} items")
+    return core
 
 
 def _device_for(solver: Solver, device: str | Device, threads: int | None) -> Device:

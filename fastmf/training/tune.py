@@ -127,6 +127,8 @@ def tune(
     wide: bool = False,
     callback: Callable[[Trial], object] | None = None,
     memory_limit: float | str | None = None,
+    min_user_ratings: int | None = None,
+    min_item_ratings: int | None = None,
     item_features: Any = None,
     user_features: Any = None,
     **fixed: Any,
@@ -146,7 +148,7 @@ def tune(
     max_k : the largest k to try.
     timeout : seconds after which no new trial begins; results then depend on the machine's speed.
     device, threads, user, item, rating, weight, half_life, timestamp, time_unit, duplicates, bad_rows, columns, sep,
-        decimal, encoding, wide, memory_limit : as for :func:`fastmf.fit`.
+        decimal, encoding, wide, memory_limit, min_user_ratings, min_item_ratings : as for :func:`fastmf.fit`.
     item_features, user_features : as for :func:`fastmf.fit`; give the same tables to it with the settings found.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
     callback : called with each :class:`Trial` after it has run. If it returns False, no further trial begins.

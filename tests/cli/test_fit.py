@@ -92,6 +92,16 @@ def test_flags_and_bins_reach_the_solver(place, run_json, tmp_path):
     assert (found["solver"]["links"], found["samples"]) == (True, 2)
 
 
+def test_users_and_items_with_few_ratings_are_left_out_and_counted(place, run_json, tmp_path):
+    few = ["--min-user-ratings", 7, "--min-item-ratings", 7]
+    found = run_json("fit", place / "train.parquet", *few, "--k", 2, "--epochs", 1, "-o", tmp_path / "m.fastmf")
+    core = fastmf.Ratings.read(place / "train.parquet").core(7, 7)
+    assert (found["users"], found["items"]) == (core.n_users, core.n_items)
+    assert core.n_users < 30
+    assert found["rows"]["read"] == 240
+    assert {name: found["rows"][name] for name in core.dropped} == core.dropped
+
+
 def test_inspect_shows_the_same_content_for_the_same_rows_in_any_order(place, path, run, run_json, cells):
     found = run_json("inspect", path)
     again = run("fit", f"{place / 'parts'}/", "--k", 3, "--epochs", 4)

@@ -176,9 +176,10 @@ def test_a_terminal_is_shown_the_best_so_far(monkeypatch, terminal):
 
 
 def test_the_command_takes_what_looks_like_an_option_for_what_it_is():
-    options = {**FIT_DEFAULTS, "user": "--u", "bad_rows": "drop", "device": "cuda:1"}
+    options = {**FIT_DEFAULTS, "user": "--u", "bad_rows": "drop", "device": "cuda:1", "min_user_ratings": 5}
     assert fit_command("-r.parquet", {"solver": "sgd", "reg": 0.05, "reg0": 11.0}, options) == (
         "fastmf fit ./-r.parquet --solver sgd --reg 0.05 --reg0 11 --user=--u --bad-rows drop --device cuda:1"
+        " --min-user-ratings 5"
     )
 
 

@@ -41,6 +41,8 @@ def ratings(planted):
         ({"timestamp": "at"}, ParameterError, "timestamp is 'at', but there is no half_life"),
         ({"half_life": 5, "time_unit": "days"}, ParameterError, "time_unit is 'days': choose s or ms or us or ns"),
         ({"solver": "implicit", "blend": True}, ParameterError, "blend is for models of ratings: solver 'implicit'"),
+        ({"min_item_ratings": 0}, ParameterError, "min_item_ratings is 0: give an integer of at least 1"),
+        ({"min_user_ratings": 2.5}, ParameterError, "min_user_ratings is 2.5: give an integer of at least 1"),
         ({"memory_limit": "lots"}, ParameterError, "memory limit is 'lots'"),
         ({"k": 10**9}, ResourceError, r"^fitting k = 1,000,000,000 factors takes at least .* GiB"),
         ({"k": 1000, "memory_limit": "1 MB"}, ResourceError, r"\d MiB of memory, but 1\.0 MiB are allowed"),
@@ -104,6 +106,30 @@ def test_each_file_is_told_with_what_was_left_out(tmp_path):
         "note: 1 bad rows were dropped (--bad-rows drop): nan ratings 1",
     ]
     assert (len(data.ratings), len(data.validation), data.rows["validation"]) == (1, 1, 1)
+
+
+def test_a_fit_leaves_out_users_and_items_with_few_ratings(planted):
+    # items 1 to 4 by users 1 to 4; user 5 rated item 1 alone, and item 6 has one rating, by user 1
+    pairs = [(user, item) for user in range(1, 5) for item in range(1, 5)] + [(5, 1), (1, 6)]
+    users, items = map(np.array, zip(*pairs, strict=True))
+    rows, held_out = (users, items, np.arange(18.0)), ([5, 1], [2, 6], [1.0, 2.0])
+    model = fastmf.fit(rows, k=2, min_user_ratings=2, min_item_ratings=2, validation=held_out)
+    assert model.user_ids.to_pylist() == model.item_ids.to_pylist() == [1, 2, 3, 4]
+    named = {name: model.rows[name] for name in ("read", "used", "validation")}
+    assert named == {"read": 20, "used": 16, "validation": 2}
+    assert (model.rows["below_min_user_ratings"], model.rows["below_min_item_ratings"]) == (1, 1)
+    plain = Ratings.from_arrays(*rows).core(2, 2)
+    assert model.content_hash == fastmf.fit(plain, k=2, validation=fastmf.Ratings.read(held_out)).content_hash
+    assert fastmf.fit(Ratings.from_arrays(*rows), k=2, min_item_ratings=2).item_ids.to_pylist() == [1, 2, 3, 4]
+    assert fastmf.fit(rows, k=2).user_ids.to_pylist() == [1, 2, 3, 4, 5]
+
+
+def test_what_a_core_leaves_out_is_told():
+    told = []
+    rows = ([1, 1, 2, 2, 3], [1, 2, 1, 2, 3], [1.0, 2, 3, 4, 5])
+    make_plan(rows, ALS(), min_user_ratings=2).read(told.append)
+    left = "4 of 5 ratings, 2 of 3 users and 2 of 3 items"
+    assert told[1:] == [f"note: --min-user-ratings 2 and --min-item-ratings 1 leave {left}"]
 
 
 def test_ratings_without_rows_are_refused(ratings):

@@ -1,0 +1,81 @@
+"""The k-core of ratings: users and items with few ratings fall away until all that remain have enough.
+
+The core is the largest set of users with at least n ratings of items in it, and of items with at least m ratings by
+users in it. It is unique, and peeling finds it (Matula and Beck 1983): a row below its bound falls, which lowers the
+counts of the rows it is paired with, until no row is below its bound. Every rating is looked at twice at most.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastmf.data.arrow import from_numpy
+from fastmf.data.csr import ranges
+from fastmf.errors import DataError, require_integer
+from fastmf.kernels.types import Compressed
+
+if TYPE_CHECKING:
+    from fastmf.data.features import Features
+
+STAYS = np.iinfo(np.int32).max  # the turn of rows that never fall
+
+
+def peel(by_user: Compressed, by_item: Compressed, least: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the turn in which each user and each item falls, int32 (n_users,) and (n_items,); STAYS for the core.
+
+    ``least`` are the fewest ratings of a user and of an item. Users fall in even turns from 0, items in odd ones.
+    """
+    views = by_user, by_item
+    counts = [np.diff(view.indptr) for view in views]
+    turns = np.full(len(counts[0]), STAYS, np.int32), np.full(len(counts[1]), STAYS, np.int32)
+    falling = [np.flatnonzero(own < fewest) for own, fewest in zip(counts, least, strict=True)]
+    turn = 0
+    while len(falling[0]) or len(falling[1]):
+        this, other = turn % 2, 1 - turn % 2
+        rows, indptr = falling[this], views[this].indptr
+        turns[this][rows] = turn
+        lost = views[this].indices[ranges(indptr[rows], indptr[rows + 1] - indptr[rows])]
+        hit, n_lost = np.unique(lost, return_counts=True)
+        before = counts[other][hit]
+        counts[other][hit] = before - n_lost
+        below = hit[(before >= least[other]) & (before - n_lost < least[other])]
+        falling[this], falling[other] = rows[:0], np.append(falling[other], below)
+        turn += 1
+    return turns
+
+
+def k_core(
+    by_user: Compressed, by_item: Compressed, least: tuple[int, int]
+) -> tuple[np.ndarray, dict[str, int], tuple[np.ndarray, np.ndarray]]:
+    """Find the core of ratings, for :meth:`fastmf.Ratings.core`.
+
+    Returns which ratings are in it, (n,) bool in the order of ``by_user``; how many are not, by reason; and which
+    users and which items are in it, (n_users,) and (n_items,) bool.
+    """
+    for side, fewest in zip(("user", "item"), least, strict=True):
+        require_integer(f"min_{side}_ratings", fewest, 1)
+    of_users, of_items = peel(by_user, by_item, least)
+    users, items = np.repeat(of_users, np.diff(by_user.indptr)), of_items[by_user.indices]
+    stays = np.minimum(users, items) == STAYS
+    if not stays.any():
+        raise DataError(
+            f"none of {len(stays):,} ratings remain if users need {least[0]:,} and items {least[1]:,}: lower"
+            " --min-user-ratings (min_user_ratings=) or --min-item-ratings (min_item_ratings=)"
+        )
+    first = {"below_min_user_ratings": users < items, "below_min_item_ratings": items < users}
+    below = {name: int(np.count_nonzero(fell)) for name, fell in first.items()}
+    return stays, below, (of_users == STAYS, of_items == STAYS)
+
+
+def rows_of_core(
+    side: str, chosen: np.ndarray, row_ids: pa.Array, places: np.ndarray, features: "Features | None"
+) -> dict[str, Any]:
+    """Return the ids of a side that stay, the indices (n,) int32 of the ratings' ids among them, and their features.
+
+    Ids stay that are ``chosen`` (n_ids,) bool, or have side features.
+    """
+    known = chosen if features is None else chosen | (np.diff(features.rows.indptr) > 0)
+    own = row_ids.take(from_numpy(np.flatnonzero(known)))
+    left = None if features is None else features.of(own)
+    return {f"{side}_ids": own, f"{side}s": (np.cumsum(known, dtype=np.int32) - 1)[places], f"{side}_features": left}
