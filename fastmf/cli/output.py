@@ -13,13 +13,14 @@ def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[A
     if titles is None:
         yield from frames
         return
-    from fastmf.data.read import read_titles
+    from fastmf.model.titles import titled as with_titles
+    from fastmf.model.titles import titles_of
 
-    names, rows, missing = read_titles(titles), 0, 0
+    names, rows, missing = titles_of(titles), 0, 0
     for frame in frames:
-        named = frame[column].map(names)
-        rows, missing = rows + len(named), missing + int(named.isna().sum())
-        yield frame.assign(title=named.fillna(""))
+        named = with_titles(frame, column, names)
+        rows, missing = rows + len(named), missing + named.attrs["without_title"]
+        yield named
     if missing:
         remark(f"note: {missing:,} of {rows:,} items have no title in {titles}")
 

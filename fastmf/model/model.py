@@ -17,6 +17,7 @@ from fastmf.model.predict import predict_pairs
 from fastmf.model.recommend import Ranker, batches, list_frame
 from fastmf.model.similar import nearest
 from fastmf.model.state import State
+from fastmf.model.titles import titled, titles_of
 from fastmf.model.update import update_model
 from fastmf.runtime.device import Device
 
@@ -74,6 +75,7 @@ class Model(State):
         exclude: Any = None,
         include_seen: bool = False,
         cold: bool = True,
+        titles: Any = None,
         device: str | Device = "cpu",
     ) -> "pd.DataFrame":
         """Recommend to each user the n highest-scoring items that the user has not rated in training.
@@ -89,12 +91,15 @@ class Model(State):
             are ignored.
         include_seen : recommend items rated in training, too.
         cold : recommend items of which only side features are known, too.
+        titles : titles to show: a dict or pandas series of item id to title, or a table with a column of item ids and a
+            column "title" (a path or a frame).
         device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
 
         Returns
         -------
         Frame of user_id, item_id, score (float32, not clipped), rank (from 1), without items of which nothing is known.
-        ``.attrs["unknown_items"]`` counts such ``items``.
+        ``.attrs["unknown_items"]`` counts such ``items``. With ``titles``, also title, "" if an item has none;
+        ``.attrs["without_title"]`` counts those rows.
 
         Raises
         ------
@@ -107,19 +112,30 @@ class Model(State):
         """
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
         how["cold"] = cold
-        return joined(self.recommend_batches(user_ids, n, device=device, **how))
+        names = titles_of(titles)
+        return titled(joined(self.recommend_batches(user_ids, n, device=device, **how)), "item_id", names)
 
-    def recommend_batches(self, user_ids: Any = None, n: Any = 10, **how: Any) -> "Iterator[pd.DataFrame]":
+    def recommend_batches(
+        self, user_ids: Any = None, n: Any = 10, *, titles: Any = None, **how: Any
+    ) -> "Iterator[pd.DataFrame]":
         """Yield the frame of :meth:`recommend` in batches of several thousand users, to save memory.
 
         Takes the arguments of :meth:`recommend`, and checks them before the first batch.
         """
+        names = titles_of(titles)
         wanted = ids.many(user_ids)
         users = np.arange(len(self.user_ids)) if user_ids is None else ids.require(self.user_ids, wanted, "user")
-        return batches(Ranker(self, **how), users, n)
+        frames = batches(Ranker(self, **how), users, n)
+        return (titled(frame, "item_id", names) for frame in frames)
 
-    def similar_items(self, item_ids: Any, n: int = 10) -> "pd.DataFrame":
+    def similar_items(self, item_ids: Any, n: int = 10, *, titles: Any = None) -> "pd.DataFrame":
         """Find the n items nearest to each of the given ones by cosine of their factors.
+
+        Parameters
+        ----------
+        item_ids : one raw id, or several.
+        n : length of each list.
+        titles : titles of the items found, as for :meth:`recommend`.
 
         Returns
         -------
@@ -133,9 +149,10 @@ class Model(State):
         DataError
             If ids are null, or not of the model's type.
         """
-        wanted = ids.require(self.item_ids, ids.many(item_ids), "item")
+        wanted, names = ids.require(self.item_ids, ids.many(item_ids), "item"), titles_of(titles)
         found, scores = nearest(self.item_factors, self.present("item"), wanted, n)
-        return list_frame(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
+        frame = list_frame(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
+        return titled(frame, "similar_item_id", names)
 
     def similar_users(self, user_ids: Any, n: int = 10) -> "pd.DataFrame":
         """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
@@ -262,7 +279,7 @@ class Model(State):
         """
         return update_model(self, new, ratings, {"item": item_features, "user": user_features}, device)
 
-    def explain(self, user_id: Any, item_id: Any, ratings: Any = None) -> "pd.DataFrame":
+    def explain(self, user_id: Any, item_id: Any, ratings: Any = None, *, titles: Any = None) -> "pd.DataFrame":
         """Return the contribution of each of a user's items to the score of an item, largest first.
 
         Parameters
@@ -270,6 +287,7 @@ class Model(State):
         user_id, item_id : raw ids.
         ratings : the user's ratings, in any form :meth:`Ratings.read` takes; those of others are ignored. A model of
             implicit feedback without ``positive_from`` or weights needs none.
+        titles : titles of the user's items, as for :meth:`recommend`.
 
         Returns
         -------
@@ -287,7 +305,8 @@ class Model(State):
         UnknownIdError
             If the user or the item is not known.
         """
-        return explain_score(self, user_id, item_id, ratings)
+        names = titles_of(titles)
+        return titled(explain_score(self, user_id, item_id, ratings), "item_id", names)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the model to one file, whole or not at all; the format is described in :mod:`fastmf.model.file`.
