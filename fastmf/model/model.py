@@ -19,6 +19,7 @@ from fastmf.model.similar import nearest
 from fastmf.model.state import State
 from fastmf.model.titles import titled, titles_of
 from fastmf.model.update import update_model
+from fastmf.model.vectors import Vectors, vectors_of
 from fastmf.runtime.device import Device
 
 if TYPE_CHECKING:
@@ -159,6 +160,43 @@ class Model(State):
         wanted = ids.require(self.user_ids, ids.many(user_ids), "user")
         found, scores = nearest(self.user_factors, self.present("user"), wanted, n)
         return list_frame(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
+
+    def vectors(self, kind: str = "recommend", *, rank_by: str = "rating") -> Vectors:
+        """Return what an index of nearest neighbours stores and is asked, with the biases folded in.
+
+        Rank by inner product: none of the vectors needs another distance, and the score of a pair is its inner product.
+
+        Parameters
+        ----------
+        kind : "recommend" for the items that suit a user: items are stored as (y_i, c_i), and a user asks with
+            (x_u, 1). Their inner product is :meth:`recommend`'s score without the mean and the user's bias, which are
+            the same for all items. "similar" for neighbours: factors of length 1, whose inner product is the cosine.
+        rank_by : as for :meth:`recommend`; "blend" adds the bonus for popularity to c_i.
+
+        Returns
+        -------
+        A named tuple of user_ids and item_ids (Arrow arrays), users and items (float32, a row for each id), for all
+        users and items with ratings or side features. Rows have k + 1 numbers; k for "similar", and if no item has a
+        bias.
+
+        Raises
+        ------
+        ParameterError
+            If ``kind`` is neither of these, or the model has no blend.
+
+        Examples
+        --------
+        >>> import fastmf
+        >>> model = fastmf.fit((["ann", "ann", "bob", "bob"], [1, 2, 2, 3], [5.0, 3.0, 2.0, 4.0]), k=2)
+        >>> vectors = model.vectors()
+        >>> vectors.items.shape, vectors.item_ids.to_pylist()
+        ((3, 3), [1, 2, 3])
+        >>> scores = vectors.items @ vectors.users[0]
+        >>> best = model.recommend("ann", n=1, include_seen=True)["item_id"][0]
+        >>> bool(vectors.item_ids[int(scores.argmax())].as_py() == best)
+        True
+        """
+        return vectors_of(self, kind, rank_by)
 
     def fold_in(self, ratings: Any, *, features: Any = None, device: str | Device = "cpu") -> Self:
         """Return a model of the users in new ratings, with the same items. Each user is solved for exactly.

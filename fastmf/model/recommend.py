@@ -48,7 +48,7 @@ class Ranker:
         bonus: np.ndarray | None = None,
     ) -> None:
         self.state, self.device = state, resolve(device)
-        bonus = _popularity_bonus(state, rank_by) if bonus is None else bonus
+        bonus = popularity_bonus(state, rank_by) if bonus is None else bonus
         self.candidates, self.unknown_items = _candidates(state, items, cold)
         bias = state.item_bias if bonus is None else state.item_bias + bonus
         self._items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
@@ -126,7 +126,7 @@ def list_frame(
     )
 
 
-def _popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
+def popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
     """Return the bonus (n_items,) float32 that popularity adds to scores; None for "rating"."""
     require_choice("rank_by", rank_by, ("rating", "blend"))
     if rank_by == "rating":

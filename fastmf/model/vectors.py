@@ -1,0 +1,55 @@
+"""Vectors for an index of nearest neighbours: one for each user and item, ranked by their inner products.
+
+A score is mean + b_u + c_i + x_u . y_i. For one user, mean and b_u are the same for all items, so (x_u, 1) . (y_i, c_i)
+ranks items exactly as :meth:`fastmf.Model.recommend` does.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from fastmf.data.arrow import from_numpy
+from fastmf.errors import ParameterError, require_choice
+from fastmf.model.recommend import popularity_bonus
+from fastmf.model.similar import unit_rows
+from fastmf.model.state import State
+
+KINDS = "recommend", "similar"
+
+
+class Vectors(NamedTuple):
+    """Vectors of users and items, and their ids: row n of ``users`` belongs to ``user_ids[n]``.
+
+    Ids are Arrow arrays; ``users`` (n_users, width) and ``items`` (n_items, width) are float32.
+    """
+
+    user_ids: pa.Array
+    users: np.ndarray
+    item_ids: pa.Array
+    items: np.ndarray
+
+
+def vectors_of(state: State, kind: str, rank_by: str) -> Vectors:
+    """Return the vectors of all users and items of which something is known; see :meth:`fastmf.Model.vectors`."""
+    require_choice("kind", kind, KINDS)
+    bonus = popularity_bonus(state, rank_by)
+    if kind == "similar":
+        if bonus is not None:
+            raise ParameterError(f"rank_by is {rank_by!r}, but kind='similar' has no popularity: leave it out")
+        users, items = (unit_rows(side.factors)[0] for side in (state.user_side, state.item_side))
+    else:
+        bias = state.item_bias if bonus is None else state.item_bias + bonus
+        users, items = _with_bias(state, bias)
+    rows = {side: np.flatnonzero(state.present(side)) for side in ("user", "item")}
+    row_ids = {side: getattr(state, f"{side}_ids").take(from_numpy(rows[side])) for side in rows}
+    return Vectors(row_ids["user"], users[rows["user"]], row_ids["item"], items[rows["item"]])
+
+
+def _with_bias(state: State, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (x_u, 1) and (y_i, c_i), (n, k + 1); the factors alone if no item has a bias."""
+    users, items = state.user_factors, state.item_factors
+    if not bias.any():
+        return users, items
+    ones = np.ones(len(users), np.float32)
+    return np.column_stack([users, ones]), np.column_stack([items, bias])
