@@ -1,0 +1,99 @@
+"""The Python examples on the pages of docs/ run. One that needs a package which is not installed is skipped."""
+
+import ast
+import csv
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from fastmf.data.write import write_parquet
+
+PAGES = Path(__file__).parents[2] / "docs"
+ALWAYS_THERE = {"fastmf", "numpy", "pandas", "pyarrow", *sys.stdlib_module_names}
+
+
+class Example(NamedTuple):
+    """A fenced block of Python: where it stands, its source, and the packages it needs beside those of fastmf."""
+
+    page: str
+    line: int
+    source: str
+    needs: frozenset
+
+
+def examples_of(page):
+    """Yield the Python blocks of a page, in order."""
+    text = (PAGES / page).read_text(encoding="utf-8")
+    for found in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield Example(page, text[: found.start(1)].count("\n"), found[1], frozenset(packages(found[1])))
+
+
+def packages(source):
+    """Return the packages that a source imports and fastmf does not bring along."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names} - ALWAYS_THERE
+
+
+EXAMPLES = {page.name: list(examples_of(page.name)) for page in sorted(PAGES.glob("*.md"))}
+
+
+def runs():
+    """Yield what to run together: a page's examples that need no other package, and each other one after those."""
+    for page, examples in EXAMPLES.items():
+        plain = [example for example in examples if not example.needs]
+        if plain:
+            yield pytest.param(plain, id=page)
+        for n, example in enumerate(examples):
+            if example.needs:
+                before = [earlier for earlier in examples[:n] if earlier.needs <= example.needs]
+                yield pytest.param([*before, example], id=f"{page}-{'-'.join(sorted(example.needs))}-{example.line}")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with ratings of 30 items by 60 users, 42 among them, in ratings.parquet, and titles.parquet."""
+    rng = np.random.default_rng(0)
+    users, items = np.divmod(rng.permutation(60 * 30)[:900], 30)
+    values = 3 + np.sin(users) * np.cos(items) + np.sin(3 * items) + 0.2 * rng.standard_normal(900)
+    ratings = {"user_id": users + 1, "item_id": items + 301, "rating": np.round(values.clip(1, 5) * 2) / 2}
+    write_parquet(ratings, tmp_path / "ratings.parquet")
+    titles = [f"Item {i}" for i in range(30)]
+    write_parquet({"item_id": np.arange(301, 331), "title": titles}, tmp_path / "titles.parquet")
+    return tmp_path
+
+
+@pytest.mark.parametrize("examples", list(runs()))
+def test_examples_run(examples, files, monkeypatch):
+    monkeypatch.chdir(files)
+    for package in sorted(set().union(*(example.needs for example in examples))):
+        pytest.importorskip(package)
+    names = {"__name__": "page"}
+    for example in examples:
+        padding = "\n" * example.line  # so that errors name the line of the page
+        exec(compile(padding + example.source, str(PAGES / example.page), "exec"), names)
+        if example.page in CHECKS:
+            CHECKS[example.page](names)
+
+
+def check_vectors(names):
+    """Every index must give the list that recommend gives; text and Parquet must hold the vectors as they are."""
+    model, vectors = names["model"], names["vectors"]
+    assert names["best"] == model.recommend(42, include_seen=True)["item_id"].tolist()
+    if Path("items.csv").exists():
+        with Path("items.csv").open(newline="", encoding="utf-8") as file:
+            rows = [(int(item), np.array(text[1:-1].split(","), np.float32)) for item, text in csv.reader(file)]
+        assert [item for item, _ in rows] == vectors.item_ids.to_pylist()
+        np.testing.assert_array_equal([vector for _, vector in rows], vectors.items)
+
+
+CHECKS = {"vectors.md": check_vectors}
+
+
+def test_the_pages_hold_examples():
+    assert {package for example in EXAMPLES["vectors.md"] for package in example.needs} >= {"faiss", "hnswlib"}
