@@ -4,6 +4,7 @@ import click
 
 import fastmf
 from fastmf.cli.console import remark, show_json, show_table
+from fastmf.cli.like import item_of, like_option
 from fastmf.cli.options import json_option, n_option, titles_option
 from fastmf.cli.output import publish, titled
 
@@ -11,14 +12,18 @@ from fastmf.cli.output import publish, titled
 @click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
 @click.argument("model")
 @click.argument("user")
-@click.argument("item")
+@click.argument("item", required=False)
+@like_option
 @click.option("--ratings", metavar="RATINGS", help="The user's ratings; not needed for implicit feedback fitted"
               " without --positive-from and --weight.")  # fmt: skip
 @n_option
 @titles_option
 @json_option
-def explain(model: str, user: str, item: str, ratings: str | None, n: int, titles: str | None, as_json: bool) -> None:
+def explain(model: str, user: str, item: str | None, like: str | None, ratings: str | None, n: int,
+            titles: str | None, as_json: bool) -> None:  # fmt: skip
     """List the items of USER that contribute most to the score of ITEM, after folding in the user's ratings.
+
+    With --like, ITEM is the one with such a title.
 
     \b
     Examples:
@@ -31,9 +36,9 @@ def explain(model: str, user: str, item: str, ratings: str | None, n: int, title
     require_integer("n", n, 1)
     loaded = fastmf.load(model)
     (user_id,) = ids.parse(loaded.user_ids, [user], "user")
-    (item_id,) = ids.parse(loaded.item_ids, [item], "item")
-    found = loaded.explain(user_id, item_id, ratings)
-    (shown,) = titled([found.head(n)], "item_id", titles)
+    item_ids, names = item_of(loaded, item, like, titles)
+    found = loaded.explain(user_id, item_ids, ratings)
+    (shown,) = titled([found.head(n)], "item_id", titles, names)
     if as_json:
         show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})
         return

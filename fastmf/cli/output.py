@@ -8,21 +8,24 @@ import click
 from fastmf.cli.console import remark, show_json, show_table
 
 
-def titled(frames: Iterable[Any], column: str, titles: str | None) -> Iterator[Any]:
-    """Add a column of titles to frames, unless ``titles`` is None; then report how many items have none."""
-    if titles is None:
+def titled(frames: Iterable[Any], column: str, source: str | None, titles: Any = None) -> Iterator[Any]:
+    """Add a column of titles to frames, unless ``source`` is None; then report how many items have none.
+
+    ``titles`` are those in the file ``source``, if it has been read already.
+    """
+    if source is None:
         yield from frames
         return
     from fastmf.model.titles import titled as with_titles
     from fastmf.model.titles import titles_of
 
-    names, rows, missing = titles_of(titles), 0, 0
+    names, rows, missing = titles_of(source) if titles is None else titles, 0, 0
     for frame in frames:
         named = with_titles(frame, column, names)
         rows, missing = rows + len(named), missing + named.attrs["without_title"]
         yield named
     if missing:
-        remark(f"note: {missing:,} of {rows:,} items have no title in {titles}")
+        remark(f"note: {missing:,} of {rows:,} items have no title in {source}")
 
 
 def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:

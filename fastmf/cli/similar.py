@@ -3,28 +3,30 @@
 import click
 
 import fastmf
+from fastmf.cli.like import item_of, like_option
 from fastmf.cli.options import json_option, n_option, titles_option
 from fastmf.cli.output import publish, titled
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
 @click.argument("model")
-@click.argument("item")
+@click.argument("item", required=False)
+@like_option
 @n_option
 @titles_option
 @json_option
-def similar(model: str, item: str, n: int, titles: str | None, as_json: bool) -> None:
-    """List the items nearest to ITEM.
+def similar(model: str, item: str | None, like: str | None, n: int, titles: str | None, as_json: bool) -> None:
+    """List the items nearest to ITEM, or to the one whose title is --like some words.
 
     Nearness is the cosine of their factors.
 
     \b
-    Example:
+    Examples:
       fastmf similar ratings.fastmf 318 --titles movies.parquet
+      fastmf similar ratings.fastmf --like "toy story 1995" --titles movies.parquet
     """
-    from fastmf.data import ids
-
     loaded = fastmf.load(model)
-    found = loaded.similar_items(ids.parse(loaded.item_ids, [item], "item"), n)
-    (shown,) = titled([found], "similar_item_id", titles)
+    item_ids, names = item_of(loaded, item, like, titles)
+    found = loaded.similar_items(item_ids, n)
+    (shown,) = titled([found], "similar_item_id", titles, names)
     publish(shown, as_json)

@@ -1,5 +1,6 @@
-"""Titles of items: read from a table or a dict, and added to a frame of results."""
+"""Titles of items: read from a table or a dict, added to a frame of results, and searched."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,3 +36,24 @@ def titled(frame: "pd.DataFrame", column: str, titles: dict[Any, Any] | None) ->
     named = frame.assign(title=found.astype(object).where(~missing, "").astype("str"))
     named.attrs = {**frame.attrs, "without_title": int(missing.sum())}
     return named
+
+
+def ids_like(titles: dict[Any, Any], text: str) -> list[Any]:
+    """Return the ids whose titles hold every word of a text, in any order; those with just this title if there are any.
+
+    Upper and lower case, accents and blanks make no difference.
+
+    >>> titles = {1: "Toy Story (1995)", 2: "Toy Story 2 (1999)", 3: "Amélie (2001)"}
+    >>> ids_like(titles, "toy story"), ids_like(titles, "TOY 1999"), ids_like(titles, "amelie")
+    ([1, 2], [2], [3])
+    """
+    words = _plain(text).split()
+    plain = {row_id: _plain(title) for row_id, title in titles.items() if isinstance(title, str)}
+    found = [row_id for row_id, title in plain.items() if words and all(word in title for word in words)]
+    return [row_id for row_id in found if plain[row_id].split() == words] or found
+
+
+def _plain(text: str) -> str:
+    """Return a text in lower case, without accents."""
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(part for part in parts if not unicodedata.combining(part))
