@@ -18,6 +18,7 @@ import click
 
 import fastmf
 from fastmf.cli.bench import bench
+from fastmf.cli.completion import completing_files
 from fastmf.cli.console import remark
 from fastmf.cli.doctor import doctor
 from fastmf.cli.evaluate import evaluate
@@ -31,11 +32,12 @@ from fastmf.cli.split import split
 from fastmf.cli.synth import synth
 from fastmf.cli.tune import tune
 from fastmf.cli.update import update
+from fastmf.cli.version import version_option
 from fastmf.cli.warmup import warmup
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(fastmf.__version__, prog_name="fastmf")
+@version_option
 def cli() -> None:
     """Matrix factorization for rating data: fast, on the machine you have.
 
@@ -52,7 +54,7 @@ COMMANDS = (
     *(synth, bench, doctor, warmup),
 )
 for _command in COMMANDS:
-    cli.add_command(_command)
+    cli.add_command(completing_files(_command))
 
 
 def main() -> NoReturn:

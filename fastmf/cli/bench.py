@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from fastmf.cli.console import remark, show_json, show_table
-from fastmf.cli.options import json_option, overwrite_option
+from fastmf.cli.options import json_option, output_option, overwrite_option
 from fastmf.cli.solver_options import SolverCommand, bench_options
 
 
@@ -20,7 +20,7 @@ from fastmf.cli.solver_options import SolverCommand, bench_options
 @click.option("--threads", type=int, help="Use at most this many threads.  [default: all]")
 @click.option("--epochs", type=int, help="Epochs of every run.  [default: the solver's; fewer for numpy]")
 @click.option("--target-rmse", type=float, help="Also report the time to this RMSE on the held-out ratings.")
-@click.option("-o", "--output", metavar="FILE", help="Also write the results to FILE, as JSON.")
+@output_option("-o", "--output", metavar="FILE", help="Also write the results to FILE, as JSON.")
 @overwrite_option
 @json_option
 def bench(names: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:

@@ -7,23 +7,31 @@ import click
 
 from fastmf.cli.console import progress_shown, remark, say_device, show_json
 from fastmf.cli.inspect import summary
-from fastmf.cli.options import as_fraction, fitting_options, json_option, overwrite_option
+from fastmf.cli.options import (
+    as_fraction,
+    fitting_options,
+    json_option,
+    model_option,
+    output_option,
+    overwrite_option,
+    training_option,
+)
 from fastmf.cli.solver_options import SolverCommand, fit_options, setting_names
 
 
 @click.command(cls=SolverCommand, make_options=fit_options)
 @click.argument("ratings")
-@click.option("--blend", is_flag=True, help="Learn the weight of popularity, for recommend --rank-by blend.")
-@click.option("--validation", type=as_fraction, metavar="FILE|FRACTION",
+@model_option("--blend", is_flag=True, help="Learn the weight of popularity, for recommend --rank-by blend.")
+@training_option("--validation", type=as_fraction, metavar="FILE|FRACTION",
               help="Validation ratings, or a fraction to hold out.")  # fmt: skip
-@click.option("--patience", type=int, help="Stop after this many epochs without a better validation figure.")
-@click.option("--init", metavar="MODEL", help="Start from this model, of the same k; new rows are folded in.")
+@training_option("--patience", type=int, help="Stop after this many epochs without a better validation figure.")
+@model_option("--init", metavar="MODEL", help="Start from this model, of the same k; new rows are folded in.")
 @fitting_options
-@click.option("-o", "--output", metavar="MODEL", help="Model file.  [default: the input's name with .fastmf]")
+@output_option("-o", "--output", metavar="MODEL", help="Model file.  [default: the input's name with .fastmf]")
 @overwrite_option
-@click.option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR.")
-@click.option("--every", type=int, default=1, show_default=True, help="Epochs between checkpoints.")
-@click.option("--resume", is_flag=True, help="Continue from the checkpoint, if there is one.")
+@training_option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR.")
+@training_option("--every", type=int, default=1, show_default=True, help="Epochs between checkpoints.")
+@training_option("--resume", is_flag=True, help="Continue from the checkpoint, if there is one.")
 @json_option
 def fit(ratings: str, solver: str, output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Fit a model to RATINGS.

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,9 +8,23 @@ import click
 
 from fastmf.cli.console import remark
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+class Headed(click.Option):
+    """An option with the heading under which the help of a :class:`SolverCommand` shows it."""
+
+    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+HEADINGS = INPUT, MODEL, TRAINING, OUTPUT = "Input", "Model", "Training", "Output"
+input_option, model_option, training_option, output_option = (
+    functools.partial(click.option, cls=Headed, heading=heading) for heading in HEADINGS
+)
+
+json_option = output_option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 n_option = click.option("-n", default=10, show_default=True, help="Length of each list.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+overwrite_option = output_option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 titles_option = click.option("--titles", metavar="FILE", help="Parquet with item ids and a column 'title'.")
 rank_by_option = click.option("--rank-by", type=click.Choice(["rating", "blend"]), default="rating", show_default=True,
                               help="By prediction alone, or with popularity added (needs fit --blend).")  # fmt: skip
@@ -29,13 +44,13 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def column_options(*roles: str) -> Callable[[Any], Any]:
     """Return a decorator that adds --user, --item, --rating: the names of the columns to read."""
     text = "Column of the {}s, if it has none of the usual names."
-    return together(*(click.option(f"--{role}", metavar="COLUMN", help=text.format(role)) for role in roles))
+    return together(*(input_option(f"--{role}", metavar="COLUMN", help=text.format(role)) for role in roles))
 
 
 def feature_options(text: str) -> Callable[[Any], Any]:
     """Return a decorator that adds --item-features and --user-features."""
     names = "item", "user"
-    return together(*(click.option(f"--{side}-features", metavar="FILE", help=text.format(side)) for side in names))
+    return together(*(input_option(f"--{side}-features", metavar="FILE", help=text.format(side)) for side in names))
 
 
 def with_features(loaded: Any, names: Mapping[str, Any] | None = None, **tables: str | None) -> Any:
@@ -57,24 +72,24 @@ def with_features(loaded: Any, names: Mapping[str, Any] | None = None, **tables:
 
 # How ratings are read and where they are fitted, for fit and tune.
 fitting_options = together(
-    click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto."),
-    click.option("--threads", type=int, help="Use at most this many threads.  [default: all]"),
+    training_option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto."),
+    training_option("--threads", type=int, help="Use at most this many threads.  [default: all]"),
     column_options("user", "item", "rating"),
     feature_options("Parquet with ids of {}s and columns of what is known of them."),
-    click.option("--weight", metavar="COLUMN", help="Column of weights; may be the ratings' column."),
-    click.option("--half-life", type=float, metavar="DAYS",
+    input_option("--weight", metavar="COLUMN", help="Column of weights; may be the ratings' column."),
+    input_option("--half-life", type=float, metavar="DAYS",
                  help="Halve a rating's weight for every DAYS that it is older than the newest."),
-    click.option("--timestamp", metavar="COLUMN", help="Column of times, for --half-life.  [default: timestamp]"),
-    click.option("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]),
+    input_option("--timestamp", metavar="COLUMN", help="Column of times, for --half-life.  [default: timestamp]"),
+    input_option("--time-unit", type=click.Choice(["s", "ms", "us", "ns"]),
                  help="What times that are numbers count since 1970.  [default: s]"),
-    click.option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
+    input_option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
                  show_default=True, help="What to do with rows of the same user and item."),
-    click.option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
+    input_option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
                  help="What to do with null ids and times, ratings that are not finite, and weights not above 0."),
-    click.option("--min-user-ratings", type=int, metavar="N",
+    input_option("--min-user-ratings", type=int, metavar="N",
                  help="Leave out users with fewer ratings, until all that remain have enough."),
-    click.option("--min-item-ratings", type=int, metavar="N", help="The same for items."),
-    click.option("--memory-limit", metavar="SIZE",
+    input_option("--min-item-ratings", type=int, metavar="N", help="The same for items."),
+    training_option("--memory-limit", metavar="SIZE",
                  help="Refuse work that needs more memory, e.g. 4GiB.  [default: free memory]"),
 )  # fmt: skip
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastmf.cli.options import INPUT, MODEL, OUTPUT, TRAINING
+
 if TYPE_CHECKING:
     from fastmf.solvers.declare import Setting
 
-OPTIONS = "Options"  # the section of a command's own options
+OPTIONS = "Options"  # the section of options without a heading
 Sections = dict[str, list[click.Parameter]]  # title in the help to options
 
 
@@ -31,13 +33,19 @@ class SolverCommand(click.Command):
         return [*further, *super().get_params(ctx)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options section by section, the command's own first."""
-        sections = dict(self.sections())
-        own = [*sections.pop(OPTIONS, []), *super().get_params(ctx)]
-        for title, options in {OPTIONS: own, **sections}.items():
+        """Write the options section by section: input, model and its settings, training, output, the rest."""
+        further = self.sections()
+        sections: Sections = {INPUT: [], MODEL: [], **{title: [] for title in further if title != OPTIONS}}
+        sections |= {TRAINING: [], OUTPUT: [], OPTIONS: []}
+        for title, options in further.items():
+            sections[title] += options
+        for option in super().get_params(ctx):
+            sections[getattr(option, "heading", OPTIONS)].append(option)
+        for title, options in sections.items():
             records = [option.get_help_record(ctx) for option in options if isinstance(option, click.Option)]
-            with formatter.section(title):
-                formatter.write_dl([record for record in records if record is not None])
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl([record for record in records if record is not None])
 
 
 def fit_options() -> Sections:
@@ -46,13 +54,13 @@ def fit_options() -> Sections:
 
     solver = click.Option(["--solver"], type=click.Choice(list(SOLVERS)), default="als", show_default=True,
                           help="How to fit.")  # fmt: skip
-    return {OPTIONS: [solver], **_settings()}
+    return {MODEL: [solver], **_settings()}
 
 
 def tune_options() -> Sections:
     """Return the options for settings that every trial may share."""
     shared = ("epochs", "positive_from", "negative_to")
-    return {OPTIONS: [o for options in _settings().values() for o in options if o.name in shared]}
+    return {MODEL: [o for options in _settings().values() for o in options if o.name in shared]}
 
 
 def bench_options() -> Sections:

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from fastmf.cli.console import progress_shown, remark, say_device, short, show_json, show_table
-from fastmf.cli.options import as_fraction, fitting_options, json_option, overwrite_option
+from fastmf.cli.options import (
+    as_fraction,
+    fitting_options,
+    json_option,
+    model_option,
+    output_option,
+    overwrite_option,
+    training_option,
+)
 from fastmf.cli.solver_options import SolverCommand, tune_options
 
 SHOWN = 10  # best trials in the table, besides those of the defaults
@@ -26,17 +34,21 @@ FIT_DEFAULTS |= {"min_user_ratings": None, "min_item_ratings": None}
 
 @click.command(cls=SolverCommand, make_options=tune_options)
 @click.argument("ratings")
-@click.option("--solver", "solvers", multiple=True, metavar="NAME",
+@model_option("--solver", "solvers", multiple=True, metavar="NAME",
               help="Solver to try; may be given several times.  [default: als and its variants]")  # fmt: skip
-@click.option("--trials", type=int, default=40, show_default=True, help="Number of trials, over all solvers together.")
-@click.option("--validation", type=as_fraction, metavar="FILE|FRACTION", default="0.1", show_default=True,
+@training_option(
+    "--trials", type=int, default=40, show_default=True, help="Number of trials, over all solvers together."
+)
+@training_option("--validation", type=as_fraction, metavar="FILE|FRACTION", default="0.1", show_default=True,
               help="Validation ratings, or a fraction to hold out.")  # fmt: skip
-@click.option("--k", type=int, help="Fix the number of factors instead of searching for it.")
-@click.option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Begin no new trial after this time.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers.")
+@model_option("--k", type=int, help="Fix the number of factors instead of searching for it.")
+@model_option("--max-k", type=int, default=128, show_default=True, help="The most factors to try.")
+@training_option("--timeout", type=float, metavar="SECONDS", help="Begin no new trial after this time.")
+@training_option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the split, the search and the solvers."
+)
 @fitting_options
-@click.option("-o", "--output", metavar="FILE", help="Also write everything to FILE, as JSON.")
+@output_option("-o", "--output", metavar="FILE", help="Also write everything to FILE, as JSON.")
 @overwrite_option
 @json_option
 def tune(

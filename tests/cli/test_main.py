@@ -3,16 +3,21 @@
 import contextlib
 import io
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 
 import fastmf
 from fastmf.cli import COMMANDS
+from fastmf.runtime.device import resolve, unavailable
+from fastmf.runtime.threads import max_threads
 
 NAMES = [command.name for command in COMMANDS]
 HEAVY = ["numba", "numpy.random", "pandas", "pyarrow", "rich"]
@@ -51,8 +56,14 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.count("Usage:") == len(NAMES) + 1
 
 
-def test_version_is_printed(run):
-    assert run("--version").stdout == f"fastmf, version {fastmf.__version__}\n"
+def test_version_names_what_matters_for_a_report(run, monkeypatch):
+    first, second = run("--version").stdout.splitlines()
+    assert first == f"fastmf, version {fastmf.__version__}"
+    libraries = f"numba {numba.__version__}, numpy {np.__version__}"
+    device = "cpu" if unavailable("cuda") else resolve("auto").describe()
+    assert second == f"Python {platform.python_version()}, {libraries}, {max_threads()} threads, device {device}"
+    monkeypatch.setitem(sys.modules, "fastmf.runtime.device", None)
+    assert re.search(r"numpy \S+, which cannot be loaded: import of fastmf\.runtime\.device", run("--version").stdout)
 
 
 def test_without_a_command_there_is_help(run):
@@ -77,7 +88,7 @@ def test_a_process_does_not_look_for_garbage_before_it_exits():
         main()
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
-    assert done.stdout.splitlines()[1:] == ["True"]
+    assert done.stdout.splitlines()[2:] == ["True"]
 
 
 def test_memory_that_runs_out_is_an_error_of_its_own(path, run, monkeypatch):

@@ -68,17 +68,40 @@ def uncapitalised(text):
 
 def test_settings_stand_in_the_section_of_the_solvers_that_have_them(run):
     found = sections(run)
-    titles = list(found)
-    assert titles[0] == "Options"
-    assert "--solver [als|als-links|sgd|gibbs|implicit]" in found["Options"]
-    assert "RATINGS" not in found["Options"].split()
-    sizes = [title.count(",") for title in titles[1:]]
+    assert "--solver [als|als-links|sgd|gibbs|implicit]" in found["Model"]
+    assert not any("RATINGS" in text.split() for text in found.values())
+    sizes = [title.count(",") for title in found if title.startswith("Settings of ")]
     assert sizes == sorted(sizes, reverse=True)
     for name in setting_names():
         holders = [solver for solver, kind in SOLVERS.items() if name in settings_of(kind)]
         (word,) = options_of(fit)[name].opts
         where = [title for title, text in found.items() if f" {word} " in f" {text} "]
         assert where == [f"Settings of {', '.join(holders)}"]
+
+
+def test_options_stand_under_headings(run):
+    found = sections(run)
+    titles = list(found)
+    settings = [title for title in titles if title.startswith("Settings of ")]
+    assert titles == ["Input", "Model", *settings, "Training", "Output", "Options"]
+    assert found["Options"] == "-h, --help Show this message and exit."  # no option is left without a heading
+    for title, words in {
+        "Input": ["--user COLUMN", "--min-item-ratings N", "--bad-rows"],
+        "Model": ["--blend", "--init MODEL"],
+        "Training": ["--validation", "--resume", "--threads", "--memory-limit"],
+        "Output": ["--output MODEL", "--overwrite", "--json"],
+    }.items():
+        assert all(word in found[title] for word in words)
+
+
+@pytest.mark.parametrize("command", [fit, tune, bench], ids=["fit", "tune", "bench"])
+def test_the_help_shows_every_option_once(command, run):
+    text = run(command.name, "--help").stdout
+    shown = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, flags=re.MULTILINE)
+    options = [option for option in command.get_params(context(command)) if isinstance(option, click.Option)]
+    assert sorted(shown) == sorted(
+        {f"--{word.strip('-')}" for option in options for word in option.opts if len(word) > 2}
+    )
 
 
 @pytest.mark.parametrize("command", [fit, tune, bench], ids=["fit", "tune", "bench"])
