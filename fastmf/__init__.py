@@ -31,6 +31,7 @@ _HOME = {
     "Trial": "fastmf.training.tune",
     "Tuning": "fastmf.training.tune",
     "UnknownIdError": "fastmf.errors",
+    "cross_validate": "fastmf.training.cross_validate",
     "evaluate": "fastmf.evaluation.evaluate",
     "fit": "fastmf.training.fit",
     "split": "fastmf.data.split",
@@ -58,6 +59,7 @@ __all__ = [
     "Trial",
     "Tuning",
     "UnknownIdError",
+    "cross_validate",
     "evaluate",
     "fit",
     "load",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from fastmf.solvers.implicit import ImplicitALS
     from fastmf.solvers.links import LinkedALS
     from fastmf.solvers.sgd import SGD
+    from fastmf.training.cross_validate import cross_validate
     from fastmf.training.fit import fit
     from fastmf.training.tune import Trial, Tuning, tune
     from fastmf.training.warmup import warmup

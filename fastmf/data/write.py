@@ -79,3 +79,11 @@ def joined(frames: "Iterable[pd.DataFrame]") -> "pd.DataFrame":
     import pandas as pd
 
     return pd.concat(frames, ignore_index=True)
+
+
+def frame_of(rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """Return rows as a frame; numbers that are None become NaN."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows))
+    return frame.astype({name: float for name in frame if frame[name].isna().all()})

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastmf.data.read import read_table
-from fastmf.data.write import joined, write_frame, write_frames, write_parquet
+from fastmf.data.write import frame_of, joined, write_frame, write_frames, write_parquet
 
 
 def test_parquet_is_written_whole_and_with_checksums(tmp_path):
@@ -66,3 +66,12 @@ def test_an_error_of_the_writing_thread_is_raised(tmp_path):
     with pytest.raises(ValueError, match="a"):
         write_frames(frames, tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_become_a_frame_in_which_none_is_nan():
+    frame = frame_of(
+        [{"name": "a", "n": 1, "rmse": None, "all": None}, {"name": "b", "n": 2, "rmse": 0.5, "all": None}]
+    )
+    assert frame.dtypes[["n", "rmse", "all"]].tolist() == [np.int64, np.float64, np.float64]
+    assert np.isnan(frame.loc[0, "rmse"])
+    assert frame["name"].tolist() == ["a", "b"]
