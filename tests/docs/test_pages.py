@@ -26,33 +26,38 @@ class Example(NamedTuple):
 
 
 def examples_of(page):
-    """Yield the Python blocks of a page, in order."""
-    text = (PAGES / page).read_text(encoding="utf-8")
+    """Yield the Python blocks of a page, in order; each needs the packages of those whose names it uses, too."""
+    text, makers = (PAGES / page).read_text(encoding="utf-8"), {}
     for found in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield Example(page, text[: found.start(1)].count("\n"), found[1], frozenset(packages(found[1])))
+        made, used, packages = names_in(found[1])
+        needs = packages.union(*(makers[name] for name in used - made if name in makers))
+        makers |= {name: needs for name in made if name not in makers or needs < makers[name]}
+        yield Example(page, text[: found.start(1)].count("\n"), found[1], frozenset(needs))
 
 
-def packages(source):
-    """Return the packages that a source imports and fastmf does not bring along."""
+def names_in(source):
+    """Return the names that a source makes, those that it uses, and the packages it imports beside fastmf's own."""
     nodes = list(ast.walk(ast.parse(source)))
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
-    return {name.split(".")[0] for name in names} - ALWAYS_THERE
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    aliases = [alias for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names]
+    made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    made |= {(alias.asname or alias.name).split(".")[0] for alias in aliases}
+    modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    packages = {"sklearn" if name == "fastmf.sklearn" else name.split(".")[0] for name in modules}
+    return made, {node.id for node in names if isinstance(node.ctx, ast.Load)}, packages - ALWAYS_THERE
 
 
 EXAMPLES = {page.name: list(examples_of(page.name)) for page in sorted(PAGES.glob("*.md"))}
 
 
 def runs():
-    """Yield what to run together: a page's examples that need no other package, and each other one after those."""
+    """Yield what to run together: a page's examples with the same needs, after those that need less."""
     for page, examples in EXAMPLES.items():
-        plain = [example for example in examples if not example.needs]
-        if plain:
-            yield pytest.param(plain, id=page)
-        for n, example in enumerate(examples):
-            if example.needs:
-                before = [earlier for earlier in examples[:n] if earlier.needs <= example.needs]
-                yield pytest.param([*before, example], id=f"{page}-{'-'.join(sorted(example.needs))}-{example.line}")
+        for needs in dict.fromkeys(example.needs for example in examples):
+            last = max(place for place, example in enumerate(examples) if example.needs == needs)
+            before = [example for example in examples[: last + 1] if example.needs <= needs]
+            yield pytest.param(before, id="-".join([page, *sorted(needs)]))
 
 
 @pytest.fixture
