@@ -1,4 +1,7 @@
-"""The Python examples on the pages of docs/ run. One that needs a package which is not installed is skipped."""
+"""The Python examples on the pages of docs/ run. One that needs a package which is not installed is skipped.
+
+An example that begins with the name of a file, "# name.py", is written to that file.
+"""
 
 import ast
 import csv
@@ -57,7 +60,8 @@ def runs():
         for needs in dict.fromkeys(example.needs for example in examples):
             last = max(place for place, example in enumerate(examples) if example.needs == needs)
             before = [example for example in examples[: last + 1] if example.needs <= needs]
-            yield pytest.param(before, id="-".join([page, *sorted(needs)]))
+            marks = [pytest.mark.filterwarnings("default")] if needs else []  # other packages may warn
+            yield pytest.param(before, id="-".join([page, *sorted(needs)]), marks=marks)
 
 
 @pytest.fixture
@@ -80,6 +84,10 @@ def test_examples_run(examples, files, monkeypatch):
         pytest.importorskip(package)
     names = {"__name__": "page"}
     for example in examples:
+        file = re.match(r"# (\w+\.py)\n", example.source)
+        if file:
+            Path(file[1]).write_text(example.source, encoding="utf-8")
+            continue
         padding = "\n" * example.line  # so that errors name the line of the page
         exec(compile(padding + example.source, str(PAGES / example.page), "exec"), names)
         if example.page in CHECKS:
@@ -97,7 +105,13 @@ def check_vectors(names):
         np.testing.assert_array_equal([vector for _, vector in rows], vectors.items)
 
 
-CHECKS = {"vectors.md": check_vectors}
+def check_mlflow(names):
+    """The served model must give the lists of the model that it was made of."""
+    expected = names["fastmf"].load("ratings.fastmf").recommend([42, 7], n=5)
+    assert names["lists"].to_dict("list") == expected.to_dict("list")
+
+
+CHECKS = {"vectors.md": check_vectors, "mlflow.md": check_mlflow}
 
 
 def test_the_pages_hold_examples():
