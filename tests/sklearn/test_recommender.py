@@ -46,6 +46,9 @@ FAILING = {
     "check_n_features_in_after_fitting": "it counts the columns that OfTwoColumns leaves out",
     "check_sample_weight_equivalence_on_dense_data": "its X holds fractions, which are no ids; tested below with ids",
 }
+if sklearn.__version__.startswith("1.6."):
+    FAILING["check_positive_only_tag_during_fit"] = "it subtracts a mean from integers in place"
+    FAILING["check_sample_weight_equivalence_on_sparse_data"] = "it passes y beside a sparse matrix"
 
 
 # The checks repeat pairs.
