@@ -55,9 +55,10 @@ def cross_validate(
     n, relevant_from : as for :func:`fastmf.evaluate`.
     callback : called with each row of the result as a dict, once it is known. If it returns False, no further fit
         begins.
-    options : how ratings are read and fitted: device, threads, weight, half_life, timestamp, time_unit, duplicates,
-        bad_rows, memory_limit, min_user_ratings, min_item_ratings, item_features and user_features of
-        :func:`fastmf.fit`. Users and items with few ratings are left out before the folds are made.
+    options : the arguments of :func:`fastmf.fit` that say how ratings are read and where they are fitted, such as
+        device, threads, weight, duplicates, item_features and min_user_ratings. Users and items with few ratings are
+        left out before the folds are made. Arguments of one fit do not go with folds: validation, patience, init,
+        blend, keep_seen and those of checkpoints.
 
     Returns
     -------
