@@ -7,18 +7,19 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# Text that does not name a file: arguments by name, options by metavar (None: such as --device).
-NO_FILES = {"user", "item"}
-OTHER_TEXT = {None, "COLUMN", "DEVICE", "ID", "NAME", "SIZE", "WORDS"}
-TEXT = click.types.StringParamType, click.types.FuncParamType
+# Options name files if their metavar is one of these, or has one of them between bars; arguments, unless they are ids.
+FILES = {"DIR", "FILE", "MODEL", "MODEL2", "OLD", "OUT", "RATINGS"}
+IDS = {"item", "user"}
 
 
 def completing_files(command: click.Command) -> click.Command:
     """Let a command's arguments and options that name files complete to file names; return the command."""
     for parameter in command.params:
-        is_argument = isinstance(parameter, click.Argument)
-        other = parameter.name in NO_FILES if is_argument else parameter.metavar in OTHER_TEXT
-        if isinstance(parameter.type, TEXT) and not other:
+        if isinstance(parameter, click.Argument):
+            named = parameter.name not in IDS
+        else:
+            named = bool(FILES & set((parameter.metavar or "").split("|")))
+        if named:
             setattr(parameter, "shell_complete", _file_names)  # noqa: B010  a method of click's
     return command
 
