@@ -15,6 +15,7 @@ from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.baseline import fold_bias
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frame import Frame, absorbed, frame_of
+from fastmf.model.frozen import thawed
 from fastmf.model.learned import Prior, Samples, predict_by_links, predicted_by_features
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
@@ -64,7 +65,7 @@ def half_of(state: State, side: str) -> Half:
             f"solver {state.solver.get('name')!r} has no rule for new {side}s: it cannot fold them in{remedy}"
         )
     frame, columns = frame_of(state), state.standard_side("item" if users else "user")
-    frame, links, scale = frame if users else frame.swapped, state.links, np.float32(state.scale)
+    frame, links, scale = frame if users else frame.swapped, thawed(state.links), np.float32(state.scale)
     other = "item" if users else "user"
     features = getattr(state, f"{other}_features")
     if rule.all_pairs and features is not None:  # columns known by their features alone are not among all pairs
@@ -75,7 +76,7 @@ def half_of(state: State, side: str) -> Half:
     return Half(
         side=side,
         rule=rule,
-        prior=getattr(state, f"{side}_prior"),
+        prior=thawed(getattr(state, f"{side}_prior")),
         columns=columns,
         links=None if links is None else links.items if users else links.users,
         mean=links.origin if users and links is not None else np.zeros(state.k, np.float32),
@@ -315,6 +316,7 @@ def _posterior(
     found, _ = _drawn(entries, half.columns, prior.others, centred, around, precisions=precisions)
     if samples is None:
         return found, {}
+    samples = thawed(samples)
     others, names = (samples[3:], Samples._fields[:3]) if users else (samples[:3], Samples._fields[3:])
     draws, alpha, first = [], prior.numbers[0], STREAMS[half.side]
     for number, (factors, bias, of_columns) in enumerate(zip(*others, strict=True)):

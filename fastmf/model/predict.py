@@ -9,6 +9,7 @@ from fastmf.errors import ParameterError, UnknownIdError, require_choice
 from fastmf.kernels.residual import ERRORS, ESTIMATE, PAIRS_PER_TASK
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Pairs, Scale, Side
+from fastmf.model.frozen import thawed
 from fastmf.model.state import State
 from fastmf.model.uncertainty import deviations, require_samples
 from fastmf.runtime.device import resolve
@@ -59,5 +60,5 @@ def estimates(state: State, pairs: Pairs) -> np.ndarray:
 def error_sums(state: State, pairs: Pairs, values: np.ndarray, sides: tuple[Side, Side]) -> tuple[float, float]:
     """Sum the squared and the absolute errors of clipped predictions from the sides of users and items."""
     tasks, scale = even(len(values), PAIRS_PER_TASK), Scale(state.mean, *state.rating_range)
-    squares, absolute = launch(ERRORS, resolve("cpu"), tasks, pairs, values, *sides, scale)
+    squares, absolute = launch(ERRORS, resolve("cpu"), tasks, pairs, values, *thawed(sides), scale)
     return float(squares), float(absolute)

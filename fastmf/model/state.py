@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from fastmf.data.features import Features
 from fastmf.data.times import HalfLife
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
+from fastmf.model.frozen import frozen, thawed
 from fastmf.model.history import Epoch
 from fastmf.model.learned import KINDS, Baseline, Expected, Links, Prior, Samples, flat
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class State:
-    """The data of a fitted model.
+    """The data of a fitted model. Its arrays are read-only.
 
     Attributes
     ----------
@@ -85,6 +86,16 @@ class State:
     user_expected: Expected | None = None
     item_expected: Expected | None = None
 
+    def __post_init__(self) -> None:
+        """Make the arrays read-only for users of the model; whoever gave them may still write to them."""
+        for each in fields(self):
+            given = getattr(self, each.name)
+            object.__setattr__(self, each.name, frozen(given))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle writable arrays: of read-only ones, pickle makes arrays that stay read-only."""
+        return _rebuilt, (type(self), {each.name: thawed(getattr(self, each.name)) for each in fields(self)})
+
     @property
     def k(self) -> int:
         """The number of factors."""
@@ -98,19 +109,19 @@ class State:
     @property
     def user_side(self) -> Side:
         """The users' factors and biases, as kernels take them."""
-        return Side(self.user_factors, self.user_bias)
+        return thawed(Side(self.user_factors, self.user_bias))
 
     @property
     def item_side(self) -> Side:
         """The items' factors and biases, as kernels take them."""
-        return Side(self.item_factors, self.item_bias)
+        return thawed(Side(self.item_factors, self.item_bias))
 
     def standard_side(self, side: str) -> Side:
         """Return the "user" or the "item" side on the standardised scale."""
         scale = np.float32(self.scale)
         if side == "user":
             return Side(self.user_factors / scale, self.user_bias / scale)
-        return Side(self.item_factors, self.item_bias / scale)
+        return Side(thawed(self.item_factors), self.item_bias / scale)
 
     def known_users(self, user_ids: Any) -> np.ndarray:
         """Return the index (n,) int32 of each user; -1 for ids that are unknown or have no training ratings."""
@@ -144,6 +155,11 @@ class State:
         for features in (self.user_features, self.item_features):
             digest.update(b"" if features is None else features.digest().encode())
         return digest.hexdigest()
+
+
+def _rebuilt(cls: type[State], values: dict[str, Any]) -> State:
+    """Make a model of what was pickled."""
+    return cls(**values)
 
 
 def _warm(indices: np.ndarray, counts: np.ndarray) -> np.ndarray:

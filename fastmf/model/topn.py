@@ -9,6 +9,7 @@ from fastmf.errors import require_integer
 from fastmf.kernels.tasks import even
 from fastmf.kernels.topn import TOPN, catalogue
 from fastmf.kernels.types import Compressed, Side
+from fastmf.model.frozen import thawed
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
@@ -34,6 +35,7 @@ def top_n(
         If n is less than 1.
     """
     require_integer("n", n, 1)
+    users, items, excluded = thawed((users, items, excluded))
     shape = (len(users.bias), min(n, len(items.bias)))
     found, scores = np.empty(shape, np.int32), np.empty(shape, np.float32)
     per_user = 2.0 * items.factors.size

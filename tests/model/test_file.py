@@ -144,7 +144,7 @@ def assert_same(one, other):
     if isinstance(one, np.ndarray):
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype
-        assert other.flags.writeable  # like the arrays of a fit, so that kernels are compiled once
+        assert one.flags.writeable == other.flags.writeable  # kernels are compiled anew for another
     elif isinstance(one, pa.Array):
         assert one.type == other.type
         assert one.equals(other)

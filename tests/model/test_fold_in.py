@@ -37,7 +37,7 @@ def solved(model, items, ratings):
 def test_new_users_are_the_solution_of_their_equations(build, bias_reg):
     model = build(user_rule=FoldInRule(reg=0.05, reg0=2.0, bias_reg=bias_reg))
     if bias_reg is None:
-        model.item_bias[:] = 0
+        model = dataclasses.replace(model, item_bias=np.zeros_like(model.item_bias))
     folded, raw = model.fold_in(NEW), model.item_ids.to_pylist()
     assert folded.user_ids.to_pylist() == ["w", "x", "y", "z"]
     known = {"x": ([0, 3, 2**60], [5.0, 1.5, 3.0]), "y": ([-5], [4.0]), "z": ([0], [2.0])}
@@ -110,7 +110,7 @@ def test_folding_in_the_training_users_of_a_converged_fit_finds_them_again(plant
 
 def test_the_sum_over_all_pairs_is_part_of_the_equations(build):
     model = build(user_rule=FoldInRule(reg=0.1, reg0=0.5, all_pairs=0.25), implicit=True, mean=0.0, scale=1.0)
-    model.item_bias[:] = 0
+    model = dataclasses.replace(model, item_bias=np.zeros_like(model.item_bias))
     folded = model.fold_in((["x", "x"], [0, 3]))
     y = model.item_factors[[1, 2]].astype(np.float64)
     system = y.T @ y + 0.25 * model.item_factors.T.astype(np.float64) @ model.item_factors + 0.7 * np.eye(3)

@@ -35,9 +35,10 @@ def test_both_ways_keep_predictions_and_undo_each_other():
 
 def test_a_frame_without_origins_changes_nothing(model):
     frame = frame_of(model)
-    users, items = to_training(model.user_side, model.item_side, frame)
-    assert users.factors is model.user_factors
-    assert items.bias is model.item_bias
+    sides = model.user_side, model.item_side
+    users, items = to_training(*sides, frame)
+    assert users.factors is sides[0].factors
+    assert items.bias is sides[1].bias
 
 
 @pytest.mark.parametrize(("solver", "settings"), [("als-links", {}), ("gibbs", {"burn": 1, "samples": 3})])
