@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from fastmf.data import ids
 from fastmf.errors import ParameterError, UnknownIdError, require_choice
@@ -28,8 +29,11 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
         require_samples(state)
     users = ids.as_column(state.user_ids, ids.many(user_ids), "user")
     items = ids.as_column(state.item_ids, ids.many(item_ids), "item")
+    users, items = _repeated(users, items), _repeated(items, users)
     if len(users) != len(items):
-        raise ParameterError(f"{len(users):,} user ids and {len(items):,} item ids: give one of each per pair")
+        raise ParameterError(
+            f"{len(users):,} user ids and {len(items):,} item ids: give one of each per pair, or one for all"
+        )
     pairs = Pairs(state.present_rows("user", users), state.present_rows("item", items))
     unknown = (pairs.users < 0) | (pairs.items < 0)
     if on_unknown == "raise" and unknown.any():
@@ -47,6 +51,11 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
         frame["std"] = np.where(np.isnan(out), np.float32(np.nan), deviations(state, pairs))
     frame.attrs = {"unknown_users": int(np.sum(pairs.users < 0)), "unknown_items": int(np.sum(pairs.items < 0))}
     return frame
+
+
+def _repeated(column: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Repeat a single id as often as there are others."""
+    return column.take(pa.array(np.zeros(len(other), np.int64))) if len(column) == 1 else column
 
 
 def estimates(state: State, pairs: Pairs) -> np.ndarray:

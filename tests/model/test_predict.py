@@ -87,9 +87,25 @@ def test_pairs_come_in_any_container(model):
     assert model.predict([], []).empty
 
 
+def test_one_id_goes_with_each_of_the_others(model):
+    items = [0, 3, 7, 12345]
+    expected = model.predict(["ann"] * 4, items)
+    for user in ("ann", ["ann"], np.array(["ann"]), np.str_("ann"), pa.array(["ann"])):
+        pd.testing.assert_frame_equal(model.predict(user, items), expected)
+    assert expected.attrs == model.predict("ann", items).attrs
+    users = ["ann", "bob", "nobody"]
+    pd.testing.assert_frame_equal(model.predict(users, 3), model.predict(users, [3] * 3))
+    pd.testing.assert_frame_equal(model.predict(users, np.int8(3)), model.predict(users, np.full(3, 3, np.int8)))
+    pd.testing.assert_frame_equal(model.predict("ann", 3), model.predict(["ann"], [3]))
+    assert model.predict("ann", []).empty
+    assert model.predict([], 3).empty
+
+
 def test_bad_pairs_are_refused(model):
-    with pytest.raises(ParameterError, match="2 user ids and 1 item ids: give one of each"):
-        model.predict(["ann", "bob"], [0])
+    with pytest.raises(ParameterError, match="2 user ids and 3 item ids: give one of each per pair, or one for all"):
+        model.predict(["ann", "bob"], [0, 3, 7])
+    with pytest.raises(ParameterError, match="0 user ids and 2 item ids"):
+        model.predict([], [0, 3])
     with pytest.raises(DataError, match="user ids of type int64 cannot be found among ids of type large_string"):
         model.predict([1], [0])
     with pytest.raises(DataError, match="item' has 1 ids that are null, the first in row 1"):
