@@ -96,11 +96,11 @@ if TYPE_CHECKING:
     from fastmf.training.warmup import warmup
 
 
-def load(path: Any) -> "Model":
-    """Load a model that :meth:`Model.save` wrote; see :meth:`Model.load`."""
+def load(path: Any, *, mmap: bool = False) -> "Model":
+    """Load a model that :meth:`Model.save` wrote, or with ``mmap`` map its file; see :meth:`Model.load`."""
     from fastmf.model.model import Model
 
-    return Model.load(path)
+    return Model.load(path, mmap=mmap)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,13 +6,24 @@ and one of the text and ``digests`` as ``digest``. These reveal damage, not mali
 
 import hashlib
 import json
+import math
+import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+LONGEST = 100_000_000  # bytes of a header, as safetensors has it
+DTYPES = {
+    **{f"{kind}{bits}": f"<{kind.lower()}{bits // 8}" for kind in "FIU" for bits in (16, 32, 64)},
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None:
@@ -24,13 +35,78 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None
         raise OSError(f"{path} could not be written: {error}") from None
 
 
+class ArrayFile:
+    """A safetensors file whose arrays are mapped: the header is read and checked, their values are not.
+
+    A private mapping: nobody can write to the file through it. It outlives the file's name, so replacing the file by
+    renaming another over it changes nothing here. Writing into the file does.
+
+    Attributes
+    ----------
+    text : the JSON text, or None if the file has none.
+    arrays : by name, views of the mapping.
+    sound : whether the digest of the text and of the arrays' digests matches. :meth:`intact` checks an array's own.
+
+    Raises
+    ------
+    ValueError, or whatever else a malformed value makes Python raise
+        If the header is not that of a safetensors file of NumPy's types, or does not fit the length of the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        with Path(path).open("rb") as file:
+            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        start = 8 + int.from_bytes(self._memory[:8], "little")
+        _require(len(self._memory) >= 8 and start <= min(len(self._memory), LONGEST), "it is not a safetensors file")
+        header = json.loads(self._memory[8:start].decode(), object_pairs_hook=_distinct)
+        metadata = header.pop("__metadata__", {})
+        self.text: str | None = metadata.get("fastmf")
+        self.arrays: dict[str, np.ndarray] = {}
+        end = start
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            self.arrays[name] = self._array(name, entry, start, end)
+            end += self.arrays[name].nbytes
+        _require(end == len(self._memory), "its length does not fit its header")
+        self._digests, self.sound = self._checked_digests(metadata)
+
+    def intact(self, name: str, array: np.ndarray | None = None) -> bool:
+        """Check the digest of an array, or of a copy of it."""
+        return self._digests.get(name) == digest_of(name, self.arrays[name] if array is None else array)
+
+    def _array(self, name: str, entry: Mapping[str, Any], start: int, place: int) -> np.ndarray:
+        """Return a view of an array that has to begin at a place; the data of the file begin at ``start``."""
+        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), entry["shape"]
+        _require(all(type(n) is int and n >= 0 for n in shape), f"{name} has shape {shape}")
+        end = place + math.prod(shape) * dtype.itemsize
+        _require(entry["data_offsets"] == [place - start, end - start], f"{name} is not where its shape says")
+        _require(end <= len(self._memory), f"{name} goes beyond the end of the file")
+        return np.ndarray(tuple(shape), dtype, buffer=self._memory, offset=place)
+
+    def _checked_digests(self, metadata: Mapping[str, str]) -> tuple[dict[str, str], bool]:
+        """Return the arrays' digests, and whether they and the text are as they were written."""
+        text, digests = self.text, metadata.get("digests")
+        if text is None or digests is None or metadata.get("digest") != _hex(text.encode(), digests.encode()):
+            return {}, False
+        found = json.loads(digests)
+        return found, digests == json.dumps(dict(sorted(found.items()))) and found.keys() == self.arrays.keys()
+
+
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], str | None, bool]:
     """Read a safetensors file. Returns its arrays, its JSON text, and whether all digests match."""
-    with safetensors.safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  not a mapping
-    text = metadata.get("fastmf")
-    return arrays, text, text is not None and digests_of(arrays, text).items() <= metadata.items()
+    file = ArrayFile(path)
+    arrays = {name: np.array(array) for name, array in file.arrays.items()}
+    return arrays, file.text, file.sound and all(file.intact(name, array) for name, array in arrays.items())
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object of its pairs, if no name comes twice."""
+    _require(len(dict(pairs)) == len(pairs), "a name comes twice in its header")
+    return dict(pairs)
+
+
+def _require(true: bool, message: str) -> None:
+    if not true:
+        raise ValueError(message)
 
 
 def digests_of(arrays: Mapping[str, np.ndarray], text: str) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Checks of a model file: everything that kernels and lookups rely on, since a file may come from anywhere.
 
-Each check raises a ModelFormatError, or whatever else a malformed value makes Python raise.
+Each check raises a ValueError, or whatever else a malformed value makes Python raise.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -14,12 +15,12 @@ from fastmf.data.arrow import to_numpy
 from fastmf.data.ids import is_uuid
 from fastmf.data.packed_ids import require_offsets
 from fastmf.data.times import UNITS, HalfLife
-from fastmf.errors import ModelFormatError
 from fastmf.model.fold_in_rule import FoldInRule
-from fastmf.model.learned import KINDS, SHAPES
+from fastmf.model.learned import KINDS, SHAPES, Prior, Samples, is_precision
 
 Number = int | float
 LARGEST = float(np.finfo(np.float32).max)
+FEATURE_PARTS = ("indptr", "indices", "values", "names.bytes", "names.offsets")
 HUGE = 1e12  # no fit of standardised ratings comes near it, and float32 products of such values stay finite
 
 TYPES: dict[str, Any] = {
@@ -38,7 +39,7 @@ TYPES: dict[str, Any] = {
 
 def refuse_constant(name: str) -> NoReturn:
     """Refuse NaN and Infinity, which Python's JSON parser accepts."""
-    raise ModelFormatError(f"the model file is damaged: its metadata contains {name}; fit and save it again")
+    raise ValueError(f"its metadata contains {name}")
 
 
 def finite(text: str) -> float:
@@ -91,89 +92,119 @@ def _check_half_life(found: Any) -> None:
     _require(isinstance(found["timestamp"], str) and found["time_unit"] in list(UNITS), f"half_life is {found!r}")
 
 
-def check_ids(ids: dict[str, pa.Array]) -> None:
-    """Check that there are ids and that they are sorted and distinct, as lookups require."""
-    import pyarrow.compute as pc
+def check_layout(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Check the names, shapes and types of all arrays, but no values; return the sizes that the shapes tell.
 
-    for name, column in ids.items():
-        _require(len(column) > 0, f"there are no {name}")
-        plain = column.storage if is_uuid(column.type) else column
-        in_order = to_numpy(pc.array_sort_indices(plain))
-        _require(bool(np.all(in_order == np.arange(len(column)))), f"{name} are not sorted")
-        _require(pc.count_distinct(plain).as_py() == len(column), f"{name} are not distinct")
-
-
-def check_arrays(arrays: dict[str, np.ndarray], ids: dict[str, pa.Array]) -> None:
-    """Check shapes, types and ranges of all arrays. A group of :mod:`fastmf.model.learned` is complete or absent."""
-    sizes = {"users": len(ids["user_ids"]), "items": len(ids["item_ids"]), "k": arrays["user_factors"].shape[-1]}
-    sizes |= {"numbers": 3, "one": 1, "samples": len(arrays.get("samples_user_bias", ()))}
+    A group of :mod:`fastmf.model.learned` is complete or absent.
+    """
+    sizes = {"k": arrays["user_factors"].shape[-1], "numbers": 3, "one": 1}
+    sizes["samples"] = len(arrays.get("samples_user_bias", ()))
     known = {"seen_indptr", "seen_indices"}
-    for name in ("user_features", "item_features"):
-        sizes[name] = len(arrays.get(f"{name}.names.offsets", (0,))) - 1
-        known |= {f"{name}.{part}" for part in ("indptr", "indices", "values", "names.bytes", "names.offsets")}
-        weighed = f"{name.removesuffix('features')}expected_weights" in arrays
-        _require(weighed == (f"{name}.indptr" in arrays), f"it has only half of the {name}")
     for side in ("user", "item"):
-        n = sizes[f"{side}s"]
+        n = sizes[f"{side}s"] = _n_ids(arrays, f"{side}_ids")
+        _require(n > 0, f"there are no {side}_ids")
         _check_array(arrays, f"{side}_factors", (n, sizes["k"]))
         _check_array(arrays, f"{side}_bias", (n,))
         _check_array(arrays, f"{side}_counts", (n,), np.int32)
-        _require(bool((arrays[f"{side}_counts"] >= 0).all()), "counts below 0")
-        known |= {f"{side}_factors", f"{side}_bias", f"{side}_counts"}
+        known |= {f"{side}_{part}" for part in ("factors", "bias", "counts", "ids", "ids.bytes", "ids.offsets")}
+    for name in ("user_features", "item_features"):
+        sizes[name] = len(arrays.get(f"{name}.names.offsets", (0,))) - 1
+        known |= _all_or_none(arrays, [f"{name}.{part}" for part in FEATURE_PARTS])
+        weighed = f"{name.removesuffix('features')}expected_weights" in arrays
+        _require(weighed == (f"{name}.indptr" in arrays), f"it has only half of the {name}")
     for group, shapes in SHAPES.items():
-        parts = [f"{group}_{part}" for part in KINDS[group]._fields]
-        there = [name for name in parts if name in arrays]
-        _require(there in ([], parts), f"only {', '.join(there)} of {', '.join(parts)} are present")
-        for name, dimensions in zip(there, shapes, strict=False):
-            _check_array(arrays, name, tuple(sizes[dimension] for dimension in dimensions))
-        known |= set(parts)
+        parts = {f"{group}_{part}": shape for part, shape in zip(KINDS[group]._fields, shapes, strict=True)}
+        known |= _all_or_none(arrays, list(parts))
+        for name, shape in parts.items():
+            if name in arrays:
+                _check_array(arrays, name, tuple(sizes[dimension] for dimension in shape))
     unknown = sorted(set(arrays) - known)
     _require(not unknown, f"it holds unknown arrays: {', '.join(unknown)}")
     if "samples_user_bias" in arrays:
         _require("user_prior_mean" in arrays, "it has samples, but no prior")
         _require(sizes["samples"] > 0, "it has 0 samples")
-    for group in ("user_prior", "item_prior"):
-        if f"{group}_mean" in arrays:
-            _check_prior(group, arrays)
-    if "seen_indptr" in arrays or "seen_indices" in arrays:
-        _check_seen(arrays["seen_indptr"], arrays["seen_indices"], sizes["users"], sizes["items"])
+    _check_seen_layout(arrays, sizes["users"])
+    return sizes
 
 
-def _check_array(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...], dtype: type = np.float32) -> None:
+def _n_ids(arrays: Mapping[str, np.ndarray], name: str) -> int:
+    """Return the number of ids."""
+    offsets = arrays.get(f"{name}.offsets")
+    _all_or_none(arrays, [f"{name}.bytes", f"{name}.offsets"])
+    _require((offsets is None) == (name in arrays), f"{name} are not there, or twice")
+    return len(arrays[name]) if offsets is None else len(offsets) - 1
+
+
+def _all_or_none(arrays: Mapping[str, np.ndarray], names: list[str]) -> set[str]:
+    """Check that all of some arrays are there, or none; return their names."""
+    there = [name for name in names if name in arrays]
+    _require(there in ([], names), f"only {', '.join(there)} of {', '.join(names)} are present")
+    return set(names)
+
+
+def _check_array(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], dtype: type = np.float32) -> None:
     array = arrays[name]
     _require(array.shape == shape, f"{name} has shape {array.shape}, not {shape}")
     _require(array.dtype == dtype, f"{name} is {array.dtype}, not {np.dtype(dtype)}")
+
+
+def _check_seen_layout(arrays: Mapping[str, np.ndarray], n_users: int) -> None:
+    if "seen_indptr" in arrays or "seen_indices" in arrays:
+        indptr, indices = arrays["seen_indptr"], arrays["seen_indices"]
+        _require(indices.dtype == np.int32 and indices.ndim == 1, f"seen_indices are {indices.dtype}")
+        _require(len(indptr) == n_users + 1, f"seen_indptr has {len(indptr)} entries for {n_users} users")
+
+
+def check_ids(name: str, column: pa.Array) -> None:
+    """Check that ids are sorted and distinct, as lookups require."""
+    import pyarrow.compute as pc
+
+    plain = column.storage if is_uuid(column.type) else column
+    in_order = to_numpy(pc.array_sort_indices(plain))
+    _require(bool(np.all(in_order == np.arange(len(column)))), f"{name} are not sorted")
+    _require(pc.count_distinct(plain).as_py() == len(column), f"{name} are not distinct")
+
+
+def check_values(name: str, array: np.ndarray) -> None:
+    """Check that an array is finite, and that counts are not negative."""
     _require(bool(np.isfinite(array).all()), f"{name} holds values that are not finite")
+    _require(not name.endswith("_counts") or bool((array >= 0).all()), f"{name} holds counts below 0")
 
 
-def _check_seen(indptr: np.ndarray, indices: np.ndarray, n_users: int, n_items: int) -> None:
-    _require(indices.dtype == np.int32 and indices.ndim == 1, f"seen_indices are {indices.dtype}")
-    _require(len(indptr) == n_users + 1, f"seen_indptr has {len(indptr)} entries for {n_users} users")
+def check_seen(indptr: np.ndarray, indices: np.ndarray, n_items: int) -> None:
+    """Check that the items each user has rated are items."""
     require_offsets(indptr, len(indices), "seen_indptr")
     inside = len(indices) == 0 or (indices.min() >= 0 and indices.max() < n_items)
     _require(bool(inside), f"seen_indices reach outside the {n_items} items")
 
 
-def _check_prior(group: str, arrays: dict[str, np.ndarray]) -> None:
-    """Check the arrays that fold-in and :mod:`fastmf.model.uncertainty` divide by or invert."""
-    for name in (f"{group}_others", "samples_user_precisions", "samples_item_precisions"):
-        found = arrays.get(name, np.ones(1))
-        _require(bool(np.all((found > 1 / HUGE) & (found < HUGE))), f"{name} holds values that cannot be precisions")
-    for name in arrays:
-        small = not name.startswith((group, "samples")) or bool(np.all(np.abs(arrays[name]) < HUGE))
-        _require(small, f"{name} holds values of {HUGE:g} or more")
-    alpha, bias_precision, bias_pull = arrays[f"{group}_numbers"]
+def check_group(name: str, group: Any) -> None:
+    """Check the values of a group of :mod:`fastmf.model.learned`."""
+    for part, array in group._asdict().items():
+        check_values(f"{name}_{part}", array)
+        if is_precision(part):
+            sound = bool(np.all((array > 1 / HUGE) & (array < HUGE)))
+            _require(sound, f"{name}_{part} holds values that cannot be precisions")
+        if isinstance(group, Prior | Samples):
+            _require(bool(np.all(np.abs(array) < HUGE)), f"{name}_{part} holds values of {HUGE:g} or more")
+    if isinstance(group, Prior):
+        _check_prior(name, group)
+
+
+def _check_prior(name: str, prior: Prior) -> None:
+    """Check the numbers that fold-in and :mod:`fastmf.model.uncertainty` divide by or invert."""
+    alpha, bias_precision, bias_pull = prior.numbers
     sound = alpha > 1 / HUGE and (bias_precision > 1 / HUGE or bias_precision == bias_pull == 0)
-    _require(bool(sound), f"{group}_numbers are {[alpha, bias_precision, bias_pull]}")
-    precision = arrays[f"{group}_precision"].astype(np.float64)
-    _require(bool(np.allclose(precision, precision.T, rtol=1e-4)), f"{group}_precision is not symmetric")
+    _require(bool(sound), f"{name}_numbers are {[alpha, bias_precision, bias_pull]}")
+    precision = prior.precision.astype(np.float64)
+    _require(bool(np.allclose(precision, precision.T, rtol=1e-4)), f"{name}_precision is not symmetric")
     smallest = np.linalg.eigvalsh(precision)[0]
-    _require(bool(smallest > 1 / HUGE), f"{group}_precision has an eigenvalue of {smallest:.3g}")
+    _require(bool(smallest > 1 / HUGE), f"{name}_precision has an eigenvalue of {smallest:.3g}")
 
 
 def _require(true: bool, message: str) -> None:
     if not true:
-        raise ModelFormatError(f"the model file is damaged: {message}; fit and save it again")
+        raise ValueError(message)
 
 
 def _require_number(name: str, value: Any, least: float) -> None:

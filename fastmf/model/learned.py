@@ -108,15 +108,6 @@ def flat(groups: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {f"{name}_{part}": array for name, group in there.items() for part, array in group._asdict().items()}
 
 
-def grouped(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Remove the groups' arrays from ``arrays`` and return the groups by name."""
-    return {
-        name: kind(*(arrays.pop(f"{name}_{part}") for part in kind._fields))
-        for name, kind in KINDS.items()
-        if f"{name}_{kind._fields[0]}" in arrays
-    }
-
-
 def predict_by_links(entries: Compressed, table: np.ndarray, expected: np.ndarray, k: int, fade: float = 0.0) -> None:
     """Write what links, (n_columns, kp) on the host, predict for each row into ``expected`` (n_rows, kp)."""
     weights, _ = kernels.links.link_weights(np.diff(entries.indptr), fade, csr.masses(entries))

@@ -9,10 +9,12 @@ import numpy as np
 
 from fastmf.data import ids
 from fastmf.data.write import joined
+from fastmf.errors import require_truth
 from fastmf.model.explain import explain_score
 from fastmf.model.file import read_model, write_model
 from fastmf.model.fold_in import fold_users
 from fastmf.model.grow import add_rows, fold_items
+from fastmf.model.mapped import Mapped
 from fastmf.model.predict import predict_pairs
 from fastmf.model.recommend import Ranker, batches, list_frame
 from fastmf.model.similar import nearest
@@ -44,7 +46,7 @@ class Model(State):
 
         Parameters
         ----------
-        user_ids, item_ids : raw ids in any container, one of each per pair.
+        user_ids, item_ids : raw ids in any container, one of each per pair; or a single one, for all of the others.
         on_unknown : for a pair with an id that has neither training ratings nor side features: "mean" predicts the mean
             plus the bias of the known id, "nan" gives NaN, "raise" raises.
         std : add the standard deviation of ratings around their predictions. The model must hold samples (solver
@@ -62,7 +64,7 @@ class Model(State):
         DataError
             If ids are null, or not of the model's type.
         ParameterError
-            If users and items differ in length, or ``std`` is True and the model has no samples.
+            If users and items differ in length and neither is one, or ``std`` is True and the model has no samples.
         """
         return predict_pairs(self, user_ids, item_ids, on_unknown, std)
 
@@ -353,18 +355,37 @@ class Model(State):
         ------
         OSError
             If the path exists and overwrite is False, or writing fails; an existing file is then left unchanged.
+        DataError
+            If the model could not be loaded again, because it was made by hand with NaN among its factors, say.
         """
         write_model(self, path, overwrite)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a model that :meth:`save` wrote.
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> "Model":
+        """Read a model that :meth:`save` wrote, and check all of it.
+
+        Parameters
+        ----------
+        path : its file.
+        mmap : map the file instead, in milliseconds: only what is used is read. Processes that map the same file share
+            the memory. The header, shapes and types are checked at once, the values of an array when it is first used.
+            Saving a new model over the file is safe, since that replaces the file as a whole. The file must not be
+            written to or cut short: see SECURITY.md. Ids, seen items and side features are copied into memory when they
+            are first used.
 
         Raises
         ------
         ModelFormatError
-            If the file is not a model file, is damaged, or was written in another format.
+            If the file is not a model file, is damaged, or was written in another format. With ``mmap``, using the
+            model raises it, too, when that finds an array damaged.
         OSError
             If there is no such file.
         """
-        return cls(**read_model(path))
+        require_truth("mmap", mmap)
+        return MappedModel.of(path) if mmap else cls(**read_model(path))
+
+
+class MappedModel(Mapped, Model):
+    """A model whose arrays stay in its file; see :meth:`Model.load`."""
+
+    of_memory = Model

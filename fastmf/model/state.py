@@ -89,12 +89,11 @@ class State:
     def __post_init__(self) -> None:
         """Make the arrays read-only for users of the model; whoever gave them may still write to them."""
         for each in fields(self):
-            given = getattr(self, each.name)
-            object.__setattr__(self, each.name, frozen(given))
+            object.__setattr__(self, each.name, frozen(getattr(self, each.name)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle writable arrays: of read-only ones, pickle makes arrays that stay read-only."""
-        return _rebuilt, (type(self), {each.name: thawed(getattr(self, each.name)) for each in fields(self)})
+        return _made, (type(self), {each.name: thawed(getattr(self, each.name)) for each in fields(self)})
 
     @property
     def k(self) -> int:
@@ -157,8 +156,7 @@ class State:
         return digest.hexdigest()
 
 
-def _rebuilt(cls: type[State], values: dict[str, Any]) -> State:
-    """Make a model of what was pickled."""
+def _made(cls: type[State], values: dict[str, Any]) -> State:
     return cls(**values)
 
 
