@@ -35,7 +35,7 @@ def explain(model: str, user: str, item: str | None, like: str | None, ratings: 
 
     require_integer("n", n, 1)
     loaded = fastmf.load(model)
-    (user_id,) = ids.parse(loaded.user_ids, [user], "user")
+    (user_id,) = ids.parse(loaded.arrow_ids("user"), [user], "user")
     item_ids, names = item_of(loaded, item, like, titles)
     found = loaded.explain(user_id, item_ids, ratings)
     (shown,) = titled([found.head(n)], "item_id", titles, names)

@@ -32,7 +32,7 @@ def item_of(loaded: Any, item: str | None, like: str | None, source: str | None)
     if (item is None) == (like is None):
         raise click.UsageError("for which item? Give either ITEM, its id, or --like and words of its title")
     if like is None:
-        return ids.parse(loaded.item_ids, [str(item)], "item"), None
+        return ids.parse(loaded.arrow_ids("item"), [str(item)], "item"), None
     if source is None:
         raise click.UsageError("--like looks for words in titles: give --titles, too")
     titles = titles_of(source)

@@ -121,7 +121,7 @@ def _wanted(loaded: Any, texts: tuple[str, ...], users: str | None, n_column: st
     from fastmf.errors import DataError
 
     if texts:
-        return ids.parse(loaded.user_ids, texts, "user"), n
+        return ids.parse(loaded.arrow_ids("user"), texts, "user"), n
     if not users:
         return None, n
     if not n_column:

@@ -130,7 +130,7 @@ def measure_lists(
         return counts | dict.fromkeys([*RANKING, "reach", "novelty", "popularity"])
     require_memory(len(chosen) * n * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
     pairs = ratings.users[relevant], ratings.items[relevant]
-    users = ids.lookup(model.user_ids, ratings.user_ids, "user")  # users without training ratings may have seen items
+    users = ids.lookup(model.arrow_ids("user"), ratings.user_ids, "user")  # those without ratings may have seen items
     wanted = wanted_of(pairs, chosen, users, model.present_rows("item", ratings.item_ids))
     lists, _ = ranker.top(wanted.users, n)
     popular = ranker.most_popular(wanted.users, n)
@@ -152,8 +152,8 @@ def _count_trained(model: State, ratings: Ratings) -> int | None:
     """Count the pairs that were training ratings; None if the model does not hold the seen items."""
     if model.seen is None:
         return None
-    users = ids.lookup(model.user_ids, ratings.user_ids, "user")[ratings.users]
-    items = ids.lookup(model.item_ids, ratings.item_ids, "item")[ratings.items]
+    users = ids.lookup(model.arrow_ids("user"), ratings.user_ids, "user")[ratings.users]
+    items = ids.lookup(model.arrow_ids("item"), ratings.item_ids, "item")[ratings.items]
     return count_common(model.seen, users, items, len(model.item_ids))
 
 

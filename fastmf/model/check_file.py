@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import types
 
 from fastmf.data.arrow import to_numpy
 from fastmf.data.ids import is_uuid
@@ -157,6 +158,10 @@ def _check_seen_layout(arrays: Mapping[str, np.ndarray], n_users: int) -> None:
 
 def check_ids(name: str, column: pa.Array) -> None:
     """Check that ids are sorted and distinct, as lookups require."""
+    if types.is_integer(column.type):
+        numbers = to_numpy(column)
+        _require(bool(np.all(numbers[1:] > numbers[:-1])), f"{name} are not sorted, or not distinct")
+        return
     import pyarrow.compute as pc
 
     plain = column.storage if is_uuid(column.type) else column

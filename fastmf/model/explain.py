@@ -43,7 +43,7 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd
     if state.user_prior is not None:
         name = state.solver.get("name")
         raise ParameterError(f"a model of solver {name!r} cannot explain its scores: fit one with als or implicit")
-    items_found = ids.require(state.item_ids, ids.many(item_id), "item")
+    items_found = ids.require(state.arrow_ids("item"), ids.many(item_id), "item")
     if len(items_found) != 1:
         raise ParameterError(f"{len(items_found):,} items are given: explain one at a time")
     item = int(items_found[0])
@@ -57,7 +57,7 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd
     found, towards = _contributions(rated, entries, state.item_factors[item], *terms)
     of_pull = _of_pull(terms[1], towards)
     order = np.argsort(-found, kind="stable")
-    item_ids = state.item_ids.take(pa.array(entries.indices[order]))
+    item_ids = state.arrow_ids("item").take(pa.array(entries.indices[order]))
     frame = pd.DataFrame({"item_id": ids.to_pandas(item_ids), "contribution": found[order] * state.scale})
     rest = state.mean + float(state.item_bias[item]) + of_pull * state.scale
     frame.attrs = {"score": rest + float(frame["contribution"].sum()), "rest": rest}
@@ -66,7 +66,7 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd
     if state.item_features is not None:
         user, _ = solve_rows(half, None, entries, resolve("cpu"), expected)
         x = user.factors[0] / half.scales[0] + half.frame.user_origin
-        own = state.item_features.of(state.item_ids.slice(item, 1))
+        own = state.item_features.of(state.arrow_ids("item").slice(item, 1))
         frame.attrs["item_features"] = _by_feature(state, "item", own, np.append(x, 1.0))
     return frame
 
@@ -75,7 +75,7 @@ def _user_features(state: State, user_id: Any) -> Features | None:
     """Return the features of a user whom the model may not know; None if the model has no user features."""
     if state.user_features is None:
         return None
-    wanted = ids.as_column(state.user_ids, ids.many(user_id), "user")
+    wanted = ids.as_column(state.arrow_ids("user"), ids.many(user_id), "user")
     return state.user_features.of(ids.keys(wanted, "user").combine_chunks())
 
 
@@ -122,14 +122,14 @@ def _of_pull(known: Known, towards: np.ndarray) -> float:
 
 def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
     """Return a user's ratings, or for implicit feedback the observed pairs, as one row."""
-    wanted = ids.as_column(state.user_ids, ids.many(user_id), "user")
+    wanted = ids.as_column(state.arrow_ids("user"), ids.many(user_id), "user")
     if len(wanted) != 1:
         raise ParameterError(f"{len(wanted):,} users are given: explain one at a time")
     if ratings is None:
         known = state.implicit and state.positive_from is None and state.weight is None and state.half_life is None
         if not known or state.seen is None:
             raise ParameterError("the model does not hold what the user has rated: give --ratings (ratings=)")
-        user = int(ids.require(state.user_ids, wanted, "user")[0])
+        user = int(ids.require(state.arrow_ids("user"), wanted, "user")[0])
         own = rows_of(np.array([user]), [Compressed(*state.seen, np.empty(0, np.float32))])
         return own._replace(values=np.ones(len(own.indices), np.float32))
     data = read_like_training(state, ratings)

@@ -60,7 +60,7 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
     if state.seen is not None:
         arrays |= {"seen_indptr": state.seen[0], "seen_indices": state.seen[1]}
     for name in IDS:
-        arrays |= pack_ids(name, getattr(state, name))
+        arrays |= pack_ids(name, getattr(state, name).arrow)
     metadata = {name: getattr(state, name) for name in PLAIN} | {"format": FORMAT, "version": fastmf.__version__}
     metadata["history"] = [asdict(epoch) for epoch in state.history]
     metadata |= {name: None if metadata[name] is None else asdict(metadata[name]) for name in (*RULES, "half_life")}
@@ -68,7 +68,7 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
         features = getattr(state, name)
         metadata[name] = None if features is None else features.encoding.plain()
         arrays |= {} if features is None else pack_features(name, features)
-    metadata["id_types"] = {name: str(getattr(state, name).type) for name in IDS}
+    metadata["id_types"] = {name: str(getattr(state, name).arrow.type) for name in IDS}
     text = json.dumps(metadata, allow_nan=False)
     try:  # what could not be loaded is not written
         Contents(arrays, _parsed(text)).everything()

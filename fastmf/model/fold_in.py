@@ -149,7 +149,7 @@ def features_like(state: State, side: str, source: Any, id_column: str | None = 
         raise ParameterError(
             f"the model was fitted without {side} features: fit it with --{side}-features ({side}_features=) first"
         )
-    found = Features.read(source, side, id_column=id_column, like=getattr(state, f"{side}_ids"), encode_as=own.encoding)
+    found = Features.read(source, side, id_column=id_column, like=state.arrow_ids(side), encode_as=own.encoding)
     for line in found.remarks:
         warnings.warn(line, stacklevel=4)
     return found

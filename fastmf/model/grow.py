@@ -94,7 +94,7 @@ def _added(state: S, side: str, found: Features) -> S:
             f"the table says nothing of {n_blank:,} of {len(found):,} {side}s: they stay unknown", stacklevel=4
         )
     wide, places = widened(state, side, found.ids)
-    features = getattr(wide, f"{side}_features").updated(found.of(getattr(wide, f"{side}_ids")))
+    features = getattr(wide, f"{side}_features").updated(found.of(wide.arrow_ids(side)))
     changes: dict[str, Any] = {f"{side}_features": features}
     nothing = np.empty(0, np.float32)
     entries = Compressed(np.zeros(len(places) + 1, np.int64), np.empty(0, np.int32), nothing, None)
@@ -119,7 +119,7 @@ def widened(state: S, side: str, more: pa.Array) -> tuple[S, np.ndarray]:
     DataError
         If the ids are of another kind than the model's.
     """
-    merged, old, places = ids.union(getattr(state, f"{side}_ids"), more, side)
+    merged, old, places = ids.union(state.arrow_ids(side), more, side)
     if len(merged) == len(old):
         return state, places
     source = np.full(len(merged), -1)
@@ -184,7 +184,7 @@ def solved_into(
     if before is not None:
         then, _ = solve_rows(half, None, before, device, expected, precisions)
         found = Side(*(old[rows] + new - less for old, new, less in zip(own, found, then, strict=True)))
-    require_finite(found, side, getattr(state, f"{side}_ids").take(pa.array(rows)))
+    require_finite(found, side, state.arrow_ids(side).take(pa.array(rows)))
     changes: dict[str, Any] = {
         f"{side}_factors": _placed(own.factors, rows, found.factors),
         f"{side}_bias": _placed(own.bias, rows, found.bias),

@@ -3,8 +3,7 @@
 from typing import Any
 
 from fastmf.model.file import LARGE, map_model
-from fastmf.model.frozen import frozen
-from fastmf.model.state import State
+from fastmf.model.state import State, held
 
 
 class OnFirstUse:
@@ -19,7 +18,7 @@ class OnFirstUse:
     def __get__(self, model: Any, _: Any = None) -> Any:
         if model is None:
             return self
-        return model.__dict__.setdefault(self._name, frozen(model.__dict__["_read"](self._name)))
+        return model.__dict__.setdefault(self._name, held(model.__dict__["_read"](self._name)))
 
 
 class Mapped(State):
@@ -36,7 +35,7 @@ class Mapped(State):
         """Map the model in a file; see :meth:`fastmf.Model.load`."""
         plain, read = map_model(path)
         model = super().__new__(cls)
-        model.__dict__.update({name: frozen(value) for name, value in plain.items()}, _read=read)
+        model.__dict__.update({name: held(value) for name, value in plain.items()}, _read=read)
         return model
 
 

@@ -127,7 +127,9 @@ class Model(State):
         """
         names = titles_of(titles)
         wanted = ids.many(user_ids)
-        users = np.arange(len(self.user_ids)) if user_ids is None else ids.require(self.user_ids, wanted, "user")
+        users = (
+            np.arange(len(self.user_ids)) if user_ids is None else ids.require(self.arrow_ids("user"), wanted, "user")
+        )
         frames = batches(Ranker(self, **how), users, n)
         return (titled(frame, "item_id", names) for frame in frames)
 
@@ -152,16 +154,19 @@ class Model(State):
         DataError
             If ids are null, or not of the model's type.
         """
-        wanted, names = ids.require(self.item_ids, ids.many(item_ids), "item"), titles_of(titles)
+        row_ids, names = self.arrow_ids("item"), titles_of(titles)
+        wanted = ids.require(row_ids, ids.many(item_ids), "item")
         found, scores = nearest(self.item_factors, self.present("item"), wanted, n)
-        frame = list_frame(("item_id", self.item_ids, wanted), ("similar_item_id", self.item_ids, found), scores)
+        frame = list_frame(("item_id", row_ids, wanted), ("similar_item_id", row_ids, found), scores)
         return titled(frame, "similar_item_id", names)
 
     def similar_users(self, user_ids: Any, n: int = 10) -> "pd.DataFrame":
         """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
-        wanted = ids.require(self.user_ids, ids.many(user_ids), "user")
+        wanted = ids.require(self.arrow_ids("user"), ids.many(user_ids), "user")
         found, scores = nearest(self.user_factors, self.present("user"), wanted, n)
-        return list_frame(("user_id", self.user_ids, wanted), ("similar_user_id", self.user_ids, found), scores)
+        return list_frame(
+            ("user_id", self.arrow_ids("user"), wanted), ("similar_user_id", self.arrow_ids("user"), found), scores
+        )
 
     def vectors(self, kind: str = "recommend", *, rank_by: str = "rating") -> Vectors:
         """Return what an index of nearest neighbours stores and is asked, with the biases folded in.

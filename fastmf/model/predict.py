@@ -27,8 +27,8 @@ def predict_pairs(state: State, user_ids: Any, item_ids: Any, on_unknown: str, s
     require_choice("on_unknown", on_unknown, ("mean", "nan", "raise"))
     if std:
         require_samples(state)
-    users = ids.as_column(state.user_ids, ids.many(user_ids), "user")
-    items = ids.as_column(state.item_ids, ids.many(item_ids), "item")
+    users = ids.as_column(state.arrow_ids("user"), ids.many(user_ids), "user")
+    items = ids.as_column(state.arrow_ids("item"), ids.many(item_ids), "item")
     users, items = _repeated(users, items), _repeated(items, users)
     if len(users) != len(items):
         raise ParameterError(

@@ -95,8 +95,8 @@ def batches(ranker: Ranker, users: np.ndarray, n: Any) -> "Iterator[pd.DataFrame
             longest = int(lengths[rows].max(initial=1))
             found, scores = ranker.top(users[rows], longest)
             found[np.arange(longest) >= lengths[rows, None]] = -1
-            query = "user_id", state.user_ids, users[rows]
-            frames.append(list_frame(query, ("item_id", state.item_ids, found), scores))
+            query = "user_id", state.arrow_ids("user"), users[rows]
+            frames.append(list_frame(query, ("item_id", state.arrow_ids("item"), found), scores))
             places.append(np.repeat(rows, np.count_nonzero(found >= 0, axis=1)))
         order = np.argsort(np.concatenate(places), kind="stable")
         frame = frames[0] if len(frames) == 1 else joined(frames).iloc[order].reset_index(drop=True)
@@ -142,7 +142,7 @@ def _candidates(state: State, items: Any, cold: bool) -> tuple[np.ndarray, int]:
     present = state.present("item") if cold else state.item_counts > 0
     if items is None:
         return present, 0
-    wanted = ids.as_column(state.item_ids, ids.many(items), "item")
+    wanted = ids.as_column(state.arrow_ids("item"), ids.many(items), "item")
     known = state.present_rows("item", wanted) if cold else state.known_items(wanted)
     if not (known >= 0).any():
         if not cold and (state.present_rows("item", wanted) >= 0).any():
@@ -174,10 +174,10 @@ def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed
 def _pairs(state: State, source: Any) -> tuple[np.ndarray, np.ndarray]:
     """Read (user, item) pairs as the model's dense indices; -1 for an unknown id."""
     if isinstance(source, Ratings):
-        users = ids.lookup(state.user_ids, source.user_ids, "user")[source.users]
-        return users, ids.lookup(state.item_ids, source.item_ids, "item")[source.items]
+        users = ids.lookup(state.arrow_ids("user"), source.user_ids, "user")[source.users]
+        return users, ids.lookup(state.arrow_ids("item"), source.item_ids, "item")[source.items]
     users, items = read_columns(source, {"user": None, "item": None}).columns
-    return ids.lookup(state.user_ids, users, "user"), ids.lookup(state.item_ids, items, "item")
+    return ids.lookup(state.arrow_ids("user"), users, "user"), ids.lookup(state.arrow_ids("item"), items, "item")
 
 
 def _lengths(n: Any, n_users: int) -> np.ndarray:

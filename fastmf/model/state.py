@@ -16,6 +16,7 @@ from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frozen import frozen, thawed
 from fastmf.model.history import Epoch
 from fastmf.model.learned import KINDS, Baseline, Expected, Links, Prior, Samples, flat
+from fastmf.model.raw_ids import RawIds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -24,7 +25,8 @@ class State:
 
     Attributes
     ----------
-    user_ids, item_ids : sorted Arrow arrays of the raw ids; row u of the user arrays belongs to user_ids[u].
+    user_ids, item_ids : the raw ids, sorted: sequences of Python values that serve as keys in pandas. Row u of the user
+        arrays belongs to user_ids[u].
     user_factors (n_users, k), item_factors (n_items, k), user_bias (n_users,), item_bias (n_items,) : float32,
         on the rating scale. Cold rows (no training ratings) are zero.
     user_counts, item_counts : int32, the number of training ratings of each row, dislikes not counted.
@@ -50,8 +52,8 @@ class State:
         see :mod:`fastmf.model.learned`.
     """
 
-    user_ids: pa.Array
-    item_ids: pa.Array
+    user_ids: RawIds
+    item_ids: RawIds
     user_factors: np.ndarray
     item_factors: np.ndarray
     user_bias: np.ndarray
@@ -89,11 +91,16 @@ class State:
     def __post_init__(self) -> None:
         """Make the arrays read-only for users of the model; whoever gave them may still write to them."""
         for each in fields(self):
-            object.__setattr__(self, each.name, frozen(getattr(self, each.name)))
+            object.__setattr__(self, each.name, held(getattr(self, each.name)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle writable arrays: of read-only ones, pickle makes arrays that stay read-only."""
         return _made, (type(self), {each.name: thawed(getattr(self, each.name)) for each in fields(self)})
+
+    def arrow_ids(self, side: str) -> pa.Array:
+        """Return the ids of "user" or "item" rows as an Arrow array, as :mod:`fastmf.data.ids` takes them."""
+        found: RawIds = getattr(self, f"{side}_ids")
+        return found.arrow
 
     @property
     def k(self) -> int:
@@ -124,11 +131,11 @@ class State:
 
     def known_users(self, user_ids: Any) -> np.ndarray:
         """Return the index (n,) int32 of each user; -1 for ids that are unknown or have no training ratings."""
-        return _warm(ids.lookup(self.user_ids, user_ids, "user"), self.user_counts)
+        return _warm(ids.lookup(self.arrow_ids("user"), user_ids, "user"), self.user_counts)
 
     def known_items(self, item_ids: Any) -> np.ndarray:
         """Return the index (n,) int32 of each item; -1 for ids that are unknown or have no training ratings."""
-        return _warm(ids.lookup(self.item_ids, item_ids, "item"), self.item_counts)
+        return _warm(ids.lookup(self.arrow_ids("item"), item_ids, "item"), self.item_counts)
 
     def present(self, side: str) -> np.ndarray:
         """Return whether there are training ratings or side features of each "user" or "item": (n,) bool."""
@@ -137,7 +144,7 @@ class State:
 
     def present_rows(self, side: str, row_ids: Any) -> np.ndarray:
         """Return the index (n,) int32 of each "user" or "item"; -1 for ids of which nothing is known."""
-        return _warm(ids.lookup(getattr(self, f"{side}_ids"), row_ids, side), self.present(side))
+        return _warm(ids.lookup(self.arrow_ids(side), row_ids, side), self.present(side))
 
     @property
     def content_hash(self) -> str:
@@ -145,7 +152,7 @@ class State:
         digest = hashlib.sha256()
         for array in (self.user_factors, self.item_factors, self.user_bias, self.item_bias):
             digest.update(np.ascontiguousarray(array).tobytes())
-        for column in (self.user_ids, self.item_ids):
+        for column in (self.arrow_ids("user"), self.arrow_ids("item")):
             digest.update(ids.content(column))
         history = [{**asdict(epoch), "seconds": 0} for epoch in self.history]
         digest.update(json.dumps([self.mean, self.scale, history]).encode())
@@ -154,6 +161,11 @@ class State:
         for features in (self.user_features, self.item_features):
             digest.update(b"" if features is None else features.digest().encode())
         return digest.hexdigest()
+
+
+def held(value: Any) -> Any:
+    """Return a field's value as a model holds it: arrays read-only, Arrow arrays of ids as :class:`RawIds`."""
+    return RawIds(value) if isinstance(value, pa.Array) else frozen(value)
 
 
 def _made(cls: type[State], values: dict[str, Any]) -> State:

@@ -36,8 +36,8 @@ class Book(NamedTuple):
     @classmethod
     def of(cls, state: State, ratings: Ratings) -> "Book":
         """Look up the ids."""
-        users = ids.lookup(state.user_ids, ratings.user_ids, "user")
-        return cls(ratings, users, ids.lookup(state.item_ids, ratings.item_ids, "item"))
+        users = ids.lookup(state.arrow_ids("user"), ratings.user_ids, "user")
+        return cls(ratings, users, ids.lookup(state.arrow_ids("item"), ratings.item_ids, "item"))
 
     def observed(self, state: State) -> "Book":
         """Return the same without ratings that do not count as observed."""
@@ -165,7 +165,7 @@ def _require_training_ratings(state: State, before: Book, rows: Masks) -> None:
             row, n = int(found[0]), len(found)
             text = (
                 f"{n:,} {side}s have {word} ratings in the old ones than the model was fitted to, the first"
-                f" {getattr(state, f'{side}_ids')[row].as_py()!r} ({there[row]:,} instead of {fitted[row]:,})"
+                f" {state.arrow_ids(side)[row].as_py()!r} ({there[row]:,} instead of {fitted[row]:,})"
             )
             if word == "fewer":
                 raise DataError(f"{text}: give all ratings that the model was fitted to")
@@ -263,7 +263,7 @@ def _warn_of_rows_left(state: State, touched: Touched) -> None:
     for side in SIDES:
         left = np.flatnonzero(touched.old[side] & ~touched.solved[side])
         if len(left):
-            first = getattr(state, f"{side}_ids")[int(left[0])].as_py()
+            first = getattr(state, f"{side}_ids")[left[0]]
             parts.append(f"{counted(len(left), side)} (the first {first!r})")
     if parts:
         warnings.warn(

@@ -7,10 +7,9 @@ ranks items exactly as :meth:`fastmf.Model.recommend` does.
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from fastmf.data.arrow import from_numpy
 from fastmf.errors import ParameterError, require_choice
+from fastmf.model.raw_ids import RawIds
 from fastmf.model.recommend import popularity_bonus
 from fastmf.model.similar import unit_rows
 from fastmf.model.state import State
@@ -21,12 +20,12 @@ KINDS = "recommend", "similar"
 class Vectors(NamedTuple):
     """Vectors of users and items, and their ids: row n of ``users`` belongs to ``user_ids[n]``.
 
-    Ids are Arrow arrays; ``users`` (n_users, width) and ``items`` (n_items, width) are float32.
+    Ids are those of the model, ``users`` (n_users, width) and ``items`` (n_items, width) float32.
     """
 
-    user_ids: pa.Array
+    user_ids: RawIds
     users: np.ndarray
-    item_ids: pa.Array
+    item_ids: RawIds
     items: np.ndarray
 
 
@@ -42,7 +41,7 @@ def vectors_of(state: State, kind: str, rank_by: str) -> Vectors:
         bias = state.item_bias if bonus is None else state.item_bias + bonus
         users, items = _with_bias(state, bias)
     rows = {side: np.flatnonzero(state.present(side)) for side in ("user", "item")}
-    row_ids = {side: getattr(state, f"{side}_ids").take(from_numpy(rows[side])) for side in rows}
+    row_ids = {side: getattr(state, f"{side}_ids")[rows[side]] for side in rows}
     return Vectors(row_ids["user"], users[rows["user"]], row_ids["item"], items[rows["item"]])
 
 

@@ -148,8 +148,8 @@ def warn_of_known_pairs(init: State, validation: Ratings) -> None:
     """Warn of validation pairs that the model to start from has been fitted to."""
     if init.seen is None:
         return
-    users = ids.lookup(init.user_ids, validation.user_ids, "validation user")[validation.users]
-    items = ids.lookup(init.item_ids, validation.item_ids, "validation item")[validation.items]
+    users = ids.lookup(init.arrow_ids("user"), validation.user_ids, "validation user")[validation.users]
+    items = ids.lookup(init.arrow_ids("item"), validation.item_ids, "validation item")[validation.items]
     n = csr.count_common(init.seen, users, items, len(init.item_ids))
     if n:
         warnings.warn(

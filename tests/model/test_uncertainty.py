@@ -74,8 +74,8 @@ def test_folded_in_users_have_deviations_too_and_a_saved_model_keeps_them(model,
     one, other = (each.predict(users, items, std=True) for each in (model, folded))
     assert np.corrcoef(one["std"], other["std"])[0, 1] > 0.8
     assert metrics_close(one["prediction"], other["prediction"], 0.2)
-    few = model.fold_in((["new"], [model.item_ids[3].as_py()], [4.0]))
-    assert few.predict(["new"], [model.item_ids[5].as_py()], std=True)["std"][0] > 0
+    few = model.fold_in((["new"], [model.item_ids[3]], [4.0]))
+    assert few.predict(["new"], [model.item_ids[5]], std=True)["std"][0] > 0
     folded.save(tmp_path / "a")
     assert fastmf.load(tmp_path / "a").predict(users, items, std=True).equals(other)
 

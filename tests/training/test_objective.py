@@ -48,7 +48,7 @@ def test_the_fraction_is_split_by_the_seed(noisy, overfit):
 
 def test_validation_on_unknown_and_cold_ids_is_the_mean_and_the_other_bias(noisy, overfit):
     model = overfit(noisy, "als", epochs=2, validation=([1, 103], [1000, 1], [4.0, 2.0]))  # user 1, item 1: unknown
-    item, user = model.item_ids.index(1000).as_py(), model.user_ids.index(103).as_py()
+    item, user = model.item_ids.index(1000), model.user_ids.index(103)
     low, high = model.rating_range
     estimates = np.clip(model.mean + np.array([model.item_bias[item], model.user_bias[user]]), low, high)
     errors = np.array([4.0, 2.0]) - estimates
