@@ -131,6 +131,11 @@ def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
             raise ParameterError("the model does not hold what the user has rated: give --ratings (ratings=)")
         user = int(ids.require(state.arrow_ids("user"), wanted, "user")[0])
         own = rows_of(np.array([user]), [Compressed(*state.seen, np.empty(0, np.float32))])
+        if len(own.indices) != state.user_counts[user]:  # folded in from some of them
+            raise ParameterError(
+                f"the model holds {len(own.indices):,} items that the user has rated, but not which"
+                f" {state.user_counts[user]:,} it was solved from: give --ratings (ratings=)"
+            )
         return own._replace(values=np.ones(len(own.indices), np.float32))
     data = read_like_training(state, ratings)
     if state.implicit:

@@ -4,9 +4,10 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from fastmf import kernels
-from fastmf.data import csr
+from fastmf.data import csr, ids
 from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.standardise import standardised
@@ -18,6 +19,7 @@ from fastmf.model.frame import Frame, absorbed, frame_of
 from fastmf.model.frozen import thawed
 from fastmf.model.learned import Prior, Samples, predict_by_links, predicted_by_features
 from fastmf.model.state import State
+from fastmf.model.topn import rows_of
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
@@ -107,7 +109,7 @@ def fold_users(state: State, ratings: Any, features: Any, device: str | Device) 
         "user_factors": users.factors,
         "user_bias": users.bias,
         "user_counts": interests(state, entries).astype(np.int32),
-        "seen": (rated.indptr, rated.indices),
+        "seen": _seen_by(state, ratings.user_ids, rated),
         "rows": {**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
         "baseline": baseline,
         "user_features": known,
@@ -115,6 +117,30 @@ def fold_users(state: State, ratings: Any, features: Any, device: str | Device) 
         "item_prior": None if prior is None else prior._replace(others=np.ones_like(users.bias)),
         "samples": None if state.samples is None else state.samples._replace(**draws),
     }
+
+
+def _seen_by(state: State, user_ids: pa.Array, rated: Compressed) -> tuple[np.ndarray, np.ndarray]:
+    """Return what users have rated, now or before, as the model holds it; warn of old ratings that are not given."""
+    if state.seen is None:
+        return rated.indptr, rated.indices
+    try:
+        users = ids.lookup(state.arrow_ids("user"), user_ids, "user")
+    except DataError:  # ids of another kind: the model knows none of them
+        users = np.full(len(user_ids), -1, np.int32)
+    old = rows_of(users, [Compressed(*state.seen, np.empty(0, np.float32))])
+    rows = np.repeat(np.arange(len(users)), np.diff(old.indptr))
+    left = rows[~csr.locate((rated.indptr, rated.indices), rows, old.indices)[1]]
+    if not len(left):
+        return rated.indptr, rated.indices
+    known = np.unique(left)
+    warnings.warn(
+        f"the model holds {len(left):,} more ratings by {len(known):,} of {len(users):,} users, the first"
+        f" {user_ids[int(known[0])].as_py()!r}: lists leave these items out, but the ratings did not count in the"
+        " solution; give old and new ratings together, or use update",
+        stacklevel=4,
+    )
+    both, _ = csr.insert(old._replace(values=old.indices), rated._replace(values=rated.indices, weights=None))
+    return both.indptr, both.indices
 
 
 def _features_of(state: State, user_ids: Any, source: Any) -> Features | None:

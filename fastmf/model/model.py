@@ -211,6 +211,9 @@ class Model(State):
         With links, users are pulled towards what the links predict. In a Bayesian model, users get their posterior
         means, given the model's items, and samples of their own.
 
+        Lists also leave out what users whom the model knows have rated before. These old ratings do not count in the
+        solution unless they are given again, of which a warning is given: see :meth:`update` for the alternative.
+
         Parameters
         ----------
         ratings : anything :meth:`Ratings.read` takes. Ratings of items the model does not know are left out, and

@@ -45,6 +45,16 @@ def test_recommend_folds_new_users_in(path, model, run, tmp_path):
     assert done.stderr == "2 ratings used, 1 of unknown items left out\n"
 
 
+def test_new_users_whom_the_model_knows_get_no_item_they_rated_before(path, model, run, tmp_path):
+    new = tmp_path / "new.parquet"
+    write_parquet({"user": [103], "item": [1000], "rating": [5.0]}, new)
+    done = run("recommend", path, "--new-users", new, "-n", 100, "--json")
+    rated = model.seen[1][model.seen[0][1] : model.seen[0][2]]
+    assert model.user_ids[1] == 103
+    assert not {line["item_id"] for line in json.loads(done.stdout)} & {1000, *model.item_ids[rated]}
+    assert "more ratings by 1 of 1 users, the first 103: lists leave these items out, but" in done.stderr
+
+
 def test_lists_have_the_lengths_of_a_column_of_integers(path, run, run_json, tmp_path):
     columns = {"user_id": [103, 100], "n": [2, 1], "gaps": [1, None], "low": [0, 1], "text": ["1", "2"]}
     write_parquet(columns, tmp_path / "users.parquet")

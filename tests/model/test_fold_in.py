@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -116,6 +117,53 @@ def test_the_sum_over_all_pairs_is_part_of_the_equations(build):
     system = y.T @ y + 0.25 * model.item_factors.T.astype(np.float64) @ model.item_factors + 0.7 * np.eye(3)
     np.testing.assert_allclose(folded.user_factors[0], np.linalg.solve(system, y.sum(axis=0)), atol=2e-6)
     assert folded.user_bias[0] == 0
+
+
+def test_lists_of_users_the_model_knows_leave_out_what_they_rated_before(model, tmp_path):
+    """bob and eve have rated items in training; ann has rated -5 alone, and rates it again."""
+    old = {name: {model.item_ids[int(i)] for i in model.seen[1][slice(*model.seen[0][row : row + 2])]}
+           for row, name in enumerate(model.user_ids)}  # fmt: skip
+    new = ["bob", "eve", "eve", "ann", "zoe"], [0, 0, 3, -5, 3], [4.0, 1.0, 5.0, 2.0, 3.0]
+    given = {"ann": {-5}, "bob": {0}, "eve": {0, 3}, "zoe": {3}}
+    left = sum(len(old.get(name, set()) - own) for name, own in given.items())
+    assert len(old["bob"] - given["bob"]) > 0
+    assert len(old["eve"] - given["eve"]) > 0
+    with pytest.warns(UserWarning, match=rf"^the model holds {left} more ratings by 2 of 4 users, the first 'bob': "):
+        folded = model.fold_in(new)
+    lists = folded.recommend(n=100)
+    for name, own in given.items():
+        items = set(lists["item_id"][lists["user_id"] == name])
+        assert items == set(model.item_ids) - {7} - own - old.get(name, set())
+    assert folded.user_counts.tolist() == [1, 1, 2, 1]
+    indptr, indices = folded.seen
+    assert all((np.diff(indices[a:b]) > 0).all() for a, b in pairwise(indptr))
+    fresh = dataclasses.replace(model, seen=None).fold_in(new)
+    for name in ("user_factors", "user_bias", "user_counts"):
+        np.testing.assert_array_equal(getattr(folded, name), getattr(fresh, name))
+    assert fresh.seen[1].tolist() == [0, 1, 1, 2, 2]  # a model without seen items knows of the new ones alone
+    folded.save(tmp_path / "m")
+    pd.testing.assert_frame_equal(fastmf.load(tmp_path / "m").recommend(n=100), lists)
+
+
+def test_old_ratings_that_are_given_again_are_nothing_to_warn_of(model):
+    row = model.user_ids.to_pylist().index("eve")
+    own = [model.item_ids[int(i)] for i in model.seen[1][slice(*model.seen[0][row : row + 2])]]
+    folded = model.fold_in((["eve"] * len(own), own, np.linspace(1, 5, len(own))))
+    np.testing.assert_array_equal(folded.seen[1], np.sort(model.seen[1][slice(*model.seen[0][row : row + 2])]))
+    other = model.fold_in(([1, 2], [0, 3], [3.0, 4.0]))  # ids of another kind are of users whom nobody knows
+    assert other.seen[1].tolist() == [1, 2]
+
+
+def test_an_explanation_needs_the_ratings_a_known_user_was_folded_in_from(build):
+    model = build(user_rule=FoldInRule(reg=0.1, all_pairs=0.25), implicit=True, mean=0.0, scale=1.0)
+    with pytest.warns(UserWarning, match="more ratings by 1 of 1 users"):
+        folded = model.fold_in((["bob"], [0]))
+    with pytest.raises(
+        ParameterError, match=r"items that the user has rated, but not which 1 it was solved from: give"
+    ):
+        folded.explain("bob", 2**60)
+    score = folded.explain("bob", 2**60, ratings=(["bob"], [0])).attrs["score"]
+    assert score == pytest.approx(folded.recommend("bob", items=[2**60], include_seen=True)["score"][0], abs=1e-5)
 
 
 def test_unusable_ratings_and_models_are_refused(model):
