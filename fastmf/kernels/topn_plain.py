@@ -65,16 +65,23 @@ def rank(share, user_side, items, seen, out_items, out_scores):
 @inner
 def _rank_users(start, stop, user_side, items, seen, scores, out_items, out_scores):
     for u in range(start, stop):
-        _score_all(user_side.factors, u, user_side.bias[u], items.factors, items.bias, scores)
+        score_all(user_side.factors, u, user_side.bias[u], items.factors, items.bias, scores)
         for j in range(seen.indptr[u], seen.indptr[u + 1]):
             scores[seen.indices[j]] = -np.inf
-        for i in range(scores.shape[0]):
-            if scores[i] > out_scores[u, 0]:
-                offer(out_items, out_scores, u, i, scores[i])
+        offer_all(scores, u, out_items, out_scores)
 
 
 @inner
-def _score_all(x, u, bias, y, c, scores):
+def offer_all(scores, u, items, best):
+    """Offer the scores (n_items,) of a user to the user's heap."""
+    for i in range(scores.shape[0]):
+        if scores[i] > best[u, 0]:
+            offer(items, best, u, i, scores[i])
+
+
+@inner
+def score_all(x, u, bias, y, c, scores):
+    """Write a user's scores of all items."""
     for i in range(y.shape[0]):
         dot = np.float32(0)
         for f in range(y.shape[1]):

@@ -32,6 +32,7 @@ class Ranker:
 
     Attributes
     ----------
+    items : the items as they are ranked: those that may not be recommended have a bias of -inf.
     unknown_items : how many of ``items`` cannot be recommended, because nothing is known of them.
     """
 
@@ -51,7 +52,7 @@ class Ranker:
         bonus = popularity_bonus(state, rank_by) if bonus is None else bonus
         self.candidates, self.unknown_items = _candidates(state, items, cold)
         bias = state.item_bias if bonus is None else state.item_bias + bonus
-        self._items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
+        self.items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
         self._left_out = _left_out(state, exclude, include_seen)
 
     def top(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +67,7 @@ class Ranker:
             np.where(known, state.user_bias[users], zero) + np.float32(state.mean),
         )
         excluded = rows_of(users, self._left_out)
-        found, scores = top_n(side, self._items, excluded, n, self.device)
+        found, scores = top_n(side, self.items, excluded, n, self.device)
         blank = np.flatnonzero(~side.factors.any(axis=1)) if state.implicit else np.empty(0, np.int64)
         if len(blank):
             popular, _ = most_rated(np.where(self.candidates, state.item_counts, 0), n, rows_of(blank, [excluded]))

@@ -74,6 +74,7 @@ def _use(ratings: Ratings, features: Path, k: int) -> None:
     model = fit(training, k, epochs=1)
     evaluate(model, test, n=5)
     model.recommend(n=5)
+    model.top(model.user_ids[0], n=5)
     model.similar_items(model.item_ids[0], n=5)
     model.predict(ratings.user_ids[:2].to_pylist(), ratings.item_ids[:2].to_pylist())
     model.fold_in((["new", "new"], ratings.item_ids[:2].to_pylist(), [1.0, 5.0]))
