@@ -25,7 +25,7 @@ def similar(model: str, item: str | None, like: str | None, n: int, titles: str 
       fastmf similar ratings.fastmf 318 --titles movies.parquet
       fastmf similar ratings.fastmf --like "toy story 1995" --titles movies.parquet
     """
-    loaded = fastmf.load(model)
+    loaded = fastmf.load(model, mmap=True)  # reads only the factors of items
     item_ids, names = item_of(loaded, item, like, titles)
     found = loaded.similar_items(item_ids, n)
     (shown,) = titled([found], "similar_item_id", titles, names)

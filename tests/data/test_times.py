@@ -161,6 +161,7 @@ def frame(planted):
     return pd.DataFrame({"user": users, "item": items, "rating": values + 10, "timestamp": times})
 
 
+@pytest.mark.filterwarnings("ignore:the model holds .* more ratings by")  # those that are not folded in again
 @pytest.mark.parametrize("solver", ["als", "als-links", "implicit"])
 def test_new_ratings_are_weighed_like_the_old_ones(solver, frame, tmp_path):
     fastmf.fit(frame, 3, solver, half_life=100).save(tmp_path / "a.fastmf")
@@ -187,6 +188,7 @@ def test_new_ratings_are_weighed_like_the_old_ones(solver, frame, tmp_path):
         model.fold_in(frame.drop(columns="timestamp"))
 
 
+@pytest.mark.filterwarnings("ignore:the model holds .* more ratings by")  # those that are not folded in again
 def test_ratings_that_were_read_keep_their_ages(frame):
     ratings = Ratings.read(frame, half_life=100)
     assert Ratings.read(ratings, half_life=100) is ratings
