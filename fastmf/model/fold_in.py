@@ -4,7 +4,6 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from fastmf import kernels
 from fastmf.data import csr, ids
@@ -109,7 +108,7 @@ def fold_users(state: State, ratings: Any, features: Any, device: str | Device) 
         "user_factors": users.factors,
         "user_bias": users.bias,
         "user_counts": interests(state, entries).astype(np.int32),
-        "seen": _seen_by(state, ratings.user_ids, rated),
+        "seen": _seen_by(state, ratings, rated, entries),
         "rows": {**ratings.rows, "used": used, "unknown_items": len(ratings) - used},
         "baseline": baseline,
         "user_features": known,
@@ -119,26 +118,32 @@ def fold_users(state: State, ratings: Any, features: Any, device: str | Device) 
     }
 
 
-def _seen_by(state: State, user_ids: pa.Array, rated: Compressed) -> tuple[np.ndarray, np.ndarray]:
-    """Return what users have rated, now or before, as the model holds it; warn of old ratings that are not given."""
+def _seen_by(state: State, ratings: Ratings, rated: Compressed, entries: Compressed) -> tuple[np.ndarray, np.ndarray]:
+    """Return what users have rated, now or before, as the model holds it; warn of old ratings that are not given.
+
+    ``entries`` are those of ``rated`` that the users are solved from.
+    """
     if state.seen is None:
         return rated.indptr, rated.indices
     try:
-        users = ids.lookup(state.arrow_ids("user"), user_ids, "user")
+        users = ids.lookup(state.arrow_ids("user"), ratings.user_ids, "user")
     except DataError:  # ids of another kind: the model knows none of them
-        users = np.full(len(user_ids), -1, np.int32)
-    old = rows_of(users, [Compressed(*state.seen, np.empty(0, np.float32))])
-    rows = np.repeat(np.arange(len(users)), np.diff(old.indptr))
-    left = rows[~csr.locate((rated.indptr, rated.indices), rows, old.indices)[1]]
-    if not len(left):
         return rated.indptr, rated.indices
-    known = np.unique(left)
-    warnings.warn(
-        f"the model holds {len(left):,} more ratings by {len(known):,} of {len(users):,} users, the first"
-        f" {user_ids[int(known[0])].as_py()!r}: lists leave these items out, but the ratings did not count in the"
-        " solution; give old and new ratings together, or use update",
-        stacklevel=4,
-    )
+    old = rows_of(users, [Compressed(*state.seen, np.empty(0, np.float32))])
+    rows = np.repeat(np.arange(len(users)), np.diff(entries.indptr))
+    again = csr.locate((old.indptr, old.indices), rows, entries.indices)[1]
+    if state.negative_to is not None:
+        again &= entries.values > 0  # dislikes are not among the counts
+    left = np.append(state.user_counts, 0)[users] - np.bincount(rows[again], minlength=len(users))
+    left = np.where(ratings.user_counts > 0, np.maximum(left, 0), 0)
+    if left.any():
+        known, n_given = np.flatnonzero(left), np.count_nonzero(ratings.user_counts)
+        warnings.warn(
+            f"the model holds {int(left.sum()):,} more ratings by {len(known):,} of {n_given:,} users, the first"
+            f" {ratings.user_ids[int(known[0])].as_py()!r}: lists leave these items out, but the ratings did not count"
+            " in the solution; give old and new ratings together, or use update",
+            stacklevel=4,
+        )
     both, _ = csr.insert(old._replace(values=old.indices), rated._replace(values=rated.indices, weights=None))
     return both.indptr, both.indices
 

@@ -154,6 +154,22 @@ def test_old_ratings_that_are_given_again_are_nothing_to_warn_of(model):
     assert other.seen[1].tolist() == [1, 2]
 
 
+def test_only_ratings_that_counted_and_users_who_are_given_are_warned_of(planted):
+    rows = users, items, ratings = planted()
+    good = ratings >= np.median(ratings)
+    model = fastmf.fit(rows, 3, "implicit", epochs=2, positive_from=float(np.median(ratings)))
+    for given in (rows, (users[good], items[good], ratings[good])):
+        folded = model.fold_in(given)
+        np.testing.assert_array_equal(folded.seen[1], model.seen[1])
+    assert (model.user_counts > 0).all()
+    whole = Ratings.read(rows)
+    some = whole.take(whole.users > 0)  # the first user is among the ids, without ratings
+    folded = model.fold_in(some)
+    assert folded.user_ids == model.user_ids
+    np.testing.assert_array_equal(folded.seen[1], model.seen[1])
+    assert folded.user_counts[0] == 0
+
+
 def test_an_explanation_needs_the_ratings_a_known_user_was_folded_in_from(build):
     model = build(user_rule=FoldInRule(reg=0.1, all_pairs=0.25), implicit=True, mean=0.0, scale=1.0)
     with pytest.warns(UserWarning, match="more ratings by 1 of 1 users"):
