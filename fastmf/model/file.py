@@ -6,6 +6,9 @@ Arrays: ``user_factors``, ``item_factors``, ``user_bias``, ``item_bias`` (float3
 string, binary and UUID ids are ``user_ids.bytes`` and ``user_ids.offsets``, likewise for items. Side features are the
 arrays ``item_features.indptr``, ``.indices``, ``.values`` and the names of the features, and in the JSON their columns.
 The JSON holds the other fields of :class:`fastmf.model.state.State`, the format number and the Arrow types of the ids.
+
+A file is loaded whole, or mapped: then each field is read and checked when it is first used. What could not be loaded
+again is not written.
 """
 
 import contextlib

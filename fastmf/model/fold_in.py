@@ -130,11 +130,11 @@ def _seen_by(state: State, ratings: Ratings, rated: Compressed, entries: Compres
     except DataError:  # ids of another kind: the model knows none of them
         return rated.indptr, rated.indices
     old = rows_of(users, [Compressed(*state.seen, np.empty(0, np.float32))])
-    rows = np.repeat(np.arange(len(users)), np.diff(entries.indptr))
-    again = csr.locate((old.indptr, old.indices), rows, entries.indices)[1]
-    if state.negative_to is not None:
-        again &= entries.values > 0  # dislikes are not among the counts
-    left = np.append(state.user_counts, 0)[users] - np.bincount(rows[again], minlength=len(users))
+    if not len(old.indices):
+        return rated.indptr, rated.indices
+    counted = entries.values > 0 if state.negative_to is not None else True  # dislikes are not among the counts
+    left = np.append(state.user_counts, 0)[users] - _common(old, entries, counted)
+    left = np.minimum(left, np.diff(old.indptr) - _common(old, rated))
     left = np.where(ratings.user_counts > 0, np.maximum(left, 0), 0)
     if left.any():
         known, n_given = np.flatnonzero(left), np.count_nonzero(ratings.user_counts)
@@ -146,6 +146,13 @@ def _seen_by(state: State, ratings: Ratings, rated: Compressed, entries: Compres
         )
     both, _ = csr.insert(old._replace(values=old.indices), rated._replace(values=rated.indices, weights=None))
     return both.indptr, both.indices
+
+
+def _common(old: Compressed, entries: Compressed, counted: np.ndarray | bool = True) -> np.ndarray:
+    """Count the entries of each row, of those that count, that are in ``old``, too: (n_rows,)."""
+    rows = np.repeat(np.arange(len(entries.indptr) - 1), np.diff(entries.indptr))
+    again = csr.locate((old.indptr, old.indices), rows, entries.indices)[1] & counted
+    return np.bincount(rows[again], minlength=len(entries.indptr) - 1)
 
 
 def _features_of(state: State, user_ids: Any, source: Any) -> Features | None:
