@@ -156,7 +156,7 @@ class Model(State):
         UnknownIdError
             If the user is not in the model (see :meth:`fold_in`).
         ParameterError
-            If n is less than 1, or the model lacks the seen items.
+            If n is less than 1, several users are given, or the model lacks the seen items.
         DataError
             If the id is null, or not of the model's type.
         """

@@ -7,7 +7,7 @@ from pyarrow import types
 
 from fastmf.data import ids
 from fastmf.data.arrow import to_numpy
-from fastmf.errors import require_integer, require_truth
+from fastmf.errors import ParameterError, require_integer, require_truth
 from fastmf.kernels.topn_one import best, depth_of, table_of
 from fastmf.model.frozen import thawed
 from fastmf.model.raw_ids import RawIds
@@ -60,14 +60,19 @@ class Places:
         self._type, self._rows = type(values[0]) if values else None, {value: row for row, value in enumerate(values)}
 
     def find(self, user_id: Any) -> int:
-        """Return the row of an id; errors are those of :func:`fastmf.data.ids.require`."""
+        """Return the row of an id."""
         if self._numbers is None:
             row = self._rows.get(user_id) if type(user_id) is self._type else None
         else:
             row = self._searched(user_id)
-        if row is None:  # of another type, or unknown
-            (row,) = ids.require(self._ids.arrow, [user_id], "user")
-        return int(row)
+        return self._required(user_id) if row is None else row
+
+    def _required(self, user_id: Any) -> int:
+        """Find an id of another type, or raise an error if it is unknown or several."""
+        wanted = ids.many(user_id)
+        if wanted is user_id:
+            raise ParameterError(f"user_id is {user_id!r}: give the id of one user, or use recommend for several")
+        return int(ids.require(self._ids.arrow, wanted, "user")[0])
 
     def _searched(self, user_id: Any) -> int | None:
         numbers, kind = self._numbers, type(user_id)

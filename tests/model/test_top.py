@@ -57,9 +57,17 @@ def test_users_are_found_by_ids_of_every_type(planted, kind):
         found, _ = same(model, user)
         assert found.dtype == object
         assert all(type(item) is str for item in found)
-    for other in (77, "nobody", b"no", uuid.UUID(int=9), 1.0, True, None, [USERS[kind][0]] * 2, datetime.date(1, 1, 1)):
+    if kind == "text":
+        assert list(model.top(np.str_("ann"))[0]) == list(model.top("ann")[0])
+    if kind == "moments":
+        other = USERS[kind][1].astimezone(datetime.timezone(datetime.timedelta(hours=2)))
+        assert list(model.top(other)[0]) == list(model.top(USERS[kind][1])[0])
+    for other in (77, "nobody", b"no", uuid.UUID(int=9), 1.0, True, None, datetime.date(1, 1, 1)):
         with pytest.raises((UnknownIdError, DataError)):
             model.top(other)
+    for several in ([USERS[kind][0]], (), np.array(1), model.user_ids):
+        with pytest.raises(ParameterError, match=r"give the id of one user, or use recommend"):
+            model.top(several)
 
 
 def test_integers_of_any_type_are_the_same_user(planted):
