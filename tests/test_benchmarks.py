@@ -47,7 +47,19 @@ def peers():
 
 @pytest.mark.parametrize(
     "script",
-    ["accuracy", "defaults", "features", "generated", "ingest", "peers", "ranking", "scaling", "startup", "topn"],
+    [
+        "accuracy",
+        "defaults",
+        "features",
+        "generated",
+        "ingest",
+        "peers",
+        "ranking",
+        "scaling",
+        "serving",
+        "startup",
+        "topn",
+    ],
 )
 def test_scripts_have_help(script):
     assert "benchmarks/README.md explains" in " ".join(run(script, "--help").stdout.split())
@@ -367,6 +379,22 @@ def test_topn_measures_each_device_and_k(monkeypatch, tmp_path):
     assert [(result["device"], result["k"]) for result in report["results"]] == [("numpy", 2), ("numpy", 3)]
     assert all(result["users_per_second"] > 0 and len(result["seconds"]) == 2 for result in report["results"])
     assert len(done.stdout.splitlines()) == 3
+
+
+def test_serving_measures_one_user_at_a_time_and_threads(file, tmp_path):
+    model, out = fastmf.fit(file, k=2, epochs=1), tmp_path / "serving.json"
+    model.save(tmp_path / "m.fastmf")
+    how = ("--threads", 1, "--threads", 3, "--seconds", 0.01, "--runs", 2, "-n", 4, "-o", out)
+    done = run("serving", tmp_path / "m.fastmf", *how)
+    results = json.loads(out.read_text())["results"]
+    assert all(len(values) == 2 and min(values) > 0 for values in results.values())
+    assert [name for name in results if name.startswith("users/s")] == ["users/s, threads: 1", "users/s, threads: 3"]
+    assert len(done.stdout.splitlines()) == 1 + len(results) == 8
+    user = model.user_ids[0]
+    places, scores = importlib.import_module("serving").bare(model)(user, 4)
+    items, expected = model.top(user, 4)
+    np.testing.assert_array_equal(np.asarray(model.item_ids)[places], items)
+    np.testing.assert_allclose(scores + model.user_bias[0] + model.mean, expected, rtol=1e-5)
 
 
 @pytest.fixture
