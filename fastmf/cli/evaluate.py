@@ -6,28 +6,37 @@ import click
 
 import fastmf
 from fastmf.cli.console import remark, show_json, show_table
-from fastmf.cli.options import column_options, feature_options, json_option, n_option, rank_by_option, with_features
+from fastmf.cli.options import (
+    feature_options,
+    json_option,
+    n_option,
+    one_or_more,
+    rank_by_option,
+    reading,
+    reading_options,
+    with_features,
+)
 
 
 @click.command()
 @click.argument("model")
-@click.argument("ratings")
+@click.argument("ratings", nargs=-1, required=True)
 @n_option
 @click.option("--relevant-from", type=float, help="Lowest rating of a relevant item.  [default: all rated items]")
 @rank_by_option
-@feature_options("Parquet with features of further {}s, which have no ratings.")
-@column_options("user", "item", "rating")
+@feature_options("Table with features of further {}s, which have no ratings.")
+@reading_options("user", "item", "rating")
 @json_option
 def evaluate(
     model: str,
-    ratings: str,
+    ratings: tuple[str, ...],
     n: int,
     relevant_from: float | None,
     rank_by: str,
     item_features: str | None,
     user_features: str | None,
     as_json: bool,
-    **columns: str | None,
+    **given: Any,
 ) -> None:
     """Measure a model on held-out ratings.
 
@@ -44,9 +53,9 @@ def evaluate(
     from fastmf.evaluation.evaluate import reading_for
     from fastmf.training.plan import notes_on
 
-    loaded = with_features(fastmf.load(model), columns, item_features=item_features, user_features=user_features)
-    how: dict[str, Any] = {role: name for role, name in columns.items() if name is not None}
-    data = Ratings.read(ratings, **reading_for(loaded, relevant_from) | how)
+    how = reading(given)
+    loaded = with_features(fastmf.load(model), how, item_features=item_features, user_features=user_features)
+    data = Ratings.read(one_or_more(ratings), **reading_for(loaded, relevant_from) | how)
     for line in notes_on(data):
         remark(line)
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)

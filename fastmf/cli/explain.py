@@ -1,11 +1,21 @@
 """``fastmf explain``: what each of a user's items contributes to the score of an item."""
 
+from typing import Any
+
 import click
 
 import fastmf
 from fastmf.cli.console import remark, show_json, show_table
 from fastmf.cli.like import item_of, like_option
-from fastmf.cli.options import json_option, n_option, titles_option
+from fastmf.cli.options import (
+    columns_out_option,
+    json_option,
+    n_option,
+    reading,
+    reading_options,
+    text_of,
+    titles_option,
+)
 from fastmf.cli.output import publish, titled
 
 
@@ -18,9 +28,11 @@ from fastmf.cli.output import publish, titled
               " without --positive-from and --weight.")  # fmt: skip
 @n_option
 @titles_option
+@columns_out_option
+@reading_options("user", "item", "rating", suffix="-column")
 @json_option
 def explain(model: str, user: str, item: str | None, like: str | None, ratings: str | None, n: int,
-            titles: str | None, as_json: bool) -> None:  # fmt: skip
+            titles: str | None, columns_out: str, as_json: bool, **given: Any) -> None:  # fmt: skip
     """List the items of USER that contribute most to the score of ITEM, after folding in the user's ratings.
 
     With --like, ITEM is the one with such a title.
@@ -32,13 +44,15 @@ def explain(model: str, user: str, item: str | None, like: str | None, ratings: 
     """
     from fastmf.data import ids
     from fastmf.errors import require_integer
+    from fastmf.model.tables import named
 
     require_integer("n", n, 1)
-    loaded = fastmf.load(model)
+    loaded, how = fastmf.load(model), reading(given)
     (user_id,) = ids.parse(loaded.arrow_ids("user"), [user], "user")
-    item_ids, names = item_of(loaded, item, like, titles)
-    found = loaded.explain(user_id, item_ids, ratings)
-    (shown,) = titled([found.head(n)], "item_id", titles, names)
+    item_ids, names = item_of(loaded, item, like, titles, **text_of(how))
+    found = loaded.explain(user_id, item_ids, ratings, **how)
+    (shown,) = titled([found.head(n)], "item_id", titles, names, **text_of(how))
+    shown = named(shown, loaded, columns_out)
     if as_json:
         show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})
         return

@@ -12,6 +12,7 @@ from fastmf.cli.options import (
     fitting_options,
     json_option,
     model_option,
+    one_or_more,
     output_option,
     overwrite_option,
     training_option,
@@ -20,7 +21,7 @@ from fastmf.cli.solver_options import SolverCommand, fit_options, setting_names
 
 
 @click.command(cls=SolverCommand, make_options=fit_options)
-@click.argument("ratings")
+@click.argument("ratings", nargs=-1, required=True)
 @model_option("--blend", is_flag=True, help="Learn the weight of popularity, for recommend --rank-by blend.")
 @training_option("--validation", type=as_fraction, metavar="FILE|FRACTION",
               help="Validation ratings, or a fraction to hold out.")  # fmt: skip
@@ -33,16 +34,20 @@ from fastmf.cli.solver_options import SolverCommand, fit_options, setting_names
 @training_option("--every", type=int, default=1, show_default=True, help="Epochs between checkpoints.")
 @training_option("--resume", is_flag=True, help="Continue from the checkpoint, if there is one.")
 @json_option
-def fit(ratings: str, solver: str, output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
+def fit(
+    ratings: tuple[str, ...], solver: str, output: str | None, overwrite: bool, as_json: bool, **given: Any
+) -> None:
     """Fit a model to RATINGS.
 
-    RATINGS is a Parquet file, a directory of them, or a URI of either. A setting means the same in every solver
-    that has it and for every rating scale; the defaults are meant to need no tuning.
+    RATINGS are files, directories, patterns or URIs, or - for the standard input: Parquet, CSV and other delimited
+    text, JSON lines, Arrow or ORC. A setting means the same in every solver that has it and for every rating scale; the
+    defaults are meant to need no tuning.
 
     \b
     Examples:
       fastmf fit ratings.parquet --k 32 --solver als
       fastmf fit ratings.parquet --solver sgd --validation 0.1 --patience 3
+      fastmf fit ratings.csv.gz --user customer --item product --rating stars
       fastmf fit plays.parquet --solver implicit --weight plays
       fastmf fit today.parquet --init yesterday.fastmf --epochs 2 -o today.fastmf
       fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
@@ -52,8 +57,8 @@ def fit(ratings: str, solver: str, output: str | None, overwrite: bool, as_json:
     from fastmf.training.plan import make_plan
 
     chosen = make(solver, **{name: given.pop(name) for name in setting_names()})
-    target = output or default_output(ratings)
-    plan = make_plan(ratings, chosen, outputs=[target], overwrite=overwrite, **given)
+    target = output or default_output(ratings[0])
+    plan = make_plan(one_or_more(ratings), chosen, outputs=[target], overwrite=overwrite, **given)
     say_device(plan.device)
     data = plan.read(remark)
     with progress_shown("epoch", chosen.epochs, as_json, _line, _errors) as callback:
@@ -98,9 +103,12 @@ def default_output(ratings: str) -> Path:
     if "://" in ratings:
         return Path(ratings.rstrip("/").rsplit("/", 1)[-1]).with_suffix(".fastmf")
     source = Path(ratings)
+    if ratings == "-" or any(mark in ratings for mark in "*?["):
+        raise click.UsageError(f"how should the model of {ratings} be called? Give its file with -o")
     if not source.exists():
         raise FileNotFoundError(f"{ratings} does not exist")
     if not source.is_dir():
-        return source.with_suffix(".fastmf")
+        packed = source.suffix.lower() in (".gz", ".zst", ".bz2", ".lz4")
+        return (source.with_suffix("") if packed else source).with_suffix(".fastmf")
     folder = source.resolve() if source.name in ("", "..") else source
     return folder.parent / f"{folder.name}.fastmf"

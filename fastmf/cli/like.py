@@ -14,8 +14,10 @@ like_option = click.option(
 )
 
 
-def item_of(loaded: Any, item: str | None, like: str | None, source: str | None) -> tuple[Any, Any]:
+def item_of(loaded: Any, item: str | None, like: str | None, source: str | None, **layout: Any) -> tuple[Any, Any]:
     """Return the id of an item in an array, and the titles in the file ``source`` if they had to be read.
+
+    ``layout`` is that of text.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def item_of(loaded: Any, item: str | None, like: str | None, source: str | None)
         return ids.parse(loaded.arrow_ids("item"), [str(item)], "item"), None
     if source is None:
         raise click.UsageError("--like looks for words in titles: give --titles, too")
-    titles = titles_of(source)
+    titles = titles_of(source, **layout)
     return _found(loaded, like, titles, source), titles
 
 

@@ -25,7 +25,10 @@ input_option, model_option, training_option, output_option = (
 json_option = output_option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 n_option = click.option("-n", default=10, show_default=True, help="Length of each list.")
 overwrite_option = output_option("--overwrite", is_flag=True, help="Replace the output if it exists.")
-titles_option = click.option("--titles", metavar="FILE", help="Parquet with item ids and a column 'title'.")
+titles_option = click.option("--titles", metavar="FILE", help="Table with item ids and a column 'title'.")
+columns_out_option = click.option("--columns-out", type=click.Choice(["ours", "given"]), default="ours",
+                                  show_default=True,
+                                  help="Names of columns: user_id and item_id, or as in training.")  # fmt: skip
 rank_by_option = click.option("--rank-by", type=click.Choice(["rating", "blend"]), default="rating", show_default=True,
                               help="By prediction alone, or with popularity added (needs fit --blend).")  # fmt: skip
 
@@ -41,10 +44,45 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-def column_options(*roles: str) -> Callable[[Any], Any]:
-    """Return a decorator that adds --user, --item, --rating: the names of the columns to read."""
+TEXT = ("columns", "sep", "decimal", "encoding", "wide")
+encoding_option = input_option("--encoding", metavar="NAME",
+                               help="Encoding of text, such as latin-1.  [default: UTF-8]")  # fmt: skip
+text_options = together(
+    input_option("--columns", metavar="NAMES",
+                 help="Names of the columns of text without a header, such as user,item,rating; - leaves one out."),
+    input_option("--sep", metavar="TEXT", help="What is between columns of text: ; tab blank :: …  [default: found]"),
+    input_option("--decimal", type=click.Choice([".", ","]), help="Decimal mark in text.  [default: found]"),
+    encoding_option,
+    input_option("--wide", is_flag=True, help="A row is a user, and every column but the first an item."),
+)  # fmt: skip
+
+
+def reading_options(*roles: str, suffix: str = "") -> Callable[[Any], Any]:
+    """Return a decorator that adds --user, --item, --rating (the names of columns) and the layout of text.
+
+    With the ``suffix`` "-column", --user and --item are free for ids.
+    """
     text = "Column of the {}s, if it has none of the usual names."
-    return together(*(input_option(f"--{role}", metavar="COLUMN", help=text.format(role)) for role in roles))
+    names = (input_option(f"--{role}{suffix}", metavar="COLUMN", help=text.format(role)) for role in roles)
+    return together(*names, text_options)
+
+
+def reading(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of :func:`reading_options` out of the given ones; return those that were given."""
+    names = {f"{role}{suffix}": role for role in ("user", "item", "rating") for suffix in ("", "_column")}
+    names |= {name: name for name in TEXT}
+    found = {role: given.pop(name) for name, role in names.items() if name in given}
+    return {role: value for role, value in found.items() if value not in (None, False)}
+
+
+def text_of(how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of :func:`reading` that holds for all text files of a command: the encoding and decimal mark."""
+    return {name: how[name] for name in ("encoding", "decimal") if name in how}
+
+
+def one_or_more(paths: tuple[str, ...]) -> Any:
+    """Return the one path of an argument that takes several, or a list of them."""
+    return paths[0] if len(paths) == 1 else list(paths)
 
 
 def feature_options(text: str) -> Callable[[Any], Any]:
@@ -53,10 +91,10 @@ def feature_options(text: str) -> Callable[[Any], Any]:
     return together(*(input_option(f"--{side}-features", metavar="FILE", help=text.format(side)) for side in names))
 
 
-def with_features(loaded: Any, names: Mapping[str, Any] | None = None, **tables: str | None) -> Any:
+def with_features(loaded: Any, how: Mapping[str, Any], **tables: str | None) -> Any:
     """Return a model with the items and users added that it does not know, from tables of their features.
 
-    ``names`` holds the names of the columns "user" and "item", if they are not the usual ones.
+    ``how`` is the result of :func:`reading`.
     """
     from fastmf.model.grow import add_new_rows
 
@@ -64,7 +102,7 @@ def with_features(loaded: Any, names: Mapping[str, Any] | None = None, **tables:
         if source is not None:
             side = name.removesuffix("_features")
             n_before = int(loaded.present(side).sum())
-            loaded, n_known = add_new_rows(loaded, side, source, (names or {}).get(side))
+            loaded, n_known = add_new_rows(loaded, side, source, how.get(side), **text_of(how))
             n_added = int(loaded.present(side).sum()) - n_before
             remark(f"{source}: {n_added:,} {side}s added by their features, {n_known:,} are in the model already")
     return loaded
@@ -74,8 +112,8 @@ def with_features(loaded: Any, names: Mapping[str, Any] | None = None, **tables:
 fitting_options = together(
     training_option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), numpy (slow), or auto."),
     training_option("--threads", type=int, help="Use at most this many threads.  [default: all]"),
-    column_options("user", "item", "rating"),
-    feature_options("Parquet with ids of {}s and columns of what is known of them."),
+    reading_options("user", "item", "rating"),
+    feature_options("Table with ids of {}s and columns of what is known of them."),
     input_option("--weight", metavar="COLUMN", help="Column of weights; may be the ratings' column."),
     input_option("--half-life", type=float, metavar="DAYS",
                  help="Halve a rating's weight for every DAYS that it is older than the newest."),
@@ -85,7 +123,8 @@ fitting_options = together(
     input_option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
                  show_default=True, help="What to do with rows of the same user and item."),
     input_option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
-                 help="What to do with null ids and times, ratings that are not finite, and weights not above 0."),
+                 help="What to do with null ids and times, ratings that are not finite, weights not above 0, and broken"
+                 " lines of text."),
     input_option("--min-user-ratings", type=int, metavar="N",
                  help="Leave out users with fewer ratings, until all that remain have enough."),
     input_option("--min-item-ratings", type=int, metavar="N", help="The same for items."),

@@ -4,7 +4,7 @@ import click
 
 import fastmf
 from fastmf.cli.like import item_of, like_option
-from fastmf.cli.options import json_option, n_option, titles_option
+from fastmf.cli.options import columns_out_option, encoding_option, json_option, n_option, titles_option
 from fastmf.cli.output import publish, titled
 
 
@@ -14,8 +14,11 @@ from fastmf.cli.output import publish, titled
 @like_option
 @n_option
 @titles_option
+@columns_out_option
+@encoding_option
 @json_option
-def similar(model: str, item: str | None, like: str | None, n: int, titles: str | None, as_json: bool) -> None:
+def similar(model: str, item: str | None, like: str | None, n: int, titles: str | None, columns_out: str,
+            encoding: str | None, as_json: bool) -> None:  # fmt: skip
     """List the items nearest to ITEM, or to the one whose title is --like some words.
 
     Nearness is the cosine of their factors.
@@ -25,8 +28,10 @@ def similar(model: str, item: str | None, like: str | None, n: int, titles: str 
       fastmf similar ratings.fastmf 318 --titles movies.parquet
       fastmf similar ratings.fastmf --like "toy story 1995" --titles movies.parquet
     """
+    from fastmf.model.tables import named
+
     loaded = fastmf.load(model, mmap=True)  # reads only the factors of items
-    item_ids, names = item_of(loaded, item, like, titles)
+    item_ids, names = item_of(loaded, item, like, titles, encoding=encoding)
     found = loaded.similar_items(item_ids, n)
-    (shown,) = titled([found], "similar_item_id", titles, names)
-    publish(shown, as_json)
+    (shown,) = titled([found], "similar_item_id", titles, names, encoding=encoding)
+    publish(named(shown, loaded, columns_out), as_json)

@@ -6,7 +6,7 @@ import click
 
 import fastmf
 from fastmf.cli.console import remark, show_json
-from fastmf.cli.options import column_options, json_option, overwrite_option
+from fastmf.cli.options import json_option, overwrite_option, reading, reading_options
 
 
 @click.command()
@@ -18,11 +18,11 @@ from fastmf.cli.options import column_options, json_option, overwrite_option
 @click.option("--fraction", type=float, help="Share of all rows, or (temporal) of each user's.  [default: 0.2]")
 @click.option("--timestamp", metavar="COLUMN", help="Column of timestamps.  [default for temporal: timestamp]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random choices.")
-@column_options("user")
+@reading_options("user", "item")
 @overwrite_option
 @json_option
 def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, **given: Any) -> None:
-    """Split RATINGS into TRAIN and TEST, Parquet files with all columns.
+    """Split RATINGS into TRAIN and TEST, Parquet or CSV files with all columns.
 
     random holds out a share of all rows; leave-one-out one row of each user who has two or more (the latest, with
     --timestamp); temporal the latest share of each user's rows.
@@ -33,12 +33,12 @@ def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, *
       fastmf split ratings.parquet train.parquet test.parquet --how temporal --fraction 0.1
     """
     from fastmf.data.atomic import check_outputs
-    from fastmf.data.write import write_parquet
+    from fastmf.data.write import write_table
 
     outputs = check_outputs([train, test], overwrite, inputs=[ratings])
-    parts = fastmf.split(ratings, **given)
+    parts = fastmf.split(ratings, **reading(given), **given)
     for part, path in zip(parts, outputs, strict=True):
-        write_parquet(part, path, overwrite)
+        write_table(part, path, overwrite)
     if as_json:
         show_json({"train": train, "train_rows": len(parts[0]), "test": test, "test_rows": len(parts[1])})
     else:

@@ -2,17 +2,19 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from fastmf.cli.console import progress_shown, remark, say_device, short, show_json, show_table
 from fastmf.cli.options import (
+    TEXT,
     as_fraction,
     fitting_options,
     json_option,
     model_option,
+    one_or_more,
     output_option,
     overwrite_option,
     training_option,
@@ -29,11 +31,12 @@ FIT_DEFAULTS: dict[str, Any] = dict.fromkeys(
     ("user", "item", "rating", "item_features", "user_features", "weight", "half_life", "timestamp", "time_unit")
 )
 FIT_DEFAULTS |= {"duplicates": "error", "bad_rows": "error", "memory_limit": None, "device": "cpu", "threads": None}
+FIT_DEFAULTS |= dict.fromkeys(TEXT) | {"wide": False}
 FIT_DEFAULTS |= {"min_user_ratings": None, "min_item_ratings": None}
 
 
 @click.command(cls=SolverCommand, make_options=tune_options)
-@click.argument("ratings")
+@click.argument("ratings", nargs=-1, required=True)
 @model_option("--solver", "solvers", multiple=True, metavar="NAME",
               help="Solver to try; may be given several times.  [default: als and its variants]")  # fmt: skip
 @training_option(
@@ -52,7 +55,7 @@ FIT_DEFAULTS |= {"min_user_ratings": None, "min_item_ratings": None}
 @overwrite_option
 @json_option
 def tune(
-    ratings: str, solvers: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any
+    ratings: tuple[str, ...], solvers: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any
 ) -> None:
     """Search for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best; with features, for feature_reg too.
 
@@ -72,7 +75,7 @@ def tune(
     passed_on = {name: given[name] for name in FIT_DEFAULTS}
     fixed = {name: given.pop(name) for name in ("k", "epochs", "positive_from", "negative_to")}
     outputs, done = [output] if output else [], list[Any]()
-    plan = plan_tuning(ratings, solvers or None, fixed, outputs=outputs, overwrite=overwrite, **given)
+    plan = plan_tuning(one_or_more(ratings), solvers or None, fixed, outputs=outputs, overwrite=overwrite, **given)
     say_device(plan.fit.device)
     data = plan.fit.read(remark)
     shown = progress_shown("trial", plan.trials, as_json, _line, lambda _: _best(done))
@@ -94,7 +97,7 @@ def tune(
 
 
 @contextlib.contextmanager
-def best_kept(done: list[Any], ratings: str, passed_on: dict[str, Any]) -> Iterator[None]:
+def best_kept(done: list[Any], ratings: Sequence[str], passed_on: dict[str, Any]) -> Iterator[None]:
     """Report the best trial so far if a signal ends the block."""
     try:
         yield
@@ -127,14 +130,14 @@ def figure(trial: Any) -> str:
     return f"{trial.measure.name} {trial.measure.of(trial):.4f}"
 
 
-def fit_command(ratings: str, settings: dict[str, Any], passed_on: dict[str, Any]) -> str:
+def fit_command(ratings: Sequence[str], settings: dict[str, Any], passed_on: dict[str, Any]) -> str:
     """Return the command that fits with these settings and reads ratings in the same way."""
-    words = ["fastmf", "fit", f"./{ratings}" if ratings.startswith("-") else ratings]
+    words = ["fastmf", "fit", *(f"./{path}" if path.startswith("-") and path != "-" else path for path in ratings)]
     usual = {"solver": "als", **FIT_DEFAULTS}
     for name, value in {**settings, **passed_on}.items():
         if value != usual.get(name):
             option, text = f"--{name.replace('_', '-')}", short(value)
-            words += [f"{option}={text}"] if text.startswith("-") else [option, text]
+            words += [option] if value is True else [f"{option}={text}"] if text.startswith("-") else [option, text]
     return shlex.join(words)
 
 

@@ -1,11 +1,20 @@
 """``fastmf update``: a model with a day's ratings added, without fitting it again."""
 
+from typing import Any
+
 import click
 
 import fastmf
 from fastmf.cli.console import remark, say_device, show_json
 from fastmf.cli.inspect import summary
-from fastmf.cli.options import column_options, feature_options, json_option, overwrite_option, with_features
+from fastmf.cli.options import (
+    feature_options,
+    json_option,
+    overwrite_option,
+    reading,
+    reading_options,
+    with_features,
+)
 
 
 @click.command()
@@ -16,8 +25,8 @@ from fastmf.cli.options import column_options, feature_options, json_option, ove
 @click.option("-o", "--output", metavar="MODEL2", required=True, help="Model file to write.")
 @overwrite_option
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
-@column_options("user", "item", "rating")
-@feature_options("Parquet with features of new {}s, with or without ratings in NEW.")
+@reading_options("user", "item", "rating")
+@feature_options("Table with features of new {}s, with or without ratings in NEW.")
 @json_option
 def update(
     model: str,
@@ -29,7 +38,7 @@ def update(
     item_features: str | None,
     user_features: str | None,
     as_json: bool,
-    **columns: str | None,
+    **options: Any,
 ) -> None:
     """Add the ratings in NEW to a model.
 
@@ -50,10 +59,10 @@ def update(
 
     check_outputs([output], overwrite, inputs=[new, ratings, item_features, user_features])
     where, loaded = say_device(resolve(device)), fastmf.load(model)
-    loaded = with_features(loaded, columns, item_features=item_features, user_features=user_features)
-    named = {role: name for role, name in columns.items() if name is not None}
-    given = read_like_training(loaded, new, **named)
-    old = None if ratings is None else read_like_training(loaded, ratings, **named)
+    how = reading(options)
+    loaded = with_features(loaded, how, item_features=item_features, user_features=user_features)
+    given = read_like_training(loaded, new, **how)
+    old = None if ratings is None else read_like_training(loaded, ratings, **how)
     for each in (given, old):
         for line in [] if each is None else notes_on(each):
             remark(line)

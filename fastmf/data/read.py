@@ -147,20 +147,23 @@ def read_columns(source: Any, roles: Mapping[str, str | None], **how: Any) -> pa
 
 
 def read_table(
-    source: Any, roles: Mapping[str, str | None] | None = None, said: Layout | None = None, like: Like = UNLIKE
+    source: Any,
+    roles: Mapping[str, str | None] | None = None,
+    said: Layout | None = None,
+    like: Like = UNLIKE,
+    optional: Collection[str] = (),
 ) -> pa.Table:
     """Read all columns of a source; see read_columns for what it may be and for errors.
 
-    ``roles`` says which columns hold ids, which text must not make numbers of unless they are written as integers.
+    ``roles`` says which columns hold ids, which text must not make numbers of unless they are written as integers;
+    those of ``optional`` roles may be missing.
     """
     if isinstance(source, tuple):
         raise DataError("cannot read a table from a tuple: give a path or a table, such as a dict of columns")
     table = open_source(source, said or Layout(), roles or {}, like)
     names = distinct(table.names, table.where)
-    kinds = {}
-    for role, asked in (roles or {}).items():
-        name = choose(names, {role: asked}, table.where, (), like.names)[role]
-        kinds[name] = KINDS.get(role, "any")
+    chosen = choose(names, roles or {}, table.where, optional, like.names)
+    kinds = {name: KINDS.get(role, "any") for role, name in chosen.items()}
     return table.read(Wanted(names, kinds))
 
 

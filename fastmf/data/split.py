@@ -10,6 +10,7 @@ from pyarrow import types
 
 from fastmf.data import ids
 from fastmf.data.columns import choose
+from fastmf.data.layout import layout_of
 from fastmf.data.read import read_table
 from fastmf.errors import DataError, ParameterError, require_choice, require_integer
 
@@ -23,18 +24,22 @@ def split(
     fraction: float | None = None,
     seed: int = 0,
     user: str | None = None,
+    item: str | None = None,
     timestamp: str | None = None,
+    **layout: Any,
 ) -> tuple[pa.Table, pa.Table]:
     """Split the rows of a table or of Parquet into a training and a test table; both keep all columns and the order.
 
     Parameters
     ----------
-    source : a path or URI of Parquet, a frame, or an Arrow table.
+    source : a path or URI, or a table in memory; see :meth:`fastmf.Ratings.read`.
     how : "random" holds out a fraction of all rows; "leave-one-out" one row of each user with two or more, the latest
         if there is a timestamp, else a random one; "temporal" the latest fraction of each user's rows, rounded, but
         never all. Of rows with the same time, the one furthest down counts as the latest.
     fraction : the share to hold out, 0.2 if left out; not for "leave-one-out".
     seed : seed of the random choices.
+    item : name of the column of items, so that text does not take their ids for anything else.
+    layout : columns, sep, decimal, encoding and wide: the layout of text; see :meth:`fastmf.Ratings.read`.
     user, timestamp : names of the columns. If left out, the usual names are tried for the user; "temporal" then reads
         "timestamp".
 
@@ -52,7 +57,7 @@ def split(
     if isinstance(share, str) or not 0 < share < 1:
         raise ParameterError(f"fraction is {share!r}: give one above 0 and below 1")
     require_integer("seed", seed, 0)
-    table = read_table(source)
+    table = read_table(source, {"user": user, "item": item}, layout_of(**layout), optional=("item",))
     timed = how == "temporal" or timestamp is not None
     roles = {"user": user, **({"timestamp": timestamp} if timed else {})}
     where = str(source) if isinstance(source, str | os.PathLike) else "the table"

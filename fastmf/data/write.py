@@ -25,6 +25,21 @@ def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike
         pq.write_table(table, temporary, write_page_checksum=True, compression="zstd")
 
 
+def write_table(table: pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a table as CSV if the path ends in .csv, else as Parquet."""
+    if Path(path).suffix.lower() == ".csv":
+        write_frame(table.to_pandas(types_mapper=_of_nullable), path, overwrite)
+    else:
+        write_parquet(table, path, overwrite)
+
+
+def _of_nullable(kind: pa.DataType) -> Any:
+    """Return pandas' type for integers with nulls, which would else become floats."""
+    import pandas as pd
+
+    return pd.ArrowDtype(kind) if types.is_integer(kind) else None
+
+
 def write_frame(frame: "pd.DataFrame", path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Write a frame as CSV if the path ends in .csv, else as Parquet; see :func:`write_frames`."""
     write_frames([frame], path, overwrite)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd.DataFrame":
+def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any, reading: dict[str, Any]) -> "pd.DataFrame":
     """Split a score into the contributions of the user's items; see :meth:`fastmf.Model.explain`."""
     import pandas as pd
 
@@ -47,7 +47,7 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any) -> "pd
     if len(items_found) != 1:
         raise ParameterError(f"{len(items_found):,} items are given: explain one at a time")
     item = int(items_found[0])
-    entries, half = _entries_of(state, user_id, ratings), half_of(state, "user")
+    entries, half = _entries_of(state, user_id, ratings, reading), half_of(state, "user")
     items = half.columns
     features, expected = _user_features(state, user_id), None
     if features is not None:
@@ -120,7 +120,7 @@ def _of_pull(known: Known, towards: np.ndarray) -> float:
     return float(of_factors + (towards[k] * known.bias[0] if len(known.bias) else 0.0))
 
 
-def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
+def _entries_of(state: State, user_id: Any, ratings: Any, reading: dict[str, Any]) -> Compressed:
     """Return a user's ratings, or for implicit feedback the observed pairs, as one row."""
     wanted = ids.as_column(state.arrow_ids("user"), ids.many(user_id), "user")
     if len(wanted) != 1:
@@ -137,7 +137,7 @@ def _entries_of(state: State, user_id: Any, ratings: Any) -> Compressed:
                 f" {state.user_counts[user]:,} it was solved from: give --ratings (ratings=)"
             )
         return own._replace(values=np.ones(len(own.indices), np.float32))
-    data = read_like_training(state, ratings)
+    data = read_like_training(state, ratings, **reading)
     if state.implicit:
         data = data.observed(state.positive_from, state.negative_to)
     user = int(ids.lookup(data.user_ids, wanted, "user")[0])

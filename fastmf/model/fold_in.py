@@ -22,6 +22,7 @@ from fastmf.model.topn import rows_of
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
+SIDES = ("user", "item")
 STREAMS = {"user": 1 << 40, "item": 1 << 41}  # first random stream of each side's rows; training uses lower ones
 SWEEPS = 3  # over a new row's factors and precision, which starts at 1
 
@@ -87,12 +88,14 @@ def half_of(state: State, side: str) -> Half:
     )
 
 
-def fold_users(state: State, ratings: Any, features: Any, device: str | Device) -> dict[str, Any]:
+def fold_users(
+    state: State, ratings: Any, features: Any, device: str | Device, reading: dict[str, Any]
+) -> dict[str, Any]:
     """Solve for the users of new ratings; return the model's fields that change.
 
     Raises and warns as :meth:`fastmf.Model.fold_in`.
     """
-    where, ratings = resolve(device), read_like_training(state, ratings)
+    where, ratings = resolve(device), read_like_training(state, ratings, **reading)
     rated = entries = known_entries(state, ratings)
     if state.implicit:
         entries = known_entries(state, ratings.observed(state.positive_from, state.negative_to))
@@ -170,10 +173,10 @@ def _features_of(state: State, user_ids: Any, source: Any) -> Features | None:
     return known.updated(given)
 
 
-def features_like(state: State, side: str, source: Any, id_column: str | None = None) -> Features:
+def features_like(state: State, side: str, source: Any, id_column: str | None = None, **layout: Any) -> Features:
     """Read side features of "user" or "item" rows, encoded like those the model was fitted with.
 
-    ``id_column`` names the column of ids; see :meth:`Features.read`.
+    ``id_column`` names the column of ids, ``layout`` is that of text; see :meth:`Features.read`.
 
     Raises
     ------
@@ -187,7 +190,8 @@ def features_like(state: State, side: str, source: Any, id_column: str | None = 
         raise ParameterError(
             f"the model was fitted without {side} features: fit it with --{side}-features ({side}_features=) first"
         )
-    found = Features.read(source, side, id_column=id_column, like=state.arrow_ids(side), encode_as=own.encoding)
+    known = {"like": state.arrow_ids(side), "encode_as": own.encoding}
+    found = Features.read(source, side, id_column=id_column or state.columns[SIDES.index(side)], **known, **layout)
     for line in found.remarks:
         warnings.warn(line, stacklevel=4)
     return found
@@ -198,15 +202,15 @@ def expected_rows(state: State, side: str, features: Compressed) -> Side:
     return predicted_by_features(getattr(state, f"{side}_expected"), features)
 
 
-def read_like_training(state: State, ratings: Any, **columns: str) -> Ratings:
-    """Read ratings as the training ratings were read, from the usual columns or those named.
+def read_like_training(state: State, ratings: Any, **further: Any) -> Ratings:
+    """Read ratings as the training ratings were read; ``further`` are arguments of :meth:`Ratings.read`.
 
     Raises
     ------
     DataError
         If only one of the two has weights.
     """
-    how = reading(state.implicit, state.positive_from) | columns
+    how = reading(state.implicit, state.positive_from) | further
     how |= {"weight": state.weight or "", "half_life": state.half_life, "duplicates": state.duplicates, "like": state}
     found = Ratings.read(ratings, **how)
     weighed = state.weight is not None or state.half_life is not None

@@ -33,9 +33,9 @@ from fastmf.runtime.device import Device, resolve
 S = TypeVar("S", bound=State)
 
 
-def fold_items(state: S, ratings: Any, features: Any, device: str | Device) -> S:
+def fold_items(state: S, ratings: Any, features: Any, device: str | Device, reading: dict[str, Any]) -> S:
     """Solve for the items of new ratings; see :meth:`fastmf.Model.fold_in_items`."""
-    where, given = resolve(device), read_like_training(state, ratings)
+    where, given = resolve(device), read_like_training(state, ratings, **reading)
     half_of(state, "item")  # is there a rule?
     _require_new_items(state, given)
     rated = observed = known_entries(state, given, "item")
@@ -78,9 +78,9 @@ def add_rows(state: S, side: str, features: Any) -> S:
     return _added(state, side, found)
 
 
-def add_new_rows(state: S, side: str, features: Any, id_column: str | None = None) -> tuple[S, int]:
+def add_new_rows(state: S, side: str, features: Any, id_column: str | None = None, **layout: Any) -> tuple[S, int]:
     """Add the rows of a table of features that the model does not know; also return how many of them it knows."""
-    found = features_like(state, side, features, id_column)
+    found = features_like(state, side, features, id_column, **layout)
     new = state.present_rows(side, found.ids) < 0
     n_known = int(np.count_nonzero(~new))
     return (_added(state, side, found.of(found.ids.filter(pa.array(new)))) if new.any() else state), n_known

@@ -10,16 +10,17 @@ import numpy as np
 
 from fastmf.data import ids
 from fastmf.data.write import joined
-from fastmf.errors import require_truth
+from fastmf.errors import ParameterError, require_truth
 from fastmf.model.explain import explain_score
 from fastmf.model.file import read_model, write_model
 from fastmf.model.fold_in import fold_users
 from fastmf.model.grow import add_rows, fold_items
 from fastmf.model.mapped import Mapped
 from fastmf.model.predict import predict_pairs
-from fastmf.model.recommend import Ranker, batches, list_frame
-from fastmf.model.similar import nearest
+from fastmf.model.recommend import Ranker, batches
+from fastmf.model.similar import similar_rows
 from fastmf.model.state import State
+from fastmf.model.tables import named, read_pairs
 from fastmf.model.titles import titled, titles_of
 from fastmf.model.top import Server
 from fastmf.model.update import update_model
@@ -43,16 +44,28 @@ class Model(State):
         size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
         return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
 
-    def predict(self, user_ids: Any, item_ids: Any, *, on_unknown: str = "mean", std: bool = False) -> "pd.DataFrame":
+    def predict(
+        self,
+        user_ids: Any,
+        item_ids: Any = None,
+        *,
+        on_unknown: str = "mean",
+        std: bool = False,
+        columns: str = "ours",
+        **reading: Any,
+    ) -> "pd.DataFrame":
         """Predict the ratings of pairs, clipped to the rating range.
 
         Parameters
         ----------
         user_ids, item_ids : raw ids in any container, one of each per pair; or a single one, for all of the others.
+            Without item_ids, the first argument is a table of pairs, in any form :meth:`Ratings.read` takes.
         on_unknown : for a pair with an id that has neither training ratings nor side features: "mean" predicts the mean
             plus the bias of the known id, "nan" gives NaN, "raise" raises.
         std : add the standard deviation of ratings around their predictions. The model must hold samples (solver
             gibbs).
+        columns : "ours" names the columns user_id and item_id, "given" as they were named in training.
+        reading : how to read a table of pairs: user, item, sep, encoding and so on, as for :meth:`Ratings.read`.
 
         Returns
         -------
@@ -68,7 +81,11 @@ class Model(State):
         ParameterError
             If users and items differ in length and neither is one, or ``std`` is True and the model has no samples.
         """
-        return predict_pairs(self, user_ids, item_ids, on_unknown, std)
+        if item_ids is None:
+            user_ids, item_ids = read_pairs(self, user_ids, **reading)
+        elif reading:
+            raise ParameterError(f"{next(iter(reading))} is for a table of pairs: leave it out, or give a table alone")
+        return named(predict_pairs(self, user_ids, item_ids, on_unknown, std), self, columns)
 
     def recommend(
         self,
@@ -81,6 +98,7 @@ class Model(State):
         include_seen: bool = False,
         cold: bool = True,
         titles: Any = None,
+        columns: str = "ours",
         device: str | Device = "cpu",
     ) -> "pd.DataFrame":
         """Recommend to each user the n highest-scoring items that the user has not rated in training.
@@ -98,6 +116,7 @@ class Model(State):
         cold : recommend items of which only side features are known, too.
         titles : titles to show: a dict or pandas series of item id to title, or a table with a column of item ids and a
             column "title" (a path or a frame).
+        columns : "ours" names the columns user_id and item_id, "given" as they were named in training.
         device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto".
 
         Returns
@@ -116,24 +135,22 @@ class Model(State):
             If ids are null, or not of the model's type.
         """
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
-        how["cold"] = cold
+        how |= {"cold": cold, "device": device}
         names = titles_of(titles)
-        return titled(joined(self.recommend_batches(user_ids, n, device=device, **how)), "item_id", names)
+        return named(titled(joined(self.recommend_batches(user_ids, n, **how)), "item_id", names), self, columns)
 
     def recommend_batches(
-        self, user_ids: Any = None, n: Any = 10, *, titles: Any = None, **how: Any
+        self, user_ids: Any = None, n: Any = 10, *, titles: Any = None, columns: str = "ours", **how: Any
     ) -> "Iterator[pd.DataFrame]":
         """Yield the frame of :meth:`recommend` in batches of several thousand users, to save memory.
 
         Takes the arguments of :meth:`recommend`, and checks them before the first batch.
         """
         names = titles_of(titles)
-        wanted = ids.many(user_ids)
-        users = (
-            np.arange(len(self.user_ids)) if user_ids is None else ids.require(self.arrow_ids("user"), wanted, "user")
-        )
+        every, known = user_ids is None, self.arrow_ids("user")
+        users = np.arange(len(known)) if every else ids.require(known, ids.many(user_ids), "user")
         frames = batches(Ranker(self, **how), users, n)
-        return (titled(frame, "item_id", names) for frame in frames)
+        return (named(titled(frame, "item_id", names), self, columns) for frame in frames)
 
     def top(self, user_id: Any, n: int = 10, *, include_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return one user's n best items and their scores as arrays, in a fraction of a millisecond.
@@ -166,14 +183,14 @@ class Model(State):
     def _server(self) -> Server:
         return Server(self)
 
-    def similar_items(self, item_ids: Any, n: int = 10, *, titles: Any = None) -> "pd.DataFrame":
+    def similar_items(self, item_ids: Any, n: int = 10, *, titles: Any = None, columns: str = "ours") -> "pd.DataFrame":
         """Find the n items nearest to each of the given ones by cosine of their factors.
 
         Parameters
         ----------
         item_ids : one raw id, or several.
         n : length of each list.
-        titles : titles of the items found, as for :meth:`recommend`.
+        titles, columns : titles of the items found, and the names of columns, as for :meth:`recommend`.
 
         Returns
         -------
@@ -187,19 +204,12 @@ class Model(State):
         DataError
             If ids are null, or not of the model's type.
         """
-        row_ids, names = self.arrow_ids("item"), titles_of(titles)
-        wanted = ids.require(row_ids, ids.many(item_ids), "item")
-        found, scores = nearest(self.item_factors, self.present("item"), wanted, n)
-        frame = list_frame(("item_id", row_ids, wanted), ("similar_item_id", row_ids, found), scores)
-        return titled(frame, "similar_item_id", names)
+        names = titles_of(titles)
+        return named(titled(similar_rows(self, "item", item_ids, n), "similar_item_id", names), self, columns)
 
-    def similar_users(self, user_ids: Any, n: int = 10) -> "pd.DataFrame":
+    def similar_users(self, user_ids: Any, n: int = 10, *, columns: str = "ours") -> "pd.DataFrame":
         """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
-        wanted = ids.require(self.arrow_ids("user"), ids.many(user_ids), "user")
-        found, scores = nearest(self.user_factors, self.present("user"), wanted, n)
-        return list_frame(
-            ("user_id", self.arrow_ids("user"), wanted), ("similar_user_id", self.arrow_ids("user"), found), scores
-        )
+        return named(similar_rows(self, "user", user_ids, n), self, columns)
 
     def vectors(self, kind: str = "recommend", *, rank_by: str = "rating") -> Vectors:
         """Return what an index of nearest neighbours stores and is asked, with the biases folded in.
@@ -223,22 +233,10 @@ class Model(State):
         ------
         ParameterError
             If ``kind`` is neither of these, or the model has no blend.
-
-        Examples
-        --------
-        >>> import fastmf
-        >>> model = fastmf.fit((["ann", "ann", "bob", "bob"], [1, 2, 2, 3], [5.0, 3.0, 2.0, 4.0]), k=2)
-        >>> vectors = model.vectors()
-        >>> vectors.items.shape, vectors.item_ids.to_pylist()
-        ((3, 3), [1, 2, 3])
-        >>> scores = vectors.items @ vectors.users[0]
-        >>> best = model.recommend("ann", n=1, include_seen=True)["item_id"][0]
-        >>> bool(vectors.item_ids[int(scores.argmax())].as_py() == best)
-        True
         """
         return vectors_of(self, kind, rank_by)
 
-    def fold_in(self, ratings: Any, *, features: Any = None, device: str | Device = "cpu") -> Self:
+    def fold_in(self, ratings: Any, *, features: Any = None, device: str | Device = "cpu", **reading: Any) -> Self:
         """Return a model of the users in new ratings, with the same items. Each user is solved for exactly.
 
         With links, users are pulled towards what the links predict. In a Bayesian model, users get their posterior
@@ -254,6 +252,8 @@ class Model(State):
         features : a table of side features of these users, if the model was fitted with user features: the same columns
             as then. Users without features are pulled to zero.
         device : "cpu", "cuda" (as for :func:`fastmf.fit`) or "auto"; Bayesian models use the CPU.
+        reading : further arguments of :meth:`Ratings.read`: user, item, rating, columns, sep and so on. Columns are
+            found by the names that they had in training, too.
 
         Raises
         ------
@@ -264,9 +264,11 @@ class Model(State):
         DivergenceError
             If factors or biases overflow float32.
         """
-        return replace(self, **fold_users(self, ratings, features, device))
+        return replace(self, **fold_users(self, ratings, features, device, reading))
 
-    def fold_in_items(self, ratings: Any, *, features: Any = None, device: str | Device = "cpu") -> Self:
+    def fold_in_items(
+        self, ratings: Any, *, features: Any = None, device: str | Device = "cpu", **reading: Any
+    ) -> Self:
         """Return a model of the same users, and of the old items and those in new ratings.
 
         Each new item is solved for exactly from its ratings by known users, as :meth:`fold_in` solves for users. Users
@@ -279,7 +281,7 @@ class Model(State):
             only disliked stay cold, as in a fit.
         features : a table of side features of these items, if the model was fitted with item features. Items in the
             table that have no ratings are added, too, as by :meth:`add_items`; items of the model keep their features.
-        device : as for :meth:`fold_in`.
+        device, reading : as for :meth:`fold_in`.
 
         Raises
         ------
@@ -290,7 +292,7 @@ class Model(State):
         DivergenceError
             If factors or biases overflow float32.
         """
-        return fold_items(self, ratings, features, device)
+        return fold_items(self, ratings, features, device, reading)
 
     def add_items(self, features: Any) -> Self:
         """Return a model of the same users, and of the old items and those in a table of side features.
@@ -323,6 +325,7 @@ class Model(State):
         item_features: Any = None,
         user_features: Any = None,
         device: str | Device = "cpu",
+        **reading: Any,
     ) -> Self:
         """Return the model with new ratings added, without fitting it again. Mean and scale stay, and the history.
 
@@ -339,7 +342,7 @@ class Model(State):
         item_features, user_features : tables of side features, if the model was fitted with such features. Items and
             users that the model does not know are added first, as by :meth:`add_items`, so new ones are solved for with
             their features. They need no new ratings. Those that the model knows keep the features that it holds.
-        device : as for :meth:`fold_in`.
+        device, reading : as for :meth:`fold_in`.
 
         Returns
         -------
@@ -358,9 +361,18 @@ class Model(State):
         DivergenceError
             If factors or biases overflow float32.
         """
-        return update_model(self, new, ratings, {"item": item_features, "user": user_features}, device)
+        return update_model(self, new, ratings, {"item": item_features, "user": user_features}, device, reading)
 
-    def explain(self, user_id: Any, item_id: Any, ratings: Any = None, *, titles: Any = None) -> "pd.DataFrame":
+    def explain(
+        self,
+        user_id: Any,
+        item_id: Any,
+        ratings: Any = None,
+        *,
+        titles: Any = None,
+        columns: str = "ours",
+        **reading: Any,
+    ) -> "pd.DataFrame":
         """Return the contribution of each of a user's items to the score of an item, largest first.
 
         Parameters
@@ -368,7 +380,8 @@ class Model(State):
         user_id, item_id : raw ids.
         ratings : the user's ratings, in any form :meth:`Ratings.read` takes; those of others are ignored. A model of
             implicit feedback without ``positive_from`` or weights needs none.
-        titles : titles of the user's items, as for :meth:`recommend`.
+        titles, columns : titles of the user's items, and the names of columns, as for :meth:`recommend`.
+        reading : how to read the ratings: user, item, rating, sep and so on, as for :meth:`Ratings.read`.
 
         Returns
         -------
@@ -387,7 +400,8 @@ class Model(State):
             If the user or the item is not known.
         """
         names = titles_of(titles)
-        return titled(explain_score(self, user_id, item_id, ratings), "item_id", names)
+        found = explain_score(self, user_id, item_id, ratings, reading)
+        return named(titled(found, "item_id", names), self, columns)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the model to one file, whole or not at all; the format is described in :mod:`fastmf.model.file`.

@@ -7,12 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import csr, ids
-from fastmf.data.ratings import Ratings
-from fastmf.data.read import read_columns
 from fastmf.data.write import joined
 from fastmf.errors import ParameterError, UnknownIdError, require_choice
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.state import State
+from fastmf.model.tables import read_pairs
 from fastmf.model.topn import most_rated, rows_of, top_n
 from fastmf.runtime.device import Device, resolve
 
@@ -166,19 +165,11 @@ def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed
             )
         lists.append(Compressed(*state.seen, np.empty(0, np.float32)))
     if exclude is not None:
-        users, items = _pairs(state, exclude)
+        columns = zip(("user", "item"), read_pairs(state, exclude), strict=True)
+        users, items = (ids.lookup(state.arrow_ids(side), column, side) for side, column in columns)
         known = (users >= 0) & (items >= 0)
         lists.append(csr.group_columns(users[known], items[known], len(state.user_ids)))
     return lists
-
-
-def _pairs(state: State, source: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Read (user, item) pairs as the model's dense indices; -1 for an unknown id."""
-    if isinstance(source, Ratings):
-        users = ids.lookup(state.arrow_ids("user"), source.user_ids, "user")[source.users]
-        return users, ids.lookup(state.arrow_ids("item"), source.item_ids, "item")[source.items]
-    users, items = read_columns(source, {"user": None, "item": None}).columns
-    return ids.lookup(state.arrow_ids("user"), users, "user"), ids.lookup(state.arrow_ids("item"), items, "item")
 
 
 def _lengths(n: Any, n_users: int) -> np.ndarray:

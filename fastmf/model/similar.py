@@ -1,12 +1,28 @@
 """Similar users or items: the nearest rows of a factor matrix by cosine."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from fastmf.data import ids
 from fastmf.kernels.types import Compressed, Side
+from fastmf.model.recommend import list_frame
+from fastmf.model.state import State
 from fastmf.model.topn import top_n
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Added to the cosine of rows of zeros, so that they rank after all other rows.
 _LAST = np.float32(-4)
+
+
+def similar_rows(state: State, side: str, row_ids: Any, n: int) -> "pd.DataFrame":
+    """Return the frame of :meth:`fastmf.Model.similar_items`, for "user" or "item" rows."""
+    known = state.arrow_ids(side)
+    wanted = ids.require(known, ids.many(row_ids), side)
+    found, scores = nearest(getattr(state, f"{side}_factors"), state.present(side), wanted, n)
+    return list_frame((f"{side}_id", known, wanted), (f"similar_{side}_id", known, found), scores)
 
 
 def nearest(factors: np.ndarray, present: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -90,12 +90,14 @@ class Touched(NamedTuple):
     solved: Masks
 
 
-def update_model(state: S, new: Any, ratings: Any, features: dict[str, Any], device: str | Device) -> S:
+def update_model(
+    state: S, new: Any, ratings: Any, features: dict[str, Any], device: str | Device, reading: dict[str, Any]
+) -> S:
     """Add new ratings to a model; see :meth:`fastmf.Model.update`. ``features`` are tables by side, or None."""
-    where, given = resolve(device), read_like_training(state, new)
+    where, given = resolve(device), read_like_training(state, new, **reading)
     if not len(given):
         raise DataError("there are no new ratings: give at least one")
-    old = None if ratings is None else read_like_training(state, ratings)
+    old = None if ratings is None else read_like_training(state, ratings, **reading)
     wide = state
     for side in SIDES:
         if features[side] is not None:

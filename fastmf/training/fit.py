@@ -23,10 +23,9 @@ from fastmf.training.blend import learn_blend
 from fastmf.training.checkpoint import Checkpoint, fingerprint
 from fastmf.training.loop import Run
 from fastmf.training.objective import Objective, objective_of
-from fastmf.training.plan import BLEND_SHARE, Data, Plan, make_plan
+from fastmf.training.plan import BLEND_SHARE, Data, Plan, for_plan, make_plan
 from fastmf.training.warm_start import Scaling, start_of, warn_of_known_pairs
 
-OF_SOLVER = ("ratings", "k", "solver", "seed", "callback", "hyperparameters")  # arguments that a plan does not take
 MANY = 100_000  # ratings that take hours without the JIT
 
 
@@ -147,8 +146,7 @@ def fit(
     >>> model.recommend("ann", n=1)["item_id"].tolist()
     [3]
     """
-    given = {name: value for name, value in locals().items() if name not in OF_SOLVER}
-    plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **given)
+    plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **for_plan(locals()))
     return train(plan, plan.read(), callback)
 
 

@@ -138,6 +138,12 @@ class Plan:
         return ratings.with_features(**found) if found else ratings
 
 
+def for_plan(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those arguments of fit or tune that their plans take as they are."""
+    own = ("ratings", "k", "solver", "seed", "callback", "hyperparameters", "fixed")
+    return {name: value for name, value in arguments.items() if name not in own}
+
+
 def make_plan(
     source: Any,
     solver: Solver,
@@ -184,17 +190,12 @@ def make_plan(
     inputs = [path for each in (source, validation, *tables.values()) for path in locations(each)]
     inputs += map(str, _checkpoint_files(checkpoint, every, resume, inputs))
     _check_solver(solver, blend)
-    core = _fewest(min_user_ratings, min_item_ratings)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     options |= {"source": source, "solver": solver, "validation": validation, "checkpoint": checkpoint}
+    options |= {"device": where, "weighing": weighing, "init": start, "features": tables, "memory_limit": limit}
     require_room(solver, where, limit)
     return Plan(
-        device=where,
-        weighing=weighing,
-        core=core,
-        init=start,
-        features=tables,
-        memory_limit=limit,
+        core=_fewest(min_user_ratings, min_item_ratings),
         how=reading(solver.implicit, solver.positive_from) | given,
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
         **options,

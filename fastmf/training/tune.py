@@ -13,7 +13,7 @@ from fastmf.runtime.device import Device
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.settings import MAX_SEED
 from fastmf.training.loop import is_stop
-from fastmf.training.plan import Data, Plan, make_plan
+from fastmf.training.plan import Data, Plan, for_plan, make_plan
 from fastmf.training.trials import Space, Study, quiet_optuna, require_optuna, space_of
 
 TRIALS = 40
@@ -168,8 +168,7 @@ def tune(
     >>> found = fastmf.tune(ratings, "sgd", trials=20, k=16)  # doctest: +SKIP
     >>> model = fastmf.fit(ratings, **found.settings)  # doctest: +SKIP
     """
-    given = {name: value for name, value in locals().items() if name not in ("ratings", "solver", "callback", "fixed")}
-    plan = plan_tuning(ratings, solver, fixed, **given)
+    plan = plan_tuning(ratings, solver, fixed, seed=seed, **for_plan(locals()))
     return run_trials(plan, plan.fit.read(), callback)
 
 

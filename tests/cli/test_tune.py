@@ -134,7 +134,7 @@ def tried(number, state="complete", rmse=0.9, best=ALS.epochs, error=None, **set
 def published(capsys, *trials, asked=2):
     """Return the rows of the table, the command, and the lines on stderr."""
     found = Tuning(trials=trials, training=270, validation=30)
-    publish(found, asked, fit_command("r.parquet", found.settings, FIT_DEFAULTS))
+    publish(found, asked, fit_command(("r.parquet",), found.settings, FIT_DEFAULTS))
     out, err = capsys.readouterr()
     _, *rows, command = out.splitlines()
     return [row.split() for row in rows], command, err
@@ -177,7 +177,7 @@ def test_a_terminal_is_shown_the_best_so_far(monkeypatch, terminal):
 
 def test_the_command_takes_what_looks_like_an_option_for_what_it_is():
     options = {**FIT_DEFAULTS, "user": "--u", "bad_rows": "drop", "device": "cuda:1", "min_user_ratings": 5}
-    assert fit_command("-r.parquet", {"solver": "sgd", "reg": 0.05, "reg0": 11.0}, options) == (
+    assert fit_command(("-r.parquet",), {"solver": "sgd", "reg": 0.05, "reg0": 11.0}, options) == (
         "fastmf fit ./-r.parquet --solver sgd --reg 0.05 --reg0 11 --user=--u --bad-rows drop --device cuda:1"
         " --min-user-ratings 5"
     )
