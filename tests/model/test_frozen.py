@@ -37,7 +37,7 @@ def fit(planted):
     def fit(solver, **settings):
         users, items, ratings = planted()
         how = {"burn": 1, "samples": 3, "kept": 2} if solver == "gibbs" else {"epochs": 2}
-        return fastmf.fit((users, items, ratings), solver=solver, k=3, **how, **settings)
+        return fastmf.fit((users, items, np.maximum(ratings, 0.5)), solver=solver, k=3, **how, **settings)
 
     return fit
 
