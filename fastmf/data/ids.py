@@ -372,6 +372,8 @@ def to_pandas(column: pa.Array | pa.ChunkedArray) -> "pd.Series[Any]":
 
 def many(keys: Any) -> Any:
     """Wrap a single id in a list; return several as they are."""
+    if isinstance(keys, np.ndarray) and keys.ndim == 0:
+        return keys.reshape(1)
     one = isinstance(keys, str | bytes) or not (hasattr(keys, "__len__") or hasattr(keys, "__iter__"))
     if not one:
         return keys

@@ -27,7 +27,8 @@ def model(request, planted, features):
     solver = request.param if request.param in SOLVERS else "als"
     settings = {"solver": solver} | ({"reg0": 0.1} if "reg0" in SOLVERS[solver]().settings else {})  # factors of rank 3
     settings |= {"features": {"item_features": features}, "no biases": {"biases": False}}.get(request.param, {})
-    return fastmf.fit(planted(), k=3, **settings)
+    users, items, values = planted()
+    return fastmf.fit((users, items, values + 10), k=3, **settings)
 
 
 def test_an_exact_index_ranks_as_recommend_does(model):

@@ -123,6 +123,7 @@ def test_names_of_columns_are_remembered(pairs):
         estimator.predict(frame[["film", "person"]])
 
 
+@pytest.mark.filterwarnings("ignore:column .rating. has .* ratings of 0 or below")
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_setting_is_a_parameter(solver, pairs):
     names = [field.name for field in fields(SOLVERS[solver])]

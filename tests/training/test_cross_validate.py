@@ -49,8 +49,8 @@ def test_figures_are_those_of_fit_and_evaluate(ratings):
 def test_ratings_are_read_once(planted, tmp_path, monkeypatch):
     users, items, values = planted()
     write_parquet({"user": users, "item": items, "rating": values}, tmp_path / "r.parquet")
-    calls, read = [], ratings_module.read_columns
-    monkeypatch.setattr(ratings_module, "read_columns", lambda *given, **how: calls.append(1) or read(*given, **how))
+    calls, read = [], ratings_module.gathered
+    monkeypatch.setattr(ratings_module, "gathered", lambda *given, **how: calls.append(1) or read(*given, **how))
     found = fastmf.cross_validate(tmp_path / "r.parquet", ["als", "sgd"], folds=2)
     assert calls == [1]
     again = fastmf.cross_validate(Ratings.from_arrays(users, items, values), ["als", "sgd"], folds=2)
@@ -106,7 +106,7 @@ def test_the_callback_gets_every_row_and_may_end_it(ratings):
         (5, {}, ParameterError, "solvers is 5: give names, solver objects, or a dict"),
         ("sag", {}, ParameterError, "unknown solver 'sag'"),
         ({"a": {"lr": 1}}, {}, ParameterError, "solver 'als' has no setting lr"),
-        ("als", {"validation": 0.1}, ParameterError, "cross_validate takes no validation; it takes bad_rows, device"),
+        ("als", {"validation": 0.1}, ParameterError, "cross_validate takes no validation; it takes bad_rows, columns"),
         ("als", {"folds": 1}, ParameterError, "folds is 1: give an integer of at least 2"),
         ("als", {"seed": -1}, ParameterError, "seed is -1"),
         ("als", {"device": "tpu"}, ParameterError, "tpu"),

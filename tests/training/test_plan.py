@@ -25,7 +25,7 @@ def ratings(planted):
         ({"validation": 0.0}, ParameterError, "validation is 0.0: give a fraction"),
         ({"validation": 1}, ParameterError, "validation is 1: give a fraction"),
         ({"validation": float("nan")}, ParameterError, "validation is nan: give a fraction"),
-        ({"validation": "missing.parquet"}, FileNotFoundError, "missing.parquet does not exist: give validation"),
+        ({"validation": "missing.parquet"}, FileNotFoundError, "missing.parquet does not exist"),
         ({"solver": "svd"}, ParameterError, "unknown solver 'svd'"),
         ({"solver": ALS(), "k": 3}, ParameterError, "k given with a solver object"),
         ({"solver": SGD(), "lr": 0.1, "seed": 3}, ParameterError, "seed, lr given with a solver object"),
