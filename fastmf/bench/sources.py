@@ -38,5 +38,5 @@ def find_source(name: str, data_dir: str | os.PathLike[str] | None, download: bo
         if name not in TWINS:
             raise
     say(f"{name} is not found: drawing its synthetic twin")
-    twin = write_twin(folder / f"{name}-twin.parquet", name, seed=SEED)
+    twin = write_twin(folder / f"{name}-twin.parquet", name, seed=SEED, timestamps=False)
     return Source(name, os.fspath(twin.path), f"twin (seed {SEED})", "not the real data: " + twin.note)

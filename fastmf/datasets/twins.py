@@ -27,9 +27,13 @@ FACTORS = 0.62 * np.sqrt([0.26, 0.22, 0.19, 0.17, 0.15, 0.13, 0.11, 0.10])
 ACTIVITY_SIGMA, ACTIVITY_FLOOR = 1.25, 20
 POPULARITY_SHIFT, POPULARITY_SLOPE = 60.0, -1.55
 BYTES_PER_RATING = 32  # users, items and ratings; their ids and the encoded pages while they are written
+FIRST_DAY, LAST_DAY = 9_496, 16_436  # 1996-01-01 and 2015-01-01, in days since 1970
+DAY, PER_SESSION, SESSION_LENGTH = 86_400, 25, 5_400  # seconds, mean number of ratings, seconds
+DAYS_APART = 12  # mean days from one session of a user to the next
 MAX_SCALE = 10_000  # at this scale of ml-20m, the indices still fit in 31 bits
 
 ACTIVITY, RANKS, USER_BIASES, ITEM_BIASES, USER_FACTORS, ITEM_FACTORS = (np.uint64(16 + n) for n in range(6))
+BEGINNINGS, GAPS, SESSIONS, OFFSETS = (np.uint64(32 + n) for n in range(4))
 
 Floats = npt.NDArray[np.float32]
 
@@ -137,6 +141,28 @@ def draw(shape: Shape, seed: np.uint64, *, name: str) -> Twin:
     return Twin(name, users, items, ratings, shape.users, shape.items, ranks, truth)
 
 
+def draw_times(twin: Twin, seed: np.uint64) -> npt.NDArray[np.int64]:
+    """Draw when each row of a twin was rated, (n,) int64 seconds since 1970, from streams of its own.
+
+    A user has one session for about every PER_SESSION ratings, a random number of days apart, all between FIRST_DAY and
+    LAST_DAY. A rating falls into a random session of its user, whatever its item.
+    """
+    users = np.arange(twin.n_users, dtype=np.uint64)
+    begin, gap = (random.units_numpy(random.bits_numpy(seed, stream, 0, users)) for stream in (BEGINNINGS, GAPS))
+    n_sessions = -(-np.bincount(twin.users, minlength=twin.n_users) // PER_SESSION)
+    first = FIRST_DAY + begin * (LAST_DAY - 1 - FIRST_DAY)
+    apart = np.minimum(-np.log(gap) * DAYS_APART + 0.5, (LAST_DAY - first) / n_sessions)
+    times = np.empty(len(twin.users), np.int64)
+    for start in range(0, len(times), 1 << 18):  # small enough for the caches
+        part = slice(start, start + (1 << 18))
+        user, rows = twin.users[part], np.arange(start, min(start + (1 << 18), len(times)), dtype=np.uint64)
+        session = random.units_numpy(random.bits_numpy(seed, SESSIONS, 0, rows)) * n_sessions[user]
+        offset = random.units_numpy(random.bits_numpy(seed, OFFSETS, 0, rows)) * SESSION_LENGTH
+        begun = first[user] + (np.ceil(session) - 1) * apart[user]
+        times[part] = begun * DAY + offset
+    return times
+
+
 def write_twin(
     path: str | os.PathLike[str],
     like: str = "ml-20m",
@@ -144,15 +170,19 @@ def write_twin(
     scale: float = 1.0,
     seed: int = 0,
     titles: str | os.PathLike[str] | None = None,
+    timestamps: bool = True,
     overwrite: bool = False,
 ) -> Dataset:
-    """Write a twin as Parquet: userId and movieId (int32, from 1) and rating (float32), sorted by user, then item.
+    """Write a twin as Parquet: userId and movieId (int32, from 1), rating (float32) and timestamp (int64 seconds).
+
+    Rows are sorted by user, then item.
 
     Parameters
     ----------
     path : the file to write; its folder must exist.
     like, scale, seed : as in :func:`synthesize`.
     titles : a second file to write, with movieId and title, such as ``Item 17 (popularity rank 3)``.
+    timestamps : whether to write times; see :func:`draw_times`. They change nothing in the other columns.
     overwrite : replace existing files.
 
     Raises
@@ -167,6 +197,8 @@ def write_twin(
         names = [f"Item {item} (popularity rank {rank})" for item, rank in enumerate(twin.ranks.tolist(), start=1)]
         write_parquet({"movieId": ids, "title": names}, outputs[1], overwrite=overwrite)
     rows = {"userId": twin.users + np.int32(1), "movieId": twin.items + np.int32(1), "rating": twin.ratings}
+    if timestamps:
+        rows["timestamp"] = draw_times(twin, np.uint64(seed))
     write_parquet(rows, outputs[0], overwrite=overwrite)
     note = f"synthetic {twin.name}: {len(twin.ratings):,} ratings of {twin.n_items:,} items by {twin.n_users:,} users"
     return Dataset(name=f"{like}-twin", path=outputs[0], real=False, note=note)

@@ -154,6 +154,7 @@ def test_written_twin_counts_from_one_and_matches_the_drawn(tmp_path):
         "userId": pa.int32(),
         "movieId": pa.int32(),
         "rating": pa.float32(),
+        "timestamp": pa.int64(),
     }
     np.testing.assert_array_equal(table["userId"].to_numpy(), twin.users + 1)
     np.testing.assert_array_equal(table["movieId"].to_numpy(), twin.items + 1)
@@ -164,6 +165,31 @@ def test_written_twin_counts_from_one_and_matches_the_drawn(tmp_path):
     assert not found.real
     assert found.path == ratings
     assert "scale 0.02, seed 4: 2,017 ratings of 194 items by 12 users" in found.note
+
+
+@needs_jit
+def test_times_are_sessions_of_each_user_whatever_the_item():
+    twin = twins.synthesize("ml-latest-small", scale=0.1, seed=2)
+    times = twins.draw_times(twin, np.uint64(2))
+    assert times.dtype == np.int64
+    assert np.array_equal(times, twins.draw_times(twin, np.uint64(2)))
+    assert not np.array_equal(times, twins.draw_times(twin, np.uint64(3)))
+    dates = times.astype("datetime64[s]")
+    assert np.datetime64("1996-01-01") <= dates.min() <= dates.max() < np.datetime64("2015-01-01")
+    assert abs(np.corrcoef(times, twin.items)[0, 1]) < 0.05
+    user = np.argmax(np.bincount(twin.users))
+    own = np.sort(times[twin.users == user])
+    apart = np.diff(own) > twins.SESSION_LENGTH
+    n_sessions = -(-len(own) // twins.PER_SESSION)
+    assert n_sessions * 0.8 <= 1 + apart.sum() <= n_sessions
+
+
+@needs_jit
+def test_twin_without_times_has_the_same_other_columns(tmp_path):
+    for name, timestamps in (("with", True), ("without", False)):
+        twins.write_twin(tmp_path / name, "ml-latest-small", scale=0.02, timestamps=timestamps)
+    with_times, without = (pq.read_table(tmp_path / name) for name in ("with", "without"))
+    assert with_times.drop_columns("timestamp").equals(without)
 
 
 def test_write_twin_refuses_before_it_draws(tmp_path, monkeypatch):
