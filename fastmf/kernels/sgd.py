@@ -5,6 +5,9 @@ reg0 / n, and bias_rho = bias_reg / n. Half the gradient of the squared error gi
 
     x += lr (e y - rho_u x)      y += lr (e x - rho_i y)      b += lr (e - bias_rho_u b)      c += lr (e - bias_rho_i c)
 
+An error beyond CLIP, in standard deviations of the ratings, counts as CLIP: the loss is then Huber's, and one outlier
+cannot throw its rows so far that training diverges.
+
 If a row is pulled to z instead of zero, and its bias to a, then x - z and b - a take the places of rho's x and b.
 
 If ratings have weights g, the gradient of a rating is multiplied by its g, and n is the sum of g. A row's penalties
@@ -28,7 +31,7 @@ import numpy as np
 from fastmf.kernels.compile import inner, jit, lazy
 from fastmf.kernels.random import GOLDEN, mix, mix_numpy
 from fastmf.kernels.region import done, region, taken, wait_for
-from fastmf.kernels.sgd_plain import BIAS, BIAS_PULL, BIAS_RHO, RHO, SQUARES
+from fastmf.kernels.sgd_plain import BIAS, BIAS_PULL, BIAS_RHO, CLIP, RHO, SQUARES
 from fastmf.kernels.vectors import LINE, WIDTH, aligned, vectors, whole
 
 if WIDTH:
@@ -99,7 +102,7 @@ def _visit_numpy(places, start, stop, block, triples, users, items, step, pulls)
 def _update_numpy(u, i, r, weight, users, items, step, pulls):
     x, y, of_user, of_item = users[u, :-LINE], items[i, :-LINE], users[u], items[i]
     e = r - of_user[BIAS] - of_item[BIAS] - x @ y
-    g = np.sign(e) * np.float32(0.5) if step.absolute else e
+    g = np.sign(e) * np.float32(0.5) if step.absolute else np.clip(e, -CLIP, CLIP)
     (z, a), (t, c) = _pull_numpy(pulls[0], u, of_user), _pull_numpy(pulls[1], i, of_item)
     toward_user, toward_item = weight * (g * y - of_user[RHO] * (x - z)), weight * (g * x - of_item[RHO] * (y - t))
     for row, terms, toward, pull in ((x, of_user, toward_user, a), (y, of_item, toward_item, c)):

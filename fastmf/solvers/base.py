@@ -6,6 +6,7 @@ package, as in ``kernels.als.HALF_SWEEP``, which imports a kernel file at its fi
 """
 
 import abc
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -86,6 +87,11 @@ class Solver(Common, abc.ABC):
     def measure(self) -> Measure:
         """The validation figure by which epochs and trials are compared."""
         return RMSE
+
+    @property
+    def clip(self) -> float:
+        """The largest error that counts in full, in standard deviations of the ratings."""
+        return math.inf
 
     @property
     def bytes_per_row(self) -> int:

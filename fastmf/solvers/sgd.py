@@ -42,7 +42,8 @@ class SGD(FollowsFeatures, Regularised):
     works through blocks of users x items, in strata whose blocks share no user or item. The same data, settings
     and seed therefore give the same bits for any number of threads. Hogwild lets threads race over one shuffle of all
     ratings, and gives the same bits on one thread only. The adaptive step needs a larger lr. A rating's weight
-    multiplies its steps, so weights far above 1 need a smaller lr.
+    multiplies its steps, so weights far above 1 need a smaller lr. Squared errors grow linearly beyond 16 standard
+    deviations of the ratings (Huber's loss), so that outliers and counts with heavy tails do not make training diverge.
 
     Examples
     --------
@@ -81,6 +82,11 @@ class SGD(FollowsFeatures, Regularised):
     def measure(self) -> Measure:
         """MAE for the absolute loss, RMSE for the squared one."""
         return MAE if self.loss == "absolute" else RMSE
+
+    @property
+    def clip(self) -> float:
+        """What the kernels clip squared errors' slopes to; an absolute error has the same slope everywhere."""
+        return math.inf if self.loss == "absolute" else float(kernels.sgd_plain.CLIP)
 
     def operations(self, n_ratings: int, n_rows: int) -> float:
         """Count 2 k operations per rating for its prediction, and 3 k for the step of each of its two rows."""

@@ -116,7 +116,9 @@ class Run:
         if not train_rmse < DIVERGED:
             what = f"is {train_rmse:.3g} times their standard deviation" if np.isfinite(train_rmse) else "is not finite"
             where = f"the RMSE of the ratings {what}{self._first_lost()}"
-            raise DivergenceError(f"epoch {number}: training diverged ({where}); {self.solver.advise()}")
+            raise DivergenceError(
+                f"epoch {number}: training diverged ({where}{objective.furthest()}); {self.solver.advise()}"
+            )
         validated = objective.validate(self.factors, self.device)
         return Epoch(number=number, seconds=seconds, train_rmse=train_rmse * objective.scale, **validated)
 

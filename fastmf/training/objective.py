@@ -2,6 +2,7 @@
 
 import abc
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from fastmf.solvers.base import Solver
 from fastmf.solvers.factors import Factors
 
 COARSE = 0.01  # Float32 is too coarse if its steps exceed this share of the ratings' deviation.
+OUTLYING = 16.0  # standard deviations from the mean, beyond which a rating is named if training diverges
 UNCLIPPED = Scale(0.0, -np.inf, np.inf)
 
 
@@ -53,6 +55,10 @@ class Objective(abc.ABC):
         pairs, values = self._training
         return _errors(pairs, values, factors, UNCLIPPED, device)[0]
 
+    def furthest(self) -> str:
+        """Name the rating furthest from the mean if it is an outlier, for messages."""
+        return ""
+
     def baseline(self) -> Baseline | None:
         """Fit biases alone, on the rating scale; return None if there are no ratings."""
         return None
@@ -78,13 +84,14 @@ class Objective(abc.ABC):
 class RatingObjective(Objective):
     """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
 
-    def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device) -> None:
+    def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device, solver: Solver) -> None:
         self.mean = mean_of(ratings.values)
         self.scale = deviation_of(ratings.values, self.mean) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self._warn_of_coarseness()
         values = standardised(ratings.values, self.mean, self.scale)
         super().__init__(ratings, ratings.with_values(values), device)
+        self._warn_of_outliers(solver)
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
         self.validation: tuple[Pairs, np.ndarray] | None = None
         if validation is not None:
@@ -101,6 +108,29 @@ class RatingObjective(Objective):
                 f" {resolution:g}, too coarse for a deviation of {self.scale:g}: subtract a constant first",
                 stacklevel=6,
             )
+
+    def _warn_of_outliers(self, solver: Solver) -> None:
+        n = int(np.count_nonzero(np.abs(self.ratings.values) > solver.clip))
+        if n:
+            warnings.warn(
+                f"{n:,} of {len(self.ratings):,} ratings are more than {solver.clip:g} standard deviations from the"
+                f" mean{self.furthest()}: {solver.name} counts larger errors as {solver.clip:g}; check these ratings,"
+                " or, if they are counts, take their logarithms",
+                stacklevel=7,
+            )
+
+    def _pair(self, row: int) -> tuple[Any, Any]:
+        ratings = self.ratings
+        return ratings.user_ids[ratings.users[row]].as_py(), ratings.item_ids[ratings.items[row]].as_py()
+
+    def furthest(self) -> str:
+        """Name the rating furthest from the mean if it is an outlier, for messages."""
+        values = self.ratings.values
+        row = int(np.argmax(np.abs(values)))
+        if abs(values[row]) <= OUTLYING:
+            return ""
+        rating, (user_id, item_id) = values[row] * self.scale + self.mean, self._pair(row)
+        return f"; the furthest is {rating:,.7g}, of user {user_id!r} and item {item_id!r}"
 
     def baseline(self) -> Baseline:
         """Fit biases alone, on the rating scale."""
@@ -176,7 +206,7 @@ def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, d
     """Return what a solver trains on and is measured on."""
     if solver.implicit:
         return ImplicitObjective(solver.positive_from, solver.negative_to, ratings, validation, device)
-    return RatingObjective(ratings, validation, device)
+    return RatingObjective(ratings, validation, device, solver)
 
 
 def _errors(pairs: Pairs, values: np.ndarray, factors: Factors, scale: Scale, device: Device) -> tuple[float, float]:

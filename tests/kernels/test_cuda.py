@@ -323,6 +323,7 @@ def test_updates_of_a_block_are_those_of_the_definition(devices, k, biases, adap
     rows, values = rng.integers(0, 6, (2, 12)).astype(np.int32), rng.standard_normal(12).astype(np.float32)
     step = Step(0.1, biases, adaptive, absolute, k, 5, 2)
     for weights in (None, rng.uniform(0.1, 3, 12).astype(np.float32)):
+        values[5] = 3 if weights is None else 1e6  # an error beyond the clip
         assert_same_learners(devices, sgd.BLOCK_EPOCH, np.array([0, 12]), Triples(*rows, values, weights), step)
 
 

@@ -12,7 +12,7 @@ from fastmf.kernels.sgd import (
     positions,
     shuffle_numpy,
 )
-from fastmf.kernels.sgd_plain import BIAS, BIAS_PULL, SQUARES
+from fastmf.kernels.sgd_plain import BIAS, BIAS_PULL, CLIP, SQUARES
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Triples
 from fastmf.kernels.vectors import LINE, aligned
@@ -103,6 +103,34 @@ def test_blocks_equal_the_definition(k, step):
     found = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples, users, items, STEPS[step])
     block_epoch_numpy(BLOCKS, triples, users, items, STEPS[step])
     assert_close(found, (users, items))
+
+
+@pytest.mark.parametrize("step", ["squared", "adaptive", "no biases"])
+def test_large_errors_count_as_the_clip_everywhere(step):
+    triples, users, items = problem(5)
+    values = triples.values.copy()
+    values[::7] = [1e6, -400, 20, 17, np.float32(3e38), -1e30, 1000, 40, -16.5]
+    tasks, found = hogwild_tasks(len(values)), ()
+    for size in (values, np.clip(values, -100, 100)):  # both are beyond the clip, whatever the estimate
+        found = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples._replace(values=size), users, items, STEPS[step])
+        expected = copied(users), copied(items)
+        block_epoch_numpy(BLOCKS, triples._replace(values=size), *expected, STEPS[step])
+        assert_close(found, expected)
+        raced = trained(HOGWILD_EPOCH, "cpu", tasks, triples._replace(values=size), users, items, STEPS[step], 1)
+        expected = copied(users), copied(items)
+        hogwild_epoch_numpy(tasks, triples._replace(values=size), *expected, STEPS[step])
+        assert_close(raced, expected)
+    clipped = trained(BLOCK_EPOCH, "cpu", BLOCKS, triples._replace(values=values), users, items, STEPS[step])
+    assert bits(clipped) == bits(found)
+    assert np.isfinite(clipped[0]).all()
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_a_clipped_update_by_hand_and_a_lost_value_stays_visible(device):
+    for rating, slope in ((1e6, CLIP), (-1e6, -CLIP), (15.0, 15.0), (np.nan, np.nan)):
+        triples = Triples(*np.zeros((2, 1), np.int32), np.array([rating], np.float32))
+        users, items = trained(BLOCK_EPOCH, device, np.array([0, 1]), triples, blank(1), blank(1), step_of(0.5, k=1))
+        np.testing.assert_array_equal([users[0, BIAS], items[0, BIAS]], [np.float32(0.5) * slope] * 2)
 
 
 def weighed(triples):

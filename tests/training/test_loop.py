@@ -99,6 +99,54 @@ def test_divergence_names_the_epoch_and_the_setting(device, schedule, noisy):
     assert caught.value.exit_code == 5
 
 
+def with_outlier(ratings, value):
+    """Change one rating; return the ratings, and the ids of its user and item."""
+    values = ratings.values.copy()
+    values[7] = value
+    ids = ratings.user_ids[ratings.users[7]].as_py(), ratings.item_ids[ratings.items[7]].as_py()
+    return ratings.with_values(values), ids
+
+
+@pytest.mark.parametrize("schedule", ["blocked", "hogwild"])
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "numpy"])
+def test_one_outlier_does_not_make_sgd_diverge_and_is_named(noisy, schedule, adaptive, device):
+    ratings, (user_id, item_id) = with_outlier(noisy, 1e6)
+    named = rf"the furthest is 1,000,000, of user {user_id!r} and item {item_id!r}: sgd counts larger errors as 16"
+    how = {"schedule": schedule, "adaptive": adaptive, "device": device}
+    with pytest.warns(UserWarning, match=rf"^1 of {len(ratings):,} ratings are more than 16 standard .*; {named}"):
+        model = fastmf.fit(ratings, k=3, solver="sgd", epochs=10, **how)
+    assert np.isfinite(model.user_factors).all()
+    assert model.history[-1].train_rmse < ratings.values.std()
+
+
+@pytest.mark.filterwarnings("ignore:.*standard deviations from the mean:UserWarning")
+@pytest.mark.parametrize("sigma", [2, 3])
+@pytest.mark.parametrize("settings", [{}, {"adaptive": True, "lr": 0.1, "decay": 0.9}, {"schedule": "hogwild"}])
+def test_counts_with_heavy_tails_do_not_make_sgd_diverge(sigma, settings):
+    rng = np.random.default_rng(sigma)
+    pairs = rng.permutation(500 * 400)[:20_000]  # 1,000 pairs are too few to diverge
+    users, items = pairs // 400, pairs % 400
+    logs = rng.standard_normal(500)[users] + rng.standard_normal(400)[items] + 0.5 * rng.standard_normal(20_000)
+    plays = np.ceil(np.exp(sigma * logs))
+    model = fastmf.fit((users, items, plays), k=8, solver="sgd", **settings)
+    assert model.history[-1].train_rmse < plays.std()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:.*standard deviations from the mean:UserWarning")
+def test_a_divergence_names_the_outlier(noisy):
+    ratings, (user_id, item_id) = with_outlier(noisy, -1e6)
+    named = rf"; the furthest is -1,000,000, of user {user_id!r} and item {item_id!r}\); lower lr"
+    with pytest.raises(DivergenceError, match=named):
+        fastmf.fit(ratings, k=3, solver="sgd", lr=10)
+
+
+def test_ordinary_ratings_are_not_warned_of(noisy):
+    fastmf.fit(noisy, k=2, solver="sgd", epochs=1)
+    ratings, _ = with_outlier(noisy, 1e6)
+    fastmf.fit(ratings, k=2, solver="sgd", loss="absolute", epochs=1)
+
+
 @pytest.mark.parametrize("device", ["cpu", "numpy"])
 def test_singular_rows_are_solved_with_a_jitter_and_reported_once(device, noisy, overfit):
     k = int(noisy.user_counts.min()) + 2
