@@ -248,3 +248,24 @@ def test_the_checks_see_what_they_look_for():
     assert "solvers" in {name.split(".")[0] for name, _ in modules_imported(MODULES["cli.fit"])}  # inside a function
     assert {"data.ids", "model.state"} <= {name for name, _ in modules_imported(MODULES["model.model"])}
     assert {"pandas", "pyarrow"} <= {name.split(".")[0] for name, _ in imported(MODULES["data.ids"])}
+
+
+def calls_of_blas(tree):
+    """The lines with a matrix product or a factorisation of NumPy's, but for the name of its error."""
+    for node in ast.walk(tree):
+        product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+        linalg = (
+            isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np.linalg" and node.attr != "LinAlgError"
+        )
+        if product or linalg:
+            yield node.lineno
+
+
+@pytest.mark.parametrize("package", ["solvers", "training", "model/fold_in.py"])
+def test_fits_leave_blas_alone(package):
+    """BLAS ignores ``threads=``, and its threads stall beside a busy process: kernels/dense takes its place."""
+    place = ROOT / package
+    paths = [place] if place.is_file() else sorted(place.glob("*.py"))
+    assert paths
+    for path in paths:
+        assert not list(calls_of_blas(ast.parse(path.read_text(encoding="utf-8")))), path

@@ -16,7 +16,7 @@ from fastmf.model.baseline import fold_bias
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frame import Frame, absorbed, frame_of
 from fastmf.model.frozen import thawed
-from fastmf.model.learned import Prior, Samples, predict_by_links, predicted_by_features
+from fastmf.model.learned import Prior, Samples, predict_by_links, predicted_by_features, product
 from fastmf.model.state import State
 from fastmf.model.topn import rows_of
 from fastmf.runtime.device import Device, resolve
@@ -401,7 +401,7 @@ def _drawn(
     weighted = gibbs.Weighted(kernels.vectors.filled_up(columns.factors * roots[:, None]), columns.bias, roots)
     alpha, bias_precision, bias_pull = map(float, prior.numbers)
     mean, bias_pulls = prior.mean + around.factors, bias_pull + bias_precision * around.bias
-    pull = np.ascontiguousarray(mean @ prior.precision)
+    pull = product(mean, prior.precision, resolve("cpu")).astype(np.float32)
     given = gibbs.Prior(prior.precision, pull, bias_precision or np.inf, bias_pulls)
     tasks, (seed, stream) = kernels.als.half_sweep_tasks(entries.indptr, k), random or (0, 0)
     for sweep in range(SWEEPS if draw else 1):
@@ -410,7 +410,8 @@ def _drawn(
     if around.blank.any():  # the prior is all that is known of them
         rng, n = np.random.default_rng([seed, stream]), int(around.blank.sum())
         noise = rng.standard_normal((n, k + 1)) * draw
-        spread = np.linalg.solve(np.linalg.cholesky(prior.precision.astype(np.float64)).T, noise[:, :k].T).T
+        root = kernels.dense.cholesky(prior.precision.astype(np.float64))
+        spread = product(noise[:, :k], kernels.dense.solve_lower(root, np.eye(k)), resolve("cpu"))
         rows.factors[around.blank] = mean[around.blank] + spread
         if bias_precision:
             rows.bias[around.blank] = bias_pulls[around.blank] / bias_precision + noise[:, k] / np.sqrt(bias_precision)

@@ -7,9 +7,12 @@ import numpy as np
 
 from fastmf import kernels
 from fastmf.data import csr
+from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side
-from fastmf.runtime.device import resolve
+from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
+
+ROWS_PER_TASK = 1 << 9  # of a product
 
 
 class Baseline(NamedTuple):
@@ -124,3 +127,11 @@ def predicted_by_features(expected: Expected, rows: Compressed) -> Side:
     launch(kernels.links.GATHER, resolve("cpu"), tasks, rows._replace(weights=rows.values), ones, table, found)
     there = (np.diff(rows.indptr) > 0).astype(np.float32)[:, None]
     return Side(found[:, :k] + there * expected.intercept, found[:, k] + there[:, 0] * expected.bias_intercept)
+
+
+def product(rows: np.ndarray, matrix: np.ndarray, device: Device) -> np.ndarray:
+    """Multiply rows (n, k) by a matrix (k, m), in float64, on the device's threads; see :mod:`fastmf.kernels.dense`."""
+    out, tasks = np.empty((len(rows), matrix.shape[1])), even(len(rows), ROWS_PER_TASK)
+    given = (np.ascontiguousarray(array, np.float64) for array in (rows, matrix))
+    launch(kernels.dense.MULTIPLY, device, tasks, *given, out)
+    return out

@@ -8,7 +8,8 @@ import numpy as np
 from fastmf import kernels
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Side
-from fastmf.runtime.device import Device
+from fastmf.model.learned import product
+from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 from fastmf.solvers.features import Centred, Design
 from fastmf.solvers.links import Linked
@@ -78,18 +79,19 @@ class Rows:
     def draw_links(self, links: Linked, hyper: "Hyper", rng: "np.random.Generator") -> tuple[float, np.ndarray]:
         """Draw kappa and the links in the basis of L's eigenvectors; return kappa and the links' predictions (n, k)."""
         factors, k = self.unexplained.factors, self.side.factors.shape[1]
-        eigenvalues, basis = np.linalg.eigh(hyper.precision)
+        eigenvalues, basis = hyper.principal
+        back, device = np.ascontiguousarray(basis.T), self.device
         table, expected, gap = (array[:, :k] for array in (links.table, links.expected, links.gap))
         old, warm = table.astype(np.float64), links.squares > 0  # cold columns stay zero
         kappa = rng.gamma(1 + np.count_nonzero(warm) * k / 2) / (1 + np.sum(old**2) / 2)
         links.set_ridge(kappa / eigenvalues)
-        table[:], expected[:] = old @ basis, expected @ basis
-        gap[:] = (factors - hyper.mean) @ basis - expected
+        table[:], expected[:] = product(old, basis, device), product(expected, basis, device)
+        gap[:] = product(factors - hyper.mean, basis, device) - expected
         gap += rng.standard_normal(factors.shape) / np.sqrt(eigenvalues)  # E1
         penalised = links.table.copy()
         penalised[:, :k] -= rng.standard_normal(old.shape) * warm[:, None] / math.sqrt(kappa)  # E2
         links.approach(LINK_STEPS, penalised)
-        table[:], expected[:] = table @ basis.T, expected @ basis.T
+        table[:], expected[:] = product(table, back, device), product(expected, back, device)
         return kappa, expected
 
 
@@ -106,13 +108,19 @@ class Hyper(NamedTuple):
         """The means m and m_b: (k + 1,)."""
         return np.append(self.mean, self.bias_pull / self.bias_precision)
 
-    def prior(self, expected: np.ndarray | None, bias_expected: np.ndarray | None = None) -> Any:
+    @property
+    def principal(self) -> tuple[np.ndarray, np.ndarray]:
+        """The eigenvalues (k,) of L, and its eigenvectors (k, k), one a column."""
+        found: tuple[np.ndarray, np.ndarray] = kernels.dense.principal(factor_of(self.precision))
+        return found
+
+    def prior(self, expected: np.ndarray | None, device: Device, bias_expected: np.ndarray | None = None) -> Any:
         """Return the prior of each row as kernels take it.
 
         ``expected`` (n, k) and ``bias_expected`` (n,) are what links and features add to the means.
         """
         centre = self.mean[None] if expected is None else self.mean + expected
-        pull = np.ascontiguousarray((centre @ self.precision).astype(np.float32))
+        pull = product(centre, self.precision, device).astype(np.float32)
         bias_pull: float | np.ndarray = self.bias_pull
         if bias_expected is not None and math.isfinite(self.bias_precision):
             bias_pull = bias_pull + self.bias_precision * bias_expected.astype(np.float64)
@@ -148,21 +156,21 @@ class Drawn(Centred):
     def expect(self) -> None:
         """Set ``expected`` by the table."""
         launch(kernels.links.GATHER, self.device, self.row_tasks, self.entries, self.weights, self.table, self.expected)
-        self.expected -= self.weights[:, None] * (self.host.mean @ self.table).astype(np.float32)
+        self.expected -= self.weights[:, None] * self._mean(self.table)
 
     def draw(self, side: Side, hyper: Hyper, linked: np.ndarray | None, rng: "np.random.Generator") -> None:
         """Draw the weights, in the basis of L's eigenvectors; ``linked`` (n, k) is what links predict."""
         k, table, gap, expected = self.k - 1, self.table, self.gap, self.expected
-        eigenvalues, basis = np.linalg.eigh(hyper.precision)
+        (eigenvalues, basis), device = hyper.principal, self.device
         biased = math.isfinite(hyper.bias_precision)
         precisions = np.append(eigenvalues, hyper.bias_precision if biased else 1.0)
         kappas = self._draw_kappas(rng)
         ridges = np.ones(table.shape, np.float32)
         ridges[:, : k + 1] = kappas / precisions
         self.set_ridges(ridges)
-        table[:, :k], expected[:, :k] = table[:, :k].astype(np.float64) @ basis, expected[:, :k] @ basis
+        table[:, :k], expected[:, :k] = product(table[:, :k], basis, device), product(expected[:, :k], basis, device)
         factors = side.factors - hyper.mean - (0 if linked is None else linked)
-        gap[:, :k], gap[:, k] = factors @ basis, side.bias
+        gap[:, :k], gap[:, k] = product(factors, basis, device), side.bias
         gap[:, : k + 1] += rng.standard_normal((len(gap), k + 1)) / np.sqrt(precisions)  # E1
         mean = launch(kernels.links.TOTAL, self.device, self.rows, self.weights, gap) / self.host.mass
         gap[:] = self.weights[:, None] * (gap - mean.astype(np.float32)) - expected
@@ -171,10 +179,14 @@ class Drawn(Centred):
         if not biased:
             gap[:, k] = penalised[:, k] = 0
         self.approach(FEATURE_STEPS, penalised)
-        table[:, :k] = table[:, :k] @ basis.T
+        table[:, :k] = product(table[:, :k], np.ascontiguousarray(basis.T), device)
         self.expect()
         self.intercept[: k + 1] = hyper.centre
-        self.intercept -= (self.host.mean @ table).astype(np.float32)
+        self.intercept -= self._mean(table)
+
+    def _mean(self, table: np.ndarray) -> np.ndarray:
+        """Return what the mean features add to the means of rows: (kp,)."""
+        return product(self.host.mean[None], table, self.device)[0].astype(np.float32)
 
     def _draw_kappas(self, rng: "np.random.Generator") -> np.ndarray:
         """Draw the precisions of each feature's weights: (n_features, k + 1), the same for all factors."""
@@ -194,8 +206,9 @@ class Drawn(Centred):
         """
         (factors, bias, precisions), shape = samples, kernels.gibbs.SHAPE
         self.fill(self.table, self.intercept, Side(factors, bias))
-        rows, root = np.flatnonzero(self.cold), np.linalg.cholesky(hyper.precision)
-        factors[rows] += np.linalg.solve(root.T, rng.standard_normal((len(root), len(rows)))).T
+        rows, root = np.flatnonzero(self.cold), factor_of(hyper.precision)
+        back = kernels.dense.solve_lower(root, np.eye(len(root)))
+        factors[rows] += product(rng.standard_normal((len(root), len(rows))).T, back, self.device)
         bias[rows] += rng.standard_normal(len(rows)) / math.sqrt(hyper.bias_precision)
         precisions[rows] = alpha * rng.gamma(shape, size=len(rows)) / shape
 
@@ -217,10 +230,18 @@ def draw_normal_wishart(
     """
     k = len(total)
     spread = squares - np.outer(total, total) / (BETA + n) + np.eye(k) / WISHART
-    root = np.linalg.cholesky(np.linalg.inv((spread + spread.T) / 2))
     a = np.tril(rng.standard_normal((k, k)), -1)
     a[np.diag_indices(k)] = np.sqrt(rng.chisquare(k + n - np.arange(k)))
-    factor = root @ a
-    precision = factor @ factor.T
-    noise = np.linalg.solve(np.linalg.cholesky(precision).T, rng.standard_normal(k))
+    upper = factor_of(((spread + spread.T) / 2)[::-1, ::-1])[::-1, ::-1]  # U U' = spread, so U'^-1 U^-1 is its inverse
+    factor = kernels.dense.solve_lower(np.ascontiguousarray(upper.T), a)  # lower: L = factor factor'
+    noise = kernels.dense.solve_upper(factor, rng.standard_normal(k))
+    precision = product(factor, np.ascontiguousarray(factor.T), resolve("cpu", 1))
     return total / (BETA + n) + noise / math.sqrt(BETA + n), precision
+
+
+def factor_of(matrix: np.ndarray) -> np.ndarray:
+    """Return the Cholesky factor (k, k); raise NumPy's LinAlgError if the matrix is not positive definite."""
+    found: np.ndarray = kernels.dense.cholesky(np.ascontiguousarray(matrix))
+    if not np.isfinite(found).all():
+        raise np.linalg.LinAlgError
+    return found

@@ -363,7 +363,13 @@ class Sampler:
             expected = of_features if expected is None else expected + of_features
         stream, alpha = np.uint64(2 * sweep + side), float(self.state.numbers[0])
         chance = kernels.gibbs.Chance(np.uint64(self.solver.seed), stream, alpha, sweep >= STEADY, True)
-        given = own.entries, own.side, own.precisions, other.weighted(), hyper.prior(expected, bias_expected)
+        given = (
+            own.entries,
+            own.side,
+            own.precisions,
+            other.weighted(),
+            hyper.prior(expected, self.device, bias_expected),
+        )
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
     def average(self, sweep: int, factors: Factors, hypers: tuple[Hyper, Hyper]) -> None:
