@@ -11,7 +11,7 @@ from fastmf.data.csr import count_common
 from fastmf.data.ratings import Ratings
 from fastmf.data.ratings import reading as reading_of
 from fastmf.errors import ParameterError, require_integer
-from fastmf.evaluation.hits import Wanted, hits_of, wanted_of
+from fastmf.evaluation.hits import Rank, Wanted, ranked_hits, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Pairs
 from fastmf.model.baseline import baseline_sides
@@ -64,8 +64,9 @@ def evaluate(
       intervals.
     * ``precision``, ``recall``, ``ndcg``, ``map``, ``mrr``, ``hit_rate`` of lists of ``n`` items: means over
       ``ranked_users``, the users with a relevant item; other users are counted in ``users_without_relevant``.
-      Candidates are all items that the user has not rated in training. Relevant items unknown to the model count as
-      misses. They are None if nobody has a relevant item, or the model does not hold the seen items.
+      Candidates are all items that the user has not rated in training. Among items of equal scores the relevant ones
+      count as the last. Relevant items unknown to the model count as misses. They are None if nobody has a relevant
+      item, or the model does not hold the seen items.
     * ``reach`` and ``novelty`` of these lists; see :mod:`fastmf.evaluation.metrics`.
     * ``popularity``: the same measures for lists of the most rated items; a model has to beat these lists.
 
@@ -128,18 +129,24 @@ def measure_lists(
     counts = {"n": n, "ranked_users": len(chosen), "users_without_relevant": int(n_rated) - len(chosen)}
     if ranker is None or len(chosen) == 0:
         return counts | dict.fromkeys([*RANKING, "reach", "novelty", "popularity"])
-    require_memory(len(chosen) * n * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
+    places = min(n, max(len(model.item_ids), int(n_relevant.max())))  # more would be empty, and no list perfect
+    require_memory(len(chosen) * places * 16, f"ranking {n:,} items for {len(chosen):,} users", None, "use a smaller n")
     pairs = ratings.users[relevant], ratings.items[relevant]
     users = ids.lookup(model.arrow_ids("user"), ratings.user_ids, "user")  # those without ratings may have seen items
     wanted = wanted_of(pairs, chosen, users, model.present_rows("item", ratings.item_ids))
-    lists, _ = ranker.top(wanted.users, n)
-    popular = ranker.most_popular(wanted.users, n)
-    return counts | _measures(model, lists, n, wanted) | {"popularity": _measures(model, popular, n, wanted)}
+    ranks: dict[str, Rank] = {
+        "model": lambda lists, length: ranker.ordered(wanted.users[lists], length),
+        "popularity": lambda lists, length: ranker.most_popular(wanted.users[lists], length),
+    }
+    found = {name: _measures(model, rank, places, wanted) for name, rank in ranks.items()}
+    for measures in found.values():
+        measures["precision"] *= places / n
+    return counts | found["model"] | {"popularity": found["popularity"]}
 
 
-def _measures(model: State, lists: np.ndarray, n: int, wanted: Wanted) -> dict[str, float]:
+def _measures(model: State, rank: Rank, n: int, wanted: Wanted) -> dict[str, float]:
     """Return the measures of lists."""
-    hits = hits_of(lists, wanted, len(model.item_ids), n)
+    lists, hits = ranked_hits(rank, wanted, len(model.item_ids), n)
     found = {name: float(np.mean(metric(hits, wanted.counts))) for name, metric in RANKING.items()}
     n_users = int(np.count_nonzero(model.user_counts))
     return found | {

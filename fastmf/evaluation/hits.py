@@ -1,5 +1,10 @@
-"""The items that top-n lists should hold, and the places in the lists that hold them."""
+"""The items that top-n lists should hold, and the places in the lists that hold them.
 
+Items with equal scores have no order of their own. Lists show the lower index first; measures count the worst order: a
+wanted item comes after all others of its score. So a constant score is not rewarded for how ids are sorted.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +13,10 @@ from fastmf.evaluation.metrics import ndcg
 
 LIST_LENGTH = 10  # of lists that are only compared with each other
 MOST_WATCHED = 10_000  # users, enough for such a comparison
+
+
+# Ranks the n best items for some lists, given by their places (m,): items and scores as of fastmf.model.topn.top_n.
+Rank = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 class Wanted(NamedTuple):
@@ -20,6 +29,13 @@ class Wanted(NamedTuple):
     lines: np.ndarray
     items: np.ndarray
     counts: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> "Wanted":
+        """Return what some of the lists should hold."""
+        place = np.full(len(self.users), -1)
+        place[chosen] = np.arange(len(chosen))
+        there = place[self.lines] >= 0
+        return Wanted(self.users[chosen], place[self.lines[there]], self.items[there], self.counts[chosen])
 
 
 def wanted_of(pairs: tuple[np.ndarray, np.ndarray], chosen: np.ndarray, users: np.ndarray, items: np.ndarray) -> Wanted:
@@ -54,6 +70,40 @@ def hits_of(found: np.ndarray, wanted: Wanted, n_items: int, n: int) -> np.ndarr
     return np.pad(hit, ((0, 0), (0, n - hit.shape[1])))
 
 
+def ranked_hits(rank: Rank, wanted: Wanted, n_items: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return lists of n items, and the places that hold a wanted item if ties count against it: both (n_lists, n).
+
+    Items tied with the last one may not be in the list. As many more items as a user has wanted ones show whether the
+    others of that score fill the list.
+    """
+    found, scores = rank(np.arange(len(wanted.users)), n + 1)
+    hits = _delayed(scores, hits_of(found, wanted, n_items, max(n, found.shape[1])))[:, :n]
+    if found.shape[1] > n:
+        cut = np.flatnonzero((scores[:, n - 1] == scores[:, n]) & (found[:, n] >= 0) & (wanted.counts > 0))
+        powers = np.ceil(np.log2(wanted.counts[cut]))
+        for power in np.unique(powers):  # so that one long list does not lengthen the others
+            chosen = cut[powers == power]
+            own = wanted.take(chosen)
+            longer, their = rank(chosen, n + int(own.counts.max()))
+            hits[chosen] = _delayed(their, hits_of(longer, own, n_items, longer.shape[1]))[:, :n]
+    return found[:, :n], hits
+
+
+def _delayed(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Move the hits among items of equal scores (n_lists, n) behind the others of that score, in place."""
+    ranked = hits[:, : scores.shape[1]]  # what comes after is empty
+    tied = np.flatnonzero((scores[:, 1:] == scores[:, :-1]).any(axis=1) & ranked.any(axis=1))
+    groups = np.zeros((len(tied), scores.shape[1]), np.int64)
+    groups[:, 1:] = np.cumsum(scores[tied, 1:] != scores[tied, :-1], axis=1)
+    ranked[tied] = np.sort(2 * groups + ranked[tied], axis=1) % 2
+    return hits
+
+
+def quality(rank: Rank, wanted: Wanted, n_items: int) -> float:
+    """Return the mean nDCG of lists of LIST_LENGTH items, ties counted against them."""
+    return float(ndcg(ranked_hits(rank, wanted, n_items, LIST_LENGTH)[1], wanted.counts).mean())
+
+
 def mean_ndcg(found: np.ndarray, wanted: Wanted, n_items: int) -> float:
-    """Return the mean nDCG of lists of LIST_LENGTH items; arguments as for :func:`hits_of`."""
+    """Return the mean nDCG of lists of LIST_LENGTH items, in the order they have; arguments as for :func:`hits_of`."""
     return float(ndcg(hits_of(found, wanted, n_items, LIST_LENGTH), wanted.counts).mean())

@@ -60,6 +60,16 @@ class Ranker:
         For implicit feedback, users without factors get the most popular items, with scores of 0. Returns what
         :func:`fastmf.model.topn.top_n` returns.
         """
+        found, scores, blank = self._ranked(users, n)
+        scores[blank] = np.where(found[blank] >= 0, np.float32(0), np.float32(-np.inf))
+        return found, scores
+
+    def ordered(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rank like :meth:`top`; the scores of users without factors are those of :func:`topn.most_rated`."""
+        return self._ranked(users, n)[:2]
+
+    def _ranked(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the lists, the scores that order them, and which of them are for users without factors."""
         state, known, zero = self.state, users >= 0, np.float32(0)
         side = Side(
             np.where(known[:, None], state.user_factors[users], zero),
@@ -69,13 +79,13 @@ class Ranker:
         found, scores = top_n(side, self.items, excluded, n, self.device)
         blank = np.flatnonzero(~side.factors.any(axis=1)) if state.implicit else np.empty(0, np.int64)
         if len(blank):
-            popular, _ = most_rated(np.where(self.candidates, state.item_counts, 0), n, rows_of(blank, [excluded]))
-            found[blank], scores[blank] = popular, np.where(popular >= 0, zero, np.float32(-np.inf))
-        return found, scores
+            counts = np.where(self.candidates, state.item_counts, 0)
+            found[blank], scores[blank] = most_rated(counts, n, rows_of(blank, [excluded]))
+        return found, scores, blank
 
-    def most_popular(self, users: np.ndarray, n: int) -> np.ndarray:
+    def most_popular(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Rank the n items with the most training ratings for each of ``users``, without the items to leave out."""
-        return most_rated(self.state.item_counts, n, rows_of(users, self._left_out))[0]
+        return most_rated(self.state.item_counts, n, rows_of(users, self._left_out))
 
 
 def batches(ranker: Ranker, users: np.ndarray, n: Any) -> "Iterator[pd.DataFrame]":

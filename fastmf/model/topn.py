@@ -48,11 +48,12 @@ def top_n(
 def most_rated(counts: np.ndarray, n: int, excluded: Compressed) -> tuple[np.ndarray, np.ndarray]:
     """Rank the n most rated items for every row of ``excluded``; counts (n_items,) are of ratings.
 
-    Returns what :func:`top_n` returns. Scores are the logarithms of the counts; items without ratings are left out.
+    Returns what :func:`top_n` returns. Equal counts have equal scores, and only they: a score is the rank of the count.
+    Items without ratings are left out.
     """
     n_users = len(excluded.indptr) - 1
-    with np.errstate(divide="ignore"):
-        popular = Side(np.zeros((len(counts), 1), np.float32), np.log(counts).astype(np.float32))
+    _, ranks = np.unique(counts, return_inverse=True)  # float32 has no steps of 1 above 2^24
+    popular = Side(np.zeros((len(counts), 1), np.float32), np.where(counts > 0, ranks + np.float32(1), -np.inf))
     anybody = Side(np.zeros((n_users, 1), np.float32), np.zeros(n_users, np.float32))
     return top_n(anybody, popular, excluded, n)
 

@@ -11,7 +11,7 @@ deviations of the ratings, whose lists have the best nDCG for held-out ratings o
 import numpy as np
 
 from fastmf.data.ratings import Ratings
-from fastmf.evaluation.hits import LIST_LENGTH, fixed_sample, mean_ndcg, wanted_of
+from fastmf.evaluation.hits import fixed_sample, quality, wanted_of
 from fastmf.model.model import Model
 from fastmf.model.recommend import Ranker
 
@@ -28,8 +28,8 @@ def learn_blend(model: Model, held_out: Ratings) -> float:
     wanted = wanted_of((good.users, good.items), chosen, users, items)
     popularity = model.scale * np.log1p(model.item_counts)
 
-    def quality(weight: float) -> float:
-        lists, _ = Ranker(model, bonus=(weight * popularity).astype(np.float32)).top(wanted.users, LIST_LENGTH)
-        return mean_ndcg(lists, wanted, len(model.item_ids))
+    def ndcg(weight: float) -> float:
+        ranker = Ranker(model, bonus=(weight * popularity).astype(np.float32))
+        return quality(lambda lists, n: ranker.ordered(wanted.users[lists], n), wanted, len(model.item_ids))
 
-    return max(WEIGHTS, key=quality) * model.scale
+    return max(WEIGHTS, key=ndcg) * model.scale

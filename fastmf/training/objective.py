@@ -11,7 +11,7 @@ from fastmf.data.csr import count_common
 from fastmf.data.ratings import Ratings
 from fastmf.data.standardise import deviation_of, mean_of, standardised
 from fastmf.errors import DataError
-from fastmf.evaluation.hits import LIST_LENGTH, Wanted, fixed_sample, mean_ndcg, wanted_of
+from fastmf.evaluation.hits import Wanted, fixed_sample, quality, wanted_of
 from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK
 from fastmf.kernels.tasks import even
 from fastmf.kernels.types import Compressed, Pairs, Scale, Side
@@ -198,8 +198,12 @@ class ImplicitObjective(Objective):
             present = present | (np.diff(features.rows.indptr) > 0)
         listed = np.where(present, np.float32(0), np.float32(-np.inf))
         chosen = Side(of_users.factors[users], np.zeros(len(users), np.float32))
-        found, _ = top_n(chosen, Side(of_items.factors, listed), self._excluded, LIST_LENGTH)
-        return {"validation_ndcg": mean_ndcg(found, self.wanted, self.ratings.n_items)}
+        items = Side(of_items.factors, listed)
+
+        def rank(lists: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+            return top_n(Side(*(array[lists] for array in chosen)), items, rows_of(lists, [self._excluded]), n)
+
+        return {"validation_ndcg": quality(rank, self.wanted, self.ratings.n_items)}
 
 
 def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Objective:

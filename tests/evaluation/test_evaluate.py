@@ -7,12 +7,14 @@ import pyarrow as pa
 import pytest
 
 import fastmf
+import fastmf.evaluation.evaluate as evaluate_module
 from fastmf import ImplicitALS
 from fastmf.errors import DataError, ParameterError, ResourceError
 from fastmf.evaluation.evaluate import reading_for
 from fastmf.evaluation.metrics import RANKING, mae, rmse
 from fastmf.model.learned import Baseline
 from fastmf.model.model import Model
+from fastmf.runtime import memory
 
 N_USERS, N_ITEMS = 12, 9
 COLD_USER, COLD_ITEM = 5, 3
@@ -83,10 +85,13 @@ def explicit(naive, model, rows, n, relevant_from=None):
     for user, items in relevant.items():
         known = user if user_counts.get(user, 0) else None
         left = [i for i in range(N_ITEMS) if item_counts[i] and (known is None or i not in seen[user])]
-        lists.append(sorted(left, key=lambda i: (-score(user, i), i))[:n])
-        most_rated.append(sorted(left, key=lambda i: (-item_counts[i], i))[:n])
-        per_user.append(naive(lists[-1], items, n))
-        popular.append(naive(most_rated[-1], items, n))
+        for key, shown, measured in (
+            (lambda i, user=user: -score(user, i), lists, per_user),
+            (lambda i: -item_counts[i], most_rated, popular),
+        ):
+            shown.append(sorted(left, key=lambda i: (key(i), i))[:n])
+            worst = sorted(left, key=lambda i: (key(i), i in items))[:n]  # ties count against the model
+            measured.append(naive(worst, items, n))
     bands = {"0": (0, 0), "1 to 5": (1, 5), "6 to 20": (6, 20), "21 to 100": (21, 100), "101 and more": (101, 10**9)}
     by_activity = {}
     for name, (low, high) in bands.items():
@@ -156,7 +161,32 @@ def test_a_list_shorter_than_n_counts_as_misses(model):
     result = fastmf.evaluate(model, ([0, 0], ["i0", "i1"], [3.0, 3.0]), n=5)
     assert (result["precision"], result["recall"], result["ndcg"], result["map"]) == (2 / 5, 1, 1, 1)
     longer_than_all_items = fastmf.evaluate(model, ([0, 0], ["i0", "i1"], [3.0, 3.0]), n=50)
-    assert longer_than_all_items["precision"] == 2 / 50
+    assert longer_than_all_items["precision"] == pytest.approx(2 / 50)
+
+
+def test_a_very_long_list_takes_no_more_memory_than_the_catalogue(model, monkeypatch):
+    given = ([0, 0], ["i0", "i1"], [3.0, 3.0])
+    lengths, measure = [], evaluate_module.ranked_hits
+
+    def watched(rank, wanted, n_items, n):
+        lengths.append(n)
+        return measure(rank, wanted, n_items, n)
+
+    monkeypatch.setattr(evaluate_module, "ranked_hits", watched)
+    far, near = (fastmf.evaluate(model, given, n=n) for n in (10**6, 50))
+    assert set(lengths) == {9}
+    assert far["precision"] == pytest.approx(2 / 10**6)
+    assert (far["n"], far["ndcg"], far["map"]) == (10**6, near["ndcg"], near["map"])
+
+
+def test_a_constant_score_has_no_hits_on_any_order_of_ids(planted):
+    users, items, ratings = planted(n=250)
+    fitted = fastmf.fit((users, items, ratings), k=1, epochs=1)
+    blank = {name: np.zeros_like(getattr(fitted, name)) for name in ("user_factors", "item_factors", "item_bias")}
+    constant = dataclasses.replace(fitted, **blank, seen=(np.zeros_like(fitted.seen[0]), fitted.seen[1][:0]))
+    for item in (fitted.item_ids[0].as_py(), fitted.item_ids[-1].as_py()):
+        found = fastmf.evaluate(constant, ([users[0]], [item], [5.0]), n=3)
+        assert (found["ndcg"], found["hit_rate"], found["ranked_users"]) == (0, 0, 1)
 
 
 def test_unknown_and_cold_users_are_ranked_by_item_bias(model):
@@ -222,10 +252,12 @@ def test_bad_ratings_and_settings_are_refused(model):
         fastmf.evaluate(model, ([0], ["i0"], [3.0]), relevant_from=math.nan)
 
 
-def test_lists_beyond_the_memory_are_refused(planted):
+def test_lists_beyond_the_memory_are_refused(planted, monkeypatch):
     rows = planted()
-    with pytest.raises(ResourceError, match=r"ranking 1,000,000,000,000 items for 30 users takes .*: use a smaller n"):
-        fastmf.evaluate(fastmf.fit(rows, k=2, epochs=1), rows, n=10**12)
+    model = fastmf.fit(rows, k=1, epochs=1)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    with pytest.raises(ResourceError, match=r"ranking 40 items for 30 users takes .*: use a smaller n"):
+        fastmf.evaluate(model, rows, n=40)
 
 
 def test_biases_alone_are_measured_beside_the_model(model):

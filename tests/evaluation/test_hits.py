@@ -1,7 +1,7 @@
 import numpy as np
 
 from fastmf.evaluation import hits as hits_module
-from fastmf.evaluation.hits import Wanted, fixed_sample, hits_of, wanted_of
+from fastmf.evaluation.hits import Wanted, fixed_sample, hits_of, quality, ranked_hits, wanted_of
 
 
 def test_the_relevant_items_of_the_chosen_users_are_wanted():
@@ -39,3 +39,34 @@ def test_a_sample_is_fixed_ordered_and_limited(monkeypatch):
     assert sample.tolist() == fixed_sample(users).tolist() == sorted(set(sample.tolist()))
     assert len(sample) == 10
     assert set(sample) <= set(users)
+
+
+def by_score(scores):
+    """Rank all items by the scores (n_lists, n_items), ties by lower index."""
+
+    def rank(lists, n):
+        found = np.argsort(-scores[lists], axis=1, kind="stable")[:, :n]
+        return found, np.take_along_axis(scores[lists], found, axis=1)
+
+    return rank
+
+
+def test_a_wanted_item_comes_after_all_others_of_its_score():
+    rng = np.random.default_rng(0)
+    n_lists, n_items = 200, 12
+    for n in (1, 3, 11, 12, 15):
+        scores = rng.integers(0, 4, (n_lists, n_items)).astype(np.float32)
+        want = rng.random((n_lists, n_items)) < rng.random((n_lists, 1))
+        lines, items = np.nonzero(want)
+        wanted = Wanted(np.arange(n_lists), lines, items, want.sum(axis=1))
+        found, hits = ranked_hits(by_score(scores), wanted, n_items, n)
+        assert found.shape == (n_lists, min(n, n_items))
+        for line in range(n_lists):
+            worst = sorted(range(n_items), key=lambda i: (-scores[line, i], want[line, i]))[:n]
+            assert hits[line].tolist() == [bool(want[line, i]) for i in worst] + [False] * (n - len(worst))
+
+
+def test_a_constant_score_is_worth_nothing_while_others_could_fill_the_list():
+    wanted = Wanted(np.arange(2), np.array([0, 0, 1]), np.array([0, 1, 2]), np.array([2, 1]))
+    assert quality(by_score(np.zeros((2, 30), np.float32)), wanted, 30) == 0
+    assert quality(by_score(-np.arange(60, dtype=np.float32).reshape(2, 30)), wanted, 30) > 0.7

@@ -77,7 +77,14 @@ def test_a_bias_of_minus_infinity_leaves_an_item_out_for_everybody():
 def test_the_most_rated_items_come_first_and_those_without_ratings_never():
     found, scores = most_rated(np.array([2, 0, 9, 2], np.int32), 4, lists([], [2, 3]))
     assert found.tolist() == [[2, 0, 3, -1], [0, -1, -1, -1]]
-    np.testing.assert_allclose(np.exp(scores), [[9, 2, 2, 0], [2, 0, 0, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(scores, [[3, 2, 2, -np.inf], [2, -np.inf, -np.inf, -np.inf]])
+
+
+def test_counts_that_float32_cannot_tell_apart_are_ranked():
+    counts = np.array([16_777_216, 16_777_218, 16_777_217, 2**31 - 2, 2**31 - 1, 16_777_217])
+    found, scores = most_rated(counts, 6, lists([]))
+    assert found.tolist() == [[4, 3, 1, 2, 5, 0]]
+    assert (np.diff(scores[0]) < 0).tolist() == [True, True, True, False, True]
 
 
 def test_no_users_get_no_lists():
