@@ -16,7 +16,7 @@ from fastmf.cli.options import json_option, overwrite_option, reading, reading_o
 @click.option("--how", type=click.Choice(["random", "leave-one-out", "temporal"]), default="random", show_default=True,
               help="What is held out.")  # fmt: skip
 @click.option("--fraction", type=float, help="Share of all rows, or (temporal) of each user's.  [default: 0.2]")
-@click.option("--timestamp", metavar="COLUMN", help="Column of timestamps.  [default for temporal: timestamp]")
+@click.option("--timestamp", metavar="COLUMN", help="Column of timestamps.  [default: timestamp, if it is there]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random choices.")
 @reading_options("user", "item")
 @overwrite_option
@@ -24,8 +24,8 @@ from fastmf.cli.options import json_option, overwrite_option, reading, reading_o
 def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, **given: Any) -> None:
     """Split RATINGS into TRAIN and TEST, Parquet or CSV files with all columns.
 
-    random holds out a share of all rows; leave-one-out one row of each user who has two or more (the latest, with
-    --timestamp); temporal the latest share of each user's rows.
+    random holds out a share of all rows; leave-one-out one row of each user who has two or more (the latest, if there
+    are timestamps); temporal the latest share of each user's rows.
 
     \b
     Examples:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import types
 
 from fastmf.data import ids
 from fastmf.data.columns import choose
 from fastmf.data.layout import layout_of
 from fastmf.data.read import read_table
+from fastmf.data.times import of_text
 from fastmf.errors import DataError, ParameterError, require_choice, require_integer
 
 WAYS = ("random", "leave-one-out", "temporal")
@@ -34,19 +34,19 @@ def split(
     ----------
     source : a path or URI, or a table in memory; see :meth:`fastmf.Ratings.read`.
     how : "random" holds out a fraction of all rows; "leave-one-out" one row of each user with two or more, the latest
-        if there is a timestamp, else a random one; "temporal" the latest fraction of each user's rows, rounded, but
-        never all. Of rows with the same time, the one furthest down counts as the latest.
+        if there is a column of timestamps, else a random one; "temporal" the latest fraction of each user's rows,
+        rounded, but never all. Of rows with the same time, the one furthest down counts as the latest.
     fraction : the share to hold out, 0.2 if left out; not for "leave-one-out".
     seed : seed of the random choices.
+    user, timestamp : names of the columns; the usual names are tried if left out. Timestamps are dates, numbers of
+        any unit, or text that holds either.
     item : name of the column of items, so that text does not take their ids for anything else.
     layout : columns, sep, decimal, encoding and wide: the layout of text; see :meth:`fastmf.Ratings.read`.
-    user, timestamp : names of the columns. If left out, the usual names are tried for the user; "temporal" then reads
-        "timestamp".
 
     Raises
     ------
     DataError
-        If a column is missing, or a timestamp is null.
+        If a column is missing, a timestamp is null, or text is not all numbers and not all ISO dates.
     ParameterError
         If how or fraction is out of range, or one of the tables would be empty.
     """
@@ -58,14 +58,14 @@ def split(
         raise ParameterError(f"fraction is {share!r}: give one above 0 and below 1")
     require_integer("seed", seed, 0)
     table = read_table(source, {"user": user, "item": item}, layout_of(**layout), optional=("item",))
-    timed = how == "temporal" or timestamp is not None
+    timed = how != "random" or timestamp is not None
     roles = {"user": user, **({"timestamp": timestamp} if timed else {})}
     where = str(source) if isinstance(source, str | os.PathLike) else "the table"
-    name, *times = choose(table.column_names, roles, where).values()
+    name, *times = choose(table.column_names, roles, where, () if how == "temporal" else ("timestamp",)).values()
     if not len(table):
         raise DataError(f"{where} has no rows to split")
     users, _ = ids.encode(table.column(name), name)
-    when = order_of(table.column(times[0])) if timed else None
+    when = order_of(table.column(times[0]), times[0]) if times else None
     mask = held_out(users, how, share, seed, when)
     if mask.all() or not mask.any():
         raise ParameterError(
@@ -75,13 +75,12 @@ def split(
     return table.filter(pa.array(~mask)), table.filter(pa.array(mask))
 
 
-def order_of(column: pa.ChunkedArray) -> np.ndarray:
-    """Rank the rows, (n,) int64, by a column of times: numbers, dates, or text that sorts as they do.
+def order_of(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Rank the rows, (n,) int64, by a column of times: numbers, dates, or text that holds either.
 
     Raises a DataError if there are nulls, or the type has no order.
     """
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = of_text(column, name)
     nulls = int(np.count_nonzero(pc.is_null(column, nan_is_null=True)))
     if nulls:
         raise DataError(f"{nulls:,} of {len(column):,} timestamps are null: fill them in or drop those rows")

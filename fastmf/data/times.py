@@ -1,5 +1,6 @@
 """Weights by age: a row that is ``age`` days older than the newest training row weighs 2^(-age / half-life)."""
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
-from fastmf.data.arrow import as_array
+from fastmf.data.arrow import as_array, decoded, large
 from fastmf.errors import DataError, ParameterError, require_choice, require_number
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # ticks per second
 DAY = 86_400  # seconds
 PLAUSIBLE = 3_652, 47_482  # days from 1970 to 1980 and to 2100: where the newest rating should be
+NUMBER, DATE = r"^[+-]?\d+(\.\d*)?$", r"^[+-]?\d{4,}-\d{2}-\d{2}([T ]\d{2}.*)?$"
+ISO = tuple(pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in (None, "UTC"))
 LEAST = np.finfo(np.float32).tiny  # the smallest weight: below it, float32 loses digits, and then becomes 0
 
 
@@ -97,10 +100,9 @@ def aging_of(half_life: float | HalfLife | None, timestamp: str | None, time_uni
 def to_days(column: pa.ChunkedArray, name: str, time_unit: str) -> np.ndarray:
     """Return times in days since 1970, (n,) float64; NaN for times that are null or not finite.
 
-    Raises a DataError unless they are timestamps, dates or numbers.
+    Raises a DataError unless they are timestamps, dates or numbers, or text that holds either.
     """
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = of_text(column, name)
     kind = column.type
     if types.is_timestamp(kind) or types.is_date(kind):
         per_day = 1 if types.is_date32(kind) else DAY * UNITS["ms" if types.is_date64(kind) else kind.unit]
@@ -115,6 +117,33 @@ def to_days(column: pa.ChunkedArray, name: str, time_unit: str) -> np.ndarray:
         )
     days = as_array(column, np.float64) / per_day
     return np.where(np.isfinite(days), days, np.nan)
+
+
+def of_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Parse a column of text as numbers or as ISO 8601 dates; return columns of other types as they are, decoded.
+
+    As text, "999999999" would sort after "1000000001". Raises a DataError if a row is neither, or if they are mixed.
+    """
+    import pyarrow.compute as pc
+
+    column = large(decoded(column) if types.is_dictionary(column.type) else column)
+    if not types.is_large_string(column.type):
+        return column
+    text = pc.utf8_trim_whitespace(column)
+    numeric = pc.fill_null(pc.match_substring_regex(text, NUMBER), True)
+    for kind in (pa.int64(), pa.float64()) if pc.all(numeric).as_py() else ISO:
+        with contextlib.suppress(pa.ArrowInvalid):
+            return text.cast(kind)
+    dated = pc.fill_null(pc.match_substring_regex(text, DATE), True)
+    wrong = pc.invert(pc.if_else(pc.any(dated), dated, numeric))  # of the rows that are like most
+    place = pc.index(wrong, True).as_py()
+    which = "some have a time zone and others have none, or are dates that do not exist"
+    if place >= 0:
+        which = f"{pc.sum(wrong).as_py():,} of {len(text):,} rows, the first {text[place].as_py()!r} in row {place:,}"
+    raise DataError(
+        f"column {name!r} holds text that is not all numbers, nor all ISO dates such as 2026-01-31 ({which}): cast it"
+        " to timestamp or to numbers"
+    )
 
 
 def _warn_of_unit(column: pa.ChunkedArray, name: str, time_unit: str, newest: float) -> None:

@@ -123,6 +123,45 @@ def test_a_column_may_be_non_null_in_one_file_and_nullable_in_another(table, tmp
         assert found[part].to_pydict() == expected[part].to_pydict()
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["1000000001", "999999999", "1000000000", "5", "999999998"],
+        ["2020-10-01", "2020-09-01", "2020-09-30T23:59:59", "1999-01-01", "2020-01-01"],
+        [1_000_000_001, 999_999_999, 1_000_000_000, 5, 999_999_998],
+    ],
+)
+def test_leave_one_out_takes_the_latest_row_by_the_usual_column(times):
+    rows = pa.table({"user_id": ["a"] * 5, "timestamp": times, "row": range(5)})
+    for seed in range(5):
+        assert fastmf.split(rows, "leave-one-out", seed=seed)[1]["row"].to_pylist() == [0]
+    assert fastmf.split(rows, "temporal", fraction=0.4)[1]["row"].to_pylist() == [0, 2]
+    random = {
+        fastmf.split(rows.drop_columns("timestamp"), "leave-one-out", seed=s)[1]["row"][0].as_py() for s in range(9)
+    }
+    assert len(random) > 1
+
+
+def test_times_of_mixed_text_are_refused(table):
+    mixed = table.append_column("timestamp", pa.array(["5"] * 14 + ["2020-01-01"]))
+    for how in ("temporal", "leave-one-out"):
+        with pytest.raises(DataError, match="column 'timestamp' holds text that is not all numbers"):
+            fastmf.split(mixed, how)
+
+
+def test_the_synthetic_file_is_split_by_time(tmp_path):
+    from fastmf.datasets.twins import write_twin
+
+    train, test = fastmf.split(write_twin(tmp_path / "r.parquet", "ml-latest-small", scale=0.02).path, "temporal")
+    last = (
+        train.group_by("userId")
+        .aggregate([("timestamp", "max")])
+        .join(test.group_by("userId").aggregate([("timestamp", "min")]), "userId")
+    )
+    assert last.num_rows == 12
+    assert all(last["timestamp_max"].to_numpy() <= last["timestamp_min"].to_numpy())
+
+
 def test_the_command_writes_both(table, tmp_path):
     from click.testing import CliRunner
 

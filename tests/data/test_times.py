@@ -138,7 +138,7 @@ def test_small_numbers_are_taken_as_they_are():
 
 
 def test_what_is_no_time_is_refused():
-    for times, kind in ((["a", "b", "c", "d"], "string"), ([True] * 4, "bool"), ([timedelta(1)] * 4, "duration")):
+    for times, kind in (([True] * 4, "bool"), ([timedelta(1)] * 4, "duration")):
         with pytest.raises(DataError, match=f"column 'timestamp' holds {kind}.*, not times"):
             read(pa.array(times))
     for how, message in (
@@ -217,3 +217,38 @@ def test_validation_ratings_are_read_without_ages(frame):
                 ["prediction"].sub(validation["rating"].to_numpy()).pow(2).mean()),
         rel=1e-4,
     )  # fmt: skip
+
+
+TEXTS = {
+    "numbers": (["999999999", " 1000000001", None, "-5"], [999_999_999, 1_000_000_001, None, -5]),
+    "fractions": (["1.5", "2", "+0.25"], [1.5, 2, 0.25]),
+    "dates": (["1970-01-03", "1970-01-02T12:00:00"], [172_800, 129_600]),
+    "dates with zones": (["1970-01-02T00:00:00Z", "1970-01-02T02:00:00+02:00"], [86_400, 86_400]),
+    "nanoseconds": (["1970-01-01 00:00:01.000000000", "1970-01-01 00:00:02.000000000"], [1, 2]),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_is_parsed(name, kind):
+    texts, seconds = TEXTS[name]
+    found = to_days(pa.chunked_array([pa.array(texts, pa.string()).cast(kind)]), "t", "s")
+    np.testing.assert_allclose(found, [np.nan if each is None else each / 86_400 for each in seconds])
+
+
+@pytest.mark.parametrize(
+    ("texts", "which"),
+    [
+        (["5", "6", "2020-01-01"], "2 of 3 rows, the first '5' in row 0"),
+        (["a", "b", None, "c"], "3 of 4 rows, the first 'a' in row 0"),
+        (["5", "", "7"], "1 of 3 rows, the first '' in row 1"),
+        (["2020-01-01", "01/02/2020"], "1 of 2 rows, the first '01/02/2020' in row 1"),
+        (["2020-01-01", "2020-02-31"], "dates that do not exist"),
+        (["2020-01-01 10:00:00", "2020-01-01 10:00:00Z"], "some have a time zone and others have none"),
+    ],
+)
+def test_text_that_is_not_all_times_is_refused(texts, which):
+    with pytest.raises(DataError, match=rf"^column 't' holds text that is not all numbers, nor .*{which}.*: cast it"):
+        to_days(pa.chunked_array([texts]), "t", "s")
