@@ -5,9 +5,11 @@ Commands import what they need when they run, so that ``--help`` is instant. std
 
 import atexit
 import contextlib
+import errno
 import gc
 import io
 import os
+import re
 import signal
 import sys
 import warnings
@@ -34,6 +36,13 @@ from fastmf.cli.tune import tune
 from fastmf.cli.update import update
 from fastmf.cli.version import version_option
 from fastmf.cli.warmup import warmup
+
+# What the loader of libraries, llvmlite, Arrow and Python say if memory, or what a thread needs of it, runs out.
+NO_MEMORY = re.compile(
+    "failed to map segment|annot allocate memory|annot map|bad_alloc|Failed to launch worker thread"
+    "|t start new thread|Resource temporarily unavailable|out of memory",
+    re.IGNORECASE,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,12 +71,12 @@ def main() -> NoReturn:
     atexit.register(gc.freeze)  # else the interpreter looks for garbage among all of numba's objects before it exits
     _make_streams_usable()
     warnings.showwarning = lambda message, *_, **__: remark(f"warning: {message}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli(standalone_mode=False) or 0
         sys.stdout.flush()
-    except click.exceptions.Exit as exit_request:
-        code = exit_request.exit_code
+    except click.exceptions.Exit as asked:
+        code = asked.exit_code
     except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:  # since click 8.2; before, exit code 0
         error.show()
         code = error.exit_code
@@ -77,24 +86,55 @@ def main() -> NoReturn:
         code = fail(error.format_message().rstrip(".") + more, error.exit_code)
     except (KeyboardInterrupt, click.exceptions.Abort):
         code = fail("interrupted", 130)
+    except Terminated as leaving:
+        code = fail("terminated", leaving.code)
     except fastmf.FastMFError as error:
         code = fail(str(error), error.exit_code)
     except SystemExit as leaving:
-        # click and rich exit with 1 if the reader has closed the pipe (| head): not an error
-        code = 0 if leaving.code == 1 else leaving.code
+        code = 0 if leaving.code == 1 else leaving.code  # click and rich: the reader has closed the pipe (| head)
     except BrokenPipeError:
         # the same, but raised by a write or flush of our own; Python must not flush stdout again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except MemoryError as error:
-        code = fail(f"out of memory: {error or 'an allocation failed'}; use fewer factors (--k) or ratings", 6)
-    except OSError as error:
+    except Exception as error:
+        if lacks_memory(error):
+            what = " ".join(str(error).split()) or "an allocation failed"
+            remedy = "give the process more, or use fewer factors (--k) or ratings"
+            _leave(fail(f"out of memory: {what}; {remedy}", 6))  # libraries that lack it crash while they are unloaded
+        if not isinstance(error, OSError):
+            raise
         code = fail(str(error), 4)
     if code in (130, 143):  # a signal may have left locks held that other threads wait for at exit
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once, without waiting for threads."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+class Terminated(SystemExit):
+    """SIGTERM."""
+
+    code: int = 143
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated(143)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Check whether an error, or one behind it, means that memory or threads ran out, also while libraries load."""
+    while error is not None:
+        short = isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)
+        told = isinstance(error, ImportError | OSError | RuntimeError) and NO_MEMORY.search(str(error))
+        if isinstance(error, MemoryError) or short or told:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _make_streams_usable() -> None:

@@ -1,5 +1,7 @@
 """``fastmf fit``: ratings in, a model file out."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ def fit(
     plan = make_plan(one_or_more(ratings), chosen, outputs=[target], overwrite=overwrite, **given)
     say_device(plan.device)
     data = plan.read(remark)
-    with progress_shown("epoch", chosen.epochs, as_json, _line, _errors) as callback:
+    shown = progress_shown("epoch", chosen.epochs, as_json, _line, _errors)
+    with _checkpoint_named(given["checkpoint"]), shown as callback:
         model = train(plan, data, callback)
     model.save(target, overwrite=overwrite)
     if as_json:
@@ -83,6 +86,19 @@ def fit(
     kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
     remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
     click.echo(str(target))
+
+
+@contextlib.contextmanager
+def _checkpoint_named(folder: str | None) -> Iterator[None]:
+    """If a signal ends the block, tell what the checkpoint is good for."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        from fastmf.training.checkpoint import has_checkpoint
+
+        if folder is not None and has_checkpoint(folder):
+            remark(f"the last complete epoch is kept in {folder}: continue with --resume")
+        raise
 
 
 def _line(epoch: Any) -> str:

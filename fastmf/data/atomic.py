@@ -1,15 +1,23 @@
 """Files written whole or not at all: write beside the target, flush to the disk, then rename over it."""
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastmf.errors import ParameterError
+
+ABANDONED = 86_400  # seconds without a write, after which nobody writes to an unfinished file
+_PART = re.compile(r"\..*\.(?P<own>(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{12})\.part", re.DOTALL)
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool = False, *, inputs: Iterable[Any] = ()) -> Path:
@@ -94,10 +102,50 @@ def write_json(report: Any, path: str | os.PathLike[str], overwrite: bool) -> No
 
 
 def _create_beside(target: Path) -> Path:
-    """Create an empty hidden file in the folder of the target."""
-    path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.part")  # cut to stay valid
+    """Create an empty hidden file in the folder of the target, named after this process; see :func:`_remove_stale`."""
+    _remove_stale(target)
+    own = f"{_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
+    path = target.with_name(f".{target.name[:50]}.{own}.part")  # cut to stay valid
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))  # the umask applies
     return path
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove the unfinished files of this target whose writers were killed.
+
+    Those are files of processes that no longer run here. Of files from other machines and containers, nobody can tell
+    here: they go when nothing has been written to them for a day.
+    """
+    with contextlib.suppress(OSError):  # a folder that cannot be listed, or a file that another process removed first
+        start = f".{target.name[:50]}."
+        names = [each.name for each in os.scandir(target.parent) if each.name.startswith(start)]
+        for match in filter(None, map(_PART.fullmatch, names)):
+            path = target.with_name(match[0])
+            if match[0].startswith(f"{start}{match['own']}") and not _is_written(match, path):
+                path.unlink(missing_ok=True)
+
+
+def _is_written(match: re.Match[str], path: Path) -> bool:
+    """Check whether a process may still write to an unfinished file."""
+    if match["machine"] == _machine() and os.name == "posix":  # elsewhere, asking for a process would end it
+        try:
+            os.kill(int(match["process"]), 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except OSError:  # it runs, but for another user
+            return True
+        return True
+    return time.time() - path.stat().st_mtime < ABANDONED
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a digest of this machine's or container's name and processes."""
+    name = [platform.node()]
+    with contextlib.suppress(OSError):
+        name.append(str(Path("/proc/self/ns/pid").readlink()))
+        name.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+    return hashlib.sha256(" ".join(name).encode()).hexdigest()[:8]
 
 
 def _rename_new(temporary: Path, target: Path) -> None:

@@ -122,11 +122,16 @@ def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is a file: give a folder for checkpoints")
     check_output(there / NAME, overwrite=True, inputs=inputs)
-    if (Path(folder) / NAME).exists() and not resume:
+    if has_checkpoint(folder) and not resume:
         raise FileExistsError(
             f"{folder} holds the checkpoint of an earlier run: continue it with --resume (resume=True), or give"
             " another folder"
         )
+
+
+def has_checkpoint(folder: str | os.PathLike[str]) -> bool:
+    """Check whether a folder holds a checkpoint."""
+    return (Path(folder) / NAME).exists()
 
 
 def fingerprint(solver: str, settings: Mapping[str, Any], device: str, **data: Ratings | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line as a process: help, exit codes, closed streams, readers who leave, and signals."""
 
 import contextlib
+import errno
 import io
 import os
 import platform
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import fastmf
+import fastmf.cli as cli_module
 from fastmf.cli import COMMANDS
 from fastmf.runtime.device import resolve, unavailable
 from fastmf.runtime.threads import max_threads
@@ -97,8 +99,49 @@ def test_memory_that_runs_out_is_an_error_of_its_own(path, run, monkeypatch):
 
     monkeypatch.setattr("fastmf.load", fail)
     assert run("inspect", path, code=6).stderr == (
-        "error: out of memory: Unable to allocate 9 GiB; use fewer factors (--k) or ratings\n"
+        "error: out of memory: Unable to allocate 9 GiB; give the process more, or use fewer factors (--k) or ratings\n"
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError(errno.EAGAIN, "Resource temporarily unavailable"),
+        ImportError("libarrow.so.2600: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        OSError("r.parquet cannot be read as Parquet (Unknown error: Failed to launch worker thread: ...)"),
+    ],
+)
+def test_whatever_says_that_memory_ran_out_has_code_6(run, monkeypatch, error):
+    def fail(_):
+        try:
+            raise error
+        except Exception as caught:
+            raise OSError("could not load a library") from caught
+
+    monkeypatch.setattr("fastmf.load", fail)
+    assert run("inspect", "m.fastmf", code=6).stderr.startswith("error: out of memory: could not load a library; give")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no such file"), ValueError("out of range"), ImportError("no module named x")]
+)
+def test_other_errors_are_not_about_memory(error):
+    assert not cli_module.lacks_memory(error)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+@pytest.mark.parametrize("kib", [250_000, 350_000])
+def test_libraries_that_memory_cannot_hold_are_no_bug(place, kib):
+    fit = command("fit", place / "train.parquet", "-o", place / "never.fastmf")
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -v {kib}; "$@"', "sh", *fit], capture_output=True, encoding="utf-8", check=False
+    )
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr.startswith("error: out of memory: ")
+    assert "Traceback" not in done.stderr
 
 
 # readers who leave, and streams that are closed
@@ -177,6 +220,7 @@ def test_sigterm_ends_a_fit_and_leaves_no_file(place, tmp_path):
     code, stdout, stderr = signalled(fit, signal.SIGTERM, after="epoch 1/")
     assert (code, stdout) == (143, "")
     assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == "error: terminated"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,7 +231,8 @@ def test_a_fit_that_was_interrupted_is_resumed_to_the_same_model(place, tmp_path
     code, stdout, stderr = signalled(fit, signal.SIGINT, after="epoch 20/")
     assert (code, stdout) == (130, "")
     assert "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == "error: interrupted"
+    kept = f"the last complete epoch is kept in {tmp_path / 'kept'}: continue with --resume"
+    assert [line for line in stderr.splitlines() if line][-2:] == [kept, "error: interrupted"]
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     first = int(re.search(r"epoch (\d+)/", run(*fit, "--resume").stderr)[1])
     assert first > 20

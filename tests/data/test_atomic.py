@@ -5,10 +5,12 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fastmf.data import atomic
 from fastmf.data.atomic import check_output, check_outputs, replacing, write_json
 from fastmf.errors import ParameterError
 
@@ -174,6 +176,7 @@ def test_a_writer_that_makes_a_file_of_its_own_does_not_change_permissions(tmp_p
 
 WRITER = """
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from fastmf.data.atomic import replacing
 print("ready", flush=True)
@@ -271,3 +274,54 @@ def test_json_is_written_whole(tmp_path):
         write_json({"a": object()}, tmp_path / "file", overwrite=True)
     assert json.loads((tmp_path / "file").read_text()) == {"a": [1, None]}
     assert names(tmp_path) == ["file"]
+
+
+def unfinished(target, own, age=0.0):
+    """Leave an unfinished file beside the target."""
+    path = target.with_name(f".{target.name}.{own}.part")
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def dead_process():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    target, here, day = tmp_path / "m [1].fastmf", atomic._machine(), atomic.ABANDONED + 60
+    gone = [unfinished(target, f"{'0' * 8}-1-{'a' * 12}", age=day)]
+    kept = [
+        unfinished(target, f"{'0' * 8}-1-{'b' * 12}"),  # another machine may be writing it
+        unfinished(target, f"{here}-{os.getpid()}-{'c' * 12}", age=day),  # by this process
+        unfinished(target, "mine", age=day),
+        unfinished(tmp_path / "other.fastmf", f"{here}-{dead_process()}-{'d' * 12}", age=day),
+        unfinished(tmp_path / "m [1].fastmf.x", f"{here}-{dead_process()}-{'d' * 12}", age=day),
+    ]
+    if os.name == "posix":
+        gone.append(unfinished(target, f"{here}-{dead_process()}-{'e' * 12}"))
+        kept.append(unfinished(target, f"{here}-1-{'f' * 12}", age=day))  # which runs for another user, or for us
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"whole")
+    assert [path for path in gone if path.exists()] == []
+    assert sorted(tmp_path.iterdir()) == sorted([target, *kept])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills as POSIX has them")
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path):
+    script = """if True:
+        import os, signal, sys
+        from fastmf.data.atomic import replacing
+        with replacing(sys.argv[1]) as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    target = tmp_path / "checkpoint"
+    subprocess.run([sys.executable, "-c", script, target], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.read_bytes() == b"half"
+    atomic.check_output(target)
+    assert list(tmp_path.iterdir()) == []
