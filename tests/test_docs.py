@@ -263,3 +263,10 @@ def test_the_example_solver_does_what_contributing_says(example_solver, folder, 
     assert model.fold_in("new.parquet").recommend(900, n=3)["rank"].tolist() == [1, 2, 3]
     assert re.search(r"Settings of .*\bals-plain\b", CliRunner().invoke(cli, ["fit", "--help"]).output)
     assert fastmf.tune("ratings.parquet", solver="als-plain", trials=2, k=4).best.solver == "als-plain"
+
+
+def test_messages_advise_what_a_clone_can_install():
+    """fastmf may not be on PyPI: messages name the packages of an extra, which pip finds from anywhere."""
+    package = README.parent / "fastmf"
+    for path in sorted(package.rglob("*.py")):
+        assert not re.search(r"pip install .{0,3}fastmf", path.read_text(encoding="utf-8")), path

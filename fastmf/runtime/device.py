@@ -22,7 +22,7 @@ NAMES = ("cpu", "numpy", "cuda", "cuda:<number>", "auto")
 
 MOST_K = 1024  # factors of a row that one block of GPU threads can work on
 ROOM = "use fewer factors (--k), a GPU with more memory, or --device cpu"
-INSTALL = "pip install 'fastmf[cu13]', or 'fastmf[cu12]' for a driver below 580"
+INSTALL = "pip install 'numba-cuda[cu13]', or 'numba-cuda[cu12]' for a driver below 580"
 FORKED = "this process was forked from one that used a GPU: start it with multiprocessing's 'spawn' or 'forkserver'"
 
 

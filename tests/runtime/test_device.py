@@ -61,7 +61,7 @@ def test_cuda_says_why_it_cannot_be_used():
 
 def test_cuda_without_its_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DeviceUnavailableError, match=r"numba-cuda is not installed: pip install 'fastmf\[cu13\]'"):
+    with pytest.raises(DeviceUnavailableError, match=r"numba-cuda is not installed: pip install 'numba-cuda\[cu13\]'"):
         resolve("cuda")
     assert resolve("auto").name == "cpu"
 
