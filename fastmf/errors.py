@@ -1,4 +1,4 @@
-"""The exceptions fastmf raises on purpose, each with its exit code, and the argument checks that raise them.
+"""The exceptions fastmf raises on purpose, each with its exit code, the argument checks that raise them, and counts.
 
 On the command line, an ``OSError`` is a file or network error (exit 4), and any other exception is a bug (exit 1).
 """
@@ -55,6 +55,20 @@ class ResourceError(FastMFError):
     """The work needs more memory than there is."""
 
     exit_code = 6
+
+
+def counted(n: int, noun: str) -> str:
+    """Return "1 user" or "2 users", for messages.
+
+    >>> counted(1, "epoch"), counted(12_000, "item")
+    ('1 epoch', '12,000 items')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def verb(n: int, singular: str, plural: str) -> str:
+    """Return the form of a verb for so many subjects."""
+    return singular if n == 1 else plural
 
 
 def require_choice(name: str, value: Any, choices: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from fastmf.cli.options import (
     reading_options,
     with_features,
 )
+from fastmf.errors import counted, verb
 
 
 @click.command()
@@ -60,7 +61,8 @@ def evaluate(
         remark(line)
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)
     if result["trained_pairs"]:
-        remark(f"note: {result['trained_pairs']:,} of {len(data):,} pairs were trained on: the figures are misleading")
+        pairs = f"{counted(len(data), 'pair')} {verb(len(data), 'was', 'were')}"
+        remark(f"note: {result['trained_pairs']:,} of {pairs} trained on: the figures are misleading")
     if as_json:
         show_json(result)
         return

@@ -17,6 +17,7 @@ from fastmf.cli.options import (
     titles_option,
 )
 from fastmf.cli.output import publish, titled
+from fastmf.errors import counted
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
@@ -65,5 +66,5 @@ def explain(model: str, user: str, item: str | None, like: str | None, ratings: 
     total, not_shown = found["contribution"].sum(), found["contribution"].iloc[n:].sum()
     remark(
         f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} regardless of the user's ratings,"
-        f" {total:.4f} from {len(found):,} items, including {not_shown:.4f} from items not shown"
+        f" {total:.4f} from {counted(len(found), 'item')}, including {not_shown:.4f} from items not shown"
     )

@@ -20,6 +20,7 @@ from fastmf.cli.options import (
     training_option,
 )
 from fastmf.cli.solver_options import SolverCommand, fit_options, setting_names
+from fastmf.errors import counted, verb
 
 
 @click.command(cls=SolverCommand, make_options=fit_options)
@@ -73,16 +74,16 @@ def fit(
     if plan.init is not None:
         names = "init_users", "init_items", "folded_in_users", "folded_in_items"
         users, items, new_users, new_items = (model.rows[name] for name in names)
-        remark(
-            f"started from {users:,} users and {items:,} items of the model, {new_users:,} and {new_items:,} folded in"
-        )
+        known = f"{counted(users, 'user')} and {counted(items, 'item')} of the model"
+        remark(f"started from {known}, {new_users:,} and {new_items:,} folded in")
     if model.positive_from is not None:
         observed, used = model.rows["observed"], model.rows["used"]
-        remark(f"{observed:,} of {used:,} ratings are at least {model.positive_from:g} and count as observed")
+        what, counts = f"{counted(used, 'rating')} {verb(used, 'is', 'are')}", verb(used, "counts", "count")
+        remark(f"{observed:,} of {what} at least {model.positive_from:g} and {counts} as observed")
     if model.negative_to is not None:
         disliked, cold = model.rows["disliked"], model.rows["disliked_cold"]
         rest = f"; {cold:,} more are left out, of users or items without observed ratings" if cold else ""
-        remark(f"{disliked:,} of {used:,} ratings are at most {model.negative_to:g} and count as disliked{rest}")
+        remark(f"{disliked:,} of {what} at most {model.negative_to:g} and {counts} as disliked{rest}")
     kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
     remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
     click.echo(str(target))

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fastmf.cli.console import remark
+from fastmf.errors import counted
 
 
 class Headed(click.Option):
@@ -104,7 +105,7 @@ def with_features(loaded: Any, how: Mapping[str, Any], **tables: str | None) -> 
             n_before = int(loaded.present(side).sum())
             loaded, n_known = add_new_rows(loaded, side, source, how.get(side), **text_of(how))
             n_added = int(loaded.present(side).sum()) - n_before
-            remark(f"{source}: {n_added:,} {side}s added by their features, {n_known:,} are in the model already")
+            remark(f"{source}: {counted(n_added, side)} added by their features, {n_known:,} are in the model already")
     return loaded
 
 

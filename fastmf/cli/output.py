@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from fastmf.cli.console import remark, show_json, show_table
+from fastmf.errors import counted, verb
 
 
 def titled(frames: Iterable[Any], column: str, source: str | None, titles: Any = None, **layout: Any) -> Iterator[Any]:
@@ -25,7 +26,7 @@ def titled(frames: Iterable[Any], column: str, source: str | None, titles: Any =
         rows, missing = rows + len(named), missing + named.attrs["without_title"]
         yield named
     if missing:
-        remark(f"note: {missing:,} of {rows:,} items have no title in {source}")
+        remark(f"note: {missing:,} of {counted(rows, 'item')} {verb(rows, 'has', 'have')} no title in {source}")
 
 
 def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:
@@ -37,17 +38,17 @@ def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_j
         return
     rows = 0
 
-    def counted() -> Iterator[Any]:
+    def passing() -> Iterator[Any]:
         nonlocal rows
         for frame in frames:
             rows += len(frame)
             yield frame
 
-    write_frames(counted(), output, overwrite)
+    write_frames(passing(), output, overwrite)
     if as_json:
         show_json({"output": output, "rows": rows})
     else:
-        remark(f"{rows:,} rows are in:")
+        remark(f"{counted(rows, 'row')} {verb(rows, 'is', 'are')} in:")
         click.echo(output)
 
 

@@ -15,6 +15,7 @@ from fastmf.cli.options import (
     reading_options,
     with_features,
 )
+from fastmf.errors import counted
 
 
 @click.command()
@@ -53,5 +54,5 @@ def predict(model: str, pairs: str, output: str, overwrite: bool, as_json: bool,
         show_json(report)
     else:
         unknown = f"{report['unknown_users']:,} with an unknown user, {report['unknown_items']:,} with an unknown item"
-        remark(f"{len(frame):,} pairs predicted, {unknown}; they are in:")
+        remark(f"{counted(len(frame), 'pair')} predicted, {unknown}; they are in:")
         click.echo(output)

@@ -21,6 +21,7 @@ from fastmf.cli.options import (
     with_features,
 )
 from fastmf.cli.output import publish_all, titled
+from fastmf.errors import counted
 
 SIDES = "item", "user"
 
@@ -123,7 +124,7 @@ def _folded(loaded: Any, new_users: str, features: str | None, where: Any, how: 
     found = loaded.fold_in(new_users, features=features, device=where, **how)
     used, unknown, again = (found.rows[name] for name in ("used", "unknown_items", "duplicates"))
     merged = f", {again:,} of repeated pairs merged (fitted with --duplicates {loaded.duplicates})" if again else ""
-    remark(f"{used:,} ratings used, {unknown:,} of unknown items left out{merged}")
+    remark(f"{counted(used, 'rating')} used, {unknown:,} of unknown items left out{merged}")
     return found
 
 
@@ -139,7 +140,7 @@ def _noted(frames: Iterable[Any], n_users: int, candidates: Any, source: str | N
         n_lists += int((frame["rank"] == 1).sum())
         yield frame
     if n_lists < n_users:
-        remark(f"note: for {n_users - n_lists:,} of {n_users:,} users there is no item left to recommend")
+        remark(f"note: for {n_users - n_lists:,} of {counted(n_users, 'user')} there is no item left to recommend")
 
 
 def _wanted(

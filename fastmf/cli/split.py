@@ -7,6 +7,7 @@ import click
 import fastmf
 from fastmf.cli.console import remark, show_json
 from fastmf.cli.options import json_option, overwrite_option, reading, reading_options
+from fastmf.errors import counted
 
 
 @click.command()
@@ -42,6 +43,6 @@ def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, *
     if as_json:
         show_json({"train": train, "train_rows": len(parts[0]), "test": test, "test_rows": len(parts[1])})
     else:
-        remark(f"{len(parts[0]):,} rows to train on and {len(parts[1]):,} to test on are in:")
+        remark(f"{counted(len(parts[0]), 'row')} to train on and {len(parts[1]):,} to test on are in:")
         click.echo(train)
         click.echo(test)

@@ -20,6 +20,7 @@ from fastmf.cli.options import (
     training_option,
 )
 from fastmf.cli.solver_options import SolverCommand, tune_options
+from fastmf.errors import counted
 
 SHOWN = 10  # best trials in the table, besides those of the defaults
 
@@ -107,7 +108,7 @@ def best_kept(done: list[Any], ratings: Sequence[str], passed_on: dict[str, Any]
         complete = [trial for trial in ranked(done) if trial.state == "complete"]
         if complete:
             command = fit_command(ratings, settings_for(complete[0]), passed_on)
-            remark(f"the best of {len(done)} trials so far, {figure(complete[0])}: {command}")
+            remark(f"the best of {counted(len(done), 'trial')} so far, {figure(complete[0])}: {command}")
         raise
 
 
@@ -115,7 +116,7 @@ def _line(trial: Any) -> str:
     what = " ".join([trial.solver, *(f"{name} {short(value)}" for name, value in trial.settings.items())])
     if trial.state == "failed":
         return f"{what}  failed: {trial.error}  {trial.seconds:.1f} s"
-    return f"{what}  validation {figure(trial)}  {trial.state}, {trial.epochs} epochs  {trial.seconds:.1f} s"
+    return f"{what}  validation {figure(trial)}  {trial.state}, {counted(trial.epochs, 'epoch')}  {trial.seconds:.1f} s"
 
 
 def _best(trials: list[Any]) -> str:
@@ -148,7 +149,7 @@ def publish(found: Any, asked: int, command: str) -> None:
     failed = [trial for trial in found.trials if trial.state == "failed"]
     if failed:
         first = f"the first was trial {failed[0].number}: {failed[0].error}"
-        remark(f"note: {len(failed)} of {len(found.trials)} trials failed; {first}")
+        remark(f"note: {len(failed)} of {counted(len(found.trials), 'trial')} failed; {first}")
     if len(found.trials) < asked:
         why = "the time was up, or there was nothing else to try"
         remark(f"note: {len(found.trials)} of {asked} trials were run: {why}")
@@ -175,7 +176,7 @@ def _rows(found: Any) -> list[dict[str, Any]]:
 def _verdict(found: Any) -> str:
     """Compare the best trial with the defaults."""
     best, measure = found.best, found.best.measure
-    reached = f"{figure(best)} on {found.validation:,} held-out ratings"
+    reached = f"{figure(best)} on {counted(found.validation, 'held-out rating')}"
     if best is found.trials[0]:
         return f"nothing tried beats the defaults, {reached}; the command is:"
     theirs = (f"{trial.solver} {short(measure.of(trial), '.4f')}" for trial in found.defaults.values())

@@ -79,10 +79,12 @@ def update(
 
 def _lines(counts: dict[str, int], n_new: int) -> list[str]:
     """Describe what was added, and which of ``n_new`` new ratings were left out."""
-    from fastmf.model.update import counted
+    from fastmf.errors import counted
 
     n_used = n_new - counts["unsolved"]
-    lines = [f"{n_used:,} of {counts['read']:,} new ratings used, {counts['replaced']:,} of pairs rated before"]
+    lines = [
+        f"{n_used:,} of {counted(counts['read'], 'new rating')} used, {counts['replaced']:,} of pairs rated before"
+    ]
     if counts["unsolved"]:
         lines.append(f"note: left out: {counted(counts['unsolved'], 'new rating')} without a known user or item")
     if counts["unknown"]:

@@ -17,7 +17,7 @@ from fastmf.data.feature_columns import Entries, UnusableError, entries, kinds_o
 from fastmf.data.layout import layout_of
 from fastmf.data.packed_ids import pack_ids
 from fastmf.data.read import Like, read_table
-from fastmf.errors import DataError, require_choice
+from fastmf.errors import DataError, counted, require_choice
 from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import resolve
 from fastmf.runtime.memory import require_memory
@@ -147,7 +147,7 @@ class Features:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"<Features: {len(self):,} ids, {self.encoding.n_features:,} features>"
+        return f"<Features: {counted(len(self), 'id')}, {counted(self.encoding.n_features, 'feature')}>"
 
     def of(self, wanted: pa.Array) -> Self:
         """Return the features of other ids; those that are not in the table get empty rows.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastmf.data.atomic import check_outputs
 from fastmf.data.write import write_parquet
 from fastmf.datasets.movielens import Dataset
-from fastmf.errors import ParameterError, require_integer
+from fastmf.errors import ParameterError, counted, require_integer
 from fastmf.kernels import random, twins
 from fastmf.kernels.tasks import balanced
 from fastmf.runtime.device import resolve
@@ -200,7 +200,10 @@ def write_twin(
     if timestamps:
         rows["timestamp"] = draw_times(twin, np.uint64(seed))
     write_parquet(rows, outputs[0], overwrite=overwrite)
-    note = f"synthetic {twin.name}: {len(twin.ratings):,} ratings of {twin.n_items:,} items by {twin.n_users:,} users"
+    size = (
+        f"{counted(len(twin.ratings), 'rating')} of {counted(twin.n_items, 'item')} by {counted(twin.n_users, 'user')}"
+    )
+    note = f"synthetic {twin.name}: {size}"
     return Dataset(name=f"{like}-twin", path=outputs[0], real=False, note=note)
 
 

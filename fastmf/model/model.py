@@ -10,7 +10,7 @@ import numpy as np
 
 from fastmf.data import ids
 from fastmf.data.write import joined
-from fastmf.errors import ParameterError, require_truth
+from fastmf.errors import ParameterError, counted, require_truth
 from fastmf.model.explain import explain_score
 from fastmf.model.file import read_model, write_model
 from fastmf.model.fold_in import fold_users
@@ -41,8 +41,8 @@ class Model(State):
     """
 
     def __repr__(self) -> str:
-        size = f"{len(self.user_ids):,} users, {len(self.item_ids):,} items"
-        return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {len(self.history)} epochs>"
+        size = f"{counted(len(self.user_ids), 'user')}, {counted(len(self.item_ids), 'item')}"
+        return f"<Model: {self.solver.get('name')}, k={self.k}, {size}, {counted(len(self.history), 'epoch')}>"
 
     def predict(
         self,

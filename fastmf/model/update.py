@@ -13,7 +13,7 @@ import pyarrow as pa
 from fastmf.data import csr, ids
 from fastmf.data.ratings import Ratings
 from fastmf.data.standardise import standardised
-from fastmf.errors import DataError
+from fastmf.errors import DataError, counted
 from fastmf.kernels.types import Compressed
 from fastmf.model.fold_in import interests, read_like_training
 from fastmf.model.grow import add_new_rows, solved_into, widened, with_counts, with_pairs
@@ -273,11 +273,6 @@ def _warn_of_rows_left(state: State, touched: Touched) -> None:
             " (--ratings, ratings=), to solve for them again",
             stacklevel=4,
         )
-
-
-def counted(n: int, name: str) -> str:
-    """Return "1 user" or "2 users"."""
-    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
 
 
 def _used_before(state: State, added: Book, again: np.ndarray) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmf.errors import DivergenceError
+from fastmf.errors import DivergenceError, counted
 from fastmf.model.fold_in import lost_rows
 from fastmf.model.history import Epoch
 from fastmf.runtime.device import Device
@@ -104,8 +104,8 @@ class Run:
         if n_rows and not self.any_singular:
             self.any_singular = True
             warnings.warn(
-                f"epoch {len(self.history) + 1}: the equations of {n_rows:,} rows were singular and were solved with a"
-                f" jitter, here and maybe in later epochs; {self.solver.advise()}",
+                f"epoch {len(self.history) + 1}: the equations of {counted(n_rows, 'row')} were singular and were"
+                f" solved with a jitter, here and maybe in later epochs; {self.solver.advise()}",
                 stacklevel=5,
             )
 
@@ -129,5 +129,6 @@ class Run:
         for name, side, row_ids in both:
             lost = lost_rows(side)
             if len(lost):
-                return f"; factors of {len(lost):,} {name}s are not finite, the first {row_ids[int(lost[0])].as_py()!r}"
+                first = row_ids[int(lost[0])].as_py()
+                return f"; factors of {counted(len(lost), name)} are not finite, the first {first!r}"
         return ""

@@ -17,7 +17,7 @@ from fastmf.data.features import Features
 from fastmf.data.files import find, is_location, locations
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.times import aging_of
-from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, require_integer
+from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, counted, require_integer, verb
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.memory import parse_size, require_memory
@@ -130,8 +130,9 @@ class Plan:
                 )
             if tell is not None:
                 left, more = len(row_ids) - n_both, int(np.count_nonzero(own)) - n_both
-                sizes = f"{features.encoding.n_features:,} features of {int(np.count_nonzero(own)):,} {side}s"
-                tell(f"{side} features: {sizes}, {more:,} of them without ratings; {left:,} rated {side}s have none")
+                sizes = counted(features.encoding.n_features, "feature"), counted(int(np.count_nonzero(own)), side)
+                lacking = f"{counted(left, f'rated {side}')} {verb(left, 'has', 'have')} none"
+                tell(f"{side} features: {' of '.join(sizes)}, {more:,} of them without ratings; {lacking}")
             for line in features.remarks:
                 warnings.warn(line, stacklevel=4) if tell is None else tell(f"note: {line}")
             found[f"{side}s"] = features
@@ -258,10 +259,12 @@ def notes_on(ratings: Ratings) -> list[str]:
         lines.append(f"weights halve every {ratings.half_life.describe()} and add up to {total} ratings")
     merged = dropped.pop("duplicates", 0)
     if merged:
-        lines.append(f"note: {merged:,} rows of repeated pairs were merged (--duplicates {ratings.duplicates})")
+        merging = f"{counted(merged, 'row')} of repeated pairs {verb(merged, 'was', 'were')} merged"
+        lines.append(f"note: {merging} (--duplicates {ratings.duplicates})")
     if dropped:
         counts = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.items())
-        lines.append(f"note: {sum(dropped.values()):,} bad rows were dropped (--bad-rows drop): {counts}")
+        bad = sum(dropped.values())
+        lines.append(f"note: {counted(bad, 'bad row')} {verb(bad, 'was', 'were')} dropped (--bad-rows drop): {counts}")
     return lines
 
 
@@ -328,7 +331,8 @@ def _checkpoint_files(checkpoint: Any, every: int, resume: bool, inputs: Iterabl
 def _read(source: Any, tell: Tell | None, **how: Any) -> Ratings:
     ratings = Ratings.read(source, **how)
     if tell is not None and not isinstance(source, Ratings):
-        size = f"{len(ratings):,} ratings of {ratings.n_items:,} items by {ratings.n_users:,} users"
+        size = f"{counted(len(ratings), 'rating')} of {counted(ratings.n_items, 'item')}"
+        size += f" by {counted(ratings.n_users, 'user')}"
         columns = *filter(None, ratings.columns), *([] if ratings.half_life is None else [ratings.half_life.timestamp])
         tell(f"{source}: {size} (columns {', '.join(dict.fromkeys(columns))})")
         for line in notes_on(ratings):

@@ -125,7 +125,9 @@ def require_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ParameterError("tuning needs optuna, which is not installed: pip install optuna (fastmf's extra 'tune')") from error
+        raise ParameterError(
+            "tuning needs optuna, which is not installed: pip install optuna (fastmf's extra 'tune')"
+        ) from error
     return optuna
 
 

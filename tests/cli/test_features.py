@@ -41,7 +41,7 @@ def test_fit_says_what_it_made_of_the_tables(featured):
     _, told = featured
     assert "item features: 4 features of 21 items" in told
     assert "note: item features: column 'title' differs in nearly every row" in told
-    assert "user features: 1 features of 30 users" in told
+    assert "user features: 1 feature of 30 users" in told
 
 
 def test_inspect_shows_the_features(featured, path, run, run_json, cells):

@@ -187,7 +187,10 @@ def test_without_optuna_the_command_line_names_what_to_install(folder, run, monk
     monkeypatch.setitem(sys.modules, "optuna", None)
     done = run("tune", folder / "my ratings.parquet", code=2)
     assert done.stdout == ""
-    assert done.stderr == "error: tuning needs optuna, which is not installed: pip install optuna (fastmf's extra 'tune')\n"
+    assert (
+        done.stderr
+        == "error: tuning needs optuna, which is not installed: pip install optuna (fastmf's extra 'tune')\n"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

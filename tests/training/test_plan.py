@@ -101,9 +101,9 @@ def test_each_file_is_told_with_what_was_left_out(tmp_path):
     plan = make_plan(tmp_path / "r.parquet", ALS(), validation=0.5, duplicates="last", bad_rows="drop")
     data = plan.read(told.append)
     assert told == [
-        f"{tmp_path / 'r.parquet'}: 2 ratings of 1 items by 2 users (columns user, item, rating)",
-        "note: 1 rows of repeated pairs were merged (--duplicates last)",
-        "note: 1 bad rows were dropped (--bad-rows drop): nan ratings 1",
+        f"{tmp_path / 'r.parquet'}: 2 ratings of 1 item by 2 users (columns user, item, rating)",
+        "note: 1 row of repeated pairs was merged (--duplicates last)",
+        "note: 1 bad row was dropped (--bad-rows drop): nan ratings 1",
     ]
     assert (len(data.ratings), len(data.validation), data.rows["validation"]) == (1, 1, 1)
 

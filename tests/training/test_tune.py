@@ -330,7 +330,7 @@ def test_factors_beyond_memory_are_refused_before_anything_is_read():
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ParameterError, match=r"pip install 'fastmf\[tune\]'"):
+    with pytest.raises(ParameterError, match=r"pip install optuna"):
         fastmf.tune("missing.parquet")
 
 
