@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,10 @@ def fit(
     plan = make_plan(one_or_more(ratings), chosen, outputs=[target], overwrite=overwrite, **given)
     say_device(plan.device)
     data = plan.read(remark)
-    shown = progress_shown("epoch", chosen.epochs, as_json, _line, _errors)
+    errors = partial(_errors, chosen.implicit)
+    shown = progress_shown(
+        "epoch", chosen.epochs, as_json, lambda epoch: f"{errors(epoch)}  {epoch.seconds:.3f} s", errors
+    )
     with _checkpoint_named(given["checkpoint"]), shown as callback:
         model = train(plan, data, callback)
     model.save(target, overwrite=overwrite)
@@ -102,12 +106,10 @@ def _checkpoint_named(folder: str | None) -> Iterator[None]:
         raise
 
 
-def _line(epoch: Any) -> str:
-    return f"{_errors(epoch)}  {epoch.seconds:.3f} s"
+def _errors(implicit: bool, epoch: Any) -> str:
+    from fastmf.model.history import train_name
 
-
-def _errors(epoch: Any) -> str:
-    text = f"train RMSE {epoch.train_rmse:.4f}"
+    text = f"{train_name(implicit)} {epoch.train_rmse:.4f}"
     if epoch.validation_rmse is not None:
         text += f"  validation RMSE {epoch.validation_rmse:.4f} MAE {epoch.validation_mae:.4f}"
     if epoch.validation_ndcg is not None:

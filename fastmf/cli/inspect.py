@@ -20,6 +20,8 @@ def inspect(model: str, as_json: bool) -> None:
     Example:
       fastmf inspect ratings.fastmf --json
     """
+    from fastmf.model.history import train_name
+
     loaded = fastmf.load(model)
     found = summary(loaded)
     if as_json:
@@ -41,7 +43,8 @@ def inspect(model: str, as_json: bool) -> None:
     show_table(("property", "value"), [(name, str(value)) for name, value in found.items()])
     if history:
         names = [name for name in history[0] if any(epoch[name] is not None for epoch in history)]
-        show_table(names, [[epoch[name] for name in names] for epoch in history])
+        heads = [train_name(True) if loaded.implicit and name == "train_rmse" else name for name in names]
+        show_table(heads, [[epoch[name] for name in names] for epoch in history])
 
 
 def summary(model: Any) -> dict[str, Any]:

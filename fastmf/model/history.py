@@ -13,8 +13,8 @@ class Epoch:
     ----------
     number : the epoch's number, from 1.
     seconds : time that the solver alone took.
-    train_rmse : RMSE on the training ratings after the epoch, not clipped. For implicit feedback, the RMSE of
-        the observed pairs' scores, which should be 1.
+    train_rmse : RMSE on the training ratings after the epoch, not clipped. For implicit feedback there are none: it
+        is how far the observed pairs' scores are from 1, and those of dislikes from 0 (root mean square).
     validation_rmse, validation_mae : errors on the validation ratings, clipped to the rating range; None without
         validation.
     validation_ndcg : for implicit feedback, nDCG@10 of lists for validation users; None without validation.
@@ -26,6 +26,11 @@ class Epoch:
     validation_rmse: float | None = None
     validation_mae: float | None = None
     validation_ndcg: float | None = None
+
+
+def train_name(implicit: bool) -> str:
+    """Return what to call ``train_rmse`` on a terminal: of implicit feedback it is no RMSE of ratings."""
+    return "observed pairs off by" if implicit else "train RMSE"
 
 
 class Measure(NamedTuple):

@@ -114,8 +114,8 @@ class Run:
         number, objective = len(self.history) + 1, self.objective
         train_rmse = objective.train_rmse(self.factors, self.device)
         if not train_rmse < DIVERGED:
-            what = f"is {train_rmse:.3g} times their standard deviation" if np.isfinite(train_rmse) else "is not finite"
-            where = f"the RMSE of the ratings {what}{self._first_lost()}"
+            what = objective.missed(train_rmse) if np.isfinite(train_rmse) else f"{objective.figure} is not finite"
+            where = f"{what}{self._first_lost()}"
             raise DivergenceError(
                 f"epoch {number}: training diverged ({where}{objective.furthest()}); {self.solver.advise()}"
             )

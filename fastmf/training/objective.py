@@ -43,6 +43,11 @@ class Objective(abc.ABC):
     mean: float
     scale: float
     range: tuple[float, float]
+    figure = "the RMSE of the ratings"  # what train_rmse is
+
+    def missed(self, train_rmse: float) -> str:
+        """Say how far the factors are from what they are trained on."""
+        return f"{self.figure} is {train_rmse:.3g} times their standard deviation"
 
     def __init__(self, given: Ratings, ratings: Ratings, device: Device) -> None:
         self.counts: dict[str, int] = {}
@@ -51,7 +56,7 @@ class Objective(abc.ABC):
         self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
 
     def train_rmse(self, factors: Factors, device: Device) -> float:
-        """Return the RMSE of unclipped predictions of the training ratings, on the standardised scale."""
+        """Return the RMSE of unclipped predictions of what is trained on, on the standardised scale."""
         pairs, values = self._training
         return _errors(pairs, values, factors, UNCLIPPED, device)[0]
 
@@ -148,6 +153,11 @@ class ImplicitObjective(Objective):
     """Observed pairs, 1 or 0 if they are disliked, and lists that should hold the validation's pairs of value 1."""
 
     mean, scale, range = 0.0, 1.0, (0.0, 1.0)
+    figure = "the distance of observed pairs' scores from 1"
+
+    def missed(self, train_rmse: float) -> str:
+        """Say how far scores are from 1."""
+        return f"{self.figure} is {train_rmse:.3g}"
 
     def __init__(
         self,

@@ -242,7 +242,7 @@ def test_what_counts_as_observed_is_reported(place, run, tmp_path):
     how = ["--solver", "implicit", "--positive-from", 3, "--k", 2, "--epochs", 1, "-o", tmp_path / "m.fastmf"]
     done = run("fit", place / "train.parquet", *how, "--validation", 0.2)
     assert re.search(r"\n\d+ of 192 ratings are at least 3 and count as observed\n", done.stderr)
-    assert re.search(r"epoch 1/1  train RMSE \d\.\d{4}  validation .*nDCG@10 \d\.\d{4}  ", done.stderr)
+    assert re.search(r"epoch 1/1  observed pairs off by \d\.\d{4}  validation .*nDCG@10 \d\.\d{4}  ", done.stderr)
     done = run("fit", place / "train.parquet", *how, "--negative-to", 2, "--overwrite")
     values = np.array(read_table(place / "train.parquet")["rating"])
     assert f"\n{(values <= 2).sum()} of 240 ratings are at most 2 and count as disliked\n" in done.stderr
@@ -285,3 +285,18 @@ def test_a_fit_starts_from_a_model(place, path, run, run_json, tmp_path):
     assert "no.fastmf does not exist" in run("fit", place / "train.parquet", "--init", "no.fastmf", code=4).stderr
     ratings = run("fit", place / "train.parquet", "--init", place / "train.parquet", code=3)
     assert "is not an intact fastmf model file" in ratings.stderr
+
+
+def test_the_figure_of_implicit_feedback_is_no_rmse_of_ratings(place, run, tmp_path):
+    fit = ["fit", place / "train.parquet", "-o", tmp_path / "m.fastmf", "--epochs", 2, "--overwrite"]
+    for solver, name, other in (
+        ("als", "train RMSE", "observed pairs off by"),
+        ("implicit", "observed pairs off by", "train RMSE"),
+    ):
+        done = run(*fit, "--solver", solver)
+        table = run("inspect", tmp_path / "m.fastmf")
+        figure = f"{fastmf.load(tmp_path / 'm.fastmf').history[-1].train_rmse:.4f}"
+        assert f"epoch 2/2  {name} {figure}  " in done.stderr
+        assert (name if solver == "implicit" else "train_rmse") in table.stdout
+        assert other not in done.stderr + table.stdout
+        assert ("train_rmse" in table.stdout) == (solver == "als")
