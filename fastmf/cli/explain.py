@@ -25,8 +25,8 @@ from fastmf.errors import counted
 @click.argument("user")
 @click.argument("item", required=False)
 @like_option
-@click.option("--ratings", metavar="RATINGS", help="The user's ratings; not needed for implicit feedback fitted"
-              " without --positive-from and --weight.")  # fmt: skip
+@click.option("--ratings", metavar="RATINGS", help="The user's ratings; not needed for implicit feedback without"
+              " --weight, if all that the user has rated counts as observed.")  # fmt: skip
 @n_option
 @titles_option
 @columns_out_option
@@ -34,7 +34,7 @@ from fastmf.errors import counted
 @json_option
 def explain(model: str, user: str, item: str | None, like: str | None, ratings: str | None, n: int,
             titles: str | None, columns_out: str, as_json: bool, **given: Any) -> None:  # fmt: skip
-    """List the items of USER that contribute most to the score of ITEM, after folding in the user's ratings.
+    """List the items of USER that add most to the score of ITEM, or take most from it, given the user's ratings.
 
     With --like, ITEM is the one with such a title.
 
@@ -63,8 +63,9 @@ def explain(model: str, user: str, item: str | None, like: str | None, ratings: 
         if shares:
             most = sorted(shares.items(), key=lambda pair: -abs(pair[1]))[:n]
             show_table((f"feature of the {side}", "contribution"), [(name, f"{share:.4f}") for name, share in most])
-    total, not_shown = found["contribution"].sum(), found["contribution"].iloc[n:].sum()
+    total, hidden = found["contribution"].sum(), found["contribution"].iloc[n:]
+    not_shown = f"{hidden.clip(lower=0).sum():.4f} and {hidden.clip(upper=0).sum():.4f}"
     remark(
         f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} regardless of the user's ratings,"
-        f" {total:.4f} from {counted(len(found), 'item')}, including {not_shown:.4f} from items not shown"
+        f" {total:.4f} from {counted(len(found), 'item')}, including {not_shown} from items not shown"
     )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fastmf.data import ids
 from fastmf.data.features import Features
-from fastmf.errors import ParameterError, UnknownIdError
+from fastmf.errors import ParameterError, UnknownIdError, counted
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.kernels.vectors import filled_up
 from fastmf.model.fold_in import (
@@ -56,7 +56,7 @@ def explain_score(state: State, user_id: Any, item_id: Any, ratings: Any, readin
     rated = Side(items.factors[entries.indices], items.bias[entries.indices])
     found, towards = _contributions(rated, entries, state.item_factors[item], *terms)
     of_pull = _of_pull(terms[1], towards)
-    order = np.argsort(-found, kind="stable")
+    order = np.argsort(-np.abs(found), kind="stable")
     item_ids = state.arrow_ids("item").take(pa.array(entries.indices[order]))
     frame = pd.DataFrame({"item_id": ids.to_pandas(item_ids), "contribution": found[order] * state.scale})
     rest = state.mean + float(state.item_bias[item]) + of_pull * state.scale
@@ -80,7 +80,7 @@ def _user_features(state: State, user_id: Any) -> Features | None:
 
 
 def _by_feature(state: State, side: str, features: Features, weights: np.ndarray) -> dict[str, float]:
-    """Return what each feature of one row adds to a score, on the rating scale, largest first.
+    """Return what each feature of one row adds to a score, on the rating scale, by falling size.
 
     ``weights`` (k + 1,) is what a unit of each factor and of the bias adds.
     """
@@ -88,7 +88,7 @@ def _by_feature(state: State, side: str, features: Features, weights: np.ndarray
     tables = np.column_stack([expected.weights[rows.indices], expected.bias_weights[rows.indices]])
     shares = rows.values * (tables.astype(np.float64) @ weights) * state.scale
     names = features.encoding.names.take(pa.array(rows.indices)).to_pylist()
-    return {names[place]: float(shares[place]) for place in np.argsort(-shares, kind="stable")}
+    return {names[place]: float(shares[place]) for place in np.argsort(-np.abs(shares), kind="stable")}
 
 
 def _contributions(
@@ -120,23 +120,36 @@ def _of_pull(known: Known, towards: np.ndarray) -> float:
     return float(of_factors + (towards[k] * known.bias[0] if len(known.bias) else 0.0))
 
 
+def _observed(state: State, user: int) -> Compressed:
+    """Return a user's observed pairs as one row, from the model alone; raise a ParameterError if it cannot tell them.
+
+    It holds all that a user has rated, and how many of these count as observed: if all do, it knows which.
+    """
+    remedy = "give the ratings that it was fitted to: --ratings (ratings=)"
+    if state.seen is None:
+        raise ParameterError(f"the model does not hold which items the user has rated: {remedy}")
+    own = rows_of(np.array([user]), [Compressed(*state.seen, np.empty(0, np.float32))])
+    n_rated, n_observed, user_id = len(own.indices), int(state.user_counts[user]), state.user_ids[user]
+    if not state.implicit:
+        lacks = "how"
+    elif state.weight is not None or state.half_life is not None:
+        lacks = "what each of them weighs"
+    elif n_observed != n_rated:
+        lacks = f"which {n_observed:,} of them it was solved from, as positive ratings or those given last"
+    else:
+        return own._replace(values=np.ones(n_rated, np.float32))
+    rated = f"the model holds which {counted(n_rated, 'item')} user {user_id!r} has rated"
+    raise ParameterError(f"{rated}, but not {lacks}: {remedy}")
+
+
 def _entries_of(state: State, user_id: Any, ratings: Any, reading: dict[str, Any]) -> Compressed:
     """Return a user's ratings, or for implicit feedback the observed pairs, as one row."""
     wanted = ids.as_column(state.arrow_ids("user"), ids.many(user_id), "user")
     if len(wanted) != 1:
         raise ParameterError(f"{len(wanted):,} users are given: explain one at a time")
     if ratings is None:
-        known = state.implicit and state.positive_from is None and state.weight is None and state.half_life is None
-        if not known or state.seen is None:
-            raise ParameterError("the model does not hold what the user has rated: give --ratings (ratings=)")
         user = int(ids.require(state.arrow_ids("user"), wanted, "user")[0])
-        own = rows_of(np.array([user]), [Compressed(*state.seen, np.empty(0, np.float32))])
-        if len(own.indices) != state.user_counts[user]:  # folded in from some of them
-            raise ParameterError(
-                f"the model holds {len(own.indices):,} items that the user has rated, but not which"
-                f" {state.user_counts[user]:,} it was solved from: give --ratings (ratings=)"
-            )
-        return own._replace(values=np.ones(len(own.indices), np.float32))
+        return _observed(state, user)
     data = read_like_training(state, ratings, **reading)
     if state.implicit:
         data = data.observed(state.positive_from, state.negative_to)

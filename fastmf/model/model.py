@@ -373,13 +373,13 @@ class Model(State):
         columns: str = "ours",
         **reading: Any,
     ) -> "pd.DataFrame":
-        """Return the contribution of each of a user's items to the score of an item, largest first.
+        """Return the contribution of each of a user's items to the score of an item, by falling size.
 
         Parameters
         ----------
         user_id, item_id : raw ids.
         ratings : the user's ratings, in any form :meth:`Ratings.read` takes; those of others are ignored. A model of
-            implicit feedback without ``positive_from`` or weights needs none.
+            implicit feedback without weights needs none if all that the user has rated counts as observed.
         titles, columns : titles of the user's items, and the names of columns, as for :meth:`recommend`.
         reading : how to read the ratings: user, item, rating, sep and so on, as for :meth:`Ratings.read`.
 

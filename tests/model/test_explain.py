@@ -46,7 +46,7 @@ def test_contributions_add_up_to_the_score_of_the_user_folded_in(rows, case, wei
         score += folded.user_factors[u] @ folded.item_factors[i]
         assert found.attrs["score"] == pytest.approx(float(score), abs=1e-4)
         assert found.attrs["rest"] + found["contribution"].sum() == pytest.approx(found.attrs["score"])
-        assert found["contribution"].is_monotonic_decreasing
+        assert found["contribution"].abs().is_monotonic_decreasing
         good = (rows[2] >= case.get("positive_from", -np.inf)) | (rows[2] <= case.get("negative_to", -np.inf))
         assert set(found["item_id"]) == set(rows[1][(rows[0] == user) & good])
 
@@ -59,7 +59,9 @@ def test_weights_scale_contributions(rows):
     found, folded = model.explain(100, 1003, ratings), model.fold_in(ratings)
     u, i = place(folded.user_ids, 100), place(folded.item_ids, 1003)
     assert found.attrs["score"] == pytest.approx(float(folded.user_factors[u] @ folded.item_factors[i]), abs=1e-5)
-    with pytest.raises(ParameterError, match="does not hold what the user has rated"):
+    with pytest.raises(
+        ParameterError, match=r"which \d+ items user 100 has rated, but not what each of them weighs: give"
+    ):
         model.explain(100, 1003)
 
 
@@ -85,6 +87,32 @@ def test_a_model_of_implicit_feedback_needs_no_ratings(rows):
     assert found.attrs["rest"] == 0
 
 
+def test_a_user_whose_ratings_all_count_as_observed_needs_no_ratings(rows):
+    values = np.where(rows[0] == 100, 5.0, np.minimum(rows[2], 4.5))
+    values[np.flatnonzero(rows[0] == 103)[0]] = 1.0
+    for solver in (ImplicitALS(k=3, positive_from=2.0), ImplicitALS(k=3, positive_from=2.0, negative_to=1.5)):
+        model = fastmf.fit((*rows[:2], values), solver=solver)
+        assert model.explain(100, 1003).equals(model.explain(100, 1003, (*rows[:2], values)))
+        rated = np.count_nonzero(rows[0] == 103)
+        observed = np.count_nonzero(values[rows[0] == 103] >= 2)
+        lacks = f"which {rated} items user 103 has rated, but not which {observed} of them count as observed"
+        with pytest.raises(ParameterError, match=lacks + r" \(positive_from is 2\): give .* \(ratings=\)$"):
+            model.explain(103, 1003)
+    blind = fastmf.fit(rows, solver=ImplicitALS(k=3), keep_seen=False)
+    with pytest.raises(ParameterError, match="does not hold which items the user has rated"):
+        blind.explain(100, 1003)
+
+
+def test_parts_that_lower_a_score_are_not_hidden(rows):
+    model = fastmf.fit(rows, k=3, epochs=4)
+    for user in (100, 103, 160):
+        found = model.explain(user, 1007, rows)["contribution"]
+        n = 3
+        assert (found < 0).any()
+        assert (found > 0).any()
+        assert found.head(n).abs().min() >= found.iloc[n:].abs().max()
+
+
 def test_new_users_are_explained_and_the_ratings_of_others_ignored(rows):
     model = fastmf.fit((rows[0].astype(str), rows[1], rows[2]), solver=ImplicitALS(k=3))
     mixed = (["new", "new", "other"], [1000, 1001, 1002], [1.0, 1.0, 1.0])
@@ -108,7 +136,7 @@ def test_one_known_user_and_item_are_explained_at_a_time(rows):
 
 def test_models_that_cannot_explain_say_why(rows):
     als = fastmf.fit(rows, k=2, epochs=1)
-    with pytest.raises(ParameterError, match="does not hold what the user has rated: give --ratings"):
+    with pytest.raises(ParameterError, match=r"which \d+ items user 100 has rated, but not how: give .* --ratings"):
         als.explain(100, 1000)
     gibbs = fastmf.fit(rows, k=2, solver="gibbs", burn=1, samples=1)
     with pytest.raises(ParameterError, match="solver 'gibbs' cannot explain its scores"):
