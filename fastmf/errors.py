@@ -4,6 +4,7 @@ On the command line, an ``OSError`` is a file or network error (exit 4), and any
 """
 
 import math
+import os
 from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -74,7 +75,7 @@ def verb(n: int, singular: str, plural: str) -> str:
 def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise a ParameterError unless the value is one of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise ParameterError(f"{name} is {value!r}: choose {' or '.join(choices)}")
+        raise ParameterError(f"{name} is {brief(value)}: choose {' or '.join(choices)}")
 
 
 def require_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
@@ -82,13 +83,25 @@ def require_integer(name: str, value: Any, low: int, high: int | None = None) ->
     integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not integer or value < low or (high is not None and value > high):
         limits = f"of at least {low}" + (f" and at most {high}" if high else "")
-        raise ParameterError(f"{name} is {value!r}: give an integer {limits}")
+        raise ParameterError(f"{name} is {brief(value)}: give an integer {limits}")
+
+
+def require_path(name: str, value: Any) -> None:
+    """Raise a ParameterError unless the value is the path of a file or a folder, as text or a Path."""
+    if not isinstance(value, str | os.PathLike):
+        raise ParameterError(f"{name} is {brief(value)}: give a path")
+
+
+def brief(value: Any) -> str:
+    """Return a value as a message shows it: on one line, and cut."""
+    text = " ".join(repr(value).split())
+    return f"{type(value).__name__} {text}"[:60] + "…" if len(text) > 60 else text
 
 
 def require_truth(name: str, value: Any) -> None:
     """Raise a ParameterError unless the value is True or False."""
     if not isinstance(value, bool):
-        raise ParameterError(f"{name} is {value!r}: give True or False")
+        raise ParameterError(f"{name} is {brief(value)}: give True or False")
 
 
 def require_number(name: str, value: Any, *, low: float, above: bool = False, high: float = math.inf) -> None:
@@ -97,4 +110,4 @@ def require_number(name: str, value: Any, *, low: float, above: bool = False, hi
     if not number or not math.isfinite(value) or value < low or value > high or (above and value == low):
         limits = f"{'above' if above else 'of at least'} {low:g}"
         limits += f" and at most {high:g}" if high < math.inf else ""
-        raise ParameterError(f"{name} is {value!r}: give a number {limits}")
+        raise ParameterError(f"{name} is {brief(value)}: give a number {limits}")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
-from fastmf.errors import DataError
+from fastmf.errors import DataError, counted
 
 
 def to_arrow(values: Any, name: str, kind: pa.DataType | None = None) -> pa.ChunkedArray:
@@ -22,13 +22,13 @@ def to_arrow(values: Any, name: str, kind: pa.DataType | None = None) -> pa.Chun
     """
     if isinstance(values, pa.ChunkedArray):
         return values
-    if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise DataError(f"{name} has {values.ndim} dimensions: give one value for each row")
+    if getattr(values, "ndim", 1) != 1:  # of arrays and frames
+        raise DataError(f"{name} has {counted(values.ndim, 'dimension')}: give one value for each row")
     if isinstance(values, str | bytes):
         raise DataError(f"{name} is one value, {values!r}: give one value for each row")
     try:
         array = values if isinstance(values, pa.Array) else _array(values, kind)
-    except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
+    except (pa.ArrowException, TypeError, OverflowError, ValueError, LookupError, AttributeError) as error:
         raise DataError(f"{name} cannot be read as one column of one type: {error}") from None
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
 

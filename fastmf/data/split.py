@@ -1,6 +1,7 @@
 """Hold out rows of a table for evaluation, whole rows with all their columns."""
 
 import os
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastmf.data.columns import choose
 from fastmf.data.layout import layout_of
 from fastmf.data.read import read_table
 from fastmf.data.times import of_text
-from fastmf.errors import DataError, ParameterError, require_choice, require_integer
+from fastmf.errors import DataError, ParameterError, brief, require_choice, require_integer
 
 WAYS = ("random", "leave-one-out", "temporal")
 
@@ -54,8 +55,8 @@ def split(
     if how == "leave-one-out" and fraction is not None:
         raise ParameterError(f"fraction is {fraction}, but leave-one-out takes one row of each user: leave it out")
     share = 0.2 if fraction is None else fraction
-    if isinstance(share, str) or not 0 < share < 1:
-        raise ParameterError(f"fraction is {share!r}: give one above 0 and below 1")
+    if not isinstance(share, Real) or not 0 < share < 1:
+        raise ParameterError(f"fraction is {brief(share)}: give one above 0 and below 1")
     require_integer("seed", seed, 0)
     table = read_table(source, {"user": user, "item": item}, layout_of(**layout), optional=("item",))
     timed = how != "random" or timestamp is not None

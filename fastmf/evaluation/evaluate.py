@@ -1,6 +1,8 @@
 """Evaluation: how good a model's predictions and lists are, compared with biases alone and with popularity."""
 
+import math
 from itertools import pairwise
+from numbers import Real
 from statistics import NormalDist
 from typing import Any
 
@@ -10,7 +12,7 @@ from fastmf.data import ids
 from fastmf.data.csr import count_common
 from fastmf.data.ratings import Ratings
 from fastmf.data.ratings import reading as reading_of
-from fastmf.errors import ParameterError, require_integer
+from fastmf.errors import ParameterError, brief, require_integer
 from fastmf.evaluation.hits import Rank, Wanted, ranked_hits, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Pairs
@@ -79,9 +81,11 @@ def evaluate(
     ParameterError
         If n or relevant_from is out of range, or the model cannot rank by ``rank_by``.
     """
+    if not isinstance(model, State):
+        raise ParameterError(f"the model is {brief(model)}: give a fitted or loaded model first, then ratings")
     require_integer("n", n, 1)
-    if relevant_from is not None and not np.isfinite(relevant_from):
-        raise ParameterError(f"relevant_from is {relevant_from}: give a rating")
+    if relevant_from is not None and not (isinstance(relevant_from, Real) and math.isfinite(relevant_from)):
+        raise ParameterError(f"relevant_from is {brief(relevant_from)}: give a rating")
     ratings = Ratings.read(ratings, **reading_for(model, relevant_from), **reading)
     if relevant_from is None and ratings.rated:
         relevant_from = model.positive_from

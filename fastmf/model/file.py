@@ -30,7 +30,7 @@ from fastmf.data.encoding import Encoding
 from fastmf.data.features import Features
 from fastmf.data.packed_ids import pack_ids, unpack_ids
 from fastmf.data.times import HalfLife
-from fastmf.errors import DataError, FastMFError, ModelFormatError
+from fastmf.errors import DataError, FastMFError, ModelFormatError, require_path
 from fastmf.kernels.types import Compressed
 from fastmf.model.check_file import (
     check_group,
@@ -183,6 +183,7 @@ class Contents:
 
 def _opened(path: str | os.PathLike[str]) -> tuple[ArrayFile, dict[str, Any]]:
     """Open a file and parse its metadata, of a format that this version reads."""
+    require_path("the model's file", path)
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist: fit a model and give its file")
     if not Path(path).is_file():

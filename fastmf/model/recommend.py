@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from fastmf.data import csr, ids
 from fastmf.data.write import joined
-from fastmf.errors import ParameterError, UnknownIdError, require_choice
+from fastmf.errors import ParameterError, UnknownIdError, brief, require_choice, require_truth
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.state import State
 from fastmf.model.tables import read_pairs
@@ -167,6 +167,7 @@ def _candidates(state: State, items: Any, cold: bool) -> tuple[np.ndarray, int]:
 def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed]:
     """Collect the items to leave out for each user: those seen in training, and the pairs to exclude."""
     lists = []
+    require_truth("include_seen", bool(include_seen) if isinstance(include_seen, np.bool_) else include_seen)
     if not include_seen:
         if state.seen is None:
             raise ParameterError(
@@ -184,10 +185,13 @@ def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed
 
 def _lengths(n: Any, n_users: int) -> np.ndarray:
     """Return the length of each list, (n_users,) int64."""
-    given = np.asarray(n)
+    try:
+        given = np.asarray(n)
+    except ValueError:  # lists of lists
+        given = np.empty(0)
     whole = given.dtype.kind in "iu" and given.ndim < 2 and not isinstance(n, bool)
     if not whole or given.min(initial=1) < 1:
-        raise ParameterError(f"n is {n!r}: give an integer of at least 1, or one for each user")
+        raise ParameterError(f"n is {brief(n)}: give an integer of at least 1, or one for each user")
     if given.ndim and len(given) != n_users:
         raise ParameterError(f"{len(given):,} lengths for {n_users:,} users: give one for each, or one for all")
     return np.broadcast_to(np.minimum(given.astype(np.uint64), LONGEST), n_users).astype(np.int64)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmf.errors import DeviceUnavailableError, ParameterError, ResourceError
+from fastmf.errors import DeviceUnavailableError, ParameterError, ResourceError, brief
 from fastmf.runtime.memory import size
 from fastmf.runtime.threads import max_threads
 
@@ -207,7 +207,9 @@ def resolve(name: str | Device = "cpu", threads: int | None = None) -> Device:
         return name
     kind, index = _parsed(name)
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1):
-        raise ParameterError(f"threads is {threads}: give at least 1, or leave it out to use all {max_threads()}")
+        raise ParameterError(
+            f"threads is {brief(threads)}: give at least 1, or leave it out to use all {max_threads()}"
+        )
     reason = unavailable(name)
     if reason:
         raise DeviceUnavailableError(f"device {name!r} cannot be used: {reason}; or use --device cpu")
@@ -223,7 +225,7 @@ def _parsed(name: Any) -> tuple[str, int]:
     """Split a device's name into its kind and its number."""
     kind, colon, number = str(name).partition(":")
     if kind not in NAMES or (colon and (kind != "cuda" or not number.isdecimal())):
-        raise ParameterError(f"unknown device {name!r}: choose one of {', '.join(NAMES)}")
+        raise ParameterError(f"unknown device {brief(name)}: choose one of {', '.join(NAMES)}")
     return kind, int(number or 0)
 
 

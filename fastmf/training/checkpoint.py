@@ -21,7 +21,7 @@ from fastmf.data import ids
 from fastmf.data.arrays import load_arrays, save_arrays
 from fastmf.data.atomic import check_output, replacing
 from fastmf.data.ratings import Ratings
-from fastmf.errors import ModelFormatError, ParameterError
+from fastmf.errors import ModelFormatError, ParameterError, require_path
 from fastmf.model.history import Epoch
 from fastmf.solvers.factors import Factors
 
@@ -116,6 +116,7 @@ def check_folder(folder: str | os.PathLike[str], resume: bool, inputs: Iterable[
     OSError
         If it cannot be written to, is an input or lies in one, or holds a checkpoint and resume is False.
     """
+    require_path("checkpoint", folder)
     if not os.fspath(folder):
         raise FileNotFoundError("the folder for checkpoints has no name: give one")
     there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())

@@ -291,7 +291,7 @@ def _core(ratings: Ratings, least: tuple[int, int], tell: Tell | None) -> Rating
 
 def _device_for(solver: Solver, device: str | Device, threads: int | None) -> Device:
     """Return the device to train on; "auto" picks a GPU only if the solver runs on one."""
-    where = resolve("cpu" if device == "auto" and not solver.on_gpu else device, threads)
+    where = resolve("cpu" if isinstance(device, str) and device == "auto" and not solver.on_gpu else device, threads)
     if not where.on_host and not solver.on_gpu:
         raise DeviceUnavailableError(f"solver {solver.name!r} does not run on a GPU: use another, or --device cpu")
     return where

@@ -38,7 +38,7 @@ def test_more_threads_than_there_are_are_cut_down():
 
 def test_a_number_of_threads_that_is_none_is_a_parameter_error():
     for threads in (0, -1, 1.5, "2", True):
-        with pytest.raises(ParameterError, match=f"threads is {threads}: give at least 1"):
+        with pytest.raises(ParameterError, match=f"threads is {threads!r}: give at least 1"):
             resolve("cpu", threads)
 
 
