@@ -52,7 +52,7 @@ def explain(model: str, user: str, item: str | None, like: str | None, ratings: 
     (user_id,) = ids.parse(loaded.arrow_ids("user"), [user], "user")
     item_ids, names = item_of(loaded, item, like, titles, **text_of(how))
     found = loaded.explain(user_id, item_ids, ratings, **how)
-    (shown,) = titled([found.head(n)], "item_id", titles, names, **text_of(how))
+    (shown,) = titled(loaded, [found.head(n)], "item_id", titles, names, **text_of(how))
     shown = named(shown, loaded, columns_out)
     if as_json:
         show_json({**found.attrs, "items": len(found), "contributions": shown.to_dict("records")})

@@ -37,7 +37,7 @@ def item_of(loaded: Any, item: str | None, like: str | None, source: str | None,
         return ids.parse(loaded.arrow_ids("item"), [str(item)], "item"), None
     if source is None:
         raise click.UsageError("--like looks for words in titles: give --titles, too")
-    titles = titles_of(source, **layout)
+    titles = titles_of(source, loaded, **layout)
     return _found(loaded, like, titles, source), titles
 
 

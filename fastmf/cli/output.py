@@ -9,7 +9,9 @@ from fastmf.cli.console import remark, show_json, show_table
 from fastmf.errors import counted, verb
 
 
-def titled(frames: Iterable[Any], column: str, source: str | None, titles: Any = None, **layout: Any) -> Iterator[Any]:
+def titled(
+    loaded: Any, frames: Iterable[Any], column: str, source: str | None, titles: Any = None, **layout: Any
+) -> Iterator[Any]:
     """Add a column of titles to frames, unless ``source`` is None; then report how many items have none.
 
     ``titles`` are those in the file ``source``, if it has been read already; ``layout`` is that of text.
@@ -20,7 +22,7 @@ def titled(frames: Iterable[Any], column: str, source: str | None, titles: Any =
     from fastmf.model.titles import titled as with_titles
     from fastmf.model.titles import titles_of
 
-    names, rows, missing = titles_of(source, **layout) if titles is None else titles, 0, 0
+    names, rows, missing = titles_of(source, loaded, **layout) if titles is None else titles, 0, 0
     for frame in frames:
         named = with_titles(frame, column, names)
         rows, missing = rows + len(named), missing + named.attrs["without_title"]

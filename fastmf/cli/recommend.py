@@ -96,7 +96,7 @@ def recommend(
     candidates, how["exclude"] = _restrictions(loaded, items, how["exclude"], read)
     frames = loaded.recommend_batches(wanted, lengths, device=where, items=candidates, **how)
     lists = rows_shown(_noted(frames, total, candidates, items), total, not output)
-    with_titles = titled(lists, "item_id", titles, **layout)
+    with_titles = titled(loaded, lists, "item_id", titles, **layout)
     publish_all((named(frame, loaded, columns) for frame in with_titles), output, overwrite, as_json)
 
 

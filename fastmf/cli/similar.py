@@ -33,5 +33,5 @@ def similar(model: str, item: str | None, like: str | None, n: int, titles: str 
     loaded = fastmf.load(model, mmap=True)  # reads only the factors of items
     item_ids, names = item_of(loaded, item, like, titles, encoding=encoding)
     found = loaded.similar_items(item_ids, n)
-    (shown,) = titled([found], "similar_item_id", titles, names, encoding=encoding)
+    (shown,) = titled(loaded, [found], "similar_item_id", titles, names, encoding=encoding)
     publish(named(shown, loaded, columns_out), as_json)

@@ -167,9 +167,9 @@ def read_table(
     return table.read(Wanted(names, kinds))
 
 
-def read_titles(source: Any, item: str | None = None, said: Layout | None = None) -> dict[Any, str]:
+def read_titles(source: Any, said: Layout | None = None, like: Like = UNLIKE) -> dict[Any, str]:
     """Read a mapping of item id to title from a table with a column of titles; see read_columns for errors."""
-    table = read_columns(source, {"item": item, "title": None}, said=said)
+    table = read_columns(source, {"item": None, "title": None}, said=said, like=like)
     items, titles = table.columns
     if types.is_nested(items.type):
         where = f"{source}: " if is_location(source) else ""

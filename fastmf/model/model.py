@@ -136,7 +136,7 @@ class Model(State):
         """
         how: dict[str, Any] = {"rank_by": rank_by, "items": items, "exclude": exclude, "include_seen": include_seen}
         how |= {"cold": cold, "device": device}
-        names = titles_of(titles)
+        names = titles_of(titles, self)
         return named(titled(joined(self.recommend_batches(user_ids, n, **how)), "item_id", names), self, columns)
 
     def recommend_batches(
@@ -146,7 +146,7 @@ class Model(State):
 
         Takes the arguments of :meth:`recommend`, and checks them before the first batch.
         """
-        names = titles_of(titles)
+        names = titles_of(titles, self)
         every, known = user_ids is None, self.arrow_ids("user")
         users = np.arange(len(known)) if every else ids.require(known, ids.many(user_ids), "user")
         frames = batches(Ranker(self, **how), users, n)
@@ -204,7 +204,7 @@ class Model(State):
         DataError
             If ids are null, or not of the model's type.
         """
-        names = titles_of(titles)
+        names = titles_of(titles, self)
         return named(titled(similar_rows(self, "item", item_ids, n), "similar_item_id", names), self, columns)
 
     def similar_users(self, user_ids: Any, n: int = 10, *, columns: str = "ours") -> "pd.DataFrame":
@@ -399,7 +399,7 @@ class Model(State):
         UnknownIdError
             If the user or the item is not known.
         """
-        names = titles_of(titles)
+        names = titles_of(titles, self)
         found = explain_score(self, user_id, item_id, ratings, reading)
         return named(titled(found, "item_id", names), self, columns)
 

@@ -6,23 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 from fastmf.data.arrow import is_of_pandas
 from fastmf.data.layout import layout_of
-from fastmf.data.read import read_titles
+from fastmf.data.read import like_of, read_titles
+from fastmf.model.state import State
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def titles_of(titles: Any, **layout: Any) -> dict[Any, Any] | None:
+def titles_of(titles: Any, state: State, **layout: Any) -> dict[Any, Any] | None:
     """Return a dict of item id to title; None for None.
 
     ``titles`` is a dict, a pandas series by id, or a table with a column of ids and a column "title": a path or a
-    frame; ``layout`` is that of text. Raises a DataError if the table lacks one of them.
+    frame; ``layout`` is that of text. Ids that are text get the type of
+    the model's items. Raises a DataError if the table lacks one of them.
     """
     if titles is None or isinstance(titles, dict):
         return titles
     if isinstance(titles, Mapping) or is_of_pandas(titles, "Series"):
         return dict(titles.items())
-    return read_titles(titles, said=layout_of(**layout))
+    return read_titles(titles, said=layout_of(**layout), like=like_of(state))
 
 
 def titled(frame: "pd.DataFrame", column: str, titles: dict[Any, Any] | None) -> "pd.DataFrame":

@@ -92,7 +92,7 @@ def test_ids_without_a_title_get_an_empty_one_without_a_warning(titles):
 
 
 def test_a_table_without_titles_is_refused_before_anything_is_ranked(model, monkeypatch):
-    assert titles_of(None) is None
+    assert titles_of(None, None) is None
     monkeypatch.setattr("fastmf.model.model.batches", lambda *_: pytest.fail("nothing must be ranked"))
     with pytest.raises(DataError, match="no column for the titles"):
         model.recommend("bob", titles=pd.DataFrame({"item_id": [1]}))
