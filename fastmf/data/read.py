@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
+from fastmf.data import ids
+from fastmf.data.arrow import decoded
 from fastmf.data.arrow_files import ArrowFiles
 from fastmf.data.columns import choose, distinct
 from fastmf.data.containers import contained, from_arrays
@@ -16,9 +18,8 @@ from fastmf.data.json_lines import JsonFiles, is_json
 from fastmf.data.layout import Layout
 from fastmf.data.parquet import ParquetFiles
 from fastmf.data.text import KINDS, TextFiles, Wanted
-from fastmf.data.values import as_kind
 from fastmf.data.wide import Wide, is_pivot
-from fastmf.errors import DataError
+from fastmf.errors import DataError, UnknownIdError
 
 
 class Source(Protocol):
@@ -138,6 +139,22 @@ def read_roles(
             if role in columns:
                 columns[role] = Column(columns[role].name, as_kind(columns[role].values, kind))
     return columns
+
+
+def as_kind(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return ids of a text file as the type of other ids, if all of them can be; else as they are."""
+    if types.is_integer(kind) or column.type == kind:
+        return column
+    text = decoded(column) if types.is_dictionary(column.type) else column
+    text = text.cast(pa.large_string())
+    if types.is_large_string(kind):
+        return text
+    coded = text.combine_chunks().dictionary_encode()
+    try:
+        found = ids.parse(pa.array([], kind), coded.dictionary.to_pylist(), "these")
+    except UnknownIdError:
+        return column
+    return pa.chunked_array([found.take(coded.indices)])
 
 
 def read_columns(source: Any, roles: Mapping[str, str | None], **how: Any) -> pa.Table:

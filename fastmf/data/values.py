@@ -145,18 +145,6 @@ def _as_truth(text: pa.Array) -> pa.Array | None:
     return None if None in found else pa.array(found, pa.bool_()).take(coded.indices)
 
 
-def as_kind(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return ids that were text as another type of ids, if all of them can be; else as they are."""
-    if types.is_large_string(kind) or types.is_string(kind):
-        return column.cast(pa.string())
-    if column.type == kind or types.is_integer(column.type) == types.is_integer(kind):
-        return column
-    try:
-        return column.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return column
-
-
 def require_one_mark(marks: dict[str, str], what: str) -> bool:
     """Return whether the decimal mark of numbers is the comma; raise a DataError if that is not certain.
 

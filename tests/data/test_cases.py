@@ -4,11 +4,13 @@ The files are made here, so that the tests need no other files.
 """
 
 import bz2
+import datetime
 import gzip
 import io
 import os
 import sys
 import threading
+import uuid
 import warnings
 
 import numpy as np
@@ -347,6 +349,29 @@ def test_pairs_of_text_are_of_the_types_of_the_model(tmp_path):
     folded = digits.fold_in(tmp_path / "new.csv")
     assert folded.rows["unknown_items"] == 0
     assert fastmf.evaluate(model, tmp_path / "new.csv")["unknown_users"] == 2
+
+
+@pytest.mark.parametrize("kind", ["dates", "moments", "UUIDs", "bytes", "booleans"])
+def test_ids_of_any_type_are_found_in_text(kind, tmp_path):
+    make = {
+        "dates": lambda n: datetime.date(2024, 1, n),
+        "moments": lambda n: datetime.datetime(2024, 1, n, 12, tzinfo=datetime.UTC),
+        "UUIDs": lambda n: uuid.UUID(int=n),
+        "bytes": lambda n: bytes([64 + n]),
+        "booleans": lambda n: n % 2 == 0,
+    }[kind]
+    own = [make(n) for n in range(1, 9)]
+    own = pa.array([each.bytes for each in own], pa.uuid()) if kind == "UUIDs" else pa.array(own)
+    table = pa.table({"user": own.take(pa.array(USERS - 1)), "item": CHOSEN, "rating": STARS})
+    model = fastmf.fit(table, k=2, epochs=2, duplicates="last")
+    first = table["user"][0].as_py()
+    text = first.decode() if kind == "bytes" else str(first).lower() if kind == "booleans" else str(first)
+    (tmp_path / "new.csv").write_text(f"user,item,rating\n{text},110,4\n{text},50,2\n")
+    assert fastmf.evaluate(model, tmp_path / "new.csv")["unknown_users"] == 0
+    (tmp_path / "odd.csv").write_text("user,item,rating\nnobody,110,4\n")
+    if kind != "bytes":
+        with pytest.raises(DataError, match=r"of type .* cannot be found among ids of type"):
+            fastmf.evaluate(model, tmp_path / "odd.csv")
 
 
 def test_ratings_named_otherwise_are_found_again_by_the_model(tmp_path):
