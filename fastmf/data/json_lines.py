@@ -9,7 +9,7 @@ from pyarrow import json as arrow_json
 from pyarrow import types
 
 from fastmf.data.files import File, Opened, opened
-from fastmf.data.text import NUMBERS, PIECE, Faults, Wanted, require_room
+from fastmf.data.text import NUMBERS, PIECE, Faults, Wanted, require_room, require_short
 from fastmf.data.values import as_numbers
 from fastmf.errors import DataError
 
@@ -97,6 +97,7 @@ def _pieces(file: Opened) -> Iterator[tuple[bytes, int]]:
             yield rest[:end], number
             number += rest.count(b"\n", 0, end)
         rest = rest[end:]
+        require_short(rest, file.file.path)
         if not more:
             file.stream.close()
             return

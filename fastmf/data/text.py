@@ -52,6 +52,12 @@ def require_room(n_rows: int, row_bytes: int, where: str, wanted: Wanted, first:
     require_memory(n_rows * (row_bytes + WORK), f"{where}: reading {first}{n_rows:,} rows", wanted.limit, remedy)
 
 
+def require_short(line: bytes, where: str) -> None:
+    """Raise a DataError if the part of a line that was read is longer than a piece."""
+    if len(line) > PIECE:
+        raise DataError(f"{where} cannot be read as text with columns: a line is longer than {PIECE:,} bytes")
+
+
 class Faults:
     """Rows of a file that cannot be read: how many, by reason, and the first of them in words."""
 
@@ -291,6 +297,7 @@ class Utf8:
             raise DataError(f"{self.where} holds the control character 0x1F: replace its separators by commas")
         end = len(data) if last else data.rfind(b"\n") + 1
         data, self.rest = data[:end], data[end:]
+        require_short(self.rest, self.where)
         if self.sep == BLANK.encode():
             return re.sub(rb"[ \t]+", UNIT, re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", data))
         return data.replace(self.sep or b"", UNIT)

@@ -396,6 +396,15 @@ def test_what_cannot_be_counted_ahead_is_stopped_at_the_limit(tmp_path, monkeypa
         assert len(Ratings.read(tmp_path / name, memory_limit="2MiB")) == 20_000
 
 
+@pytest.mark.parametrize("start", ["user,item,rating\n", "1::2::3\n", '{"user": 1, "item": 2, "rating": 3}\n'])
+def test_a_line_without_end_is_given_up(start, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastmf.data.text.PIECE", 1 << 12)
+    monkeypatch.setattr("fastmf.data.json_lines.PIECE", 1 << 12)
+    (tmp_path / "a").write_bytes(gzip.compress(start.encode() * 5_000 + b'"' + b"x" * 100_000))
+    with pytest.raises(DataError, match=r"a (line|row) is longer than 4,096 bytes"):
+        Ratings.read(tmp_path / "a", duplicates="last")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have paths on POSIX systems")
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.csv.gz", "JSON lines.jsonl"])
 def test_pipes_are_read_as_they_come(name, expected, tmp_path):
