@@ -12,6 +12,7 @@ import sys
 import threading
 import uuid
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -523,3 +524,54 @@ def test_counts_and_plays_are_weights_of_implicit_feedback_alone():
     assert plain.weight is None
     with pytest.raises(DataError, match="no column for the ratings"):
         fastmf.fit(frame, k=2)
+
+
+# The same cases as files made elsewhere, if they lie beside the data sets.
+FOLDER = Path(os.environ.get("FASTMF_DATA_DIR", "nowhere")).parent / "cases"
+SAME = {
+    "ratings.csv": {},
+    "ratings.csv.gz": {},
+    "ratings-bom-crlf.csv": {},
+    "ratings-quoted.csv": {},
+    "ratings-decimal-comma.csv": {},
+    "ratings.jsonl": {},
+    "u.data": {"columns": "user,item,rating,timestamp"},
+    "ratings.dat": {"columns": "user,item,rating,timestamp"},
+    "libmf.txt": {"columns": ["user", "item", "rating"]},
+    "wide.csv": {"wide": True},
+}
+elsewhere = pytest.mark.skipif(not FOLDER.is_dir(), reason="no folder cases/ beside FASTMF_DATA_DIR")
+
+
+@elsewhere
+@pytest.mark.parametrize("name", SAME)
+def test_the_same_ratings_in_other_files_are_the_same_model(name, tmp_path):
+    read = {"userId": "int64", "movieId": "int64", "rating": "float64"}
+    pd.read_csv(FOLDER / "ratings.csv", dtype=read).to_parquet(tmp_path / "ratings.parquet")
+    expected = hash_of(tmp_path / "ratings.parquet")
+    ratings = Ratings.read(FOLDER / name, **SAME[name])
+    assert (len(ratings), ratings.user_ids.type, ratings.item_ids.type) == (40, pa.int64(), pa.int64())
+    assert hash_of(FOLDER / name, **SAME[name]) == expected
+
+
+@elsewhere
+def test_other_files_give_what_they_must():
+    zeros = Ratings.read(FOLDER / "leading-zeros.csv")
+    assert zeros.user_ids.to_pylist() == [f"{n:05}" for n in range(1, 9)]
+    assert Ratings.read(FOLDER / "big-ids.csv").user_ids.to_pylist() == list(range(2**53 + 1, 2**53 + 9))
+    texts = Ratings.read(FOLDER / "text-ids.csv").user_ids
+    assert (len(texts), texts.null_count) == (8, 0)
+    assert {"", "NA", "null", "x\ty", "a,b"} <= set(texts.to_pylist())
+    with pytest.raises(DataError, match="give --wide"):
+        Ratings.read(FOLDER / "wide.csv")
+    with pytest.raises(DataError, match="name its encoding with --encoding"):
+        Ratings.read(FOLDER / "latin1.csv")
+    assert Ratings.read(FOLDER / "latin1.csv", encoding="latin-1").user_ids.to_pylist()[0] == "zoë1"
+    for name, line, n in (("ragged.csv", 42, 2), ("half-written.csv", 41, 1)):
+        with pytest.raises(DataError, match=rf"the first in line {line} "):
+            Ratings.read(FOLDER / name)
+        assert Ratings.read(FOLDER / name, bad_rows="drop").dropped == {"ragged_rows": n}
+    events = Ratings.read(FOLDER / "events.csv", unrated=True, duplicates="sum")
+    assert (len(events), set(events.weights)) == (40, {1, 2, 3})
+    assert len(read_titles(FOLDER / "movies.csv")) == 10
+    assert fastmf.Features.read(FOLDER / "movies.csv", "item").encoding.n_features > 1
