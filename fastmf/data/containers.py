@@ -28,10 +28,11 @@ ELSEWHERE = {
 class Table:
     """A table in memory: its columns by name."""
 
+    positions: Sequence[str] = ()
     dropped: Mapping[str, int] = {}
 
-    def __init__(self, where: str, columns: Mapping[Any, Any], positions: Sequence[str] = ()) -> None:
-        self.where, self.columns, self.positions, self.names = where, columns, positions, list(columns)
+    def __init__(self, where: str, columns: Mapping[Any, Any]) -> None:
+        self.where, self.columns, self.names = where, columns, list(columns)
 
     def read(self, wanted: Wanted) -> pa.Table:
         """Convert columns to Arrow. NaN stays NaN in weights and times, for messages to show what was there.
@@ -56,7 +57,7 @@ class Frame(Table):
             levels = frame.columns.nlevels
             raise DataError(f"the frame has columns of {levels} levels: join their names, or reset_index() it first")
         named = [name for name in frame.index.names if name is not None and name not in frame.columns]
-        self.where, self.frame, self.positions = "the frame", frame, ()
+        self.where, self.frame = "the frame", frame
         self.levels = named
         self.names = [*frame.columns, *named]
 
@@ -82,7 +83,11 @@ class Stream(Table):
     """Anything with the Arrow PyCapsule stream interface."""
 
     def __init__(self, source: Any) -> None:
-        self.where, self.table, self.positions = "the table", pa.table(source), ()
+        try:
+            self.table = pa.table(source)
+        except pa.ArrowException as error:  # a stream of a single column, say
+            raise DataError(f"{type(source).__name__} holds no table ({error}): {GIVE}") from None
+        self.where = "the table"
         self.names = self.table.column_names
 
     def read(self, wanted: Wanted) -> pa.Table:
@@ -94,7 +99,7 @@ class DataSet(Table):
     """A data set that is read when it is asked for: of pyarrow, of Hugging Face, or a lazy frame of Polars."""
 
     def __init__(self, source: Any, names: Sequence[str]) -> None:
-        self.where, self.source, self.names, self.positions = "the data set", source, list(names), ()
+        self.where, self.source, self.names = "the data set", source, list(names)
 
     def read(self, wanted: Wanted) -> pa.Table:
         """Read columns."""
@@ -177,7 +182,7 @@ def _of_rows(array: np.ndarray, said: Layout) -> Table:
             " give wide=True"
         )
     columns = {name: _typed(array[:, place]) for place, name in enumerate(names) if name != SKIPPED}
-    return Table("the array", columns, () if said.columns else names)
+    return Table("the array", columns)
 
 
 def _typed(values: np.ndarray) -> Any:
@@ -204,7 +209,7 @@ def _of_list(rows: list[Any], said: Layout) -> Table:
     if len(names) != widths[0]:
         raise DataError(f"the list has rows of {widths[0]} values: name them with columns=, such as user,item,rating")
     columns = {name: [row[place] for row in rows] for place, name in enumerate(names) if name != SKIPPED}
-    return Table("the list", columns, () if said.columns or own else names)
+    return Table("the list", columns)
 
 
 def from_arrays(

@@ -37,7 +37,7 @@ class JsonFiles:
         for place, file in enumerate(self.files):
             each = self.first if place == 0 else opened(file)
             for lines, first_line in _pieces(each):
-                found = _parsed(lines, first_line, schema, names, wanted.drop, faults)
+                found = _parsed(lines, first_line, schema, names, faults, file.path)
                 if not wanted.drop:
                     faults.raise_if_any(file.path)
                 schema = found.schema if len(found) and not tables else schema
@@ -104,7 +104,7 @@ def _pieces(file: Opened) -> Iterator[tuple[bytes, int]]:
 
 
 def _parsed(
-    lines: bytes, first_line: int, schema: pa.Schema, names: Sequence[str], drop: bool, faults: Faults
+    lines: bytes, first_line: int, schema: pa.Schema, names: Sequence[str], faults: Faults, where: str
 ) -> pa.Table:
     """Parse lines; leave out and count those that are no JSON objects."""
     lines = lines.removeprefix(b"\xef\xbb\xbf")
@@ -126,7 +126,8 @@ def _parsed(
                 shown = line[:60].decode(errors="replace")
                 faults.add("ragged_rows", 1, f"line {number:,} (no JSON object): {shown!r}")
         if not faults.counts:
-            raise DataError(f"lines from {first_line:,} on do not hold the same types: {error}") from None
+            what = f"a column of another type than in its first lines, past line {first_line:,}"
+            raise DataError(f"{where} has {what} ({error}): write all values of a column alike") from None
         found = _table(b"\n".join(kept), parse, len(lines) + 1) if kept else schema.empty_table()
     kinds = {field.name: field.type for field in schema}
     for name in names:

@@ -147,7 +147,6 @@ def containers():
         yield "Hugging Face", datasets.Dataset.from_pandas(FRAME)
 
 
-@pytest.mark.filterwarnings("ignore:the .* has no header")
 @pytest.mark.parametrize("name", [name for name, _ in containers()])
 def test_what_holds_the_rows_in_memory_does_not_matter(name, expected):
     assert hash_of(dict(containers())[name]) == expected
@@ -451,6 +450,16 @@ def test_a_file_of_another_format_says_what_it_is_and_how_to_read_it(start, mess
         Ratings.read(tmp_path / "odd")
     with pytest.raises(OSError, match=message.replace("odd", "the stream")):
         Ratings.read(gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(start + b" " * 60))))
+
+
+def test_json_values_of_other_types_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"user":1,"item":"a","rating":5}\n' * 9000 + '{"user":"x","item":"a","rating":5}\n'
+    )
+    with pytest.raises(DataError, match=r"a\.jsonl has a column of another type than in its first lines.*user"):
+        Ratings.read(tmp_path / "a.jsonl", duplicates="last")
+    with pytest.raises(DataError, match="Series holds no table"):
+        Ratings.read(pd.Series([1, 2]))
 
 
 def test_a_model_given_as_ratings_says_so(tmp_path):
