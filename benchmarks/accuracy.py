@@ -278,7 +278,7 @@ def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[
     rows = np.lexsort((items, users))  # pairs are unique, so this is the order of the ratings
     try:
         column = read_columns(path, {TIMESTAMP: columns.get(TIMESTAMP)}).column(0)
-        return Data(ratings, rows, split.order_of(column)[rows]), ""
+        return Data(ratings, rows, split.order_of(column, columns.get(TIMESTAMP) or TIMESTAMP)[rows]), ""
     except DataError as error:
         if required or columns.get(TIMESTAMP):
             raise

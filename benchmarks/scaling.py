@@ -166,7 +166,7 @@ def twin_of(ratings: int, folder: Path) -> Path:
         for old in folder.glob("twin-*.parquet"):
             old.unlink()
         like = "ml-20m" if ratings >= FEW_RATINGS else "ml-latest-small"
-        write_twin(path, like, scale=ratings / TWINS[like].ratings, seed=SEED)
+        write_twin(path, like, scale=ratings / TWINS[like].ratings, seed=SEED, timestamps=False)
     return path
 
 

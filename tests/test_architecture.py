@@ -261,7 +261,7 @@ def calls_of_blas(tree):
             yield node.lineno
 
 
-@pytest.mark.parametrize("package", ["solvers", "training", "model/fold_in.py"])
+@pytest.mark.parametrize("package", ["solvers", "training", "model/fold_in.py", "model/frame.py"])
 def test_fits_leave_blas_alone(package):
     """BLAS ignores ``threads=``, and its threads stall beside a busy process: kernels/dense takes its place."""
     place = ROOT / package

@@ -456,7 +456,7 @@ def test_rows_are_counted_through_all_files_of_a_folder(accuracy, timed, tmp_pat
 @pytest.mark.parametrize("kind", ["int64", "date", "text"])
 def test_the_latest_of_each_user_are_held_out(accuracy, timed, hold_out, kind):
     path, rows = timed
-    times = {"int64": rows["timestamp"], "text": [f"at {n}" for n in rows["timestamp"]]}
+    times = {"int64": rows["timestamp"], "text": [str(n) for n in rows["timestamp"]]}
     times["date"] = pa.array(rows["timestamp"].astype(np.int32)).cast(pa.date32())
     write_parquet({**rows, "timestamp": times[kind]}, path, overwrite=True)
     latest = []

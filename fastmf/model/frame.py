@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fastmf.kernels.types import Side
+from fastmf.model.learned import product
+from fastmf.runtime.device import resolve
 
 if TYPE_CHECKING:
     from fastmf.model.state import State
@@ -55,7 +57,7 @@ def _penalised(side: Side, frame: Frame) -> Side:
     """Undo :func:`_measured`."""
     factors, bias = side
     if frame.item_origin.any():
-        bias = bias - factors @ frame.item_origin
+        bias = bias - shares(factors, frame.item_origin)
     return Side(factors + frame.user_origin if frame.user_origin.any() else factors, bias)
 
 
@@ -68,5 +70,10 @@ def _measured(side: Side, frame: Frame) -> Side:
 def absorbed(factors: np.ndarray, bias: np.ndarray, frame: Frame) -> np.ndarray:
     """Return a model's biases (n,), given its factors and the penalised biases."""
     if frame.item_origin.any():
-        return bias + factors @ frame.item_origin
+        return bias + shares(factors, frame.item_origin)
     return bias
+
+
+def shares(factors: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Return factors (n, k) times an origin (k,), float32; BLAS's bits would depend on the machine's cores."""
+    return product(factors, origin[:, None], resolve("cpu"))[:, 0].astype(np.float32)
