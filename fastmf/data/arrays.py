@@ -15,7 +15,22 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
+
+# NumPy's types and their names in the file, in the order of the arrays there.
+WRITTEN = {
+    "<u8": "U64",
+    "<i8": "I64",
+    "<f8": "F64",
+    "<f4": "F32",
+    "<u4": "U32",
+    "<i4": "I32",
+    "<f2": "F16",
+    "<u2": "U16",
+    "<i2": "I16",
+    "|i1": "I8",
+    "|u1": "U8",
+    "|b1": "BOOL",
+}
 
 LONGEST = 100_000_000  # bytes of a header, as safetensors has it
 DTYPES = {
@@ -27,12 +42,27 @@ DTYPES = {
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None:
-    """Write arrays and JSON text; raise an OSError if writing fails (on a full disk, say)."""
+    """Write arrays and JSON text; raise an OSError if writing fails (on a full disk, say).
+
+    The layout is that of ``safetensors.numpy.save_file``, which first writes to a file with a random name of its own:
+    if the process were killed, that file would stay, and nobody could tell whose it is.
+    """
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    kinds = {name: array.dtype.newbyteorder("<").str for name, array in whole.items()}
+    header: dict[str, Any] = {"__metadata__": {"fastmf": text, **digests_of(whole, text)}}
+    names, end = sorted(whole, key=lambda name: ([*WRITTEN].index(kinds[name]), name)), 0
+    for name in names:
+        start, end = end, end + whole[name].nbytes
+        header[name] = {"dtype": WRITTEN[kinds[name]], "shape": whole[name].shape, "data_offsets": (start, end)}
+    head = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
     try:
-        safetensors.numpy.save_file(whole, path, {"fastmf": text, **digests_of(whole, text)})
-    except safetensors.SafetensorError as error:
-        raise OSError(f"{path} could not be written: {error}") from None
+        with Path(path).open("wb") as file:
+            file.write(len(head).to_bytes(8, "little") + head)
+            for name in names:
+                file.write(whole[name].astype(kinds[name], copy=False).reshape(-1).data)
+    except OSError as error:
+        raise OSError(f"{path} could not be written: {error.strerror or error}") from None
 
 
 class ArrayFile:

@@ -85,7 +85,7 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
     try:
         yield temporary
         _sync(temporary, os.O_RDWR)
-        temporary.chmod(mode)  # a writer may have replaced the file with its own, as safetensors does
+        temporary.chmod(mode)  # a writer may have replaced the file with its own
         if overwrite:
             temporary.replace(target)
         else:

@@ -70,3 +70,24 @@ def test_a_file_of_another_program_has_no_text(path, metadata):
 def test_a_file_that_cannot_be_written_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match=r"missing.file could not be written"):
         save_arrays(ARRAYS, tmp_path / "missing" / "file", "{}")
+
+
+def test_the_layout_is_that_of_safetensors_itself(tmp_path):
+    rng, text = np.random.default_rng(0), '{"é": "x\\n", "q": "\\""}'
+    kinds = ["u8", "i8", "f8", "f4", "u4", "i4", "f2", "u2", "i2", "i1", "u1", "?"]
+    arrays = {f"{place} {kind}": rng.integers(0, 2, (3, 5)).astype(kind) for place in "ba" for kind in kinds}
+    arrays |= {"empty": np.zeros((0, 3), np.float32), "strided": np.arange(8)[::2], "big": np.arange(3, dtype=">i4")}
+    save_arrays(arrays, tmp_path / "ours", text)
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata = {"fastmf": text, **digests_of(whole, text)}
+    safetensors.numpy.save_file(whole, tmp_path / "theirs", metadata)
+    ours, theirs = load_arrays(tmp_path / "ours"), load_arrays(tmp_path / "theirs")
+    for name, array in theirs[0].items():
+        np.testing.assert_array_equal(ours[0][name], array)
+        assert ours[0][name].dtype == array.dtype
+    assert ours[1:] == theirs[1:]
+    one, other = ((tmp_path / name).read_bytes() for name in ("ours", "theirs"))
+    header = 8 + int.from_bytes(one[:8], "little")
+    assert one[:8] == other[:8]
+    assert json.loads(one[8:header]) == json.loads(other[8:header])
+    assert one[header:] == other[header:]
