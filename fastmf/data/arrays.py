@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
 # NumPy's types and their names in the file, in the order of the arrays there.
 WRITTEN = {

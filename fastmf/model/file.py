@@ -183,7 +183,6 @@ class Contents:
 
 def _opened(path: str | os.PathLike[str]) -> tuple[ArrayFile, dict[str, Any]]:
     """Open a file and parse its metadata, of a format that this version reads."""
-    require_path("the model's file", path)
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist: fit a model and give its file")
     if not Path(path).is_file():
@@ -222,6 +221,7 @@ def _require_intact(file: ArrayFile, name: str, array: np.ndarray) -> None:
 @contextlib.contextmanager
 def _damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn whatever damage raises into a ModelFormatError that names the file."""
+    require_path("the model's file", path)
     try:
         yield
     except (ModelFormatError, OSError, MemoryError):
