@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Integral
 
-from fastmf.errors import DataError
+from fastmf.errors import DataError, ParameterError, brief
 
 # The names a column may have if the caller names none, without case, blanks, hyphens and underscores. Those of the
 # second line are tried if no column has one of the first.
@@ -46,6 +47,7 @@ def choose(
     """
     chosen: dict[str, str] = {}
     for role, asked in roles.items():
+        require_name(role, asked)
         found = _found(names, role, asked, (preferred or {}).get(role))
         if len(found) == 1:
             chosen[role] = found[0]
@@ -57,6 +59,12 @@ def choose(
         named = ", ".join(f"{role} {name!r}" for role, name in chosen.items())
         raise DataError(f"{where}: one column is named for two roles ({named}): name another")
     return chosen
+
+
+def require_name(role: str, asked: object) -> None:
+    """Raise a ParameterError unless ``asked`` can be the name of a column, or is None."""
+    if not isinstance(asked, str | Integral | None):
+        raise ParameterError(f"{role} is {brief(asked)}: give the name of a column")
 
 
 def plain(name: object) -> str:

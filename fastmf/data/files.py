@@ -190,6 +190,8 @@ def opened(file: File, raw: Any = None) -> Opened:
         it looks like, and how to read it.
     """
     raw = file.open() if raw is None else raw
+    if getattr(raw, "closed", False):
+        raise OSError(f"{file.path} is closed: open it again")
     head = _head(raw)
     if not head:
         _Again(head, raw).close()

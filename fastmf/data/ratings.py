@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastmf.data.layout import layout_of
 from fastmf.data.read import like_of
 from fastmf.data.rows import assembled, bounds_of, gathered
 from fastmf.data.times import HalfLife, aging_of
-from fastmf.errors import DataError, ParameterError, require_choice
+from fastmf.errors import DataError, ParameterError, brief, counted, require_choice
 from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import resolve
 from fastmf.runtime.memory import parse_size
@@ -210,7 +211,7 @@ class Ratings:
         return cls.read((*given, values), **options)
 
     def __repr__(self) -> str:
-        return f"<Ratings: {len(self):,} of {self.n_items:,} items by {self.n_users:,} users>"
+        return f"<Ratings: {len(self):,} of {counted(self.n_items, 'item')} by {counted(self.n_users, 'user')}>"
 
     def __len__(self) -> int:
         return len(self.values)
@@ -351,11 +352,12 @@ class Ratings:
         ParameterError
             If the fraction leaves one of the two without rows.
         """
-        held_out = round(len(self) * fraction) if 0 < fraction < 1 else 0
+        share = isinstance(fraction, Real) and 0 < fraction < 1
+        held_out = round(len(self) * fraction) if share else 0
         if not 0 < held_out < len(self):
             raise ParameterError(
-                f"a fraction of {fraction} of {len(self):,} ratings leaves one side empty: give one in (0, 1) that"
-                " leaves rows on both sides"
+                f"a fraction of {brief(fraction)} of {len(self):,} ratings leaves one side empty: give one in (0, 1)"
+                " that leaves rows on both sides"
             )
         chosen = np.zeros(len(self), bool)
         chosen[np.random.default_rng(seed).permutation(len(self))[:held_out]] = True
@@ -369,8 +371,10 @@ class Ratings:
         ParameterError
             If n is less than 2 or more than the number of rows.
         """
-        if not 2 <= n <= len(self):
-            raise ParameterError(f"cannot make {n} folds of {len(self):,} ratings: give 2 to {len(self):,} folds")
+        if not isinstance(n, Integral) or not 2 <= n <= len(self):
+            raise ParameterError(
+                f"cannot make {brief(n)} folds of {len(self):,} ratings: give 2 to {len(self):,} folds"
+            )
         fold = np.empty(len(self), np.int64)
         fold[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % n
         return ((self.take(fold != f), self.take(fold == f)) for f in range(n))

@@ -9,6 +9,7 @@ import pyarrow as pa
 from fastmf.data import csr, ids
 from fastmf.data.arrow import from_numpy
 from fastmf.data.bad_rows import as_days, as_values, as_weights, drop_bad_rows, is_number
+from fastmf.data.columns import require_name
 from fastmf.data.duplicates import merged, refusal, repeated
 from fastmf.data.read import Column, read_roles
 from fastmf.data.text import KINDS
@@ -35,6 +36,8 @@ def gathered(
 
     ``roles`` holds the names asked for, as for :meth:`fastmf.Ratings.read`; ``how`` are arguments of ``read_roles``.
     """
+    for role, name in roles.items():
+        require_name(role, name)
     rating, weight = roles["rating"], roles["weight"]
     wanted: dict[str, str | None] = {role: name for role, name in roles.items() if role != "weight" and name != ""}
     optional = ["rating"] if unrated else []

@@ -18,7 +18,7 @@ from fastmf.data.columns import listed
 from fastmf.data.files import HEAD, File, Opened, opened
 from fastmf.data.layout import BLANK, Found, Layout, look, not_text
 from fastmf.data.values import Numbers, as_key, as_numbers, inferred, joined_keys, require_one_mark
-from fastmf.errors import DataError
+from fastmf.errors import DataError, counted
 from fastmf.runtime.memory import require_memory
 
 PIECE = 1 << 24  # bytes of text that are parsed at once
@@ -75,7 +75,7 @@ class Faults:
         n = sum(self.counts.values())
         if n:
             raise DataError(
-                f"{where}: {n:,} rows cannot be read, the first in {self.first}: correct them, or leave them out"
+                f"{where}: {counted(n, 'row')} cannot be read, the first in {self.first}: correct or drop those rows"
                 " (in a fit: --bad-rows drop, bad_rows=)"
             )
 

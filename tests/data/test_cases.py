@@ -462,6 +462,20 @@ def test_json_values_of_other_types_are_refused(tmp_path):
         Ratings.read(pd.Series([1, 2]))
 
 
+def test_odd_names_and_used_streams_are_refused(tmp_path):
+    for odd in (np.array(["user"]), pd.NA, 1.5, ["user"]):
+        with pytest.raises(ParameterError, match=r"user is .*: give the name of a column"):
+            Ratings.read(FRAME, user=odd)
+    stream = io.BytesIO(TEXT["ratings.csv"])
+    stream.close()
+    with pytest.raises(OSError, match="the stream is closed: open it again"):
+        Ratings.read(stream)
+    stream = io.BytesIO(TEXT["ratings.csv"])
+    stream.read()
+    with pytest.raises(OSError, match="the stream is empty"):
+        Ratings.read(stream)
+
+
 def test_a_model_given_as_ratings_says_so(tmp_path):
     fastmf.fit(FRAME, k=1, epochs=1).save(tmp_path / "a.fastmf")
     with pytest.raises(OSError, match="a safetensors file, such as a model of fastmf"):
