@@ -32,7 +32,7 @@ from fastmf import ImplicitALS, Ratings
 from fastmf.cli.console import remark
 from fastmf.data import split
 from fastmf.datasets.movielens import cache_directory
-from fastmf.evaluation.hits import hits_of, wanted_of
+from fastmf.evaluation.hits import Rank, ranked_hits, wanted_of
 from fastmf.evaluation.metrics import RANKING, novelty, reach
 from fastmf.kernels.types import Compressed
 from fastmf.model.recommend import Ranker
@@ -71,11 +71,17 @@ def jobs(data: Data, how: str, positive_from: float) -> Iterator[Job]:
         yield Job(ratings.observed(positive_from), ratings.by_user, test.observed(positive_from))
 
 
-def measured(job: Job, lists: np.ndarray, users: np.ndarray) -> dict[str, float]:
-    """Measure lists for users with pairs to find."""
+def in_order(lists: np.ndarray) -> Rank:
+    """Return what ranks users as lists that are there already."""
+    scores = np.broadcast_to(-np.arange(lists.shape[1], dtype=np.float32), lists.shape)
+    return lambda chosen, n: (lists[chosen, :n], scores[chosen, :n])
+
+
+def measured(job: Job, rank: Rank, users: np.ndarray) -> dict[str, float]:
+    """Measure lists for users with pairs to find; ties count against them."""
     own = np.arange(job.test.n_users), np.arange(job.test.n_items)
     wanted = wanted_of((job.test.users, job.test.items), users, *own)
-    hits = hits_of(lists, wanted, job.test.n_items, N)
+    lists, hits = ranked_hits(rank, wanted, job.test.n_items, N)
     counts = job.train.item_counts
     found = {name: float(metric(hits, wanted.counts).mean()) for name, metric in RANKING.items()}
     n_users = int(np.count_nonzero(job.train.user_counts))
@@ -115,7 +121,7 @@ def chosen(name: str, part: Job, users: np.ndarray, fit: Callable[..., Any], gri
     """Choose the settings whose lists have the highest nDCG on the pairs held out of the training ratings."""
     if grid == "none":
         return USUAL[name]
-    return max(GRIDS[name], key=lambda settings: measured(part, fit(part, users, settings)[0], users)["ndcg"])
+    return max(GRIDS[name], key=lambda settings: measured(part, in_order(fit(part, users, settings)[0]), users)["ndcg"])
 
 
 def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[str, Any]) -> list[Any]:
@@ -128,7 +134,10 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
     }
     users, few = (np.flatnonzero((job.test.user_counts > 0) & (job.train.user_counts > 0)) for job in (whole, part))
     settings = {library: chosen(library, part, few, fit, options["grid"]) for library, fit in fits.items()}
-    popular, _ = most_rated(whole.train.item_counts, N, rows_of(users, [whole.seen]))
+
+    def popular(chosen: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        return most_rated(whole.train.item_counts, n, rows_of(users[chosen], [whole.seen]))
+
     found = [{"split": name, "library": "popularity", "settings": {}, **measured(whole, popular, users)}]
     runs: dict[str, list[Any]] = {library: [] for library in fits}
     for _ in range(options["rounds"]):
@@ -142,7 +151,7 @@ def compare(name: str, data: Data, python: Path, scratch: Path, options: dict[st
                 "split": name,
                 "library": library,
                 "settings": settings[library],
-                **measured(whole, results[-1][0], users),
+                **measured(whole, in_order(results[-1][0]), users),
                 "epoch_seconds": statistics.median(statistics.median(each[1:] or each) for each in seconds),
                 "users_per_second": statistics.median(len(users) / times["recommend_seconds"] for _, times in results),
                 "runs": [times for _, times in results],

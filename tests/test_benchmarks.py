@@ -585,7 +585,7 @@ def test_lists_leave_out_everything_rated_in_training(accuracy, file):
         seen = job.seen.indices[job.seen.indptr[user] : job.seen.indptr[user + 1]]
         assert len(seen) > np.count_nonzero(job.train.users == user)  # some are rated badly, and are not trained on
         assert not np.isin(found, seen).any()
-    measures = ranking.measured(job, lists, users)
+    measures = ranking.measured(job, ranking.in_order(lists), users)
     assert 0 < measures["ndcg"] < 1
     assert 0 < measures["reach"] <= 1
 

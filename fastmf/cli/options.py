@@ -58,14 +58,19 @@ text_options = together(
 )  # fmt: skip
 
 
-def reading_options(*roles: str, suffix: str = "") -> Callable[[Any], Any]:
-    """Return a decorator that adds --user, --item, --rating (the names of columns) and the layout of text.
+def column_options(*roles: str, suffix: str = "") -> Callable[[Any], Any]:
+    """Return a decorator that adds --user, --item, --rating: the names of columns.
 
     With the ``suffix`` "-column", --user and --item are free for ids.
     """
     text = "Column of the {}s, if it has none of the usual names."
     names = (input_option(f"--{role}{suffix}", metavar="COLUMN", help=text.format(role)) for role in roles)
-    return together(*names, text_options)
+    return together(*names)
+
+
+def reading_options(*roles: str, suffix: str = "") -> Callable[[Any], Any]:
+    """Return a decorator that adds the names of columns, and the layout of text."""
+    return together(column_options(*roles, suffix=suffix), text_options)
 
 
 def reading(given: dict[str, Any]) -> dict[str, Any]:
