@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from fastmf.data.columns import listed
 from fastmf.data.files import File, Opened, opened
-from fastmf.data.text import Wanted, require_room
+from fastmf.data.source import Wanted, require_room
 from fastmf.errors import DataError
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from fastmf.data.arrow import is_of_pandas, to_arrow
 from fastmf.data.columns import POSITIONS, listed
 from fastmf.data.layout import SKIPPED, Layout
-from fastmf.data.text import Wanted, require_room
+from fastmf.data.source import Wanted, require_room
 from fastmf.errors import DataError
 
 GIVE = (

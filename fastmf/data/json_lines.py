@@ -9,7 +9,7 @@ from pyarrow import json as arrow_json
 from pyarrow import types
 
 from fastmf.data.files import File, Opened, opened
-from fastmf.data.text import NUMBERS, PIECE, Faults, Wanted, require_room, require_short
+from fastmf.data.source import NUMBERS, PIECE, Faults, Wanted, require_room, require_short
 from fastmf.data.values import as_numbers
 from fastmf.errors import DataError
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fastmf.data.arrow import is_text
 from fastmf.data.columns import listed
 from fastmf.data.files import File, Opened
-from fastmf.data.text import Wanted, require_room
+from fastmf.data.source import Wanted, require_room
 from fastmf.errors import DataError
 
 

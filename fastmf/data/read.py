@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,30 +17,10 @@ from fastmf.data.files import File, find, is_location, is_stream, opened
 from fastmf.data.json_lines import JsonFiles, is_json
 from fastmf.data.layout import Layout
 from fastmf.data.parquet import ParquetFiles
-from fastmf.data.text import KINDS, TextFiles, Wanted
+from fastmf.data.source import KINDS, Source, Wanted
+from fastmf.data.text import TextFiles
 from fastmf.data.wide import Wide, is_pivot
 from fastmf.errors import DataError, UnknownIdError
-
-
-class Source(Protocol):
-    """A table that has not been read.
-
-    where : what to call it in messages. names : of its columns. positions : the names that were given to columns by
-    their places, if it has none of its own. dropped : rows that :meth:`read` left out, by reason.
-    """
-
-    where: str
-
-    @property
-    def names(self) -> Sequence[Any]: ...  # noqa: D102
-
-    @property
-    def positions(self) -> Sequence[str]: ...  # noqa: D102
-
-    @property
-    def dropped(self) -> Mapping[str, int]: ...  # noqa: D102
-
-    def read(self, wanted: Wanted) -> pa.Table: ...  # noqa: D102
 
 
 class Like(NamedTuple):

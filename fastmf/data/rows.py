@@ -12,7 +12,7 @@ from fastmf.data.bad_rows import as_days, as_values, as_weights, drop_bad_rows, 
 from fastmf.data.columns import require_name
 from fastmf.data.duplicates import merged, refusal, repeated
 from fastmf.data.read import Column, read_roles
-from fastmf.data.text import KINDS
+from fastmf.data.source import KINDS
 from fastmf.data.times import Aging, HalfLife
 from fastmf.errors import DataError
 from fastmf.kernels.csr import ROW_BOUNDS

@@ -9,7 +9,7 @@ from pyarrow import types
 
 from fastmf.data.arrow import as_array, is_of_pandas, to_arrow
 from fastmf.data.columns import is_usual, plain
-from fastmf.data.text import Wanted
+from fastmf.data.source import Wanted
 from fastmf.data.values import as_key
 from fastmf.errors import DataError
 

@@ -387,6 +387,7 @@ def test_ratings_named_otherwise_are_found_again_by_the_model(tmp_path):
 def test_what_cannot_be_counted_ahead_is_stopped_at_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("fastmf.data.text.PIECE", 1 << 12)
     monkeypatch.setattr("fastmf.data.json_lines.PIECE", 1 << 12)
+    monkeypatch.setattr("fastmf.data.source.PIECE", 1 << 12)
     rows = pd.DataFrame({"user": np.arange(20_000), "item": 1, "rating": 3})
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(rows.to_csv(index=False).encode()))
     (tmp_path / "a.jsonl").write_text(rows.to_json(orient="records", lines=True))
@@ -400,6 +401,7 @@ def test_what_cannot_be_counted_ahead_is_stopped_at_the_limit(tmp_path, monkeypa
 def test_a_line_without_end_is_given_up(start, tmp_path, monkeypatch):
     monkeypatch.setattr("fastmf.data.text.PIECE", 1 << 12)
     monkeypatch.setattr("fastmf.data.json_lines.PIECE", 1 << 12)
+    monkeypatch.setattr("fastmf.data.source.PIECE", 1 << 12)
     (tmp_path / "a").write_bytes(gzip.compress(start.encode() * 5_000 + b'"' + b"x" * 100_000))
     with pytest.raises(DataError, match=r"a (line|row) is longer than 4,096 bytes"):
         Ratings.read(tmp_path / "a", duplicates="last")
