@@ -19,8 +19,9 @@ NUMBERS = ("number", "weight")
 class Wanted(NamedTuple):
     """What to read: the names of columns, and what to make of each.
 
-    kinds : "id", "number", "weight" (a number, too), "time", "text" or "any" for the columns by name. drop : leave out rows that cannot be read, instead of raising an error. limit : the most bytes of memory. codes :
-    return text as dictionary and codes where that is quick.
+    kinds : "id", "number", "weight" (a number, too), "time", "text" or "any" for the columns by name. drop : leave out
+    rows that cannot be read, instead of raising an error. limit : the most bytes of memory. codes : return text as
+    dictionary and codes where that is quick.
     """
 
     names: Sequence[str]
