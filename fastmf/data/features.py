@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from fastmf.data.arrays import digest_of
 from fastmf.data.columns import choose, listed
 from fastmf.data.encoding import Encoding, FeatureColumn
 from fastmf.data.feature_columns import Entries, UnusableError, entries, kinds_of, learn, parse
+from fastmf.data.files import called
 from fastmf.data.layout import layout_of
 from fastmf.data.packed_ids import pack_ids
 from fastmf.data.read import Like, read_table
@@ -117,7 +117,7 @@ class Features:
         require_choice("side", side, ("user", "item"))
         if isinstance(source, cls):
             return source._checked(side, like, encode_as)
-        where = str(source) if isinstance(source, str | os.PathLike) else f"the table of {side} features"
+        where = called(source, f"the table of {side} features")
         known = Like({} if like is None else {side: like.type}, {} if id_column is None else {side: id_column})
         said = layout_of(columns, sep, decimal, encoding)
         table, of_index = _without_index(read_table(source, {side: None}, said, known))

@@ -96,6 +96,18 @@ def locations(source: Any) -> list[str]:
     return list(map(str, source)) if isinstance(source, list) else [str(source)]
 
 
+def called(source: Any, otherwise: str = "") -> str:
+    """Name a source for a message: its first file, and how many more there are; ``otherwise`` if it names no files.
+
+    >>> called("a.csv"), called(["a.csv", "b.csv", "c.csv"]), called("-"), called(None, "the table")
+    ('a.csv', 'a.csv and 2 more', 'the standard input', 'the table')
+    """
+    paths = [STDIN_NAME if path == STDIN else path for path in locations(source)]
+    if not paths:
+        return otherwise
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1:,} more"
+
+
 def find(source: Any) -> list[File]:
     """Find the files of a location or of a list of them.
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from fastmf.data.arrow import is_text
 from fastmf.data.columns import listed
-from fastmf.data.files import File, Opened
+from fastmf.data.files import File, Opened, called
 from fastmf.data.source import Wanted, require_room
 from fastmf.errors import DataError
 
@@ -43,7 +43,7 @@ class ParquetFiles:
             If the rows take more memory than there is; raised before any are read.
         """
         files = self.plan(wanted.names, wanted.codes)
-        require_room(files.n_rows, files.row_bytes, _all(self.files), wanted)
+        require_room(files.n_rows, files.row_bytes, called([file.path for file in self.files]), wanted)
         return files.read()
 
     def plan(self, names: Sequence[str], codes: bool = False) -> "Parquet":
@@ -72,11 +72,6 @@ class ParquetFiles:
         texts = [field.name for field in schemas[0] if codes and is_text(field.type)]
         coded = [name for name in texts if _is_coded(footers[0][1], name)]
         return Parquet(footers, schemas[0], coded, self.stream)
-
-
-def _all(files: Sequence[File]) -> str:
-    """Name files for a message."""
-    return files[0].path if len(files) == 1 else f"{files[0].path} and {len(files) - 1:,} more"
 
 
 @dataclass(frozen=True)

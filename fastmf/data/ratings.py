@@ -14,7 +14,7 @@ from fastmf.data.arrow import from_numpy, to_arrow
 from fastmf.data.containers import entries_of
 from fastmf.data.core import k_core, rows_of_core
 from fastmf.data.duplicates import WAYS as DUPLICATES
-from fastmf.data.files import is_location
+from fastmf.data.files import called
 from fastmf.data.layout import layout_of
 from fastmf.data.read import like_of
 from fastmf.data.rows import assembled, bounds_of, gathered
@@ -157,7 +157,7 @@ class Ratings:
         if isinstance(source, cls):
             return source._weighed_by(weight, half_life)
         roles = {"user": user, "item": item, "rating": rating, "weight": weight}
-        said, where = layout_of(columns, sep, decimal, encoding, wide), f"{source}: " if is_location(source) else ""
+        said, where = layout_of(columns, sep, decimal, encoding, wide), called(source)
         dropped: dict[str, int] | None = {} if bad_rows == "drop" else None
         how: dict[str, Any] = {"memory_limit": limit, "said": said, "like": like_of(like), "dropped": dropped}
         found = gathered(source, roles, unrated, duplicates == "sum", aging, keep_values, **how)
@@ -165,7 +165,7 @@ class Ratings:
         try:
             return cls(**assembled(found, keep_values, duplicates, dropped, aging, positive_from))
         except DataError as error:
-            raise DataError(f"{where}{error}") from None
+            raise DataError(f"{where}: {error}" if where else str(error)) from None
 
     def _weighed_by(self, weight: str | None, half_life: float | HalfLife | None) -> Self:
         """Return these Ratings; raise a ParameterError if they have other weights than those asked for."""

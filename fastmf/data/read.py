@@ -13,7 +13,7 @@ from fastmf.data.arrow import decoded
 from fastmf.data.arrow_files import ArrowFiles
 from fastmf.data.columns import choose, distinct
 from fastmf.data.containers import contained, from_arrays
-from fastmf.data.files import File, find, is_location, is_stream, opened
+from fastmf.data.files import File, called, find, is_location, is_stream, opened
 from fastmf.data.json_lines import JsonFiles, is_json
 from fastmf.data.layout import Layout
 from fastmf.data.parquet import ParquetFiles
@@ -169,8 +169,8 @@ def read_titles(source: Any, said: Layout | None = None, like: Like = UNLIKE) ->
     table = read_columns(source, {"item": None, "title": None}, said=said, like=like)
     items, titles = table.columns
     if types.is_nested(items.type):
-        where = f"{source}: " if is_location(source) else ""
-        raise DataError(f"{where}column {table.column_names[0]!r} holds {items.type}, which cannot be an id")
+        where, name = called(source, "the table of titles"), table.column_names[0]
+        raise DataError(f"{where}: column {name!r} holds {items.type}, which cannot be an id")
     return dict(zip(items.to_pylist(), titles.to_pylist(), strict=True))
 
 

@@ -1,6 +1,5 @@
 """Hold out rows of a table for evaluation, whole rows with all their columns."""
 
-import os
 from numbers import Real
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 
 from fastmf.data import ids
 from fastmf.data.columns import choose
+from fastmf.data.files import called
 from fastmf.data.layout import layout_of
 from fastmf.data.read import read_table
 from fastmf.data.times import of_text
@@ -61,7 +61,7 @@ def split(
     table = read_table(source, {"user": user, "item": item}, layout_of(**layout), optional=("item",))
     timed = how != "random" or timestamp is not None
     roles = {"user": user, **({"timestamp": timestamp} if timed else {})}
-    where = str(source) if isinstance(source, str | os.PathLike) else "the table"
+    where = called(source, "the table")
     name, *times = choose(table.column_names, roles, where, () if how == "temporal" else ("timestamp",)).values()
     if not len(table):
         raise DataError(f"{where} has no rows to split")

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmf.data.atomic import check_outputs
 from fastmf.data.features import Features
-from fastmf.data.files import find, is_location, locations
+from fastmf.data.files import called, find, is_location, locations
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.times import aging_of
 from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, counted, require_integer, verb
@@ -334,7 +334,7 @@ def _read(source: Any, tell: Tell | None, **how: Any) -> Ratings:
         size = f"{counted(len(ratings), 'rating')} of {counted(ratings.n_items, 'item')}"
         size += f" by {counted(ratings.n_users, 'user')}"
         columns = *filter(None, ratings.columns), *([] if ratings.half_life is None else [ratings.half_life.timestamp])
-        tell(f"{source}: {size} (columns {', '.join(dict.fromkeys(columns))})")
+        tell(f"{called(source)}: {size} (columns {', '.join(dict.fromkeys(columns))})")
         for line in notes_on(ratings):
             tell(line)
     return ratings
