@@ -76,6 +76,7 @@ class Found:
 
     quoted : whether fields may be quoted. header : whether the first line holds the names. by_position : whether the
     names stand for what columns without names usually are. skip : lines before the rows: empty ones, and the header.
+    guessed : whether the header is one only because it holds no number.
     """
 
     sep: str
@@ -85,6 +86,7 @@ class Found:
     header: bool
     by_position: bool = False
     skip: int = 0
+    guessed: bool = False
 
 
 def look(head: bytes, whole: bool, where: str, said: Layout, roles: Sequence[str], asked: Sequence[str]) -> Found:
@@ -117,7 +119,7 @@ def look(head: bytes, whole: bool, where: str, said: Layout, roles: Sequence[str
             raise DataError(f"{where} has {width} columns, but {len(said.columns)} are named by --columns (columns=)")
         return replace(found, names=_padded(said.columns, width))
     if header or not any(map(_is_number, first)):
-        return replace(found, names=tuple(first), header=True, skip=n_empty + 1)
+        return replace(found, names=tuple(first), header=True, skip=n_empty + 1, guessed=not header)
     positions = ("item", "title") if "title" in roles else POSITIONS if len(roles) > 1 else tuple(roles)
     if width > len(positions) and "title" not in roles:
         raise DataError(

@@ -32,7 +32,8 @@ class TextFiles:
     ) -> None:
         self.files, self.first, self.said, self.roles, self.asked = files, first, said, roles, asked
         self.layout = self._look(first)
-        self.where, self.names = first.file.path, list(self.layout.names)
+        guess = " (its first line is taken as the header; without one, name the columns with --columns, columns=)"
+        self.where, self.names = first.file.path + guess * self.layout.guessed, list(self.layout.names)
         self.dropped: dict[str, int] = {}
 
     @property

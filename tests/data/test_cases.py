@@ -487,7 +487,8 @@ def test_a_model_given_as_ratings_says_so(tmp_path):
 def test_what_is_not_text_with_columns_is_refused(tmp_path, monkeypatch):
     for text, message in [
         ("\n\n", "holds only empty lines"),
-        ("hello", "no column for the users"),
+        ("hello", r"first line is taken as the header; without one, name the columns.* has no column for the users"),
+        ("ann,film1\nbob,film2\n", r"without one, name the columns .*there are 'ann', 'film1'"),
         ("user,item,rating\n", "there are no ratings"),
         ('user,item,rating\n1,"a,3\n2,b",4\n', "is a quote in it not closed"),
         ("1,2,3,4,5\n" * 3, "has no header and 5 columns"),
