@@ -135,7 +135,9 @@ def _observed(state: State, user: int) -> Compressed:
     elif state.weight is not None or state.half_life is not None:
         lacks = "what each of them weighs"
     elif n_observed != n_rated:
-        lacks = f"which {n_observed:,} of them it was solved from, as positive ratings or those given last"
+        positive = state.positive_from
+        how = "it was solved from" if positive is None else f"count as observed (positive_from is {positive:g})"
+        lacks = f"which {n_observed:,} of them {how}"
     else:
         return own._replace(values=np.ones(n_rated, np.float32))
     rated = f"the model holds which {counted(n_rated, 'item')} user {user_id!r} has rated"

@@ -65,7 +65,7 @@ def test_users_are_found_by_ids_of_every_type(planted, kind):
     for other in (77, "nobody", b"no", uuid.UUID(int=9), 1.5, True, None, datetime.date(1, 1, 1)):
         with pytest.raises((UnknownIdError, DataError)):
             model.top(other)
-    for several in ([USERS[kind][0]], (), np.array(1), model.user_ids):
+    for several in ([USERS[kind][0]], (), model.user_ids):
         with pytest.raises(ParameterError, match=r"give the id of one user, or use recommend"):
             model.top(several)
 

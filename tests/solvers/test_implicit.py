@@ -201,7 +201,7 @@ def test_folding_in_and_explaining_take_weights_too(weights, tmp_path):
         fastmf.fit(rows, solver="implicit", k=2, weight="").fold_in(Ratings.read(rows, weight="plays"))
     with pytest.warns(UserWarning, match="column 'plays' is taken as the weights of rows"):
         assert fastmf.fit(rows, solver="implicit", k=2).weight == "plays"
-    with pytest.raises(ParameterError, match="give --ratings"):
+    with pytest.raises(ParameterError, match="not what each of them weighs: give the ratings"):
         model.explain(3, 7)
 
 
