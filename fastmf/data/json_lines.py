@@ -54,11 +54,11 @@ class JsonFiles:
         """Return the Arrow type to read a column as; None to let Arrow find it."""
         values = [sample[name] for sample in self.samples if sample.get(name) is not None]
         role = wanted.kinds.get(name, "any")
-        if role in ("any", "time") or not values:
-            return None if role in ("any", "time") else pa.string() if role == "text" else pa.float64()
-        if any(isinstance(value, str) for value in values):
+        if role in ("any", "time"):
+            return None
+        if role == "text" or any(isinstance(value, str) for value in values):
             return pa.string()
-        if role == "id" and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        if role == "id" and values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             return pa.uint64() if max(values) > LARGEST else pa.int64()
         return pa.float64() if role in NUMBERS else None
 
