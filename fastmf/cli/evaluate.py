@@ -7,6 +7,7 @@ import click
 import fastmf
 from fastmf.cli.console import remark, show_json, show_table
 from fastmf.cli.options import (
+    bad_rows_option,
     feature_options,
     json_option,
     n_option,
@@ -27,6 +28,7 @@ from fastmf.errors import counted, verb
 @rank_by_option
 @feature_options("Table with features of further {}s, which have no ratings.")
 @reading_options("user", "item", "rating")
+@bad_rows_option
 @json_option
 def evaluate(
     model: str,

@@ -45,6 +45,14 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+bad_rows_option = input_option(
+    "--bad-rows",
+    type=click.Choice(["error", "drop"]),
+    default="error",
+    show_default=True,
+    help="What to do with null ids and times, ratings that are not finite, weights not above 0, and broken"
+    " lines of text.",
+)
 TEXT = ("columns", "sep", "decimal", "encoding", "wide")
 encoding_option = input_option("--encoding", metavar="NAME",
                                help="Encoding of text, such as latin-1.  [default: UTF-8]")  # fmt: skip
@@ -76,7 +84,7 @@ def reading_options(*roles: str, suffix: str = "") -> Callable[[Any], Any]:
 def reading(given: dict[str, Any]) -> dict[str, Any]:
     """Take the options of :func:`reading_options` out of the given ones; return those that were given."""
     names = {f"{role}{suffix}": role for role in ("user", "item", "rating") for suffix in ("", "_column")}
-    names |= {name: name for name in TEXT}
+    names |= {name: name for name in (*TEXT, "bad_rows")}
     found = {role: given.pop(name) for name, role in names.items() if name in given}
     return {role: value for role, value in found.items() if value not in (None, False)}
 
@@ -128,9 +136,7 @@ fitting_options = together(
                  help="What times that are numbers count since 1970.  [default: s]"),
     input_option("--duplicates", type=click.Choice(["error", "last", "mean", "sum"]), default="error",
                  show_default=True, help="What to do with rows of the same user and item."),
-    input_option("--bad-rows", type=click.Choice(["error", "drop"]), default="error", show_default=True,
-                 help="What to do with null ids and times, ratings that are not finite, weights not above 0, and broken"
-                 " lines of text."),
+    bad_rows_option,
     input_option("--min-user-ratings", type=int, metavar="N",
                  help="Leave out users with fewer ratings, until all that remain have enough."),
     input_option("--min-item-ratings", type=int, metavar="N", help="The same for items."),

@@ -8,6 +8,7 @@ import click
 import fastmf
 from fastmf.cli.console import remark, rows_shown, say_device
 from fastmf.cli.options import (
+    bad_rows_option,
     columns_out_option,
     feature_options,
     json_option,
@@ -44,6 +45,7 @@ SIDES = "item", "user"
 @titles_option
 @columns_out_option
 @reading_options("user", "item", "rating", suffix="-column")
+@bad_rows_option
 @click.option("-o", "--output", metavar="OUT", help="Parquet or CSV file to write instead of printing.")
 @overwrite_option
 @json_option

@@ -8,6 +8,7 @@ import fastmf
 from fastmf.cli.console import remark, say_device, show_json
 from fastmf.cli.inspect import summary
 from fastmf.cli.options import (
+    bad_rows_option,
     feature_options,
     json_option,
     overwrite_option,
@@ -26,6 +27,7 @@ from fastmf.cli.options import (
 @overwrite_option
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda (cuda:1 …), or auto.")
 @reading_options("user", "item", "rating")
+@bad_rows_option
 @feature_options("Table with features of new {}s, with or without ratings in NEW.")
 @json_option
 def update(

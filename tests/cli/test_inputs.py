@@ -136,3 +136,18 @@ def test_tune_repeats_the_options_of_reading(frame, there, run):
     last = done.stdout.splitlines()[-1]
     assert "--user person --item film --rating stars" in last
     assert "--sep ';'" in last
+
+
+def test_bad_rows_are_dropped_by_request_wherever_ratings_are_read(frame, there, run, run_json):
+    frame.to_csv("a.csv", index=False)
+    run("fit", "a.csv", *NAMED, "--epochs", "2", "--k", "2")
+    (there / "bad.csv").write_text(frame[:9].to_csv(index=False) + f"{frame['person'][9]},{frame['film'][9]}\n")
+    commands = (
+        ["evaluate", "a.fastmf", "bad.csv"],
+        ["update", "a.fastmf", "bad.csv", "-o", "b.fastmf", "--overwrite"],
+        ["recommend", "a.fastmf", "--new-users", "bad.csv"],
+    )
+    for words in commands:
+        assert "1 row cannot be read, the first in line 11 (2 columns instead of 3)" in run(*words, code=3).stderr
+        run(*words, "--bad-rows", "drop")
+    assert run_json("evaluate", "a.fastmf", "bad.csv", "--bad-rows", "drop")["pairs"] == 9
