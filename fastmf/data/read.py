@@ -15,7 +15,7 @@ from fastmf.data.columns import choose, distinct
 from fastmf.data.containers import contained, from_arrays
 from fastmf.data.files import File, called, find, is_location, is_stream, opened
 from fastmf.data.json_lines import JsonFiles, is_json
-from fastmf.data.layout import Layout
+from fastmf.data.layout import SKIPPED, Layout
 from fastmf.data.parquet import ParquetFiles
 from fastmf.data.source import KINDS, Source, Wanted
 from fastmf.data.text import TextFiles
@@ -188,7 +188,8 @@ def open_source(source: Any, said: Layout, roles: Mapping[str, str | None], like
     if said.wide:
         return Wide(_opened(source, said, roles, asked), roles)
     table = _opened(source, said, roles, asked)
-    if said.columns is not None and not table.positions and not isinstance(table, TextFiles) and is_location(source):
+    named = {name for name in said.columns or () if name != SKIPPED}
+    if not isinstance(table, TextFiles) and named and named != set(table.names):
         raise DataError(f"{table.where} has names of its own: leave out --columns (columns=)")
     return table
 

@@ -465,6 +465,10 @@ def test_json_values_of_other_types_are_refused(tmp_path):
 
 
 def test_odd_names_and_used_streams_are_refused(tmp_path):
+    FRAME.to_parquet(tmp_path / "a.parquet")
+    for source in (FRAME, FRAME.to_dict("list"), tmp_path / "a.parquet"):
+        with pytest.raises(DataError, match=r"has names of its own: leave out --columns \(columns=\)"):
+            Ratings.read(source, columns="user,item,rating")
     for odd in (np.array(["user"]), pd.NA, 1.5, ["user"]):
         with pytest.raises(ParameterError, match=r"user is .*: give the name of a column"):
             Ratings.read(FRAME, user=odd)
