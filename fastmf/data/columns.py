@@ -22,7 +22,7 @@ USUAL: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "rating": (("rating", "value", "score"), ("stars", "starrating", "ratings", "overall", "bookrating")),
     "timestamp": (("timestamp",), ("ts", "time", "datetime", "date", "unixreviewtime", "eventtime")),
-    "weight": (("count", "plays", "playcount"),),
+    "weight": (("count", "plays", "playcount"), ("weight",)),
     "title": (("title",), ("name", "movietitle", "itemname")),
 }
 # What the columns of a table without names are, from the first on.
@@ -95,7 +95,11 @@ def _problem(role: str, asked: str | None, found: Sequence[str], names: Sequence
     else:
         problem = f"no column for the {role}s, none of {', '.join(map(repr, USUAL[role][0]))} or their like"
     option = f", or name it with {OPTIONS[role]}" if role in OPTIONS else ""
-    wide = "; if every column but one is an item, give --wide (wide=True)" if role == "item" and len(names) > 4 else ""
+    wide = (
+        "; if every column but one is an item, give --wide (wide=True)"
+        if role == "item" and len(names) > 4 and not found
+        else ""
+    )
     return f"{problem}: rename it{option}{wide}; there are {listed(names)}"
 
 

@@ -20,6 +20,7 @@ GIVE = (
 ELSEWHERE = {
     "pyspark": "call toPandas() or toArrow() on it, or write it with write.parquet and give the folder",
     "dask": "call compute() on it, or write it with to_parquet and give the folder",
+    "fastmf": "give the table that these ratings were read from; Ratings themselves have .split() and .folds()",
     "surprise": "give the frame or the file it was made of",
     "torch": "call numpy() on it",
 }
@@ -123,7 +124,7 @@ def contained(source: Any, said: Layout) -> Table:
         If it holds none.
     """
     if is_of_pandas(source, "DataFrame"):
-        return Frame(source)
+        return _of_frame(source, said)
     if is_of_pandas(source, "Series") and source.index.nlevels > 1:
         return Frame(source.reset_index(name=source.name or "rating"))
     if type(source).__name__ == "LazyFrame" and hasattr(source, "collect_schema"):
@@ -147,9 +148,28 @@ def contained(source: Any, said: Layout) -> Table:
     raise refusal(source)
 
 
+def _of_frame(frame: Any, said: Layout) -> Table:
+    """Return the table of a pandas frame. Columns that are only numbered are taken by position, as those of text."""
+    n = frame.shape[1]
+    numbered = list(frame.columns) == list(range(n)) and is_of_pandas(frame.index, "RangeIndex")
+    names = said.columns or POSITIONS[: n if n in (3, 4) else 0]
+    if said.wide or not numbered or (said.columns is None and not names):
+        return Frame(frame)
+    if len(names) != n:
+        raise DataError(f"the frame has {n} columns, but {len(names)} are named by columns=")
+    columns = {name: frame[place] for place, name in enumerate(names) if name != SKIPPED}
+    table = Table("the frame", columns)
+    table.positions = () if said.columns else names
+    return table
+
+
 def refusal(source: Any) -> DataError:
     """Return the error for an object that holds no table."""
     kind = type(source)
+    if hasattr(source, "__next__"):
+        return DataError(
+            f"cannot read a table from {kind.__name__}, which can be read once: make a list of it, list(...)"
+        )
     where = next((how for module, how in ELSEWHERE.items() if kind.__module__.split(".")[0] == module), GIVE)
     return DataError(f"cannot read a table from {kind.__name__}: {where}")
 
@@ -159,6 +179,11 @@ def _of_mapping(source: Mapping[Any, Any]) -> Table:
     parts = [name for name, value in source.items() if hasattr(value, "column_names") or isinstance(value, str)]
     if parts:
         raise DataError(f"this holds several tables, {listed(parts)}: give one of them")
+    if source and all(isinstance(rated, Mapping) for rated in source.values()):
+        raise DataError(
+            "cannot read a table from a dict of dicts: for ratings by user and item, give"
+            " [(user, item, rating) for user, rated in ratings.items() for item, rating in rated.items()]"
+        )
     if not source or any(not hasattr(values, "__len__") for values in source.values()):
         raise refusal(source)
     return Table("the dict", source)

@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from fastmf.data.columns import listed
-from fastmf.errors import DataError
+from fastmf.errors import DataError, counted
 
 STDIN, STDIN_NAME = "-", "the standard input"
 HEAD = 1 << 16  # bytes to look at
@@ -30,7 +31,11 @@ _SQLITE = (
 _PICKLE = "a Python pickle", "load it in Python, and save a frame with to_parquet"
 FOREIGN: dict[bytes, tuple[str, str]] = {
     b"SQLite format 3\0": ("a SQLite database", _SQLITE),
-    b"PK\x03\x04": ("a zip archive or an Excel workbook", f"unzip it, or {_PANDAS.format('read_excel')}"),
+    b"PK\x03\x04\x14\x00\x06\x00": ("an Excel workbook", _PANDAS.format("read_excel")),
+    b"PK\x03\x04": (
+        "a zip archive or an Excel workbook",
+        f"unzip -p {{path}} ratings.csv | fastmf fit - -o ratings.fastmf, or {_PANDAS.format('read_excel')}",
+    ),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", _PANDAS.format("read_excel")),
     b"\x93NUMPY": ("a NumPy array", "in Python, fastmf.fit(numpy.load('{path}'))"),
     b"\x89HDF": ("an HDF5 file", _PANDAS.format("read_hdf")),
@@ -42,6 +47,7 @@ FOREIGN: dict[bytes, tuple[str, str]] = {
     b"%PDF": ("a PDF document", "export its table as CSV"),
     b"%%MatrixMarket": ("a Matrix Market file", "in Python, fastmf.fit(scipy.io.mmread('{path}'))"),
     b"<": ("HTML or XML", "was it a download that needs a login? Export its table as CSV"),
+    b"{'": ("Python's dicts, not JSON", "in Python, fastmf.fit([ast.literal_eval(line) for line in open('{path}')])"),
     b"[": ("a JSON array", f"{_PANDAS.format('read_json')}, or write one object a line"),
 }
 
@@ -51,6 +57,7 @@ ENDINGS = {
     "text": (".csv", ".tsv", ".txt", ".dat", ".data", ".jsonl", ".ndjson", ".json"),
     "arrow": (".arrow", ".feather", ".ipc", ".orc"),
 }
+ENDS = tuple(end for ends in ENDINGS.values() for end in ends)
 PACKED = (".gz", ".zst", ".bz2", ".lz4")
 
 
@@ -143,7 +150,7 @@ def _find(location: str) -> list[File]:
     if not files:
         raise FileNotFoundError(f"{location} is a directory without data files")
     _require_data(location, files)
-    return [File(system, file) for file in files]
+    return [File(system, file) for file in _without_empty(system, location, files)]
 
 
 def _below(system: fs.FileSystem, path: str) -> list[str]:
@@ -178,18 +185,44 @@ def _require_data(location: str, files: Sequence[str]) -> None:
     for file in files:
         name = file.lower()
         stem = name.rsplit(".", 1)[0] if name.endswith(PACKED) else name
-        formats.setdefault(next((kind for kind, ends in ENDINGS.items() if stem.endswith(ends)), ""), []).append(file)
+        formats.setdefault(next((_kind(end) for end in ENDS if stem.endswith(end)), ""), []).append(file)
     other = formats.pop("", [])
+    likely = next((file for file in files if Path(file).name.startswith(("ratings.", "u.data"))), None)
+    such = f", such as {likely}" if likely else ""
     if other:
-        raise DataError(f"{location} holds {len(other)} files that are not data, the first {other[0]}: move them out")
+        raise DataError(
+            f"{location} holds {len(other)} files that are not data, the first {other[0]}: move them out, or give one"
+            f" file{such}"
+        )
     if len(formats) > 1:
         one, two, *_ = sorted(formats.values())
-        raise DataError(f"{location} holds files of several formats, {one[0]} and {two[0]}: give one, or a pattern")
+        raise DataError(
+            f"{location} holds files of several formats, {one[0]} and {two[0]}: give one{such}, or a pattern"
+        )
+
+
+def _kind(end: str) -> str:
+    """Return the format of an ending; each of text is one of its own."""
+    return end if end in ENDINGS["text"] else next(kind for kind, ends in ENDINGS.items() if end in ends)
+
+
+def _without_empty(system: fs.FileSystem, location: str, files: list[str]) -> list[str]:
+    """Leave out files of text without a byte, with a warning: Spark writes them. If all are empty, keep them."""
+    sizes = {info.path: info.size for info in system.get_file_info(files)}
+    empty = [file for file in files if sizes[file] == 0 and file.lower().endswith(ENDINGS["text"])]
+    if not empty or len(empty) == len(files):
+        return files
+    warnings.warn(
+        f"{location}: {counted(len(empty), 'file')} of {len(files):,} without a byte left out, the first {empty[0]}",
+        stacklevel=8,
+    )
+    return [file for file in files if file not in empty]
 
 
 def is_stream(source: Any) -> bool:
     """Check whether a source is an open file, or another stream of bytes."""
-    return hasattr(source, "read") and not hasattr(source, "__arrow_c_stream__")
+    tabular = hasattr(source, "__arrow_c_stream__") or hasattr(source, "by_user")  # Ratings.read makes Ratings
+    return hasattr(source, "read") and not tabular
 
 
 def opened(file: File, raw: Any = None) -> Opened:

@@ -26,6 +26,11 @@ class JsonFiles:
         self.dropped: dict[str, int] = {}
         self.samples = _objects(first.head)
         self.names = list(dict.fromkeys(key for sample in self.samples for key in sample))
+        if len(self.samples) == 1 and all(isinstance(value, dict | list) for value in self.samples[0].values()):
+            raise DataError(
+                f"{self.where} holds one object of columns, not one a line: in Python,"
+                f" fastmf.fit(pandas.read_json({self.where!r}))"
+            )
         if not self.names:
             raise DataError(f"{self.where} starts with {{ but its first line is no JSON object: write one a line")
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from fastmf.data.columns import POSITIONS, is_usual, listed, plain
+from fastmf.data.first_lines import hint_of, refuse_other_tables, require_usual, top_of
 from fastmf.errors import DataError, ParameterError, require_choice, require_truth
 
 SEPARATORS = (",", "\t", ";", "|", "::", " ")  # in the order of trial
@@ -75,7 +76,7 @@ class Found:
     """The layout of one file: its separator, encoding, names, and what else its first lines show.
 
     quoted : whether fields may be quoted. header : whether the first line holds the names. by_position : whether the
-    names stand for what columns without names usually are. skip : lines before the rows: empty ones, and the header.
+    names stand for what columns without names usually are. skip : lines before the rows: the header and those above.
     guessed : whether the header is one only because it holds no number.
     """
 
@@ -105,11 +106,21 @@ def look(head: bytes, whole: bool, where: str, said: Layout, roles: Sequence[str
         If the bytes are not text in the encoding, or the separator or the names are not certain.
     """
     encoding = said.encoding or next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
-    n_empty, lines = _lines(head, whole, where, encoding)
+    every = _lines(head, whole, where, encoding)
+    refuse_other_tables(every, where)
+    seps = [said.sep] if said.sep else SEPARATORS
+
+    def is_head(line: str) -> bool:
+        return any(_n_known(fields, roles, asked) >= 2 for sep in seps for fields in split_lines([line], sep))
+
+    top = top_of(every, is_head)
+    skip = top.above + next(place for place, line in enumerate(top.lines) if line)
+    lines = [line for line in top.lines if line][:LINES]
+    said = replace(said, sep=said.sep or top.sep)
     tables = {sep: split_lines(lines, sep) for sep in ([said.sep] if said.sep else SEPARATORS)}
     sep = said.sep or _separator(tables, where, said, roles, asked)
     rows = tables[sep]
-    found = Found(sep=sep, encoding=encoding, names=(), quoted=is_quoted(sep), header=False, skip=n_empty)
+    found = Found(sep=sep, encoding=encoding, names=(), quoted=is_quoted(sep), header=False, skip=skip)
     first, width = rows[0], max((len(row) for row in rows[:10]), default=0)
     header = said.wide or is_header(first, roles, asked)
     if said.columns is not None:
@@ -118,8 +129,12 @@ def look(head: bytes, whole: bool, where: str, said: Layout, roles: Sequence[str
         if len(said.columns) > width:
             raise DataError(f"{where} has {width} columns, but {len(said.columns)} are named by --columns (columns=)")
         return replace(found, names=_padded(said.columns, width))
-    if header or not any(map(_is_number, first)):
-        return replace(found, names=tuple(first), header=True, skip=n_empty + 1, guessed=not header)
+    is_list = len(roles) == width == 1  # of ids, a line each
+    if header or not (is_list or any(map(_is_number, first))):
+        if roles and not asked and _n_known(first, roles, asked) < 2:
+            require_usual(first, roles, where, hint_of(every, is_head))
+        names = _padded(first, len(first) + (1 if _has_empty_ends(rows) else 0))
+        return replace(found, names=names, header=True, skip=skip + 1, guessed=not header)
     positions = ("item", "title") if "title" in roles else POSITIONS if len(roles) > 1 else tuple(roles)
     if width > len(positions) and "title" not in roles:
         raise DataError(
@@ -131,8 +146,19 @@ def look(head: bytes, whole: bool, where: str, said: Layout, roles: Sequence[str
 
 def is_header(first: Sequence[str], roles: Sequence[str], asked: Sequence[str]) -> bool:
     """Check whether a line holds names that are usual for the roles, or asked for."""
+    return _n_known(first, roles, asked) > 0
+
+
+def _n_known(first: Sequence[str], roles: Sequence[str], asked: Sequence[str]) -> int:
+    """Count the fields that are usual names for the roles, or asked for."""
     wanted = {plain(name) for name in asked}
-    return any(plain(name) in wanted or any(is_usual(name, role) for role in roles) for name in first)
+    return sum(plain(name) in wanted or any(is_usual(name, role) for role in roles) for name in first)
+
+
+def _has_empty_ends(rows: Sequence[Sequence[str]]) -> bool:
+    """Check whether most rows end in a separator that the header, the first of them, does not end in."""
+    longer = [row for row in rows[1:] if len(row) == len(rows[0]) + 1]
+    return len(longer) >= max(REGULAR * (len(rows) - 1), 1) and not any(row[-1].strip() for row in longer)
 
 
 def is_quoted(sep: str) -> bool:
@@ -146,8 +172,8 @@ def _padded(names: Sequence[str], width: int) -> tuple[str, ...]:
     return *given, *(f"column {place + 1}" for place in range(len(names), width))
 
 
-def _lines(head: bytes, whole: bool, where: str, encoding: str) -> tuple[int, list[str]]:
-    """Return the first lines that are not empty, and how many empty ones come before them.
+def _lines(head: bytes, whole: bool, where: str, encoding: str) -> list[str]:
+    """Return the first lines, from the first that is not empty on; above it, empty ones stay.
 
     The last line of ``head`` counts only if there are no more bytes.
     """
@@ -158,15 +184,16 @@ def _lines(head: bytes, whole: bool, where: str, encoding: str) -> tuple[int, li
         raise not_text(where, encoding, error) from None
     lines = re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff"))
     lines = lines if whole or len(lines) == 1 else lines[:-1]
-    n_empty = next((place for place, line in enumerate(lines) if line), None)
-    if n_empty is None:
+    if not any(lines):
         raise DataError(f"{where} holds only empty lines: there are no rows")
-    return n_empty, [line for line in lines if line][:LINES]
+    return lines
 
 
 def not_text(where: str, encoding: str, error: object) -> DataError:
     """Return the error for bytes that are not text in an encoding."""
-    return DataError(f"{where} is not text in {encoding} ({error}): name its encoding with --encoding, such as latin-1")
+    return DataError(
+        f"{where} is not text in {encoding} ({error}): name its encoding with --encoding, such as latin-1 (encoding=)"
+    )
 
 
 def split_lines(lines: Sequence[str], sep: str) -> list[list[str]]:

@@ -114,7 +114,7 @@ class Ratings:
             case, blanks and underscores. With ``rating=""`` no ratings are read, and every value is 1.
         weight : the name of the weight column (finite numbers above 0): a row of weight 2 counts as two equal rows. It
             may be the rating column. In a tuple of arrays, "rating" names the third array and "weight" a fourth.
-            If it is left out and feedback is implicit, "count" and "plays" are tried; "" takes no weights.
+            If it is left out and feedback is implicit, "count", "plays" and "weight" are tried; "" takes none.
         half_life : days in which a row loses half its weight: a row that is ``age`` days older than the newest row that
             is used has the weight 2^(-age / half_life), times that of the weight column. Or the ``half_life`` of other
             Ratings or of a model, which also holds the next two arguments and the time from which ages are measured.

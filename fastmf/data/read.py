@@ -109,8 +109,12 @@ def read_roles(
         dropped |= table.dropped
     if table.positions:
         warnings.warn(
-            f"{table.where} has no header: its columns are taken as {', '.join(table.positions)}; name them with"
-            " --columns (columns=) if they are others",
+            f"{table.where} has no header: its columns are taken as {', '.join(table.positions)}"
+            + (
+                ""
+                if "title" in roles or len(roles) == 1
+                else "; name them with --columns (columns=) if they are others"
+            ),
             stacklevel=4,
         )
     columns = {role: Column(str(name), found.column(names.index(name))) for role, name in chosen.items()}

@@ -76,11 +76,11 @@ class Faults:
         self.counts[reason] = self.counts.get(reason, 0) + n
         self.first = self.first or what
 
-    def raise_if_any(self, where: str) -> None:
-        """Raise a DataError if rows could not be read."""
+    def raise_if_any(self, where: str, hint: str = "") -> None:
+        """Raise a DataError if rows could not be read; ``hint`` says what else to do."""
         n = sum(self.counts.values())
         if n:
             raise DataError(
                 f"{where}: {counted(n, 'row')} cannot be read, the first in {self.first}: correct or drop those rows"
-                " (in a fit: --bad-rows drop, bad_rows=)"
+                f" (in a fit: --bad-rows drop, bad_rows=){hint}"
             )

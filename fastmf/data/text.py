@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, types
 
-from fastmf.data.columns import listed
+from fastmf.data.columns import POSITIONS, listed
 from fastmf.data.files import HEAD, File, Opened, opened
 from fastmf.data.layout import BLANK, Found, Layout, look, not_text
 from fastmf.data.source import NUMBERS, PIECE, Faults, Wanted, require_room, require_short
@@ -39,7 +39,7 @@ class TextFiles:
     @property
     def positions(self) -> list[str]:
         """The names that were given to columns by their places; none if there is a header."""
-        return list(self.names) if self.layout.by_position else []
+        return [name for name in self.names if name in POSITIONS or name == "title"] if self.layout.by_position else []
 
     def read(self, wanted: Wanted) -> pa.Table:
         """Read columns of all files, one file after another.
@@ -60,7 +60,8 @@ class TextFiles:
             self._require_same(layout, file)
             pieces += _Reader(each, layout, wanted, self.said, faults).pieces(sum(len(piece[0]) for piece in pieces))
             if not wanted.drop:
-                faults.raise_if_any(file.path)
+                names = f"; if its columns are not {', '.join(self.positions)}, name them with --columns (columns=)"
+                faults.raise_if_any(file.path, names if self.positions else "")
         self.dropped = faults.counts
         return self._joined(pieces, wanted)
 

@@ -40,6 +40,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     for label, settings in solver.variants.items()
 }
 
+# What other libraries call the settings: implicit, Surprise, LensKit, Spark, scikit-learn.
+FOREIGN = {
+    **dict.fromkeys(("factors", "n_factors", "features", "embedding_size", "rank", "n_components"), "k"),
+    **dict.fromkeys(("iterations", "n_epochs", "max_iter", "maxIter"), "epochs"),
+    **dict.fromkeys(("regularization", "reg_all", "reg_param", "regParam"), "reg"),
+    **dict.fromkeys(("lr_all", "learning_rate"), "lr"),
+    **dict.fromkeys(("random_state", "rng"), "seed"),
+}
+
 
 def make(solver: Any, **given: Any) -> Solver:
     """Make a solver from its name and hyper-parameters, or return a solver object unchanged.
@@ -63,5 +72,7 @@ def make(solver: Any, **given: Any) -> Solver:
     known = settings_of(SOLVERS[solver])
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ParameterError(f"solver {solver!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}")
+        ours = {name: FOREIGN[name] for name in unknown if FOREIGN.get(name) in known}
+        hint = "".join(f"; {name} is {own} here" for name, own in ours.items())
+        raise ParameterError(f"solver {solver!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}{hint}")
     return SOLVERS[solver](**given)

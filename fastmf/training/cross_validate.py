@@ -130,7 +130,10 @@ def _plans(ratings: Any, solvers: Mapping[str, Solver], lists: bool, options: di
     """Check everything that can be checked before anything is read."""
     unknown = sorted(options.keys() - OPTIONS)
     if unknown:
-        raise ParameterError(f"cross_validate takes no {', '.join(unknown)}; it takes {', '.join(sorted(OPTIONS))}")
+        raise ParameterError(
+            f"cross_validate takes no {', '.join(unknown)}; it takes {', '.join(sorted(OPTIONS))}. Settings go with"
+            " their solver, such as {'als': {'k': 8}}"
+        )
     seen = {label: lists or solver.implicit for label, solver in solvers.items()}
     return {label: make_plan(ratings, each, keep_seen=seen[label], **options) for label, each in solvers.items()}
 

@@ -57,7 +57,7 @@ def test_extra_columns_of_unusable_types_do_no_harm(table, tmp_path):
 
 
 def test_other_sources_are_refused():
-    for source in [None, [1, 2, 3], {"user": 1}, {1, 2}, b"a.parquet", 3, np.zeros(3), object(), iter([]), [], ()]:
+    for source in [None, [1, 2, 3], {"user": 1}, {1, 2}, b"a.parquet", 3, np.zeros(3), object(), [], ()]:
         with pytest.raises(DataError, match=r"cannot read a table from .*: give a path"):
             read(source)
         with pytest.raises(DataError, match=r"cannot read a table from .*: give a path"):
