@@ -5,14 +5,24 @@ An example that begins with the name of a file, "# name.py", is written to that 
 
 import ast
 import csv
+import gzip
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import fastmf
+from fastmf.cli import cli
 from fastmf.data.write import write_parquet
 
 PAGES = Path(__file__).parents[2] / "docs"
@@ -66,7 +76,10 @@ def runs():
 
 @pytest.fixture
 def files(tmp_path):
-    """A folder with ratings of 30 items by 60 users, 42 among them, in ratings.parquet, and titles.parquet."""
+    """A folder with ratings of 30 items by 60 users, 42 among them, in ratings.parquet, and titles.parquet.
+
+    The same ratings, of movies 1 to 30, are in the files that MovieLens ships, Last.fm's plays, and a zip archive.
+    """
     rng = np.random.default_rng(0)
     users, items = np.divmod(rng.permutation(60 * 30)[:900], 30)
     values = 3 + np.sin(users) * np.cos(items) + np.sin(3 * items) + 0.2 * rng.standard_normal(900)
@@ -74,7 +87,28 @@ def files(tmp_path):
     write_parquet(ratings, tmp_path / "ratings.parquet")
     titles = [f"Item {i}" for i in range(30)]
     write_parquet({"item_id": np.arange(301, 331), "title": titles}, tmp_path / "titles.parquet")
+    write_movielens(users + 1, items + 1, ratings["rating"], tmp_path)
     return tmp_path
+
+
+def write_movielens(users, items, values, folder):
+    """Write ratings and titles as MovieLens ships them: ml-latest-small, ml-100k and ml-1m."""
+    frame = pd.DataFrame(
+        {"userId": users, "movieId": items, "rating": values, "timestamp": 964_000_000 + users * items}
+    )
+    frame.to_csv(folder / "ratings.csv", index=False)
+    frame.assign(userId=users + 100).to_csv(folder / "ratings-2.csv", index=False)
+    frame.to_csv(folder / "u.data", sep="\t", index=False, header=False)
+    films = pd.DataFrame({"movieId": range(1, 31), "title": [f"Film {n} ({1990 + n})" for n in range(1, 31)]})
+    films["genres"] = np.resize(["Comedy", "Drama", "Comedy|Drama", "Action"], 30)
+    films.to_csv(folder / "movies.csv", index=False)
+    rest = "|01-Jan-1995||http://us.imdb.com/M/|" + "|".join("0" * 19)
+    lines = [f"{n}|{title.replace('Film 3', 'Misérables, Les')}{rest}\n" for n, title in films.iloc[:, :2].to_numpy()]
+    (folder / "u.item").write_text("".join(lines), encoding="latin-1")
+    plays = frame.assign(name="An artist", plays=(2 * values).astype(int))[["userId", "movieId", "name", "plays"]]
+    plays.to_csv(folder / "usersha1-artmbid-artname-plays.tsv", sep="\t", index=False, header=False)
+    with zipfile.ZipFile(folder / "ml-latest-small.zip", "w") as archive:
+        archive.write(folder / "ratings.csv", "ml-latest-small/ratings.csv")
 
 
 @pytest.mark.parametrize("examples", list(runs()))
@@ -111,7 +145,126 @@ def check_mlflow(names):
     assert names["lists"].to_dict("list") == expected.to_dict("list")
 
 
-CHECKS = {"vectors.md": check_vectors, "mlflow.md": check_mlflow}
+def check_movielens(names):
+    """A file and a frame must give one model; old files, too, but for the titles of their items."""
+    models = [names[name].content_hash for name in ("model", "same") if name in names]
+    assert len(set(models)) == 1
+    if "mine" in names:
+        assert list(names["mine"])[:2] == ["userId", "movieId"]
+    if "rmse" in names:
+        assert names["rmse"] < names["baseline"] < 1
+        assert 0 < names["ndcg"] < 1
+    if "films" in names:
+        assert names["films"].loc[2, "title"] == "Misérables, Les (1993)"
+        assert (names["best"]["title"] != "").all()
+
+
+def check_surprise(names):
+    """Searches must find the setting with the lowest error, and every user must get ten items."""
+    if "grid" in names:
+        assert names["best"] == names["grid"][min(names["scores"].items(), key=lambda pair: pair[1])[0]]
+    if "of_42" in names:
+        assert len(names["of_42"]) == 10
+        assert names["top_n"].groupby("user_id").size().max() == 10
+
+
+def check_lenskit(names):
+    """Held-out rows must be those of the users sampled, five each."""
+    if "found" in names:
+        assert names["found"]["ranked_users"] == len(names["users"]) == 20
+        assert len(names["test"]) == 100
+    if "means" in names:
+        assert np.isnan(names["means"].loc["implicit", "rmse"])
+        assert 0 < names["means"].loc["implicit", "ndcg"] < 1
+
+
+def check_fastai(names):
+    """Biases and factors must belong to the titles; new users and movies must get finite answers."""
+    if "bias" in names:
+        assert names["lowest"].iloc[0] == names["bias"].min()
+        assert names["bias"].index.tolist() == sorted(f"Film {n} ({1990 + n})" for n in range(1, 31))
+    if "plane" in names:
+        assert names["plane"].shape == (30, 2)
+    if "new" in names:
+        assert np.isfinite(names["predicted"]["prediction"]).all()
+        assert len(names["best"]) == 5
+
+
+def check_implicit(names):
+    """A matrix as it is, and its entries, must give one model."""
+    if "entries" in names:
+        assert names["model"].content_hash == names["entries"].content_hash
+    if "new" in names:
+        assert names["new"]["user_id"].tolist() == [1_000] * 5
+
+
+def check_inputs(names):
+    """Whatever holds the ratings, the model is the same."""
+    assert len({model.content_hash for model in names["models"]}) == 1
+    if "listened" in names:
+        assert names["listened"].weight == "plays"
+    if "counts" in names:
+        assert (names["counts"]["read"], names["counts"]["used"]) == (4, 2)
+
+
+CHECKS = {
+    "fastai.md": check_fastai,
+    "implicit.md": check_implicit,
+    "inputs.md": check_inputs,
+    "lenskit.md": check_lenskit,
+    "mlflow.md": check_mlflow,
+    "movielens.md": check_movielens,
+    "surprise.md": check_surprise,
+    "vectors.md": check_vectors,
+}
+
+
+@pytest.mark.skipif(not shutil.which("unzip"), reason="a command on a page needs unzip")
+@pytest.mark.parametrize("page", ["movielens.md", "inputs.md"])
+def test_commands_run(page, files, monkeypatch, capsys):
+    text = (PAGES / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    (files / "ratings.csv.gz").write_bytes(gzip.compress((files / "ratings.csv").read_bytes()))
+    monkeypatch.chdir(files)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        for command in commands:
+            if "|" in command:
+                run_in_shell(command)
+            else:
+                cli(shlex.split(command)[1:], standalone_mode=False)
+    expected = ["u.item has no header: its columns are taken as item, title"]
+    assert [str(remark.message) for remark in remarks] == (expected if page == "movielens.md" else [])
+    assert (capsys.readouterr().out.count("Film ") >= 15) == (page == "movielens.md")
+
+
+def run_in_shell(command):
+    """Run a pipeline with this Python's fastmf."""
+    path = os.pathsep.join([str(PAGES.parent), os.environ.get("PYTHONPATH", "")])
+    source = command.replace("| fastmf ", f"| {shlex.quote(sys.executable)} -m fastmf ")
+    done = subprocess.run(source, shell=True, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+
+
+@pytest.mark.skipif("FASTMF_DATA_DIR" not in os.environ, reason="set FASTMF_DATA_DIR to check figures of MovieLens")
+def test_figures_of_ml_latest_small_are_those_of_the_pages():
+    folder = Path(os.environ["FASTMF_DATA_DIR"])
+    movies = folder / "ml-latest-small-movies.parquet"
+    if not movies.exists():
+        pytest.skip("ml-latest-small is not there")
+    ratings = pd.read_parquet(folder / "ml-latest-small.parquet")
+    lists = fastmf.fit(ratings, solver="implicit")
+    shown = (PAGES / "movielens.md").read_text(encoding="utf-8")
+    for title in lists.similar_items(318, 5, titles=movies)["title"]:
+        assert title in shown
+    train, test = fastmf.split(ratings, seed=0)
+    found = fastmf.evaluate(fastmf.fit(train), test)
+    ranked = fastmf.evaluate(fastmf.fit(train, solver="implicit"), test)
+    figures = found["rmse"], found["rmse_of_biases"], ranked["ndcg"], ranked["popularity"]["ndcg"]
+    place = shown.index("On `ml-latest-small` this gives")
+    assert [float(each) for each in re.findall(r"0\.\d+", shown[place:])[:4]] == pytest.approx(figures, abs=2e-3)
 
 
 def test_the_pages_hold_examples():
