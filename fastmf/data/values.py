@@ -66,7 +66,7 @@ def _as_floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
     first = next((chunk[0].as_py() for chunk in column.drop_null().chunks if len(chunk)), "")
     if not first.endswith(".0"):
         return column
-    whole = pc.all(pc.match_substring_regex(column, r"^-?(0|[1-9]\d{0,15})\.0$")).as_py()
+    whole = pc.all(pc.match_substring_regex(column, r"^(0|-?[1-9]\d{0,15})\.0$")).as_py()
     return column.cast(pa.float64()) if whole else column
 
 
