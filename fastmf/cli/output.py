@@ -1,12 +1,23 @@
 """Output of lists: to a file, or to stdout as a table or JSON, with titles if there are any."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 
 from fastmf.cli.console import remark, show_json, show_table
 from fastmf.errors import counted, verb
+
+
+def check_tables(paths: Iterable[str], overwrite: bool, inputs: Sequence[Any]) -> list[Any]:
+    """Check, before the work begins, that tables can be written to files with these names."""
+    from fastmf.data.atomic import check_outputs
+    from fastmf.data.write import is_csv
+
+    found = check_outputs(paths, overwrite, inputs=inputs)
+    for path in found:
+        is_csv(path)
+    return found
 
 
 def titled(

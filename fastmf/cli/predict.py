@@ -15,6 +15,7 @@ from fastmf.cli.options import (
     reading_options,
     with_features,
 )
+from fastmf.cli.output import check_tables
 from fastmf.errors import counted
 
 
@@ -39,11 +40,10 @@ def predict(model: str, pairs: str, output: str, overwrite: bool, as_json: bool,
     Example:
       fastmf predict ratings.fastmf pairs.parquet -o predictions.parquet
     """
-    from fastmf.data.atomic import check_output
     from fastmf.data.write import write_frame
     from fastmf.model.tables import read_pairs
 
-    check_output(output, overwrite, inputs=[model, pairs, given["item_features"], given["user_features"]])
+    check_tables([output], overwrite, inputs=[model, pairs, given["item_features"], given["user_features"]])
     tables = {name: given.pop(name) for name in ("item_features", "user_features")}
     how, columns = reading(given), given.pop("columns_out")
     loaded = with_features(fastmf.load(model), how, **tables)

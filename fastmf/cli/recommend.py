@@ -21,7 +21,7 @@ from fastmf.cli.options import (
     titles_option,
     with_features,
 )
-from fastmf.cli.output import publish_all, titled
+from fastmf.cli.output import check_tables, publish_all, titled
 from fastmf.errors import counted
 
 SIDES = "item", "user"
@@ -76,7 +76,6 @@ def recommend(
       fastmf recommend ratings.fastmf --all -o lists.parquet
       fastmf recommend ratings.fastmf --new-users new.parquet --json
     """
-    from fastmf.data.atomic import check_output
     from fastmf.model.tables import named
     from fastmf.runtime.device import resolve
 
@@ -84,7 +83,7 @@ def recommend(
     _require_one(ways, n_column)
     if output:
         inputs = [model, users, new_users, items, titles, how["exclude"], *(how[f"{side}_features"] for side in SIDES)]
-        check_output(output, overwrite, inputs=inputs)
+        check_tables([output], overwrite, inputs=inputs)
     where = say_device(resolve(device))
     read, of_users, how["cold"] = reading(how), how.pop("user_features"), not how.pop("no_cold")
     columns, layout = how.pop("columns_out"), text_of(read)

@@ -7,6 +7,7 @@ import click
 import fastmf
 from fastmf.cli.console import remark, show_json
 from fastmf.cli.options import json_option, overwrite_option, reading, reading_options
+from fastmf.cli.output import check_tables
 from fastmf.errors import counted
 
 
@@ -33,10 +34,9 @@ def split(ratings: str, train: str, test: str, overwrite: bool, as_json: bool, *
       fastmf split ratings.parquet train.parquet test.parquet
       fastmf split ratings.parquet train.parquet test.parquet --how temporal --fraction 0.1
     """
-    from fastmf.data.atomic import check_outputs
     from fastmf.data.write import write_table
 
-    outputs = check_outputs([train, test], overwrite, inputs=[ratings])
+    outputs = check_tables([train, test], overwrite, inputs=[ratings])
     parts = fastmf.split(ratings, **reading(given), **given)
     for part, path in zip(parts, outputs, strict=True):
         write_table(part, path, overwrite)

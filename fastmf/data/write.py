@@ -2,20 +2,24 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import types
+from pyarrow import csv, types
 
+from fastmf.data.arrow import decoded
 from fastmf.data.atomic import replacing
 from fastmf.data.escape import printable
+from fastmf.errors import ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+OTHERS = (".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".gz", ".zst", ".xlsx", ".feather", ".arrow", ".orc", ".fastmf")
 
 
 def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -26,18 +30,25 @@ def write_parquet(columns: Mapping[str, Any] | pa.Table, path: str | os.PathLike
 
 
 def write_table(table: pa.Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write a table as CSV if the path ends in .csv, else as Parquet."""
-    if Path(path).suffix.lower() == ".csv":
-        write_frame(table.to_pandas(types_mapper=_of_nullable), path, overwrite)
+    """Write a table as CSV if the path ends in .csv, else as Parquet; reading gives the same values, nulls and all."""
+    if is_csv(path):
+        with replacing(path, overwrite) as temporary:
+            _write_csv([table], temporary, escaped=False)
     else:
         write_parquet(table, path, overwrite)
 
 
-def _of_nullable(kind: pa.DataType) -> Any:
-    """Return pandas' type for integers with nulls, which would else become floats."""
-    import pandas as pd
+def is_csv(path: str | os.PathLike[str]) -> bool:
+    """Check whether a file is to be written as CSV, by the end of its name, rather than as Parquet.
 
-    return pd.ArrowDtype(kind) if types.is_integer(kind) else None
+    Raises a ParameterError for an end that stands for another format.
+    """
+    end = Path(path).suffix.lower()
+    if end in OTHERS:
+        raise ParameterError(
+            f"{path} cannot be written as {end[1:]}: results are Parquet, or CSV if the name ends in .csv"
+        )
+    return end == ".csv"
 
 
 def write_frame(frame: "pd.DataFrame", path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -51,21 +62,45 @@ def write_frames(frames: "Iterable[pd.DataFrame]", path: str | os.PathLike[str],
     In CSV, control characters are escaped, since CSV files end up on terminals and in spreadsheets; Parquet keeps them
     as they are. See ``atomic.replacing`` for errors.
     """
+    as_csv = is_csv(path)
     with replacing(path, overwrite) as temporary:
-        if Path(path).suffix.lower() == ".csv":
-            _write_csv(frames, temporary)
+        if as_csv:
+            tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+            _write_csv(tables, temporary, escaped=True)
         else:
             _write_row_groups(frames, temporary)
 
 
-def _write_csv(frames: "Iterable[pd.DataFrame]", path: Path) -> None:
-    for place, frame in enumerate(frames):
-        texts = {str(name): column.map(_escaped) for name, column in frame.items() if column.dtype.kind == "O"}
-        frame.assign(**texts).to_csv(path, index=False, header=not place, mode="a" if place else "w")
+def _write_csv(tables: Iterable[pa.Table], path: Path, escaped: bool) -> None:
+    """Write tables with the same columns; escape control characters or not. Text is quoted, so that "" is no null."""
+    with contextlib.ExitStack() as stack:
+        writer, schema = None, pa.schema([])
+        for table in tables:
+            plain = _plain(table, escaped)
+            if writer is None:
+                schema = plain.schema
+                writer = stack.enter_context(csv.CSVWriter(path, schema))
+            writer.write_table(plain.cast(schema))
 
 
-def _escaped(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) else value
+def _plain(table: pa.Table, escaped: bool) -> pa.Table:
+    """Return a table as CSV can hold it: what Arrow cannot write there as text, and text escaped or as it is."""
+    for place, name in enumerate(table.column_names):
+        column = table.column(place)
+        if types.is_dictionary(column.type):
+            column = decoded(column)
+        kind = column.type
+        as_it_is = types.is_primitive(kind) and not types.is_duration(kind)
+        as_it_is |= types.is_null(kind)
+        if not as_it_is and (escaped or not (types.is_string(kind) or types.is_large_string(kind))):
+            column = _as_texts(column, (lambda value: printable(str(value))) if escaped else str)
+        table = table.set_column(place, name, column)
+    return table.replace_schema_metadata()
+
+
+def _as_texts(column: pa.ChunkedArray, how: Callable[[Any], str]) -> pa.ChunkedArray:
+    texts = [None if value is None else how(value) for value in column.to_pylist()]
+    return pa.chunked_array([texts], pa.large_string())
 
 
 def _write_row_groups(frames: "Iterable[pd.DataFrame]", path: Path) -> None:

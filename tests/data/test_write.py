@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fastmf import ParameterError, Ratings
 from fastmf.data.read import read_table
-from fastmf.data.write import frame_of, joined, write_frame, write_frames, write_parquet
+from fastmf.data.write import frame_of, joined, write_frame, write_frames, write_parquet, write_table
 
 
 def test_parquet_is_written_whole_and_with_checksums(tmp_path):
@@ -54,11 +56,27 @@ def test_frames_are_written_one_after_another_and_whole_or_not_at_all(tmp_path, 
 
 
 def test_control_characters_are_escaped_in_csv_and_kept_in_parquet(tmp_path):
-    frame = pd.DataFrame({"title": ["a\x1b[31m", 7, None]}, dtype=object)
+    frame = pd.DataFrame({"title": ["a\x1b[31m", "7", None]}, dtype=object)
     write_frame(frame, tmp_path / "out.csv")
     assert pd.read_csv(tmp_path / "out.csv")["title"][0] == "a\\x1b[31m"
     write_frame(frame[:1], tmp_path / "out.parquet")
     assert pd.read_parquet(tmp_path / "out.parquet")["title"][0] == "a\x1b[31m"
+
+
+def test_a_table_of_csv_is_read_as_it_was(tmp_path):
+    users = ["x\ty", "x\\ty", "", "NA", 'say "hi"', "a,b", "007", None]
+    table = pa.table({"user": users, "item": [*range(7), 2**63], "n": [1, None] * 4})
+    write_table(table, tmp_path / "a.csv")
+    assert read_table(tmp_path / "a.csv", {"user": None, "item": None}).to_pydict() == table.to_pydict()
+    found = Ratings.read(tmp_path / "a.csv", rating="n", bad_rows="drop")
+    assert found.user_ids.to_pylist() == sorted(users[::2])
+
+
+def test_names_that_stand_for_other_formats_are_refused(tmp_path):
+    for name in ("a.tsv", "a.jsonl", "a.csv.gz", "a.xlsx"):
+        with pytest.raises(ParameterError, match=f"{name} cannot be written as .*: results are Parquet, or CSV"):
+            write_table(pa.table({"a": [1]}), tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_an_error_of_the_writing_thread_is_raised(tmp_path):
