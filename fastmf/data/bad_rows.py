@@ -11,7 +11,7 @@ from pyarrow import types
 
 from fastmf.data.arrow import as_array, large
 from fastmf.data.times import to_days
-from fastmf.errors import DataError
+from fastmf.errors import DataError, counted
 from fastmf.kernels.encode import TO_FLOAT32
 from fastmf.kernels.tasks import even
 from fastmf.runtime.device import resolve
@@ -28,7 +28,7 @@ def require_no_nulls(column: pa.ChunkedArray, name: str) -> None:
     nulls = _is_null(column) if column.null_count or types.is_floating(column.type) else np.empty(0, bool)
     if nulls.any():
         raise DataError(
-            f"column {name!r} has {np.count_nonzero(nulls):,} ids that are null, the first in row"
+            f"column {name!r} has {counted(int(np.count_nonzero(nulls)), 'null id')}, the first in row"
             f" {int(np.argmax(nulls)):,} (from 0): fill them in or drop those rows"
             " (in a fit: --bad-rows drop, bad_rows=)"
         )

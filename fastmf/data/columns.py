@@ -63,7 +63,8 @@ def choose(
 
 def require_name(role: str, asked: object) -> None:
     """Raise a ParameterError unless ``asked`` can be the name of a column, or is None."""
-    if not isinstance(asked, str | Integral | None):
+    empty = asked == "" and role not in ("rating", "weight") if isinstance(asked, str) else False
+    if empty or not isinstance(asked, str | Integral | None):
         raise ParameterError(f"{role} is {brief(asked)}: give the name of a column")
 
 
@@ -106,7 +107,7 @@ def _problem(role: str, asked: str | None, found: Sequence[str], names: Sequence
 def listed(names: Sequence[object], most: int = LISTED) -> str:
     """List names for a message: at most ``most`` of them, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more or "none"
+    return ", ".join(brief(name) for name in names[:most]) + more or "none"
 
 
 def distinct(names: Sequence[str], where: str) -> list[str]:

@@ -133,6 +133,8 @@ def contained(source: Any, said: Layout) -> Table:
         return DataSet(source, source.column_names)
     if hasattr(source, "__arrow_c_stream__"):
         return Stream(source)
+    if hasattr(source, "to_reader") and not hasattr(source, "schema"):  # a scanner of pyarrow
+        return Stream(source.to_reader())
     if hasattr(source, "count_rows") and hasattr(source, "to_table"):
         return DataSet(source, source.schema.names)
     if hasattr(source, "tocoo"):
@@ -205,6 +207,11 @@ def _of_rows(array: np.ndarray, said: Layout) -> Table:
             f"the array has shape {array.shape}: for rows of (user, item, rating), give three columns, or name them"
             " with columns=; for rows that are users and columns that are items, with NaN where there is no rating,"
             " give wide=True"
+        )
+    if array.dtype.kind == "f" and np.isnan(array[:, :2]).any():
+        raise DataError(
+            "the array has NaN among the ids, its first two columns: if its rows are users and its columns items, give"
+            " wide=True"
         )
     columns = {name: _typed(array[:, place]) for place, name in enumerate(names) if name != SKIPPED}
     return Table("the array", columns)

@@ -44,6 +44,7 @@ FOREIGN: dict[bytes, tuple[str, str]] = {
     b"\xfd7zXZ": ("an xz archive", "xz -dc {path} | fastmf fit - -o ratings.fastmf"),
     b"7z\xbc\xaf": ("a 7-Zip archive", "unpack it first"),
     **{bytes([0x80, version]): _PICKLE for version in range(2, 6)},
+    b"version https://git-lfs": ("a pointer of Git LFS", "get the file itself with git lfs pull"),
     b"%PDF": ("a PDF document", "export its table as CSV"),
     b"%%MatrixMarket": ("a Matrix Market file", "in Python, fastmf.fit(scipy.io.mmread('{path}'))"),
     b"<": ("HTML or XML", "was it a download that needs a login? Export its table as CSV"),
@@ -70,6 +71,8 @@ class File(NamedTuple):
     def open(self) -> Any:
         """Open the file, for random access if it is no pipe; raise an OSError that names it."""
         if self.system is None:
+            if self.path == STDIN_NAME and sys.stdin is None:
+                raise OSError("the standard input is closed: give a file")
             return sys.stdin.buffer if self.path == STDIN_NAME else Path(self.path).open("rb")
         try:
             return self.system.open_input_file(self.path)
@@ -191,8 +194,8 @@ def _require_data(location: str, files: Sequence[str]) -> None:
     such = f", such as {likely}" if likely else ""
     if other:
         raise DataError(
-            f"{location} holds {len(other)} files that are not data, the first {other[0]}: move them out, or give one"
-            f" file{such}"
+            f"{location} holds {counted(len(other), 'file')} of other kinds, the first {other[0]}: move them out, or"
+            f" give one file{such}"
         )
     if len(formats) > 1:
         one, two, *_ = sorted(formats.values())
@@ -253,6 +256,9 @@ def opened(file: File, raw: Any = None) -> Opened:
         except OSError as error:
             raise OSError(f"{file.path} is damaged: {error}") from None
         stream = _Again(head, raw)
+        inside = next((name for name, magic in (MAGIC | COMPRESSED).items() if head.startswith(magic)), None)
+        if inside is not None:
+            raise OSError(f"{file.path} holds {inside} inside {packed}: unpack it first")
     _refuse_foreign(file, head)
     return Opened(file, "text", stream, head)
 

@@ -335,6 +335,8 @@ def parse(ids: pa.Array, texts: Iterable[str], name: str) -> pa.Array:
 def _parsed(text: str, kind: pa.DataType) -> pa.Scalar:
     if is_uuid(kind):
         return pa.scalar(uuid.UUID(text).bytes, kind.storage_type)
+    if types.is_integer(kind) and str(int(text)) != text:
+        raise ValueError(f"{text} is not how an integer is written")
     if types.is_time(kind):
         return pa.scalar(datetime.time.fromisoformat(text)).cast(kind)
     if types.is_duration(kind):

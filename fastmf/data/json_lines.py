@@ -10,8 +10,8 @@ from pyarrow import types
 
 from fastmf.data.files import File, Opened, opened
 from fastmf.data.source import NUMBERS, PIECE, Faults, Wanted, require_room, require_short
-from fastmf.data.values import as_numbers
-from fastmf.errors import DataError
+from fastmf.data.values import as_numbers, require_one_mark
+from fastmf.errors import DataError, brief
 
 LARGEST = 2**63 - 1
 
@@ -21,8 +21,8 @@ class JsonFiles:
 
     positions: Sequence[str] = ()
 
-    def __init__(self, files: Sequence[File], first: Opened) -> None:
-        self.files, self.first, self.where = files, first, first.file.path
+    def __init__(self, files: Sequence[File], first: Opened, decimal: str | None = None) -> None:
+        self.files, self.first, self.where, self.decimal = files, first, first.file.path, decimal
         self.dropped: dict[str, int] = {}
         self.samples = _objects(first.head)
         self.names = list(dict.fromkeys(key for sample in self.samples for key in sample))
@@ -50,10 +50,29 @@ class JsonFiles:
                 n_rows, held = sum(map(len, tables)), sum(table.nbytes for table in tables)
                 width = 0 if wanted.limit is None else held // max(n_rows, 1)
                 require_room(n_rows, width, file.path, wanted, "its first ")
-        self.dropped = faults.counts
         table = pa.concat_tables(tables, promote_options="default").select(names)
-        columns = [self._converted(name, table.column(name), wanted) for name in wanted.names]
-        return pa.Table.from_arrays(columns, names=list(wanted.names))
+        for place, name in enumerate(names):
+            if wanted.kinds.get(name) in NUMBERS and types.is_string(table.column(place).type):
+                table = self._with_numbers(table, place, faults)
+        if not wanted.drop:
+            faults.raise_if_any(self.where)
+        self.dropped = faults.counts
+        return table.select(list(wanted.names))
+
+    def _with_numbers(self, table: pa.Table, place: int, faults: Faults) -> pa.Table:
+        """Make numbers of a column of text; leave out and count the rows where it is none."""
+        name, column = table.column_names[place], table.column(place)
+        numbers = as_numbers(column.combine_chunks(), self.decimal)
+        if self.decimal is None:
+            require_one_mark(numbers.marks, f"{self.where}: {name!r}")
+        table = table.set_column(place, name, numbers.values)
+        bad = numbers.unreadable
+        if bad is None:
+            return table
+        first = int(bad.argmax())
+        what = f"row {first:,} (from 0): {name!r} holds {brief(column[first].as_py())}, which is no number"
+        faults.add("unreadable_numbers", int(bad.sum()), what)
+        return table.filter(pa.array(~bad))
 
     def _kind(self, name: str, wanted: Wanted) -> pa.DataType | None:
         """Return the Arrow type to read a column as; None to let Arrow find it."""
@@ -66,16 +85,6 @@ class JsonFiles:
         if role == "id" and values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             return pa.uint64() if max(values) > LARGEST else pa.int64()
         return pa.float64() if role in NUMBERS else None
-
-    def _converted(self, name: str, column: pa.ChunkedArray, wanted: Wanted) -> pa.ChunkedArray:
-        """Make numbers of a column of text, if numbers are wanted."""
-        if wanted.kinds.get(name) not in NUMBERS or not types.is_string(column.type):
-            return column
-        numbers = as_numbers(column.combine_chunks(), ".")
-        if numbers.unreadable is not None and numbers.unreadable.any():
-            first = column[int(numbers.unreadable.argmax())].as_py()
-            raise DataError(f"{self.where}: {name!r} holds {first!r}, which is no number: correct it")
-        return pa.chunked_array([numbers.values])
 
 
 def _objects(head: bytes) -> list[dict[str, Any]]:
@@ -131,8 +140,8 @@ def _parsed(
                 shown = line[:60].decode(errors="replace")
                 faults.add("ragged_rows", 1, f"line {number:,} (no JSON object): {shown!r}")
         if not faults.counts:
-            what = f"a column of another type than in its first lines, past line {first_line:,}"
-            raise DataError(f"{where} has {what} ({error}): write all values of a column alike") from None
+            problem = f"cannot be read as JSON lines, past line {first_line:,} ({error})"
+            raise DataError(f"{where} {problem}: write all values of a column in one type") from None
         found = _table(b"\n".join(kept), parse, len(lines) + 1) if kept else schema.empty_table()
     kinds = {field.name: field.type for field in schema}
     for name in names:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastmf.data.columns import POSITIONS, is_usual, listed, plain
 from fastmf.data.first_lines import hint_of, refuse_other_tables, require_usual, top_of
-from fastmf.errors import DataError, ParameterError, require_choice, require_truth
+from fastmf.errors import DataError, ParameterError, brief, require_choice, require_truth
 
 SEPARATORS = (",", "\t", ";", "|", "::", " ")  # in the order of trial
 NAMED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " ", "space": " "}
@@ -59,10 +59,12 @@ def layout_of(
             raise ParameterError(f"sep is {sep!r}: give what stands between columns, such as ; or tab")
     if encoding is not None:
         try:
-            codecs.lookup(encoding)
+            "".encode(encoding)  # a LookupError for what encodes no text, too
         except (LookupError, TypeError):
             raise ParameterError(f"encoding is {encoding!r}: give one such as latin-1, cp1252 or utf-16") from None
     if columns is not None:
+        if not isinstance(columns, str | list | tuple):
+            raise ParameterError(f"columns is {brief(columns)}: give names in order, such as user,item,rating")
         columns = tuple(columns.split(",") if isinstance(columns, str) else columns)
         columns = tuple(name.strip() if isinstance(name, str) else name for name in columns)
         named = [name for name in columns if name != SKIPPED]
@@ -141,7 +143,18 @@ def look(head: bytes, whole: bool, where: str, said: Layout, roles: Sequence[str
             f"{where} has no header and {width} columns, the first line is {listed(first)}: name them, - for one to"
             " leave out, such as --columns user,item,-,rating (columns=)"
         )
+    _require_times(positions, [row[3] for row in rows if len(row) > 3], where)
     return replace(found, names=_padded(positions[:width], width), by_position=True)
+
+
+def _require_times(positions: Sequence[str], fourth: Sequence[str], where: str) -> None:
+    """Raise a DataError if the fourth column is taken for times, but holds small numbers: of decimal commas, say."""
+    small = [text for text in fourth if _is_number(text) and len(re.sub(r"\D.*", "", text)) < 7]
+    if positions == POSITIONS and fourth and len(small) == len(fourth):
+        raise DataError(
+            f"{where} has no header, and its fourth column holds no times, such as {fourth[0]!r}: name the columns with"
+            " --columns (columns=), or the separator with --sep (sep=)"
+        )
 
 
 def is_header(first: Sequence[str], roles: Sequence[str], asked: Sequence[str]) -> bool:

@@ -99,6 +99,8 @@ def read_roles(
         If a file's rows take more memory than there is; raised before any are read, if their number is known.
     """
     if isinstance(source, tuple) and source and not isinstance(source[0], str):
+        if said is not None and said.wide:
+            raise DataError("wide is for a pivot, but a tuple of arrays holds a row for each rating: leave it out")
         return {role: Column(*found) for role, found in from_arrays(source, roles, len(optional)).items()}
     table = open_source(source, said or Layout(), roles, like)
     chosen = choose(table.names, roles, table.where, optional, like.names)
@@ -193,6 +195,8 @@ def open_source(source: Any, said: Layout, roles: Mapping[str, str | None], like
         return Wide(_opened(source, said, roles, asked), roles)
     table = _opened(source, said, roles, asked)
     named = {name for name in said.columns or () if name != SKIPPED}
+    if said.sep is not None and not isinstance(table, TextFiles):
+        raise DataError(f"{table.where} is no delimited text: leave out --sep (sep=)")
     if not isinstance(table, TextFiles) and named and named != set(table.names):
         raise DataError(f"{table.where} has names of its own: leave out --columns (columns=)")
     return table
@@ -213,5 +217,5 @@ def _opened(source: Any, said: Layout, roles: Mapping[str, str | None], asked: S
     if first.format != "text":
         return ArrowFiles(files, first)
     if is_json(first.head):
-        return JsonFiles(files, first)
+        return JsonFiles(files, first, said.decimal)
     return TextFiles(files, first, said, list(roles), asked)

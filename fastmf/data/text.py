@@ -3,8 +3,7 @@
 The number of rows is not known ahead. So memory is checked piece by piece, and reading stops at the limit.
 """
 
-import codecs
-import re
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +15,11 @@ from pyarrow import csv, types
 
 from fastmf.data.columns import POSITIONS, listed
 from fastmf.data.files import HEAD, File, Opened, opened
-from fastmf.data.layout import BLANK, Found, Layout, look, not_text
-from fastmf.data.source import NUMBERS, PIECE, Faults, Wanted, require_room, require_short
+from fastmf.data.layout import Found, Layout, look, not_text
+from fastmf.data.source import NUMBERS, PIECE, Faults, Wanted, require_room
+from fastmf.data.utf8 import UNIT, Utf8
 from fastmf.data.values import Numbers, as_key, as_numbers, inferred, joined_keys, require_one_mark
-from fastmf.errors import DataError
-
-UNIT = b"\x1f"  # stands for separators that Arrow's parser does not take: the unit separator of ASCII
+from fastmf.errors import DataError, brief, counted
 
 
 class TextFiles:
@@ -57,7 +55,7 @@ class TextFiles:
         for place, file in enumerate(self.files):
             each = self.first if place == 0 else opened(file)
             layout = self.layout if place == 0 else self._look(each)
-            self._require_same(layout, file)
+            self._require_same(layout, file, wanted)
             pieces += _Reader(each, layout, wanted, self.said, faults).pieces(sum(len(piece[0]) for piece in pieces))
             if not wanted.drop:
                 names = f"; if its columns are not {', '.join(self.positions)}, name them with --columns (columns=)"
@@ -69,8 +67,10 @@ class TextFiles:
         whole = len(each.head) < HEAD
         return look(each.head, whole, each.file.path, self.said, self.roles, self.asked)
 
-    def _require_same(self, layout: Found, file: File) -> None:
-        if layout.names != self.layout.names:
+    def _require_same(self, layout: Found, file: File, wanted: Wanted) -> None:
+        """Raise a DataError unless a file has the columns that are read, by name, or in the same places."""
+        named = layout.header and self.layout.header and set(wanted.names) <= set(layout.names)
+        if layout.names != self.layout.names and not named:
             raise DataError(
                 f"{self.where} has the columns {listed(self.names)} but {file.path} has {listed(layout.names)}:"
                 " give files with the same columns, or one of them"
@@ -86,6 +86,9 @@ class TextFiles:
                 marks: dict[str, str] = {}
                 for chunk in chunks:
                     marks = chunk.marks | marks
+                if marks:  # pieces without any were not looked at
+                    plain = [str(value) for chunk in chunks if not chunk.marks for value in chunk.broken()[:1]]
+                    marks |= dict(zip(".", plain, strict=False))
                 if self.said.decimal is None:
                     require_one_mark(marks, f"{self.where}: column {name!r}")
                 columns.append(pa.chunked_array([chunk.values for chunk in chunks], pa.float64()))
@@ -114,14 +117,14 @@ class _Reader:
 
     def __init__(self, file: Opened, layout: Found, wanted: Wanted, said: Layout, faults: Faults) -> None:
         self.where, self.layout, self.wanted, self.said, self.faults = file.file.path, layout, wanted, said, faults
-        self.stream = Utf8(file.stream, layout, self.where)
+        self.stream = Utf8(file.stream, layout, self.where, faults)
         self.places = [layout.names.index(name) for name in wanted.names]
 
     def pieces(self, n_before: int) -> Iterator[list[Any]]:
         """Yield the converted columns of each piece; a second thread converts one while the next is parsed."""
         under_way: Future[list[Any]] | None = None
         n_rows = n_before
-        with ThreadPoolExecutor(1) as thread:
+        with contextlib.closing(self.stream), ThreadPoolExecutor(1) as thread:
             for batch in self._batches():
                 if under_way is not None:
                     yield under_way.result()
@@ -132,7 +135,6 @@ class _Reader:
                 under_way = thread.submit(self._converted, batch, first - n_before)
             if under_way is not None:
                 yield under_way.result()
-        self.stream.close()
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         layout = self.layout
@@ -159,7 +161,8 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise not_text(self.where, layout.encoding, error) from None
         except pa.ArrowInvalid as error:
-            raise self._refusal(str(error)) from None
+            if "Could not skip" not in str(error):  # there is a header, and no row
+                raise self._refusal(str(error)) from None
 
     def _refusal(self, problem: str) -> Exception:
         if "invalid UTF8" in problem:
@@ -171,7 +174,9 @@ class _Reader:
 
     def _ragged(self, row: csv.InvalidRow) -> str:
         text = row.text if len(row.text) <= 60 else f"{row.text[:60]}…"
-        what = f"line {row.number:,} ({row.actual_columns} columns instead of {row.expected_columns}): {text!r}"
+        what = (
+            f"line {row.number:,} ({counted(row.actual_columns, 'column')} instead of {row.expected_columns}): {text!r}"
+        )
         self.faults.add("ragged_rows", 1, what)
         return "skip"
 
@@ -196,7 +201,8 @@ class _Reader:
 
     def _count(self, name: str, text: pa.Array, bad: np.ndarray, first_row: int) -> None:
         first = int(np.flatnonzero(bad)[0]) if bad.any() else 0
-        what = f"row {first_row + first:,} (from 0): column {name!r} holds {text[first].as_py()!r}, which is no number"
+        held = brief(text[first].as_py())
+        what = f"row {first_row + first:,} (from 0): column {name!r} holds {held}, which is no number"
         self.faults.add("unreadable_numbers", int(bad.sum()), what)
 
     def _require_one_line(self, name: str, text: pa.Array) -> None:
@@ -213,41 +219,3 @@ def _kept(each: Any, good: np.ndarray) -> Any:
     if isinstance(each, Numbers):
         return each._replace(values=each.values.filter(pa.array(good)))
     return each.filter(pa.array(good))
-
-
-class Utf8:
-    """A stream of text as Arrow's parser takes it: in UTF-8, with separators of one byte."""
-
-    closed = False
-
-    def __init__(self, stream: Any, layout: Found, where: str) -> None:
-        self.stream, self.where, self.rest = stream, where, b""
-        self.decoder = None if layout.encoding == "utf-8" else codecs.getincrementaldecoder(layout.encoding)()
-        self.sep = None if layout.quoted else layout.sep.encode()
-        self.start = True
-
-    def read(self, n: int = -1) -> bytes:
-        """Read about n bytes; none only at the end."""
-        raw = self.stream.read(n if n < 0 else max(n, 1))
-        last = not raw
-        data = self.decoder.decode(raw, last).encode() if self.decoder else raw
-        if self.start:
-            data, self.start = data.removeprefix(codecs.BOM_UTF8), False
-        if self.sep is not None:
-            data = self._replaced(self.rest + data, last)
-        return data if data or last else self.read(n)
-
-    def _replaced(self, data: bytes, last: bool) -> bytes:
-        """Replace separators up to the last whole line; keep the rest."""
-        if UNIT in data:
-            raise DataError(f"{self.where} holds the control character 0x1F: replace its separators by commas")
-        end = len(data) if last else data.rfind(b"\n") + 1
-        data, self.rest = data[:end], data[end:]
-        require_short(self.rest, self.where)
-        if self.sep == BLANK.encode():
-            return re.sub(rb"[ \t]+", UNIT, re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", data))
-        return data.replace(self.sep or b"", UNIT)
-
-    def close(self) -> None:
-        """Close the stream."""
-        self.stream.close()

@@ -29,6 +29,11 @@ class Numbers(NamedTuple):
     unreadable: np.ndarray | None
     marks: dict[str, str]
 
+    def broken(self) -> list[float]:
+        """Return the values that are not whole, and so were written with a decimal mark."""
+        values = self.values.to_numpy(zero_copy_only=False)
+        return values[np.isfinite(values) & (values != np.rint(values))].tolist()
+
 
 def as_key(text: pa.Array) -> pa.Array:
     """Return texts as int64 or uint64 if all of them are integers as Python writes them, else as they are."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from fastmf.data.arrow import as_array, is_of_pandas, to_arrow
-from fastmf.data.columns import is_usual, plain
+from fastmf.data.columns import distinct, is_usual, plain
 from fastmf.data.source import Wanted
 from fastmf.data.values import as_key
 from fastmf.errors import DataError
@@ -56,15 +56,29 @@ class Wide:
         source, names = self.source, self.source.names
         frame = getattr(source, "frame", None)
         if frame is not None and not is_of_pandas(frame.index, "RangeIndex") and self.user is None:
-            users = to_arrow(frame.index.to_numpy(), "user")
-            return users, pa.array(list(frame.columns)), [frame[name] for name in frame.columns]
+            users, items = to_arrow(frame.index.to_numpy(), "user"), list(frame.columns)
+            self._require_items(items)
+            return users, to_arrow(items, "the columns"), [frame[name] for name in items]
         user = self._user_column(names)
         others = [name for name in names if name != user]
+        self._require_items(others)
         kinds = {user: "id"} | dict.fromkeys(others, "number")
         table = source.read(wanted._replace(names=[user, *others], kinds=kinds, codes=False))
         self.dropped = source.dropped
-        items = pa.array(others)
+        items = to_arrow(others, "the columns").combine_chunks()
         return table.column(0), as_key(items) if types.is_string(items.type) else items, table.columns[1:]
+
+    def _require_items(self, names: Sequence[Any]) -> None:
+        """Raise a DataError unless columns can be items: there are some, with names of their own."""
+        distinct(names, self.where)
+        roles = "user", "item", "rating", "timestamp", "weight", "title"
+        odd = [name for name in names if name == "" or any(is_usual(name, role) for role in roles)]
+        if odd or not names:
+            what = f"a column {odd[0]!r}, which looks like no item" if odd else "no column of an item"
+            raise DataError(
+                f"{self.where} has {what}: a pivot has one column of users, and one for each item; leave out --wide"
+                " (wide=) if it has a row for each rating, or drop that column"
+            )
 
     def _user_column(self, names: Sequence[Any]) -> Any:
         asked = [name for name in names if self.user is not None and plain(name) == plain(self.user)]

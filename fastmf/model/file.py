@@ -59,6 +59,7 @@ PLAIN = [field.name for field in fields(State) if field.name not in LARGE]
 
 def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> None:
     """Write a model; see :meth:`fastmf.Model.save`."""
+    require_path("the model's file", path)
     arrays = {name: getattr(state, name) for name in ARRAYS} | flat(state.learned)
     if state.seen is not None:
         arrays |= {"seen_indptr": state.seen[0], "seen_indices": state.seen[1]}

@@ -10,7 +10,7 @@ from fastmf.data import csr, ids
 from fastmf.data.features import Features
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.standardise import standardised
-from fastmf.errors import DataError, DivergenceError, ParameterError
+from fastmf.errors import DataError, DivergenceError, ParameterError, counted
 from fastmf.kernels.types import Compressed, Known, Penalty, Side
 from fastmf.model.baseline import fold_bias
 from fastmf.model.fold_in_rule import FoldInRule
@@ -135,16 +135,16 @@ def _seen_by(state: State, ratings: Ratings, rated: Compressed, entries: Compres
     old = rows_of(users, [Compressed(*state.seen, np.empty(0, np.float32))])
     if not len(old.indices):
         return rated.indptr, rated.indices
-    counted = entries.values > 0 if state.negative_to is not None else True  # dislikes are not among the counts
-    left = np.append(state.user_counts, 0)[users] - _common(old, entries, counted)
+    counts = entries.values > 0 if state.negative_to is not None else True  # dislikes are not among the counts
+    left = np.append(state.user_counts, 0)[users] - _common(old, entries, counts)
     left = np.minimum(left, np.diff(old.indptr) - _common(old, rated))
     left = np.where(ratings.user_counts > 0, np.maximum(left, 0), 0)
     if left.any():
         known, n_given = np.flatnonzero(left), np.count_nonzero(ratings.user_counts)
         warnings.warn(
-            f"the model holds {int(left.sum()):,} more ratings by {len(known):,} of {n_given:,} users, the first"
-            f" {ratings.user_ids[int(known[0])].as_py()!r}: lists leave these items out, but the ratings did not count"
-            " in the solution; give old and new ratings together, or use update",
+            f"the model holds {counted(int(left.sum()), 'more rating')} by {len(known):,} of {n_given:,} users, the"
+            f" first {ratings.user_ids[int(known[0])].as_py()!r}: lists leave these items out, but the ratings did not"
+            " count in the solution; give old and new ratings together, or use update",
             stacklevel=4,
         )
     both, _ = csr.insert(old._replace(values=old.indices), rated._replace(values=rated.indices, weights=None))

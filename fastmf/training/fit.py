@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmf.errors import DivergenceError
+from fastmf.errors import DivergenceError, ParameterError, brief
 from fastmf.kernels.compile import ENABLED
 from fastmf.model.fold_in import lost_rows
 from fastmf.model.history import Epoch
@@ -152,6 +152,8 @@ def fit(
 
 def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = None) -> Model:
     """Train on the ratings that a plan has read; see :func:`fit`."""
+    if callback is not None and not callable(callback):
+        raise ParameterError(f"callback is {brief(callback)}: give a function that takes an Epoch")
     solver, device, ratings = plan.solver, plan.device, data.ratings
     if not ENABLED and device.name == "cpu" and len(ratings) > MANY:
         warnings.warn(f"NUMBA_DISABLE_JIT is set: {len(ratings):,} ratings will take hours; unset it", stacklevel=3)

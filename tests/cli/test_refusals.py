@@ -157,7 +157,7 @@ DATA = [
     ("similar good.fastmf ann", "'ann'", "int64"),
     ("fit infinite.parquet", "1 of 4", "infinite", "row 2", "-inf"),
     ("fit text.parquet", "'rating'", "string", "'a'"),
-    ("fit null_id.parquet", "'user'", "2 ids that are null", "row 1"),
+    ("fit null_id.parquet", "'user'", "2 null ids", "row 1"),
     ("fit float_id.parquet", "'item'", "double", "7.5", "cast"),
     ("fit repeated.parquet", "1 of 4", "user 1 and item 7", "--duplicates last|mean"),
     ("fit no_rows.parquet", "no ratings", "0 rows"),

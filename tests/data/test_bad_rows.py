@@ -108,9 +108,9 @@ def test_weights_of_pandas_that_are_null_are_shown_as_null():
 @pytest.mark.parametrize(
     ("users", "items", "message"),
     [
-        ([1, None, 2], [1, 2, 3], "column 'user' has 1 ids that are null, the first in row 1"),
-        ([1, 2, 3], [None, None, 3], "column 'item' has 2 ids that are null, the first in row 0"),
-        (np.ma.array([1, 777, 3], mask=[0, 1, 0]), [1, 2, 3], "1 ids that are null"),
+        ([1, None, 2], [1, 2, 3], "column 'user' has 1 null id, the first in row 1"),
+        ([1, 2, 3], [None, None, 3], "column 'item' has 2 null ids, the first in row 0"),
+        (np.ma.array([1, 777, 3], mask=[0, 1, 0]), [1, 2, 3], "1 null id"),
         ([1.5, 2.0, 3.0], [1, 2, 3], r"column 'user' holds double.*\d rows, the first 1\.5.*cast it to int64"),
         ([1, 2, 3], [[1], [2], [3]], "column 'item' holds list"),
         (pa.array([(1, 2, 3)] * 3, pa.month_day_nano_interval()), [1, 2, 3], "holds month_day_nano_interval"),
@@ -135,14 +135,14 @@ def test_ids_that_arrow_cannot_drop_are_refused():
 def test_an_integer_column_with_a_null_is_refused_not_turned_into_floats(tmp_path):
     users = pa.array([2**53, 2**53 + 1, None])
     pq.write_table(pa.table({"user": users, "item": [1, 1, 1], "rating": [1, 2, 3]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="1 ids that are null, the first in row 2"):
+    with pytest.raises(DataError, match="1 null id, the first in row 2"):
         Ratings.from_parquet(tmp_path / "a.parquet")
     kept = Ratings.from_parquet(tmp_path / "a.parquet", bad_rows="drop")
     assert kept.user_ids.to_pylist() == [2**53, 2**53 + 1]
 
 
 BAD_TEXT = {
-    "null": (pa.array(["ann", None, "bob"] * 40), "column 'user' has 40 ids that are null, the first in row 1"),
+    "null": (pa.array(["ann", None, "bob"] * 40), "column 'user' has 40 null ids, the first in row 1"),
     "not UTF-8": (pa.array([b"ann", b"\xff", b"bob"] * 40).view(pa.string()), "'user' holds text that is not UTF-8"),
 }
 
@@ -244,7 +244,7 @@ def test_integers_that_nulls_made_floats_are_ids_again_once_the_nulls_are_droppe
             ratings = Ratings.read(source, bad_rows="drop")
         assert ratings.user_ids.equals(pa.array([1, 3]))
         assert ratings.rows == {"read": 3, "used": 2, "duplicates": 0, "null_users": 1}
-        with pytest.raises(DataError, match="column 'user' has 1 ids that are null, the first in row 1"):
+        with pytest.raises(DataError, match="column 'user' has 1 null id, the first in row 1"):
             Ratings.read(source)
     with pytest.warns(UserWarning, match="taken as int64"):
         assert Ratings.read(frame.dropna()).user_ids.equals(pa.array([1, 3]))

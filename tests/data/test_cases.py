@@ -8,6 +8,7 @@ import datetime
 import gzip
 import io
 import os
+import subprocess
 import sys
 import threading
 import uuid
@@ -119,6 +120,8 @@ def test_a_directory_a_pattern_and_a_list_of_files_are_one_table(expected, tmp_p
     several = [tmp_path / "part-0.csv", str(tmp_path / "part-1.csv"), (tmp_path / "part-2.csv").as_uri()]
     for source in (tmp_path, tmp_path / "*.csv", str(tmp_path / "p*-[0-2].cs?"), tmp_path.as_uri() + "/*.csv", several):
         assert hash_of(source) == expected
+    (tmp_path / "part-1.csv").write_text(FRAME[1::3][["rating", "movieId", "userId"]].to_csv(index=False))
+    assert hash_of(tmp_path) == expected  # columns are found by name in each
     FRAME.rename(columns={"movieId": "film"}).to_csv(tmp_path / "part-3.csv", index=False)
     with pytest.raises(DataError, match=r"part-0\.csv has the columns .*part-3\.csv has 'userId', 'film'"):
         Ratings.read(tmp_path)
@@ -130,6 +133,7 @@ def containers():
     polars, datasets = pytest.importorskip("polars"), sys.modules.get("datasets")
     table = pa.Table.from_pandas(FRAME, preserve_index=False)
     yield "pyarrow dataset", pyarrow.dataset.dataset(table)
+    yield "pyarrow scanner", pyarrow.dataset.dataset(table).scanner()
     yield "Polars, lazy", polars.from_pandas(FRAME).lazy()
     yield "record batches", table.to_reader()
     yield "dict of columns", FRAME.to_dict("list")
@@ -219,6 +223,29 @@ def test_pivots_are_read_by_an_option(expected, tmp_path):
         Ratings.read(pa.table({"user": [1], "b": ["x"]}), wide=True)
 
 
+def test_a_pivot_has_a_column_of_users_and_items_alone(tmp_path):
+    for source, message in [
+        (FRAME, "'movieId', which looks like no item"),
+        (pa.table({"ts": [5], "user": ["a"], "1": [3.0]}), "'ts', which looks like no item"),
+        (pa.table({"user": ["a"], "1": [3.0], "": [4.0]}), "'', which looks like no item"),
+        (pa.table({"user": ["a"]}), "no column of an item"),
+        (pd.DataFrame([[1.0, 2.0]], columns=["x", "x"], index=["u"]), "several columns 'x'"),
+        (pd.DataFrame([[5, 4]], index=[10], columns=[1, "1"]), "the columns cannot be read as one column of one type"),
+        ((USERS, CHOSEN, STARS), "wide is for a pivot, but a tuple of arrays holds a row for each rating"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            Ratings.read(source, wide=True)
+    with pytest.raises(DataError, match=r"NaN among the ids, its first two columns: .* give wide=True"):
+        Ratings.read(np.array([[5, np.nan, 3], [np.nan, 2, np.nan]]))
+
+
+def test_small_numbers_are_no_times(tmp_path):
+    (tmp_path / "a.csv").write_text("1,1,3,5\n2,2,2,5\n3,1,4,0\n")
+    with pytest.raises(DataError, match="has no header, and its fourth column holds no times, such as '5': name"):
+        Ratings.read(tmp_path / "a.csv")
+    assert Ratings.read(tmp_path / "a.csv", columns="user,item,rating,-").values.tolist() == [3, 2, 4]
+
+
 def test_ids_come_back_as_they_were_written(tmp_path):
     def ids(*texts):
         (tmp_path / "a.csv").write_text(
@@ -264,10 +291,45 @@ def test_lines_of_another_length_are_errors_or_dropped_and_counted(tmp_path, mon
         assert ratings.rows["read"] == 40 + n + (name == "no number")
     assert ratings.dropped == {"unreadable_numbers": 1, "null_ratings": 1}
     text = FRAME.to_json(orient="records", lines=True)
+    (tmp_path / "b.jsonl").write_text(
+        FRAME.assign(rating=["x", *STARS.astype(str)[1:]]).to_json(orient="records", lines=True)
+    )
+    with pytest.raises(DataError, match=r"1 row cannot be read, the first in row 0 \(from 0\): 'rating' holds 'x'"):
+        Ratings.read(tmp_path / "b.jsonl")
+    assert Ratings.read(tmp_path / "b.jsonl", bad_rows="drop").dropped == {"unreadable_numbers": 1}
     (tmp_path / "a.jsonl").write_text(text + '{"userId": 9, "mov')
     with pytest.raises(DataError, match=r"1 rows? cannot be read, the first in line 41 \(no JSON object\)"):
         Ratings.read(tmp_path / "a.jsonl")
     assert Ratings.read(tmp_path / "a.jsonl", bad_rows="drop").rows["ragged_rows"] == 1
+
+
+def test_quotes_that_are_not_closed_lose_no_row_in_silence(tmp_path):
+    start = "user,item,rating\n" + "".join(f'"{n}",1,"4.5"\n' for n in range(9_000))
+    for end in ('"x",1,"4.', '"x",1,"4\n', '"x",1,"4\n\n', '"x","1'):
+        (tmp_path / "a.csv").write_text(start + end)
+        with pytest.raises(
+            DataError, match=r"1 row cannot be read, the first in the last line \(a quote is not closed\)"
+        ):
+            Ratings.read(tmp_path / "a.csv")
+        assert Ratings.read(tmp_path / "a.csv", bad_rows="drop").rows == {
+            "read": 9_001, "used": 9_000, "duplicates": 0, "ragged_rows": 1
+        }  # fmt: skip
+    (tmp_path / "a.csv").write_text(start + '"x"y,1,4\n' + start[17:])
+    with pytest.raises(DataError, match=r"""the line '"x"y,1,4' has text after a closing quote"""):
+        Ratings.read(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(
+        'user,item,rating,review\na"b,1,3,"x ""y"" z\nfoo"\n5" x,1,4,"end\nmore, ""q"" text"'
+    )
+    assert Ratings.read(tmp_path / "a.csv").user_ids.to_pylist() == ['5" x', 'a"b']
+
+
+def test_reading_that_fails_midway_leaves_no_thread_behind(tmp_path):
+    code = "import fastmf, sys\ntry: fastmf.Ratings.read(sys.argv[1])\nexcept fastmf.DataError: print('refused')"
+    good = b"user,item,rating\n" + b"".join(b"u%d,1,3\n" % n for n in range(300_000))
+    for bad in (b"zo\xeb,1,3\n" + good[17:], b"x" * (40 << 20)):
+        (tmp_path / "a.csv.gz").write_bytes(gzip.compress(good + bad, 1))
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.csv.gz"], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "refused\n", "")
 
 
 def test_other_encodings_are_named_or_refused(tmp_path):
@@ -439,6 +501,7 @@ def test_the_standard_input_is_a_source(name, expected, monkeypatch):
         (b"\xfd7zXZ\0", "an xz archive.*xz -dc .*fit -"),
         (b"\x80\x04\x95", "a Python pickle"),
         (b"%PDF-1.7", "a PDF document"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS.*git lfs pull"),
         (b"%%MatrixMarket matrix", r"a Matrix Market file.*scipy\.io\.mmread"),
         (b"<!DOCTYPE html>", "HTML or XML.*login"),
         (b' [{"user": 1}]', r"a JSON array.*read_json\("),
@@ -458,7 +521,7 @@ def test_json_values_of_other_types_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         '{"user":1,"item":"a","rating":5}\n' * 9000 + '{"user":"x","item":"a","rating":5}\n'
     )
-    with pytest.raises(DataError, match=r"a\.jsonl has a column of another type than in its first lines.*user"):
+    with pytest.raises(DataError, match=r"a\.jsonl cannot be read as JSON lines, past line .*user.*one type"):
         Ratings.read(tmp_path / "a.jsonl", duplicates="last")
     with pytest.raises(DataError, match="Series holds no table"):
         Ratings.read(pd.Series([1, 2]))
@@ -466,6 +529,13 @@ def test_json_values_of_other_types_are_refused(tmp_path):
 
 def test_odd_names_and_used_streams_are_refused(tmp_path):
     FRAME.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet is no delimited text: leave out --sep"):
+        Ratings.read(tmp_path / "a.parquet", sep=";")
+    (tmp_path / "a.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    with pytest.raises(OSError, match=r"a\.gz holds parquet inside gzip: unpack it first"):
+        Ratings.read(tmp_path / "a.gz")
+    with pytest.raises(ParameterError, match="callback is 5: give a function"):
+        fastmf.fit(FRAME, k=1, callback=5)
     for source in (FRAME, FRAME.to_dict("list"), tmp_path / "a.parquet"):
         with pytest.raises(DataError, match=r"has names of its own: leave out --columns \(columns=\)"):
             Ratings.read(source, columns="user,item,rating")
@@ -501,7 +571,18 @@ def test_what_is_not_text_with_columns_is_refused(tmp_path, monkeypatch):
         (tmp_path / "a.csv").write_text(text)
         with pytest.raises(DataError, match=message):
             Ratings.read(tmp_path / "a.csv", columns="a,b,c" if "header, '" in message else None)
-    for bad in ({"sep": ""}, {"sep": "\n"}, {"decimal": "x"}, {"columns": ["a", "a"]}, {"columns": "-"}, {"wide": 1}):
+    for bad in (
+        {"encoding": "rot13"},
+        {"encoding": "base64"},
+        {"columns": 5},
+        {"user": ""},
+        {"sep": ""},
+        {"sep": "\n"},
+        {"decimal": "x"},
+        {"columns": ["a", "a"]},
+        {"columns": "-"},
+        {"wide": 1},
+    ):
         with pytest.raises(ParameterError, match=next(iter(bad))):
             Ratings.read(tmp_path / "a.csv", **bad)
 

@@ -84,7 +84,7 @@ def test_the_id_column_is_named_or_has_a_usual_name():
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"item": [1, None, None], "x": [1, 2, 3]}, r"'item' has 2 ids that are null, the first in row 1"),
+        ({"item": [1, None, None], "x": [1, 2, 3]}, r"'item' has 2 null ids, the first in row 1"),
         (
             {"item": [1, 2, 1, 2, 1], "x": [1, 2, 3, 4, 5]},
             r"'item' has 3 of 5 rows that repeat an id, the first 1 in row 2",

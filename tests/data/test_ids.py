@@ -191,9 +191,9 @@ def test_integers_close_together_and_far_apart_are_encoded_alike(monkeypatch):
         (pa.array([1], pa.time64("ns")), r"holds time64\[ns\], which cannot be an id"),
         (pa.array([1.5, 2.0]).dictionary_encode(), "holds double"),
         (pa.array([], pa.float64()), "holds double"),
-        (pa.array([5, None, 6, None]), r"column 'who' has 2 ids that are null, the first in row 1 \(from 0\)"),
-        (pa.array(["a", None]).dictionary_encode(), "has 1 ids that are null, the first in row 1"),
-        (pa.DictionaryArray.from_arrays([0, 1], pa.array(["a", None])), "has 1 ids that are null, the first in row 1"),
+        (pa.array([5, None, 6, None]), r"column 'who' has 2 null ids, the first in row 1 \(from 0\)"),
+        (pa.array(["a", None]).dictionary_encode(), "has 1 null id, the first in row 1"),
+        (pa.DictionaryArray.from_arrays([0, 1], pa.array(["a", None])), "has 1 null id, the first in row 1"),
         (pa.array([b"a", b"\xff"]).view(pa.string()), "column 'who' holds text that is not UTF-8"),
     ],
     ids=lambda value: str(getattr(value, "type", "")),
@@ -204,7 +204,7 @@ def test_what_cannot_be_an_id_is_refused(keys, message):
 
 
 def test_the_row_of_a_null_counts_over_chunks():
-    with pytest.raises(DataError, match=r"1 ids that are null, the first in row 3 "):
+    with pytest.raises(DataError, match=r"1 null id, the first in row 3 "):
         ids.encode(column(pa.array([1, 2]), pa.array([3, None])), "user")
 
 
@@ -363,7 +363,7 @@ def test_keys_of_another_kind_are_refused_not_converted():
 
 def test_what_is_no_column_of_keys_is_refused():
     for wanted, message in [
-        ([1, None], "column 'user' has 1 ids that are null, the first in row 1"),
+        ([1, None], "column 'user' has 1 null id, the first in row 1"),
         ([1.0, 2.5], "column 'user' holds double"),
         (np.array([1.5]), "column 'user' holds double"),
         ([1, "a"], "user cannot be read as one column of one type"),
@@ -378,6 +378,13 @@ def test_fixed_size_binaries_of_other_sizes_are_unknown():
     found = pa.array([b"aa", b"bb"], pa.binary(2))
     assert ids.lookup(found, [b"a", b"bb", b"aaa"], "user").tolist() == [-1, 1, -1]
     assert ids.lookup(found, pa.array([b"bbb"], pa.binary(3)), "user").tolist() == [-1]
+
+
+def test_integers_are_parsed_only_as_they_are_written():
+    assert ids.parse(pa.array([1, 20]), ["20", "-3"], "user").to_pylist() == [20, -3]
+    for text in ("01", "+1", " 1", "1.0", "1_0", "0x1", "-0", ""):
+        with pytest.raises(UnknownIdError, match="is not valid: the model's user ids are of type int64"):
+            ids.parse(pa.array([1, 20]), [text], "user")
 
 
 # require

@@ -76,7 +76,7 @@ def test_a_directory_may_itself_lie_in_a_hidden_one(tmp_path, table):
 def test_other_files_in_a_directory_are_refused_with_their_number(folder):
     (folder / "deeper" / "notes.md").write_text("hello")
     (folder / "table.xlsx").write_text("user,item,rating")
-    with pytest.raises(DataError, match=r"parts holds 2 files that are not data, the first .*notes\.md"):
+    with pytest.raises(DataError, match=r"parts holds 2 files of other kinds, the first .*notes\.md"):
         read(folder)
 
 

@@ -371,7 +371,7 @@ def test_counts_are_those_of_the_rows(plain):
 
 def test_the_file_is_named_in_an_error(tmp_path):
     pq.write_table(pa.table({"user": [1, None], "item": [1, 2], "rating": [1.0, 2.0]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=rf"^{tmp_path / 'a.parquet'}: column 'user' has 1 ids that are null"):
+    with pytest.raises(DataError, match=rf"^{tmp_path / 'a.parquet'}: column 'user' has 1 null id"):
         Ratings.read(tmp_path / "a.parquet")
 
 

@@ -108,5 +108,5 @@ def test_bad_pairs_are_refused(model):
         model.predict([], [0, 3])
     with pytest.raises(DataError, match="user ids of type int64 cannot be found among ids of type large_string"):
         model.predict([1], [0])
-    with pytest.raises(DataError, match="item' has 1 ids that are null, the first in row 1"):
+    with pytest.raises(DataError, match="item' has 1 null id, the first in row 1"):
         model.predict(["ann", "bob"], [0, None])
