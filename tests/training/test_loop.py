@@ -120,6 +120,7 @@ def test_one_outlier_does_not_make_sgd_diverge_and_is_named(noisy, schedule, ada
     assert model.history[-1].train_rmse < ratings.values.std()
 
 
+@pytest.mark.big
 @pytest.mark.filterwarnings("ignore:.*standard deviations from the mean:UserWarning")
 @pytest.mark.parametrize("sigma", [2, 3])
 @pytest.mark.parametrize("settings", [{}, {"adaptive": True, "lr": 0.1, "decay": 0.9}, {"schedule": "hogwild"}])
