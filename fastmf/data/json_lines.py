@@ -1,5 +1,6 @@
 """JSON lines: one object a line, whose keys are the columns. Read in pieces, like delimited text."""
 
+import codecs
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -89,15 +90,17 @@ class JsonFiles:
 
 def _objects(head: bytes) -> list[dict[str, Any]]:
     """Return the objects of the whole lines among the first bytes."""
-    found = []
-    for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+    found = map(_object, head.removeprefix(codecs.BOM_UTF8).split(b"\n"))
+    return [value for value in found if value is not None]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a line holds, None if it holds none."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _pieces(file: Opened) -> Iterator[tuple[bytes, int]]:
@@ -121,28 +124,16 @@ def _parsed(
     lines: bytes, first_line: int, schema: pa.Schema, names: Sequence[str], faults: Faults, where: str
 ) -> pa.Table:
     """Parse lines; leave out and count those that are no JSON objects."""
-    lines = lines.removeprefix(b"\xef\xbb\xbf")
+    lines = lines.removeprefix(codecs.BOM_UTF8)
     parse = arrow_json.ParseOptions(explicit_schema=schema)
     try:
-        found = _table(lines, parse, len(lines) + 1)
-    except pa.ArrowInvalid as error:
-        kept = []
-        for number, line in enumerate(lines.split(b"\n"), first_line):
-            if not line.strip():
-                continue
-            try:
-                good = isinstance(json.loads(line), dict)
-            except ValueError:
-                good = False
-            if good:
-                kept.append(line)
-            else:
-                shown = line[:60].decode(errors="replace")
-                faults.add("ragged_rows", 1, f"line {number:,} (no JSON object): {shown!r}")
-        if not faults.counts:
+        found = _table(lines, parse)
+    except pa.ArrowInvalid:
+        try:
+            found = _table(_good_lines(lines, first_line, faults), parse)
+        except pa.ArrowInvalid as error:
             problem = f"cannot be read as JSON lines, past line {first_line:,} ({error})"
             raise DataError(f"{where} {problem}: write all values of a column in one type") from None
-        found = _table(b"\n".join(kept), parse, len(lines) + 1) if kept else schema.empty_table()
     kinds = {field.name: field.type for field in schema}
     for name in names:
         if name not in found.column_names:
@@ -150,12 +141,26 @@ def _parsed(
     return found.select(names)
 
 
-def _table(lines: bytes, parse: arrow_json.ParseOptions, size: int) -> pa.Table:
+def _good_lines(lines: bytes, first_line: int, faults: Faults) -> bytes:
+    """Return the lines that are JSON objects; count the others."""
+    good = []
+    for number, line in enumerate(lines.split(b"\n"), first_line):
+        if not line.strip():
+            continue
+        if _object(line) is not None:
+            good.append(line)
+        else:
+            shown = line[:60].decode(errors="replace")
+            faults.add("ragged_rows", 1, f"line {number:,} (no JSON object): {shown!r}")
+    return b"\n".join(good)
+
+
+def _table(lines: bytes, parse: arrow_json.ParseOptions) -> pa.Table:
     if not lines.strip():
         return parse.explicit_schema.empty_table()
-    return arrow_json.read_json(pa.BufferReader(lines), arrow_json.ReadOptions(block_size=size), parse)
+    return arrow_json.read_json(pa.BufferReader(lines), arrow_json.ReadOptions(block_size=len(lines) + 1), parse)
 
 
 def is_json(head: bytes) -> bool:
     """Check whether text starts as JSON lines do."""
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    return head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")

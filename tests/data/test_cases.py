@@ -523,6 +523,10 @@ def test_json_values_of_other_types_are_refused(tmp_path):
     )
     with pytest.raises(DataError, match=r"a\.jsonl cannot be read as JSON lines, past line .*user.*one type"):
         Ratings.read(tmp_path / "a.jsonl", duplicates="last")
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write("no object\n")
+    with pytest.raises(DataError, match=r"a\.jsonl cannot be read as JSON lines, past line .*user.*one type"):
+        Ratings.read(tmp_path / "a.jsonl", duplicates="last", bad_rows="drop")
     with pytest.raises(DataError, match="Series holds no table"):
         Ratings.read(pd.Series([1, 2]))
 
