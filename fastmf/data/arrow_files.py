@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from fastmf.data.columns import listed
 from fastmf.data.files import File, Opened, opened
-from fastmf.data.source import Wanted, require_room
+from fastmf.data.source import Room, Wanted
 from fastmf.errors import DataError
 
 
@@ -24,7 +24,7 @@ class ArrowFiles:
 
     def read(self, wanted: Wanted) -> pa.Table:
         """Read columns of all files, one file after another; raises as :meth:`ParquetFiles.read`."""
-        names, tables = list(dict.fromkeys(wanted.names)), list[pa.Table]()
+        names, room, tables = list(dict.fromkeys(wanted.names)), Room(wanted), list[pa.Table]()
         for place, file in enumerate(self.files):
             reader, schema = (self.reader, self.schema) if place == 0 else _reader(opened(file))
             if [f for f in schema if f.name in names] != [f for f in self.schema if f.name in names]:
@@ -35,9 +35,7 @@ class ArrowFiles:
             try:
                 for batch in _batches(reader):
                     tables.append(pa.table(batch).select(names))
-                    n_rows, held = sum(map(len, tables)), sum(table.nbytes for table in tables)
-                    width = 0 if wanted.limit is None else held // max(n_rows, 1)
-                    require_room(n_rows, width, file.path, wanted, "its first ")
+                    room.take(len(tables[-1]), tables[-1].nbytes, file.path)
             except (pa.ArrowException, OSError) as error:
                 raise OSError(f"{file.path} cannot be read (is it damaged?): {error}") from None
         kept = pa.schema([self.schema.field(name) for name in names])

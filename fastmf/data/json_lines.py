@@ -10,7 +10,7 @@ from pyarrow import json as arrow_json
 from pyarrow import types
 
 from fastmf.data.files import File, Opened, opened
-from fastmf.data.source import NUMBERS, PIECE, Faults, Wanted, require_room, require_short
+from fastmf.data.source import NUMBERS, PIECE, Faults, Room, Wanted, require_short
 from fastmf.data.values import as_numbers, require_one_mark
 from fastmf.errors import DataError, brief
 
@@ -37,7 +37,7 @@ class JsonFiles:
 
     def read(self, wanted: Wanted) -> pa.Table:
         """Read columns of all files, one file after another; raises as :meth:`fastmf.data.text.TextFiles.read`."""
-        faults, tables = Faults(), list[pa.Table]()
+        faults, room, tables = Faults(), Room(wanted), list[pa.Table]()
         names = list(dict.fromkeys(wanted.names))
         schema = pa.schema([(name, kind) for name in names if (kind := self._kind(name, wanted)) is not None])
         for place, file in enumerate(self.files):
@@ -48,9 +48,7 @@ class JsonFiles:
                     faults.raise_if_any(file.path)
                 schema = found.schema if len(found) and not tables else schema
                 tables.append(found)
-                n_rows, held = sum(map(len, tables)), sum(table.nbytes for table in tables)
-                width = 0 if wanted.limit is None else held // max(n_rows, 1)
-                require_room(n_rows, width, file.path, wanted, "its first ")
+                room.take(len(found), found.nbytes, file.path)
         table = pa.concat_tables(tables, promote_options="default").select(names)
         for place, name in enumerate(names):
             if wanted.kinds.get(name) in NUMBERS and types.is_string(table.column(place).type):

@@ -58,6 +58,20 @@ def require_room(n_rows: int, row_bytes: int, where: str, wanted: Wanted, first:
     require_memory(n_rows * (row_bytes + WORK), f"{where}: reading {first}{n_rows:,} rows", wanted.limit, remedy)
 
 
+class Room:
+    """Counts the rows that are read piece by piece, and stops at the limit of memory."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted, self.n_rows, self.n_bytes = wanted, 0, 0
+
+    def take(self, n_rows: int, n_bytes: int, where: str) -> None:
+        """Count rows that were read; raise a ResourceError if memory cannot hold them and what sorting them takes."""
+        self.n_rows, self.n_bytes = self.n_rows + n_rows, self.n_bytes + n_bytes
+        # what was read is no longer among the available memory, but counts against a limit that was given
+        width = 0 if self.wanted.limit is None else self.n_bytes // max(self.n_rows, 1)
+        require_room(self.n_rows, width, where, self.wanted, "its first ")
+
+
 def require_short(line: bytes, where: str) -> None:
     """Raise a DataError if the part of a line that was read is longer than a piece."""
     if len(line) > PIECE:

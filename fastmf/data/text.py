@@ -16,7 +16,7 @@ from pyarrow import csv, types
 from fastmf.data.columns import POSITIONS, listed
 from fastmf.data.files import HEAD, File, Opened, opened
 from fastmf.data.layout import Found, Layout, look, not_text
-from fastmf.data.source import NUMBERS, PIECE, Faults, Wanted, require_room
+from fastmf.data.source import NUMBERS, PIECE, Faults, Room, Wanted
 from fastmf.data.utf8 import UNIT, Utf8
 from fastmf.data.values import Numbers, as_key, as_numbers, inferred, joined_keys, require_one_mark
 from fastmf.errors import DataError, brief, counted
@@ -51,12 +51,12 @@ class TextFiles:
             As soon as there is not enough memory for what was read.
         """
         pieces: list[list[Any]] = []
-        faults = Faults()
+        faults, room = Faults(), Room(wanted)
         for place, file in enumerate(self.files):
             each = self.first if place == 0 else opened(file)
             layout = self.layout if place == 0 else self._look(each)
             self._require_same(layout, file, wanted)
-            pieces += _Reader(each, layout, wanted, self.said, faults).pieces(sum(len(piece[0]) for piece in pieces))
+            pieces += _Reader(each, layout, wanted, self.said, faults).pieces(room)
             if not wanted.drop:
                 names = f"; if its columns are not {', '.join(self.positions)}, name them with --columns (columns=)"
                 faults.raise_if_any(file.path, names if self.positions else "")
@@ -120,19 +120,17 @@ class _Reader:
         self.stream = Utf8(file.stream, layout, self.where, faults)
         self.places = [layout.names.index(name) for name in wanted.names]
 
-    def pieces(self, n_before: int) -> Iterator[list[Any]]:
+    def pieces(self, room: Room) -> Iterator[list[Any]]:
         """Yield the converted columns of each piece; a second thread converts one while the next is parsed."""
         under_way: Future[list[Any]] | None = None
-        n_rows = n_before
+        n_rows = 0
         with contextlib.closing(self.stream), ThreadPoolExecutor(1) as thread:
             for batch in self._batches():
                 if under_way is not None:
                     yield under_way.result()
-                first, n_rows = n_rows, n_rows + len(batch)
-                # what was read is no longer among the available memory, but counts against a limit that was given
-                width = 0 if self.wanted.limit is None else 8 * len(self.wanted.names)
-                require_room(n_rows, width, self.where, self.wanted, "its first ")
-                under_way = thread.submit(self._converted, batch, first - n_before)
+                room.take(len(batch), 8 * len(batch) * len(self.wanted.names), self.where)
+                under_way = thread.submit(self._converted, batch, n_rows)
+                n_rows += len(batch)
             if under_way is not None:
                 yield under_way.result()
 
