@@ -191,8 +191,9 @@ class _Reader:
                     good &= ~numbers.unreadable
                 found.append(numbers)
             elif kind == "id":
-                self._require_one_line(name, text)
                 found.append(as_key(text))
+                if types.is_string(found[-1].type):
+                    self._require_one_line(name, text)
             else:
                 found.append(text)
         return found if good.all() else [_kept(each, good) for each in found]
