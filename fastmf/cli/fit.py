@@ -119,15 +119,16 @@ def _errors(implicit: bool, epoch: Any) -> str:
 
 def default_output(ratings: str) -> Path:
     """Return the model's path: beside a file or directory of ratings, in the current directory for a URI."""
+    from fastmf.data.files import PACKED, STDIN, is_pattern
+
     if "://" in ratings:
         return Path(ratings.rstrip("/").rsplit("/", 1)[-1]).with_suffix(".fastmf")
     source = Path(ratings)
-    if ratings == "-" or any(mark in ratings for mark in "*?["):
+    if ratings == STDIN or is_pattern(ratings):
         raise click.UsageError(f"how should the model of {ratings} be called? Give its file with -o")
     if not source.exists():
         raise FileNotFoundError(f"{ratings} does not exist")
     if not source.is_dir():
-        packed = source.suffix.lower() in (".gz", ".zst", ".bz2", ".lz4")
-        return (source.with_suffix("") if packed else source).with_suffix(".fastmf")
+        return (source.with_suffix("") if source.suffix.lower() in PACKED else source).with_suffix(".fastmf")
     folder = source.resolve() if source.name in ("", "..") else source
     return folder.parent / f"{folder.name}.fastmf"

@@ -1,11 +1,12 @@
 """Find files by path, directory, pattern or URI, and find out what they hold from their first bytes."""
 
+import codecs
 import contextlib
 import fnmatch
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,7 +166,7 @@ def _below(system: fs.FileSystem, path: str) -> list[str]:
 def _matching(system: fs.FileSystem, path: str, location: str) -> list[File]:
     """Return the files that match a pattern; raise a FileNotFoundError if there are none."""
     parts = Path(path).parts
-    plain = next((place for place, part in enumerate(parts) if any(mark in part for mark in "*?[")), None)
+    plain = next((place for place, part in enumerate(parts) if is_pattern(part)), None)
     if plain is None:
         raise FileNotFoundError(f"{location} does not exist")
     folder = str(Path(*parts[:plain])) if plain else "."
@@ -176,6 +177,11 @@ def _matching(system: fs.FileSystem, path: str, location: str) -> list[File]:
     if not found:
         raise FileNotFoundError(f"no file matches {location}")
     return [File(system, str(Path(folder) / name)) for name in found]
+
+
+def is_pattern(path: str) -> bool:
+    """Check whether a path has marks of a pattern."""
+    return any(mark in path for mark in "*?[")
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -244,11 +250,11 @@ def opened(file: File, raw: Any = None) -> Opened:
     if not head:
         _Again(head, raw).close()
         raise OSError(f"{file.path} is empty (0 bytes): give another file")
-    kind = next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), "text")
-    if kind != "text":
+    kind = _format_of(head, MAGIC)
+    if kind is not None:
         return Opened(file, kind, _rewound(file, raw, head), head)
     stream = _Again(head, raw)
-    packed = next((name for name, magic in COMPRESSED.items() if head.startswith(magic)), None)
+    packed = _format_of(head, COMPRESSED)
     if packed is not None:
         raw = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), packed)
         try:
@@ -256,11 +262,16 @@ def opened(file: File, raw: Any = None) -> Opened:
         except OSError as error:
             raise OSError(f"{file.path} is damaged: {error}") from None
         stream = _Again(head, raw)
-        inside = next((name for name, magic in (MAGIC | COMPRESSED).items() if head.startswith(magic)), None)
+        inside = _format_of(head, MAGIC | COMPRESSED)
         if inside is not None:
             raise OSError(f"{file.path} holds {inside} inside {packed}: unpack it first")
     _refuse_foreign(file, head)
     return Opened(file, "text", stream, head)
+
+
+def _format_of(head: bytes, formats: Mapping[str, bytes]) -> str | None:
+    """Return the format whose files start so; None if none do."""
+    return next((name for name, magic in formats.items() if head.startswith(magic)), None)
 
 
 def _head(raw: Any) -> bytes:
@@ -303,13 +314,13 @@ class _Again:
 
 def _refuse_foreign(file: File, head: bytes) -> None:
     """Raise an OSError for a file that is no text, or text of another format."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     for magic, (what, how) in FOREIGN.items():
         if start.startswith(magic):
             raise OSError(f"{file.path} is {what}, which is not read here: {how.format(path=file.path)}")
     if b'{"' in head[8:16] and head[:8].endswith(b"\0\0"):
         raise OSError(f"{file.path} is a safetensors file, such as a model of fastmf: give ratings, or pairs of ids")
-    unicode = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    unicode = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if b"\0" in head and not unicode:
         raise OSError(
             f"{file.path} is a binary file, neither Parquet nor text: is it damaged? Formats that are read:"

@@ -40,11 +40,6 @@ class Layout:
     encoding: str | None = None
     wide: bool = False
 
-    @property
-    def is_text(self) -> bool:
-        """Whether something is said that only text has."""
-        return (self.sep, self.decimal, self.encoding) != (None, None, None)
-
 
 def layout_of(
     columns: Any = None, sep: Any = None, decimal: Any = None, encoding: Any = None, wide: bool = False

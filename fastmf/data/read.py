@@ -82,7 +82,7 @@ def read_roles(
     optional : roles whose column may be missing, unless it is named.
     said : the layout of text files and arrays, as far as it is not to be found by looking.
     like : what is known of ids and columns from elsewhere.
-    kinds : what to make of text, by role; see :class:`fastmf.data.text.Wanted`.
+    kinds : what to make of text, by role; see :class:`fastmf.data.source.Wanted`.
     dropped : a dict that gets the number of rows that cannot be read, by reason; None raises an error for such rows.
 
     Returns
