@@ -94,6 +94,12 @@ def as_array(column: pa.ChunkedArray, dtype: Any = None) -> np.ndarray:
     return array
 
 
+def are_whole(values: np.ndarray) -> bool:
+    """Check whether floats are all whole numbers, small enough that each has a float of its own."""
+    exact = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+    return bool(np.array_equal(values, np.rint(values)) and np.abs(values).max(initial=0) < exact)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Check whether a type is text or bytes of any length, stored as offsets and data."""
     return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fastmf.data.arrow import is_of_pandas, to_arrow
+from fastmf.data.arrow import are_whole, is_of_pandas, to_arrow
 from fastmf.data.columns import POSITIONS, listed
 from fastmf.data.layout import SKIPPED, Layout
 from fastmf.data.source import Wanted, require_room
@@ -219,7 +219,7 @@ def _of_rows(array: np.ndarray, said: Layout) -> Table:
 
 def _typed(values: np.ndarray) -> Any:
     """Return a column of an array whose columns share a type: integers, if all of its floats are whole."""
-    if values.dtype.kind == "f" and np.array_equal(values, np.rint(values)) and np.abs(values).max(initial=0) < 2**53:
+    if values.dtype.kind == "f" and are_whole(values):
         return values.astype(np.int64)
     return values.tolist() if values.dtype.kind == "O" else values
 
@@ -248,16 +248,15 @@ def from_arrays(
     arrays: tuple[Any, ...], roles: Mapping[str, str | None], n_optional: int
 ) -> dict[str, tuple[str, pa.ChunkedArray]]:
     """Return the name and the column of each role from a tuple of arrays; see :func:`fastmf.data.read.read_roles`."""
-    names = [(roles.get(role) or role) if role in ("weight", "timestamp") else role for role in roles]
+    labels = {role: name if name and role in ("weight", "timestamp") else role for role, name in roles.items()}
     given, order = list(arrays), list(roles)
     if roles.get("weight") == "rating" and len(given) == len(order) - 1:  # one array for both
         given.insert(order.index("weight"), given[order.index("rating")])
     if len(given) == len(order) - 1 and n_optional:
-        missing = order.index("rating")
-        del order[missing], names[missing]
+        order.remove("rating")
     if len(given) != len(order):
-        needed = ", ".join((roles.get(role) or role) if role in ("weight", "timestamp") else role for role in roles)
-        raise DataError(f"{len(arrays)} arrays given where {len(roles)} are needed: {needed}")
+        raise DataError(f"{len(arrays)} arrays given where {len(roles)} are needed: {', '.join(labels.values())}")
+    names = [labels[role] for role in order]
     exact = (
         _as_numpy(each) if role in ("weight", "timestamp") else each for role, each in zip(order, given, strict=True)
     )

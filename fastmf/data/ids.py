@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
-from fastmf.data.arrow import as_array, decoded, filled, from_numpy, is_text, large, to_arrow, to_numpy
+from fastmf.data.arrow import are_whole, as_array, decoded, filled, from_numpy, is_text, large, to_arrow, to_numpy
 from fastmf.data.bad_rows import require_no_nulls
 from fastmf.errors import DataError, UnknownIdError
 from fastmf.kernels.encode import LOOK_UP, MARK_KEYS
@@ -172,9 +172,8 @@ def keys(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 def _whole(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Return floats that are all whole numbers as the integers they were before pandas had nulls to hold."""
-    exact = 2.0 ** (np.finfo(column.type.to_pandas_dtype()).nmant + 1)  # whole numbers below have a float of their own
     values = as_array(column)
-    if not len(values) or not np.array_equal(values, np.rint(values)) or not np.abs(values).max() < exact:
+    if not len(values) or not are_whole(values):
         return column
     warnings.warn(f"column {name!r} holds integers as {column.type}: its ids are taken as int64", stacklevel=5)
     return pa.chunked_array([from_numpy(values.astype(np.int64))])

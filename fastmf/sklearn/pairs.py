@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastmf.data.arrow import to_arrow
+from fastmf.data.arrow import are_whole, to_arrow
+from fastmf.data.containers import entries_of
 from fastmf.data.read import read_table
 from fastmf.errors import DataError
-
-EXACT = 2.0**53  # every whole float below it is one integer
 
 
 class InputError(DataError, ValueError):
@@ -59,8 +58,7 @@ def sparse_columns(X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows (users), columns (items) and values of a sparse matrix's entries; those of one pair are added."""
     entries = X.tocsr().copy()
     entries.sum_duplicates()
-    found = entries.tocoo()
-    return found.row, found.col, found.data
+    return entries_of(entries)
 
 
 def chosen(columns: Mapping[str, Any], kept: np.ndarray) -> tuple[Any, ...]:
@@ -90,5 +88,4 @@ def _as_ids(column: np.ndarray) -> np.ndarray:
     lost = int(np.count_nonzero(~np.isfinite(column)))
     if lost:
         raise DataError(f"{lost:,} of {len(column):,} ids in X are NaN or inf: drop those rows")
-    whole = np.all((np.floor(column) == column) & (np.abs(column) < EXACT))
-    return column.astype(np.int64) if whole else column
+    return column.astype(np.int64) if are_whole(column) else column

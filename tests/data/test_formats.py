@@ -262,6 +262,14 @@ def test_frames_with_numbered_columns_are_read_by_position_with_a_remark(tmp_pat
     require_rows(pivot, wide=True)
 
 
+def test_ids_of_an_array_that_share_a_float_are_refused():
+    array = np.array([[1, 2**24 + 1, 5], [2, 2**24, 4]], dtype=np.float32)  # both become 2^24
+    with pytest.raises(DataError, match="column 'item' holds float, which cannot be an id"):
+        Ratings.read(array)
+    assert Ratings.read(array.astype(np.float64)).item_ids.to_pylist() == [2**24]
+    assert Ratings.read(array - np.float32([0, 2, 0])).item_ids.to_pylist() == [2**24 - 2]
+
+
 def test_ratings_are_no_table_to_split():
     ratings = Ratings.read(pa.table({"user": [1, 2], "item": [1, 1], "rating": [3, 4]}))
     with pytest.raises(DataError, match=r"cannot read a table from Ratings: .*Ratings themselves have \.split\(\)"):

@@ -237,6 +237,7 @@ def test_implicit_feedback_needs_no_y_and_skips_stored_zeros(columns):
         (np.ones(3), r"X is an array of 1 dimension, but .*Reshape your data"),
         ([(1, 2, 3)], r"X has 3 feature\(s\)"),
         (np.array([[1, 2.5], [2, 3]]), "holds double, which cannot be an id"),
+        (np.array([[1, 2**24 + 1], [2, 2**24]], dtype=np.float32), "holds float, which cannot be an id"),  # both 2^24
         (np.array([[1, np.nan], [2, 3]]), "1 of 2 ids in X are NaN or inf"),
         (np.array([[1, None], [2, 3]], dtype=object), "null"),
         (np.array([[1, 2], ["a", 3]], dtype=object), "one type"),
