@@ -99,8 +99,8 @@ def brief(value: Any) -> str:
 
 
 def require_truth(name: str, value: Any) -> None:
-    """Raise a ParameterError unless the value is True or False."""
-    if not isinstance(value, bool):
+    """Raise a ParameterError unless the value is True or False, of Python or of NumPy."""
+    if not isinstance(value, bool) and not (getattr(value, "shape", None) == () and value.dtype == bool):
         raise ParameterError(f"{name} is {brief(value)}: give True or False")
 
 

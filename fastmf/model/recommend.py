@@ -167,7 +167,7 @@ def _candidates(state: State, items: Any, cold: bool) -> tuple[np.ndarray, int]:
 def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed]:
     """Collect the items to leave out for each user: those seen in training, and the pairs to exclude."""
     lists = []
-    require_truth("include_seen", bool(include_seen) if isinstance(include_seen, np.bool_) else include_seen)
+    require_truth("include_seen", include_seen)
     if not include_seen:
         if state.seen is None:
             raise ParameterError(

@@ -37,7 +37,7 @@ def same(model, user, n=10, include_seen=False):
     return items, scores
 
 
-@pytest.mark.parametrize("include_seen", [False, True])
+@pytest.mark.parametrize("include_seen", [False, True, np.True_])
 @pytest.mark.parametrize("n", [1, 3, 10**6])
 def test_a_user_gets_the_list_that_recommend_makes(model, n, include_seen):
     for user in model.user_ids:
