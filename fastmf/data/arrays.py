@@ -31,13 +31,8 @@ WRITTEN = {
     "|b1": "BOOL",
 }
 
+READ = {name: kind for kind, name in WRITTEN.items()}
 LONGEST = 100_000_000  # bytes of a header, as safetensors has it
-DTYPES = {
-    **{f"{kind}{bits}": f"<{kind.lower()}{bits // 8}" for kind in "FIU" for bits in (16, 32, 64)},
-    "I8": "i1",
-    "U8": "u1",
-    "BOOL": "?",
-}
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: Path, text: str) -> None:
@@ -104,7 +99,7 @@ class ArrayFile:
 
     def _array(self, name: str, entry: Mapping[str, Any], start: int, place: int) -> np.ndarray:
         """Return a view of an array that has to begin at a place; the data of the file begin at ``start``."""
-        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), entry["shape"]
+        dtype, shape = np.dtype(READ[entry["dtype"]]), entry["shape"]
         _require(all(type(n) is int and n >= 0 for n in shape), f"{name} has shape {shape}")
         end = place + math.prod(shape) * dtype.itemsize
         _require(entry["data_offsets"] == [place - start, end - start], f"{name} is not where its shape says")
