@@ -10,7 +10,7 @@ from pyarrow import json as arrow_json
 from pyarrow import types
 
 from fastmf.data.files import File, Opened, opened
-from fastmf.data.source import NUMBERS, PIECE, Faults, Room, Wanted, require_short
+from fastmf.data.source import NUMBERS, PIECE, Faults, Room, Wanted, require_short, shown
 from fastmf.data.values import as_numbers, require_one_mark
 from fastmf.errors import DataError, brief
 
@@ -148,8 +148,7 @@ def _good_lines(lines: bytes, first_line: int, faults: Faults) -> bytes:
         if _object(line) is not None:
             good.append(line)
         else:
-            shown = line[:60].decode(errors="replace")
-            faults.add("ragged_rows", 1, f"line {number:,} (no JSON object): {shown!r}")
+            faults.add("ragged_rows", 1, f"line {number:,} (no JSON object): {shown(line)}")
     return b"\n".join(good)
 
 

@@ -9,6 +9,7 @@ from fastmf.errors import DataError, counted
 from fastmf.runtime.memory import require_memory
 
 PIECE = 1 << 24  # bytes of text that are parsed at once
+SHOWN = 60  # characters of a line that a message shows
 WORK = 16  # bytes per row, besides the columns themselves, for both compressed views and for sorting
 
 # What to do with the texts of a column: make ids of them, numbers, or whatever all of them can be.
@@ -76,6 +77,12 @@ def require_short(line: bytes, where: str) -> None:
     """Raise a DataError if the part of a line that was read is longer than a piece."""
     if len(line) > PIECE:
         raise DataError(f"{where} cannot be read as text with columns: a line is longer than {PIECE:,} bytes")
+
+
+def shown(line: str | bytes) -> str:
+    """Return a line, or a field of one, as a message shows it: quoted, and cut."""
+    text = line.decode(errors="replace") if isinstance(line, bytes) else line
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
 class Faults:

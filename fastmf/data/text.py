@@ -16,7 +16,7 @@ from pyarrow import csv, types
 from fastmf.data.columns import POSITIONS, listed
 from fastmf.data.files import HEAD, File, Opened, opened
 from fastmf.data.layout import Found, Layout, look, not_text
-from fastmf.data.source import NUMBERS, PIECE, Faults, Room, Wanted
+from fastmf.data.source import NUMBERS, PIECE, Faults, Room, Wanted, shown
 from fastmf.data.utf8 import UNIT, Utf8
 from fastmf.data.values import Numbers, as_key, as_numbers, inferred, joined_keys, require_one_mark
 from fastmf.errors import DataError, brief, counted
@@ -171,11 +171,8 @@ class _Reader:
         return DataError(f"{self.where} cannot be read as text with columns: {problem}")
 
     def _ragged(self, row: csv.InvalidRow) -> str:
-        text = row.text if len(row.text) <= 60 else f"{row.text[:60]}…"
-        what = (
-            f"line {row.number:,} ({counted(row.actual_columns, 'column')} instead of {row.expected_columns}): {text!r}"
-        )
-        self.faults.add("ragged_rows", 1, what)
+        width = f"{counted(row.actual_columns, 'column')} instead of {row.expected_columns}"
+        self.faults.add("ragged_rows", 1, f"line {row.number:,} ({width}): {shown(row.text)}")
         return "skip"
 
     def _converted(self, batch: pa.RecordBatch, first_row: int) -> list[Any]:
@@ -211,7 +208,7 @@ class _Reader:
         broken = pc.match_substring(text, "\n")
         if pc.any(broken).as_py():
             first = text.filter(broken)[0].as_py()
-            raise DataError(f"{self.where}: column {name!r} holds {first[:60]!r}: is a quote in it not closed?")
+            raise DataError(f"{self.where}: column {name!r} holds {shown(first)}: is a quote in it not closed?")
 
 
 def _kept(each: Any, good: np.ndarray) -> Any:

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from fastmf.data.layout import BLANK, Found
-from fastmf.data.source import Faults, require_short
+from fastmf.data.source import Faults, require_short, shown
 from fastmf.errors import DataError
 
 UNIT = b"\x1f"  # stands for separators that Arrow's parser does not take: the unit separator of ASCII
@@ -70,13 +70,13 @@ class Utf8:
                 line = data[start : stop if stop >= 0 else len(data)]
                 if "expected after" in self._fault(line):
                     raise DataError(
-                        f"{self.where}: the line {_short(line)} has text after a closing quote: write a quote inside"
+                        f"{self.where}: the line {shown(line)} has text after a closing quote: write a quote inside"
                         " quotes as two, or put the whole text in quotes"
                     )
         if last and self.n_quotes % 2:
             line = data.rstrip(b"\r\n").rsplit(self.end_of_line, 1)[-1]
             if "unexpected end" in self._fault(line):
-                self.faults.add("ragged_rows", 1, f"the last line (a quote is not closed): {_short(line)}")
+                self.faults.add("ragged_rows", 1, f"the last line (a quote is not closed): {shown(line)}")
                 return data[: data.rindex(line)]
         return data
 
@@ -95,8 +95,3 @@ class Utf8:
         if self.sep == BLANK:
             return re.sub(rb"[ \t]+", UNIT, re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", data))
         return data.replace(self.sep.encode(), UNIT)
-
-
-def _short(line: bytes) -> str:
-    text = line.decode(errors="replace")
-    return repr(text if len(text) <= 60 else f"{text[:60]}…")
