@@ -6,6 +6,7 @@ import click
 import numpy as np
 
 from fastmf.cli.console import remark
+from fastmf.errors import DataError, UnknownIdError, counted, verb
 
 SHOWN = 10  # items to choose from
 
@@ -43,7 +44,6 @@ def item_of(loaded: Any, item: str | None, like: str | None, source: str | None,
 
 def _found(loaded: Any, like: str, titles: Any, source: str) -> list[Any]:
     """Return the one item of the model whose title is like these words."""
-    from fastmf.errors import DataError, UnknownIdError
     from fastmf.model.titles import ids_like
 
     matching = ids_like(titles, like)
@@ -53,10 +53,10 @@ def _found(loaded: Any, like: str, titles: Any, source: str) -> list[Any]:
     counts = np.append(loaded.item_counts, -1)[places]  # -1 for items that the model does not know
     order = [place for place in np.argsort(-counts, kind="stable") if places[place] >= 0]
     if not order:
-        others = f"{len(matching):,} {'has' if len(matching) == 1 else 'have'}, the first {titles[matching[0]]!r}"
+        others = f"{len(matching):,} {verb(len(matching), 'has', 'have')}, the first {titles[matching[0]]!r}"
         raise UnknownIdError(f"no item of the model has a title like {like!r}; of others, {others}: try other words")
     for place in order[:SHOWN]:
-        rated = "1 rating" if counts[place] == 1 else f"{counts[place]:,} ratings"
+        rated = counted(counts[place], "rating")
         remark(f"{matching[place]}  {titles[matching[place]]}  ({rated})")
     if len(order) > 1:
         more = f", of which {SHOWN} are shown" if len(order) > SHOWN else ""

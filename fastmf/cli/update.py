@@ -16,6 +16,7 @@ from fastmf.cli.options import (
     reading_options,
     with_features,
 )
+from fastmf.errors import counted
 
 
 @click.command()
@@ -81,8 +82,6 @@ def update(
 
 def _lines(counts: dict[str, int], n_new: int) -> list[str]:
     """Describe what was added, and which of ``n_new`` new ratings were left out."""
-    from fastmf.errors import counted
-
     n_used = n_new - counts["unsolved"]
     lines = [
         f"{n_used:,} of {counted(counts['read'], 'new rating')} used, {counts['replaced']:,} of pairs rated before"

@@ -63,8 +63,8 @@ def choose(
 
 def require_name(role: str, asked: object) -> None:
     """Raise a ParameterError unless ``asked`` can be the name of a column, or is None."""
-    empty = asked == "" and role not in ("rating", "weight") if isinstance(asked, str) else False
-    if empty or not isinstance(asked, str | Integral | None):
+    is_name = isinstance(asked, str | Integral | None) and (asked != "" or role in ("rating", "weight"))
+    if not is_name:
         raise ParameterError(f"{role} is {brief(asked)}: give the name of a column")
 
 

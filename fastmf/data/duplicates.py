@@ -33,9 +33,9 @@ def merged(
     """Merge each run of rows with the same pair; raise a DataError if a sum is beyond float32.
 
     ``numbers`` holds the rows' ratings and, if there are any, weights. ``again`` is the result of :func:`repeated`, and
-    ``way`` is "last", "mean" or "sum". For
-    implicit feedback with weights, ``counting`` is the lowest rating that counts as observed. A sum is then that of the
-    weights of rows that count, if there are any, and the rating is the highest.
+    ``way`` is "last", "mean" or "sum". For implicit feedback with weights, ``counting`` is the lowest rating that
+    counts as observed. A sum is then that of the weights of rows that count, if there are any, and the rating is the
+    highest.
     """
     is_start = np.append(True, ~again)
     runs, starts = np.cumsum(is_start), np.flatnonzero(is_start)

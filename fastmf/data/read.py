@@ -110,14 +110,10 @@ def read_roles(
     if dropped is not None:
         dropped |= table.dropped
     if table.positions:
+        certain = "title" in roles or len(roles) == 1
+        remedy = "" if certain else "; name them with --columns (columns=) if they are others"
         warnings.warn(
-            f"{table.where} has no header: its columns are taken as {', '.join(table.positions)}"
-            + (
-                ""
-                if "title" in roles or len(roles) == 1
-                else "; name them with --columns (columns=) if they are others"
-            ),
-            stacklevel=4,
+            f"{table.where} has no header: its columns are taken as {', '.join(table.positions)}{remedy}", stacklevel=4
         )
     columns = {role: Column(str(name), found.column(names.index(name))) for role, name in chosen.items()}
     if isinstance(table, TextFiles):  # ids that were text get the types that are known of them

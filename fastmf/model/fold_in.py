@@ -151,10 +151,10 @@ def _seen_by(state: State, ratings: Ratings, rated: Compressed, entries: Compres
     return both.indptr, both.indices
 
 
-def _common(old: Compressed, entries: Compressed, counted: np.ndarray | bool = True) -> np.ndarray:
+def _common(old: Compressed, entries: Compressed, counts: np.ndarray | bool = True) -> np.ndarray:
     """Count the entries of each row, of those that count, that are in ``old``, too: (n_rows,)."""
     rows = np.repeat(np.arange(len(entries.indptr) - 1), np.diff(entries.indptr))
-    again = csr.locate((old.indptr, old.indices), rows, entries.indices)[1] & counted
+    again = csr.locate((old.indptr, old.indices), rows, entries.indices)[1] & counts
     return np.bincount(rows[again], minlength=len(entries.indptr) - 1)
 
 

@@ -1,8 +1,8 @@
 """The frame of a model's rows: what was moved between factors, biases and the mean after training.
 
 A training objective penalises factors x, y and biases b, c of standardised ratings. A model may hold rows that are
-measured from the mean row, so that zeros stand for that row. With the mean user p and the mean item q, its rows
-x', y' and biases b', c' are
+measured from the mean row, so that zeros stand for that row. With the mean user p and the mean item q, its rows x', y'
+and biases b', c' are
 
     x' = x - p,    b' = b + x' . q        y' = y - q,    c' = c + y' . p
 

@@ -225,9 +225,9 @@ class Model(State):
 
         Returns
         -------
-        A named tuple of user_ids and item_ids (Arrow arrays), users and items (float32, a row for each id), for all
-        users and items with ratings or side features. Rows have k + 1 numbers; k for "similar", and if no item has a
-        bias.
+        A named tuple of user_ids and item_ids (as those of the model), users and items (float32, a row for each id),
+        for all users and items with ratings or side features. Rows have k + 1 numbers; k for "similar", and if no item
+        has a bias.
 
         Raises
         ------

@@ -17,8 +17,8 @@ def titles_of(titles: Any, state: State, **layout: Any) -> dict[Any, Any] | None
     """Return a dict of item id to title; None for None.
 
     ``titles`` is a dict, a pandas series by id, or a table with a column of ids and a column "title": a path or a
-    frame; ``layout`` is that of text. Ids that are text get the type of
-    the model's items. Raises a DataError if the table lacks one of them.
+    frame; ``layout`` is that of text. Ids that are text get the type of the model's items. Raises a DataError if the
+    table lacks one of the columns.
     """
     if titles is None or isinstance(titles, dict):
         return titles

@@ -36,9 +36,8 @@ class Server:
         user[1 : 1 + state.k] = state.user_factors[row]
         user[0] = state.user_bias[row] + self._mean
         if (self._seen is None and not include_seen) or (state.implicit and not user[1:].any()):
-            found, scores = Ranker(state, include_seen=include_seen).top(
-                np.array([row]), n
-            )  # popular items, or an error
+            ranker = Ranker(state, include_seen=include_seen)  # which refuses, or ranks by popularity
+            found, scores = ranker.top(np.array([row]), n)
         else:
             found, scores = np.empty((1, n), np.int32), np.empty((1, n), np.float32)
             best(self._table, user, self._left_out(row, include_seen), found, scores)
