@@ -102,8 +102,3 @@ def _delayed(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
 def quality(rank: Rank, wanted: Wanted, n_items: int) -> float:
     """Return the mean nDCG of lists of LIST_LENGTH items, ties counted against them."""
     return float(ndcg(ranked_hits(rank, wanted, n_items, LIST_LENGTH)[1], wanted.counts).mean())
-
-
-def mean_ndcg(found: np.ndarray, wanted: Wanted, n_items: int) -> float:
-    """Return the mean nDCG of lists of LIST_LENGTH items, in the order they have; arguments as for :func:`hits_of`."""
-    return float(ndcg(hits_of(found, wanted, n_items, LIST_LENGTH), wanted.counts).mean())
