@@ -54,6 +54,7 @@ def peers():
         "generated",
         "ingest",
         "peers",
+        "plays",
         "ranking",
         "scaling",
         "serving",
@@ -613,6 +614,18 @@ def test_generated_sets_are_what_they_are_called(tmp_path):
     assert once.user_counts.max() == 1
     assert (tens.values.min(), tens.values.max(), hundreds.values.max()) == (-10, 10, 100)
     assert set(noise.values) <= {1, 2, 3, 4, 5}
+
+
+def test_plays_and_purchases_are_what_the_readme_says(tmp_path):
+    paths = [Path(line) for line in run("plays", tmp_path / "sets").stdout.split()]
+    assert [path.stem for path in paths] == ["plays", "purchases", "watched"]
+    plays, purchases, watched = (Ratings.read(path, rating="") for path in paths)  # repeated pairs would be an error
+    assert (len(plays), plays.n_users, plays.n_items) == (68_991, 2_000, 12_388)
+    assert [np.median(each.user_counts) for each in (plays, purchases, watched)] == [29, 1, 50]
+    assert [round(len(each) / (each.n_users * each.n_items), 4) for each in (purchases, watched)] == [0.0015, 0.0316]
+    counts = Ratings.read(paths[0], rating="plays").values
+    assert counts.min() == 1
+    assert counts.max() > 100 * np.median(counts)
 
 
 def test_side_features_beside_none(file, tmp_path):
