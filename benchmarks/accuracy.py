@@ -263,8 +263,10 @@ def find(dataset: str, folder: Path, data_dir: str | None = None) -> tuple[str, 
     return source.path, {"dataset": Path(source.name).name, "data": source.data, "note": source.note}
 
 
-def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[Data, str]:
+def read(path: str, columns: Mapping[str, str | None], required: bool, **how: Any) -> tuple[Data, str]:
     """Read ratings with their rows in the file and timestamps; also return why there are no timestamps, or "".
+
+    ``how`` are further arguments of :meth:`Ratings.read`.
 
     Raises
     ------
@@ -272,7 +274,7 @@ def read(path: str, columns: Mapping[str, str | None], required: bool) -> tuple[
         As :meth:`Ratings.read`, and for missing timestamps that are required or whose column was named.
     """
     roles = {role: columns.get(role) for role in ("user", "item", "rating")}
-    ratings = Ratings.read(path, **roles)
+    ratings = Ratings.read(path, **roles, **how)
     pairs = read_columns(path, dict(zip(("user", "item"), ratings.columns[:2], strict=True)))
     users, items = (ids.encode(pairs.column(name), name)[0] for name in ratings.columns[:2])
     rows = np.lexsort((items, users))  # pairs are unique, so this is the order of the ratings

@@ -16,9 +16,7 @@ def main() -> None:
     folder, given = Path(sys.argv[1]), json.loads(sys.argv[2])
     job = np.load(folder / "job.npz")
     n_users, n_items, users = len(job["indptr"]) - 1, int(job["n_items"]), job["users"]
-    pairs = csr_matrix(
-        (np.ones(len(job["indices"]), np.float32), job["indices"], job["indptr"]), shape=(n_users, n_items)
-    )
+    pairs = csr_matrix((job["weights"], job["indices"], job["indptr"]), shape=(n_users, n_items))
     ones = np.ones(len(job["seen_indices"]), np.float32)
     seen = csr_matrix((ones, job["seen_indices"], job["seen_indptr"]), shape=(n_users, n_items))
     model = AlternatingLeastSquares(

@@ -246,7 +246,7 @@ def test_there_are_kernel_tables():
 
 def test_the_checks_see_what_they_look_for():
     assert "solvers" in {name.split(".")[0] for name, _ in modules_imported(MODULES["cli.fit"])}  # inside a function
-    assert {"data.ids", "model.state"} <= {name for name, _ in modules_imported(MODULES["model.model"])}
+    assert {"data.ids", "model.growing"} <= {name for name, _ in modules_imported(MODULES["model.model"])}
     assert {"pandas", "pyarrow"} <= {name.split(".")[0] for name, _ in imported(MODULES["data.ids"])}
 
 

@@ -580,15 +580,36 @@ def test_lists_leave_out_everything_rated_in_training(accuracy, file):
     data, _ = accuracy.read(str(file), {}, required=False)
     job, _ = ranking.jobs(data, "random", 3.0)
     users = np.flatnonzero((job.test.user_counts > 0) & (job.train.user_counts > 0))
-    lists, seconds = ranking.by_fastmf(job, users, 4, 2, 1, ranking.USUAL["fastmf"])
-    assert (lists.shape, len(seconds["epoch_seconds"])) == ((len(users), ranking.N), 2)
-    for user, found in zip(users, lists, strict=True):
-        seen = job.seen.indices[job.seen.indptr[user] : job.seen.indptr[user + 1]]
-        assert len(seen) > np.count_nonzero(job.train.users == user)  # some are rated badly, and are not trained on
-        assert not np.isin(found, seen).any()
-    measures = ranking.measured(job, ranking.in_order(lists), users)
-    assert 0 < measures["ndcg"] < 1
-    assert 0 < measures["reach"] <= 1
+    for (lists, seconds), epochs in (
+        (ranking.by_fastmf(job, users, 4, 2, 1, ranking.USUAL["fastmf"]), 2),
+        (ranking.by_ease(job, users, ranking.USUAL["ease"]), 1),
+    ):
+        assert (lists.shape, len(seconds["epoch_seconds"])) == ((len(users), ranking.N), epochs)
+        for user, found in zip(users, lists, strict=True):
+            seen = job.seen.indices[job.seen.indptr[user] : job.seen.indptr[user + 1]]
+            assert len(seen) > np.count_nonzero(job.train.users == user)  # some are rated badly, and not trained on
+            assert not np.isin(found, seen).any()
+        measures = ranking.measured(job, ranking.in_order(lists), users)
+        assert 0 < measures["ndcg"] < 1
+        assert 0 < measures["reach"] <= 1
+
+
+def test_ease_is_its_published_solution(accuracy, file):
+    ranking = importlib.import_module("ranking")
+    data, _ = accuracy.read(str(file), {}, required=False)
+    job, _ = ranking.jobs(data, "random", 0)
+    x = np.zeros((job.train.n_users, job.train.n_items))
+    x[job.train.users, job.train.items] = 1
+    warm = job.train.item_counts > 0
+    inverse = np.linalg.inv(x[:, warm].T @ x[:, warm] + 5 * np.eye(warm.sum()))
+    weights = np.eye(warm.sum()) - inverse / np.diag(inverse)  # the paper's equation 8
+    scores = np.full(x.shape, -np.inf)
+    scores[:, warm] = x[:, warm] @ weights
+    scores[np.repeat(np.arange(len(x)), np.diff(job.seen.indptr)), job.seen.indices] = -np.inf
+    users = np.arange(len(x))
+    lists, _ = ranking.by_ease(job, users, {"reg": 5})
+    found, best = (np.take_along_axis(scores, each, 1) for each in (lists, np.argsort(-scores, axis=1)[:, : ranking.N]))
+    np.testing.assert_allclose(found, best, atol=1e-5)
 
 
 def test_settings_are_of_a_solver_that_runs(accuracy):

@@ -88,9 +88,22 @@ def fit(
         disliked, cold = model.rows["disliked"], model.rows["disliked_cold"]
         rest = f"; {cold:,} more are left out, of users or items without observed ratings" if cold else ""
         remark(f"{disliked:,} of {what} at most {model.negative_to:g} and {counts} as disliked{rest}")
+    for line in _on_implicit(model):
+        remark(line)
     kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
     remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
     click.echo(str(target))
+
+
+def _on_implicit(model: Any) -> Iterator[str]:
+    """Say how weights were scaled, and what unobserved pairs weigh."""
+    if model.weight_scale is not None:
+        scale = model.weight_scale.describe(model.weight)
+        yield f"weights are {scale}, to a mean of 1 (--weight-scale none takes them as they are)"
+    if model.implicit:
+        alpha0, zeros = model.user_rule.all_pairs, model.solver["zeros"]
+        times = "" if zeros is None else f", at most {zeros:g} times as much in all as the observed ones (--zeros)"
+        yield f"pairs that are not observed weigh {alpha0:.2g} each{times}"
 
 
 @contextlib.contextmanager

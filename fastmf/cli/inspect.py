@@ -30,6 +30,8 @@ def inspect(model: str, as_json: bool) -> None:
     history = found.pop("history")
     if found["weight"] == "":
         found["weight"] = "number of rows"
+    if loaded.weight_scale is not None:
+        found["weight_scale"] = f"{loaded.weight_scale.describe(loaded.weight or '')}, to a mean of 1"
     if loaded.half_life is not None:
         found["half_life"] = loaded.half_life.describe()
     for side in ("user", "item"):
@@ -64,8 +66,10 @@ def summary(model: Any) -> dict[str, Any]:
         "scale": model.scale,
         "rating_range": list(model.rating_range),
         "solver": model.solver,
+        "alpha0": model.user_rule.all_pairs if model.implicit else None,
         "best_epoch": model.best_epoch,
         "weight": model.weight,
+        "weight_scale": None if model.weight_scale is None else asdict(model.weight_scale),
         "half_life": None if model.half_life is None else asdict(model.half_life),
         "blend": model.blend,
         "has": [name for name, group in model.learned.items() if group is not None],

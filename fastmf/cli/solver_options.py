@@ -110,9 +110,9 @@ def _option(name: str, by_solver: "dict[str, Setting]") -> click.Option:
 def _defaults(by_solver: "dict[str, Setting]") -> str:
     """Describe the default of a setting: the first solver's, then those of solvers that differ; nothing for None."""
     texts = {
-        solver: f"{each.default:g}" if isinstance(each.default, float) else str(each.default)
+        solver: f"{each.default:g}" if isinstance(each.default, float) else each.usual or str(each.default)
         for solver, each in by_solver.items()
-        if each.default is not None
+        if each.default is not None or each.usual
     }
     if not texts:
         return ""

@@ -58,7 +58,7 @@ FIT_DEFAULTS |= {"min_user_ratings": None, "min_item_ratings": None}
 def tune(
     ratings: tuple[str, ...], solvers: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any
 ) -> None:
-    """Search for the k, reg and reg0 (implicit: alpha0) that fit RATINGS best; with features, for feature_reg too.
+    """Search for the k, reg and reg0 (implicit: zeros) that fit RATINGS best; with features, for feature_reg too.
 
     Every trial is measured on the same held-out ratings, by RMSE, or by nDCG@10 for implicit. The first trial
     has the defaults; most other trials stop early, once better ones are known (successive halving). stdout gets the

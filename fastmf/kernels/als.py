@@ -1,9 +1,10 @@
 """Half a sweep of alternating least squares: every row's factors and bias, with the other side fixed.
 
-The objective of a row; j runs over its rated columns, with factors y_j and biases c_j (Zhou et al. 2008, plus an affine
-weight rho and the row's own bias b):
+The objective of a row; j runs over its rated columns, with factors y_j and biases c_j (Zhou et al. 2008, plus other
+terms of the weight rho, and the row's own bias b):
 
-    sum_j g_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg (b - a)^2,    rho = reg n + reg0,    n = sum_j g_j
+    sum_j g_j (r_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg (b - a)^2
+    rho = reg n + reg0 + root_reg n^(1/2),    n = sum_j g_j
 
 The weights g_j are 1 unless the entries carry weights: an entry of weight 2 counts as two equal entries. The row is
 pulled towards z and a, which are zero without a prior (:mod:`fastmf.kernels.links`, :mod:`fastmf.kernels.features`). A
@@ -58,7 +59,7 @@ def _solve_row_numpy(row, entries, side, other, penalty, known):
     t = entries.values[rated] - other.bias[columns]
     g = np.ones(n, np.float32) if entries.weights is None else entries.weights[rated]
     mass = g.sum(dtype=np.float64)
-    d, rho = np.float32(mass + penalty.bias_reg), np.float32(penalty.reg * mass + penalty.reg0)
+    d, rho = np.float32(mass + penalty.bias_reg), np.float32(penalty.rho(mass))
     if n > LONG or rho <= UNSURE * (g @ np.square(y)).max():  # otherwise float32 is enough: no pivot is below rho
         y, t, g = y.astype(np.float64), t.astype(np.float64), g.astype(np.float64)
     s, total = g @ y, g @ t

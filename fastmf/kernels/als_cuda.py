@@ -200,6 +200,12 @@ def _add_pieces(gram, s, partial, first, n, k, thread, form):
 
 
 @inlined
+def rho_of(rules, n):
+    """Return the weight of the squared factors of a row of n ratings."""
+    return rules[0] * n + (rules[1] + rules[3] * math.sqrt(n))
+
+
+@inlined
 def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
     """Subtract s s' / d, and add B and rho to the matrix and rho z to the right-hand side, which is row k.
 
@@ -226,8 +232,8 @@ def _eliminate_bias(gram, s, total, weights, known, k, thread, form):
 def _solve(gram, s, inverse, solution, total, rules, out, k, thread, form):
     """Solve a row's equations and write its factors and bias; return False if they cannot be solved."""
     x, b, row, share = out
-    lift(gram, solution, k, gram.dtype.type(rules[4]), thread, form)
-    if not factor(gram, k, inverse, solution, gram.dtype.type(rules[3]), thread, form):
+    lift(gram, solution, k, gram.dtype.type(rules[5]), thread, form)
+    if not factor(gram, k, inverse, solution, gram.dtype.type(rules[4]), thread, form):
         return False
     rest = substitute(gram, k, inverse, solution, s, total, thread, form)
     for f in range(thread, k, form.threads):
@@ -244,8 +250,8 @@ def compiled(form):
     ``work`` holds rows or pieces of rows: row, first entry, last entry, and the first of the row's pieces in
     ``parts``, or -1. With ``keep``, sums go to ``parts``; otherwise rows are solved. ``failed`` gets the number of
     rows that cannot be solved, then their places in ``work``. ``weights`` (of entries) and ``mass`` (their row sums)
-    are empty if all weights are 1; ``a`` is what biases are pulled to. ``rules``: reg, reg0, bias_reg, smallest pivot
-    relative to its diagonal, jitter.
+    are empty if all weights are 1; ``a`` is what biases are pulled to. ``rules``: reg, reg0, bias_reg, root_reg,
+    smallest pivot relative to its diagonal, jitter.
     """
     number, n_batch, n_columns = np.float64 if form.wide else np.float32, form.batch, form.columns
     n_sums, n_b, n_each, n_kept = form.a * form.b, form.b, form.each, form.kept
@@ -270,7 +276,7 @@ def compiled(form):
             row, piece, pieces = work[place, 0], (work[place, 1], work[place, 2]), work[place, 3]
             n = piece[1] - piece[0]
             count = mass[row] if mass.shape[0] > 0 else np.float64(n)
-            rho, share = number(rules[0] * count + rules[1]), number(1 / (count + rules[2]))
+            rho, share = number(rho_of(rules, count)), number(1 / (count + rules[2]))
             cuda.syncthreads()
             if pieces < 0:
                 desk, own = (batch, where, t, roots, s), (sums, of_y, own_s, own_v)

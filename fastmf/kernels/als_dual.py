@@ -30,7 +30,7 @@ def solve_short(row, slot, entries, side, other, penalty, known, batch):
     (k, kp), first = (side.factors.shape[1], other.factors.shape[1]), entries.indptr[row]
     n = entries.indptr[row + 1] - first
     mass = np.float32(mass_of(first, first + n, entries.weights))
-    rho = np.float32(penalty.reg) * mass + np.float32(penalty.reg0)
+    rho = np.float32(penalty.reg) * mass + (np.float32(penalty.reg0) + np.float32(penalty.root_reg) * np.sqrt(mass))
     ridge = rho / np.float32(penalty.bias_reg)
     system, a, x = batch.grams[slot, : n * n].reshape(n, n), batch.weighted[slot, :n], batch.sums[slot]
     table, bias = simd.pointer(other.factors, 0), np.float32(0)

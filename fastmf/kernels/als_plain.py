@@ -150,7 +150,10 @@ def substitute_back(gram, v):
 @inner
 def finish(row, n, total, side, penalty, known, gram, v, s, smallest, jitter):
     """Solve one row from n and its sums, and write its factors and bias; return False if no solution is found."""
-    d, rho = v.dtype.type(n + penalty.bias_reg), v.dtype.type(penalty.reg * n + penalty.reg0)
+    d, rho = (
+        v.dtype.type(n + penalty.bias_reg),
+        v.dtype.type(penalty.reg * n + (penalty.reg0 + penalty.root_reg * np.sqrt(n))),
+    )
     if known.bias.shape[0] > 0:
         total += v.dtype.type(penalty.bias_reg * known.bias[row])
     eliminate_bias(gram, v, s, total, d, rho)

@@ -127,7 +127,7 @@ def _enter(row, slot, entries, side, other, penalty, known, source, batch):
     total, _, _ = sum_row(first, last, source, kp, batch, slot)
     mass = np.float32(mass_of(first, last, entries.weights))
     root = np.sqrt(mass + np.float32(penalty.bias_reg))
-    rho = np.float32(penalty.reg) * mass + np.float32(penalty.reg0)
+    rho = np.float32(penalty.reg) * mass + (np.float32(penalty.reg0) + np.float32(penalty.root_reg) * np.sqrt(mass))
     for a in range(k):
         batch.grams[slot, a * kp + a] += rho
         batch.sums[slot, a] /= root

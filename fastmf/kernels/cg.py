@@ -46,7 +46,7 @@ def _solve_row_numpy(row, entries, side, other, penalty, known, steps):
     w = np.column_stack([other.factors[columns, :k], np.full(n, biased, np.float32)])
     g = np.ones(n, np.float32) if entries.weights is None else entries.weights[rated]
     mass = g.sum(dtype=np.float64)
-    weights = np.array([penalty.reg * mass + penalty.reg0] * k + [penalty.bias_reg if biased else 0], np.float32)
+    weights = np.array([penalty.rho(mass)] * k + [penalty.bias_reg if biased else 0], np.float32)
     z, scale = np.append(side.factors[row], side.bias[row]), 1 / (weights + np.float32(mass))
     wide = np.zeros((k + 1, k + 1), np.float32)  # B, which leaves the bias out
     wide[: len(known.base), :k] = known.base
@@ -97,7 +97,8 @@ def _solve_row(row, entries, side, other, penalty, known, steps, scratch, column
     """
     n = mass_of(entries.indptr[row], entries.indptr[row + 1], entries.weights)
     k, kp = side.factors.shape[1], other.factors.shape[1]
-    one, rho = np.float32(np.isfinite(penalty.bias_reg)), np.float32(penalty.reg * n + penalty.reg0)
+    one = np.float32(np.isfinite(penalty.bias_reg))
+    rho = np.float32(penalty.reg * n + (penalty.reg0 + penalty.root_reg * np.sqrt(n)))
     for f in range(kp + 1):
         scratch[Z, f] = side.factors[row, f] if f < k else np.float32(0)
         scratch[WEIGHT, f] = rho

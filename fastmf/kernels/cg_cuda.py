@@ -11,7 +11,7 @@ import functools
 import numpy as np
 from numba import cuda
 
-from fastmf.kernels.als_cuda import weights_of
+from fastmf.kernels.als_cuda import rho_of, weights_of
 from fastmf.kernels.cg import DIRECTION, DONE, IMAGE, RESIDUAL, SCALE, WEIGHT, Z
 from fastmf.kernels.groups_cuda import WARP, block_size, group_sum, inlined, kernel
 
@@ -64,8 +64,9 @@ def _dot(scratch, left, right, k, scale):
 
 @inlined
 def _begin(scratch, row, n, x, b, rules, one, k):
+    rho = np.float32(rho_of(rules, n))
     for f in range(cuda.threadIdx.x, k + 1, cuda.blockDim.x):
-        weight = np.float32(rules[0] * n + rules[1]) if f < k else np.float32(rules[2]) if one > 0 else np.float32(0)
+        weight = rho if f < k else np.float32(rules[2]) if one > 0 else np.float32(0)
         scratch[Z, f] = x[row, f] if f < k else b[row]
         scratch[WEIGHT, f], scratch[SCALE, f] = weight, np.float32(1) / (weight + np.float32(n))
         scratch[DIRECTION, f] = np.float32(0)

@@ -67,11 +67,19 @@ class Scale(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """The weights of the objective: reg per rating, reg0 per row, bias_reg per bias (inf: no biases)."""
+    """The weights of the objective: reg per rating, reg0 per row, bias_reg per bias (inf: no biases).
+
+    root_reg counts per square root of a row's ratings: a row of n ratings has rho = reg n + reg0 + root_reg sqrt(n).
+    """
 
     reg: float
     reg0: float
     bias_reg: float
+    root_reg: float = 0.0
+
+    def rho(self, n):
+        """Return the weight of the squared factors of rows with n ratings, a number or an array."""
+        return self.reg * n + (self.reg0 + self.root_reg * np.sqrt(n))
 
 
 class Known(NamedTuple):

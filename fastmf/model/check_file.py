@@ -16,6 +16,7 @@ from fastmf.data.arrow import to_numpy
 from fastmf.data.ids import is_uuid
 from fastmf.data.packed_ids import require_offsets
 from fastmf.data.times import UNITS, HalfLife
+from fastmf.data.weights import SCALES, WeightScale
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.learned import KINDS, SHAPES, Prior, Samples, is_precision
 
@@ -70,6 +71,8 @@ def check_metadata(metadata: Any) -> None:
             _check_rule(name, metadata[name])
     if metadata["half_life"] is not None:
         _check_half_life(metadata["half_life"])
+    if metadata["weight_scale"] is not None:
+        _check_weight_scale(metadata["weight_scale"])
     counted = [*metadata["rows"].values(), *(value for epoch in metadata["history"] for value in epoch.values())]
     _require(all(isinstance(value, Number | None) for value in counted), "history or rows hold a non-number")
 
@@ -91,6 +94,14 @@ def _check_half_life(found: Any) -> None:
         _require_number(name, found[name], -LARGEST)
     _require(found["days"] > 0, f"half_life is {found!r}")
     _require(isinstance(found["timestamp"], str) and found["time_unit"] in list(UNITS), f"half_life is {found!r}")
+
+
+def _check_weight_scale(found: Any) -> None:
+    """Check the values of :class:`WeightScale`."""
+    _require(set(found) == {field.name for field in fields(WeightScale)}, f"weight_scale is {found!r}")
+    _require(found["kind"] in list(SCALES), f"weight_scale is {found!r}")
+    _require_number("mean", found["mean"], 0)
+    _require(found["mean"] > 0, f"weight_scale is {found!r}")
 
 
 def check_layout(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

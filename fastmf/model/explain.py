@@ -103,7 +103,7 @@ def _contributions(
     biased = np.isfinite(penalty.bias_reg)
     w = np.column_stack([rated.factors, np.full(n, float(biased))]).astype(np.float64)
     weights = np.ones(n) if entries.weights is None else entries.weights.astype(np.float64)
-    rho = penalty.reg * weights.sum() + penalty.reg0
+    rho = penalty.rho(weights.sum())
     system = (weights * w.T) @ w + np.diag([rho] * k + [penalty.bias_reg if biased else 1.0])
     if len(known.base):
         system[:k, :k] += known.base

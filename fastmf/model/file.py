@@ -30,6 +30,7 @@ from fastmf.data.encoding import Encoding
 from fastmf.data.features import Features
 from fastmf.data.packed_ids import pack_ids, unpack_ids
 from fastmf.data.times import HalfLife
+from fastmf.data.weights import WeightScale
 from fastmf.errors import DataError, FastMFError, ModelFormatError, require_path
 from fastmf.kernels.types import Compressed
 from fastmf.model.check_file import (
@@ -54,6 +55,7 @@ IDS = ("user_ids", "item_ids")
 RULES = ("user_rule", "item_rule")
 FEATURES = ("user_features", "item_features")
 LARGE = (*IDS, *ARRAYS, "seen", *KINDS, *FEATURES)  # fields that hold arrays
+PLAIN_CLASSES = {"half_life": HalfLife, "weight_scale": WeightScale}
 PLAIN = [field.name for field in fields(State) if field.name not in LARGE]
 
 
@@ -67,7 +69,7 @@ def write_model(state: State, path: str | os.PathLike[str], overwrite: bool) -> 
         arrays |= pack_ids(name, getattr(state, name).arrow)
     metadata = {name: getattr(state, name) for name in PLAIN} | {"format": FORMAT, "version": fastmf.__version__}
     metadata["history"] = [asdict(epoch) for epoch in state.history]
-    metadata |= {name: None if metadata[name] is None else asdict(metadata[name]) for name in (*RULES, "half_life")}
+    metadata |= {name: None if metadata[name] is None else asdict(metadata[name]) for name in (*RULES, *PLAIN_CLASSES)}
     for name in FEATURES:
         features = getattr(state, name)
         metadata[name] = None if features is None else features.encoding.plain()
@@ -146,8 +148,8 @@ class Contents:
         plain |= {"rating_range": (float(low), float(high)), "mean": float(plain["mean"])}
         plain["columns"] = tuple(plain["columns"])
         plain |= {"scale": float(plain["scale"]), "history": [Epoch(**epoch) for epoch in plain["history"]]}
-        plain |= {name: None if plain[name] is None else FoldInRule(**plain[name]) for name in RULES}
-        plain["half_life"] = None if plain["half_life"] is None else HalfLife(**plain["half_life"])
+        for name, kind in {**dict.fromkeys(RULES, FoldInRule), **PLAIN_CLASSES}.items():
+            plain[name] = None if plain[name] is None else kind(**plain[name])
         return plain
 
     def absent(self) -> list[str]:
@@ -197,7 +199,11 @@ def _opened(path: str | os.PathLike[str]) -> tuple[ArrayFile, dict[str, Any]]:
         raise ModelFormatError(f"{path} {other}: use the fastmf that wrote it, or fit and save it again")
     if not file.sound:
         raise ValueError("a digest does not match: the file has changed")
-    metadata.setdefault("columns", list(State.columns))  # files of earlier versions lack them
+    for name, usual in {"columns": list(State.columns), "weight_scale": None}.items():
+        metadata.setdefault(name, usual)  # files of earlier versions lack them
+    for rule in map(metadata.get, RULES):
+        if isinstance(rule, dict):
+            rule.setdefault("root_reg", 0.0)
     return file, metadata
 
 

@@ -234,14 +234,15 @@ def known_entries(state: State, ratings: Ratings, side: str = "user") -> Compres
         users = state.known_users(ratings.user_ids)[ratings.users]
         known = users >= 0
         values = standardised(ratings.values[known], state.mean, state.scale)
-        weights = None if ratings.weights is None else ratings.weights[known]
+        weights = None if ratings.weights is None else state.scaled_weights(ratings.weights[known])
         shape = ratings.n_items, len(state.user_ids)
         return csr.compress(ratings.items[known], users[known], values, shape, resolve("cpu"), weights=weights)
     items = state.known_items(ratings.item_ids)[ratings.items]
     known = items >= 0
     indptr = np.append(0, np.cumsum(np.bincount(ratings.users[known], minlength=ratings.n_users)))
     values = standardised(ratings.values[known], state.mean, state.scale)
-    return Compressed(indptr, items[known], values, None if ratings.weights is None else ratings.weights[known])
+    weights = None if ratings.weights is None else state.scaled_weights(ratings.weights[known])
+    return Compressed(indptr, items[known], values, weights)
 
 
 def solve_rows(

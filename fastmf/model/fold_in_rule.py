@@ -2,7 +2,8 @@
 
 A row's factors x and bias b minimise, for its standardised ratings t_j of columns with factors y_j and biases c_j,
 
-    sum_j (t_j - c_j - b - x . y_j)^2 + (reg n + reg0) |x - z|^2 + bias_reg b^2 + all_pairs sum_i (x . y_i)^2
+    sum_j (t_j - c_j - b - x . y_j)^2 + rho |x - z|^2 + bias_reg b^2 + all_pairs sum_i (x . y_i)^2
+    rho = reg n + reg0 + root_reg n^(1/2)
 
 z is what the links predict for x (:mod:`fastmf.solvers.links`), or zero. The last sum is over all columns, rated or not
 (:mod:`fastmf.solvers.implicit`). A Bayesian model has a prior over rows instead (:mod:`fastmf.solvers.gibbs`).
@@ -27,7 +28,7 @@ class FoldInRule:
 
     Attributes
     ----------
-    reg, reg0 : weight of the squared factors, per rating and per row.
+    reg, reg0, root_reg : weight of the squared factors, per rating, per row, and per square root of a row's ratings.
     bias_reg : weight of the squared bias; None if rows have no bias.
     all_pairs : weight of the squared scores of all pairs.
     fade : number of ratings at which links pull a row with half their force.
@@ -36,6 +37,7 @@ class FoldInRule:
 
     reg: float = 0.0
     reg0: float = 0.0
+    root_reg: float = 0.0
     bias_reg: float | None = None
     all_pairs: float = 0.0
     fade: float = 0.0
@@ -44,14 +46,14 @@ class FoldInRule:
     def for_columns(self, before: int, after: int) -> "FoldInRule":
         """Return the rule after the number of columns with ratings has changed.
 
-        With a sum over all pairs, reg0 is per possible pair, and so grows with the columns.
+        With a sum over all pairs, reg0 is per possible pair, if there is one, and so grows with the columns.
         """
         return replace(self, reg0=self.reg0 * after / before) if self.all_pairs and before else self
 
     @property
     def penalty(self) -> Penalty:
         """The weights as kernels take them."""
-        return Penalty(self.reg, self.reg0, np.inf if self.bias_reg is None else self.bias_reg)
+        return Penalty(self.reg, self.reg0, np.inf if self.bias_reg is None else self.bias_reg, self.root_reg)
 
     def known(self, table: np.ndarray, k: int, device: Device) -> Known:
         """Return the sum over all pairs, a term that the equations of all rows share, as a Known on the device.

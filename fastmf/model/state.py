@@ -11,6 +11,7 @@ import pyarrow as pa
 from fastmf.data import ids
 from fastmf.data.features import Features
 from fastmf.data.times import HalfLife
+from fastmf.data.weights import WeightScale
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frozen import frozen, thawed
@@ -42,6 +43,7 @@ class State:
     best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
     rows : counts of rating rows: rows read, rows used, and other counts by name.
     weight : column of the weights of ratings or observed pairs; "" if row counts are the weights; None without weights.
+    weight_scale : how the column of weights was scaled; new weights are scaled in the same way. None if it was not.
     half_life : how weights depended on the ages of ratings; new ratings are weighed in the same way. None if they
         did not.
     duplicates : how rows of the same pair were treated; new ratings are read in the same way.
@@ -74,6 +76,7 @@ class State:
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
     weight: str | None = None
+    weight_scale: WeightScale | None = None
     half_life: HalfLife | None = None
     duplicates: str = "error"
     columns: tuple[str, ...] = ("user", "item", "rating")
@@ -128,6 +131,10 @@ class State:
         if side == "user":
             return Side(self.user_factors / scale, self.user_bias / scale)
         return Side(thawed(self.item_factors), self.item_bias / scale)
+
+    def scaled_weights(self, weights: np.ndarray | None) -> np.ndarray | None:
+        """Return the weights (n,) of ratings as the solver takes them; None if all ratings count the same."""
+        return weights if weights is None or self.weight_scale is None else self.weight_scale.scaled(weights)
 
     def known_users(self, user_ids: Any) -> np.ndarray:
         """Return the index (n,) int32 of each user; -1 for ids that are unknown or have no training ratings."""

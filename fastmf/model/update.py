@@ -203,7 +203,8 @@ def _view(state: State, side: str, before: Book | None, fresh: Book, solved: Mas
 
 
 def _standard(state: State, entries: Compressed) -> Compressed:
-    return entries._replace(values=standardised(entries.values, state.mean, state.scale))
+    values, weights = standardised(entries.values, state.mean, state.scale), state.scaled_weights(entries.weights)
+    return entries._replace(values=values, weights=weights)
 
 
 def _solved(

@@ -84,6 +84,11 @@ class Solver(Common, abc.ABC):
         return None
 
     @property
+    def weight_scale(self) -> str:
+        """How a column of weights is scaled; see :mod:`fastmf.data.weights`."""
+        return "none"
+
+    @property
     def measure(self) -> Measure:
         """The validation figure by which epochs and trials are compared."""
         return RMSE

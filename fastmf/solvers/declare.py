@@ -23,7 +23,7 @@ class Setting(NamedTuple):
     """A setting and its limits.
 
     ``kind`` is int, float, bool or str; if ``optional``, None is allowed, too. Numbers lie in [low, high], or in
-    (low, high] if ``above``; text is one of ``choices``.
+    (low, high] if ``above``; text is one of ``choices``. ``usual`` says what the default None stands for.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Setting(NamedTuple):
     high: float = math.inf
     above: bool = False
     choices: tuple[str, ...] = ()
+    usual: str = ""
 
     def check(self, value: Any) -> None:
         """Raise a ParameterError unless the setting allows this value."""
@@ -85,7 +86,7 @@ def with_settings(solver: type[T]) -> type[T]:
     lines = ["    Parameters", "    ----------"]
     for each in settings_of(made).values():
         values = " or ".join(f'"{choice}"' for choice in each.choices) or each.kind.__name__
-        usual = f'"{each.default}"' if isinstance(each.default, str) else each.default
+        usual = f'"{each.default}"' if isinstance(each.default, str) else each.usual or each.default
         lines += [f"    {each.name} : {values}, default {usual}", f"        {each.help}"]
     summary, heading, examples = (made.__doc__ or "").partition("\n\n    Examples\n")
     made.__doc__ = "\n\n".join([summary.rstrip(), "\n".join(lines), RAISES]) + heading + examples

@@ -302,7 +302,7 @@ class Design:
 
         A row has the say n a / (n a + rho) on its own factors, with ``a`` the mean square of the other side's.
         """
-        of_factors, rho = self.counts * square, penalty.reg * self.counts + penalty.reg0
+        of_factors, rho = self.counts * square, penalty.rho(self.counts)
         parts = (of_factors, rho), (self.counts, penalty.bias_reg)
         factors, biases = (self.spread(self.shares * (own / np.maximum(own + pull, 1e-30))) for own, pull in parts)
         return factors, biases

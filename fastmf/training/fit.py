@@ -13,6 +13,7 @@ from fastmf.kernels.compile import ENABLED
 from fastmf.model.fold_in import lost_rows
 from fastmf.model.history import Epoch
 from fastmf.model.model import Model
+from fastmf.model.spectrum import factors_in_use
 from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.solvers import make
@@ -26,6 +27,8 @@ from fastmf.training.objective import Objective, objective_of
 from fastmf.training.plan import BLEND_SHARE, Data, Plan, for_plan, make_plan
 from fastmf.training.warm_start import Scaling, start_of, warn_of_known_pairs
 
+LOST = "only .* factors are in use"  # how the warning begins
+SOME = 16  # of fewer factors, none counts as lost
 MANY = 100_000  # ratings that take hours without the JIT
 
 
@@ -170,7 +173,21 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
     run = Run(solver, objective, device, plan.patience, checkpoint, start)
     run.train(callback)
     model = _model(run, data.rows | started, plan.keep_seen)
+    if solver.implicit:
+        _warn_of_lost_factors(model, solver)
     return replace(model, blend=_blend(model, data, plan)) if plan.blend else model
+
+
+def _warn_of_lost_factors(model: Model, solver: Solver) -> None:
+    """Warn if less than half of the factors are in use: lists then say little more than what is popular."""
+    possible = min(model.k, *(int(np.count_nonzero(counts)) for counts in (model.user_counts, model.item_counts)))
+    used = factors_in_use(model)
+    if possible >= SOME and 2 * used < possible:
+        warnings.warn(
+            f"only {used:,} of {model.k:,} factors are in use, so lists follow popularity: if there is more to find in"
+            f" these data, lower reg (it is {solver.settings['reg']:g}); if not, a smaller k is as good",
+            stacklevel=4,
+        )
 
 
 def _warm_start(init: State | None, data: Data, objective: Objective) -> tuple[Start | None, dict[str, int]]:
@@ -230,6 +247,7 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         best_epoch=run.best_epoch,
         rows=rows | objective.counts,
         weight=ratings.weight,
+        weight_scale=objective.weight_scale,
         half_life=ratings.half_life,
         duplicates=ratings.duplicates,
         columns=ratings.columns[:3],

@@ -2,6 +2,7 @@
 
 import abc
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from fastmf.data import ids
 from fastmf.data.csr import count_common
 from fastmf.data.ratings import Ratings
 from fastmf.data.standardise import deviation_of, mean_of, standardised
+from fastmf.data.weights import WeightScale
 from fastmf.errors import DataError
 from fastmf.evaluation.hits import Wanted, fixed_sample, quality, wanted_of
 from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK
@@ -37,8 +39,11 @@ class Objective(abc.ABC):
     interests : those of them that count as ratings of their users and items: all but dislikes.
     seen : (indptr, indices), all items that each user has rated.
     mean, scale, range : of the ratings as given.
+    weight_scale : how the weights are scaled, or None.
     counts : counts of rows to report, besides the counts from reading.
     """
+
+    weight_scale: WeightScale | None = None
 
     mean: float
     scale: float
@@ -161,12 +166,12 @@ class ImplicitObjective(Objective):
 
     def __init__(
         self,
-        positive_from: float | None,
-        negative_to: float | None,
         ratings: Ratings,
         validation: Ratings | None,
         device: Device,
+        solver: Solver,
     ) -> None:
+        positive_from, negative_to = solver.positive_from, solver.negative_to
         if positive_from is not None and not ratings.rated:
             raise DataError(f"positive_from is {positive_from:g}, but there are no ratings: leave it out")
         observed = interests = ratings.observed(positive_from, negative_to)
@@ -174,6 +179,9 @@ class ImplicitObjective(Objective):
             interests = observed.take(observed.values > 0)
             both = interests.user_counts[observed.users] > 0, interests.item_counts[observed.items] > 0
             observed = observed.take(np.logical_and(*both))  # other dislikes are those of zeros
+        if ratings.weight is not None and observed.weights is not None and solver.weight_scale != "none":
+            self.weight_scale = WeightScale.of_training(solver.weight_scale, observed.weights)
+            observed = replace(observed, weights=self.weight_scale.scaled(observed.weights))
         super().__init__(ratings, observed, device)
         self.interests, self.counts["observed"] = interests, len(interests)
         if negative_to is not None:
@@ -219,7 +227,7 @@ class ImplicitObjective(Objective):
 def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Objective:
     """Return what a solver trains on and is measured on."""
     if solver.implicit:
-        return ImplicitObjective(solver.positive_from, solver.negative_to, ratings, validation, device)
+        return ImplicitObjective(ratings, validation, device, solver)
     return RatingObjective(ratings, validation, device, solver)
 
 

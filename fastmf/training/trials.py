@@ -7,6 +7,7 @@ that got that far (Li et al. 2020, as implemented in optuna: without waiting for
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from fastmf.errors import FastMFError, ParameterError
 from fastmf.model.history import Epoch
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.base import Solver
-from fastmf.training.fit import train
+from fastmf.training.fit import LOST, train
 from fastmf.training.plan import Data, Plan, require_room
 
 # Values of a weight: from a sixth of its default to six times its default, in 24 steps each way, rounded to two digits.
@@ -51,7 +52,7 @@ def space_of(name: str, max_k: int, fixed: dict[str, Any], featured: bool = Fals
         values["k"] = sorted({k for k in doubled if k <= max_k} | {start["k"]})
     kind = SOLVERS[name]
     for weight in kind.tuned + (kind.tuned_with_features if featured else ()):
-        if weight not in fixed and usual[weight] > 0:
+        if weight not in fixed and usual[weight]:
             start[weight] = usual[weight]
             around = (usual[weight] * SPAN ** (step / STEPS) for step in range(-STEPS, STEPS + 1))
             values[weight] = sorted({float(f"{value:.2g}") for value in around} | {usual[weight]})
@@ -109,7 +110,9 @@ class Study:
 
         try:
             require_room(solver, plan.device, plan.memory_limit, data)
-            train(replace(plan, solver=solver), data, watch)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", LOST)  # some trials do: their figure says how good they are
+                train(replace(plan, solver=solver), data, watch)
         except _Pruned:
             self.study.tell(asked, state=self.states.PRUNED)
             return "pruned", history, None

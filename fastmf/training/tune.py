@@ -152,7 +152,7 @@ def tune(
     item_features, user_features : as for :func:`fastmf.fit`; give the same tables to it with the settings found.
     seed : seed of the split, the search and the solvers. The same data, settings and seed give the same result.
     callback : called with each :class:`Trial` after it has run. If it returns False, no further trial begins.
-    fixed : settings shared by all trials, such as epochs or positive_from. k, reg, and reg0 (alpha0 for implicit
+    fixed : settings shared by all trials, such as epochs or positive_from. k, reg, and reg0 (zeros for implicit
         feedback) are searched unless they are fixed; with features, feature_reg too.
 
     Raises

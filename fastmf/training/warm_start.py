@@ -117,7 +117,7 @@ def _folded_in(state: State, side: str, ratings: Ratings) -> tuple[State, int]:
     name = f"{side}_counts"
     if getattr(state, f"{side}_rule") is None:
         return state, 0
-    entries = known_entries(state, ratings, side)
+    entries = known_entries(replace(state, weight_scale=None), ratings, side)  # their weights are scaled already
     chosen = (getattr(state, name) == 0) & (np.diff(entries.indptr) > 0)
     rows = np.flatnonzero(chosen)
     if not len(rows):

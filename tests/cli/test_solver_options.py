@@ -55,7 +55,7 @@ def test_every_setting_is_an_option_of_fit_with_its_default_in_the_help(solver):
             continue
         assert option.opts == [f"--{dashed}"]
         assert tuple(getattr(option.type, "choices", ())) == setting.choices
-        default = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
+        default = f"{setting.default:g}" if isinstance(setting.default, float) else setting.usual or setting.default
         assert default_in(option.help, solver) == (None if default is None else str(default)), name
         first = next(settings_of(kind)[name] for kind in SOLVERS.values() if name in settings_of(kind))
         assert (first.kind, first.choices) == (setting.kind, setting.choices), name

@@ -77,7 +77,7 @@ def test_implicit_feedback_is_measured_by_ndcg_and_its_command_fits_it(folder, t
     search = ["--solver", "implicit", "--trials", 8, "--max-k", 12, "-o", tmp_path / "t.json"]
     done = run("tune", folder / "liked.parquet", *search)
     header, *rows, last = done.stdout.splitlines()
-    assert re.split("  +", header)[2:8] == ["k", "reg", "alpha0", "epochs", "best", "validation nDCG@10"]
+    assert re.split("  +", header)[2:8] == ["k", "reg", "zeros", "epochs", "best", "validation nDCG@10"]
     report = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     best = f"{report['validation_ndcg']:.4f}"
     assert rows[0].split()[7] == best

@@ -9,7 +9,7 @@ from fastmf.kernels.vectors import whole
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
-PENALTIES = [Penalty(0.03, 1.0, 3.0), Penalty(0.2, 0.0, 0.5), Penalty(0.0, 2.0, np.inf)]
+PENALTIES = [Penalty(0.03, 1.0, 3.0), Penalty(0.2, 0.0, 0.5), Penalty(0.0, 2.0, np.inf), Penalty(0.1, 0.0, 2.0, 0.7)]
 KS = [1, 2, 5, 16, 33]
 EMPTY, ONE = 0, 1  # the row without entries and the row with one of them
 
@@ -55,7 +55,10 @@ def objective(mask, values, users, items, penalty):
     (x, b), (y, c) = ([array.astype(np.float64) for array in one] for one in (users, items))
     total = sum((values[u, i] - b[u] - c[i] - x[u] @ y[i]) ** 2 for u, i in zip(*np.nonzero(mask), strict=True))
     for counts, factors, bias in ((mask.sum(axis=1), x, b), (mask.sum(axis=0), y, c)):
-        total += sum((penalty.reg * n + penalty.reg0) * row @ row for n, row in zip(counts, factors, strict=True))
+        total += sum(
+            (penalty.reg * n + penalty.reg0 + penalty.root_reg * n**0.5) * row @ row
+            for n, row in zip(counts, factors, strict=True)
+        )
         total += penalty.bias_reg * bias @ bias if np.isfinite(penalty.bias_reg) else 0
     return total
 
@@ -66,7 +69,9 @@ def gradient(row, mask, values, users, items, penalty):
     rated = np.flatnonzero(mask[row])
     e = values[row, rated] - b[row] - c[rated] - y[rated] @ x[row]
     by_bias = penalty.bias_reg * b[row] - e.sum() if np.isfinite(penalty.bias_reg) else b[row]
-    return (penalty.reg * len(rated) + penalty.reg0) * x[row] - e @ y[rated], by_bias
+    return (penalty.reg * len(rated) + penalty.reg0 + penalty.root_reg * len(rated) ** 0.5) * x[row] - e @ y[
+        rated
+    ], by_bias
 
 
 @pytest.mark.parametrize(("k", "penalty"), list(zip(KS, cycle(PENALTIES), strict=False)), ids=str)
@@ -79,7 +84,7 @@ def test_half_sweep_equals_the_definition(k, penalty):
     np.testing.assert_allclose(users.bias, expected.bias, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize(("k", "penalty"), list(zip((5, 1, 33), PENALTIES, strict=True)), ids=str)
+@pytest.mark.parametrize(("k", "penalty"), list(zip((5, 1, 33, 17), PENALTIES, strict=True)), ids=str)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_every_solved_row_satisfies_its_normal_equations(device, k, penalty):
     problem = Problem(k)
@@ -128,7 +133,7 @@ def test_rows_without_entries_are_left_as_they_are(device):
     assert not np.array_equal(users.factors[ONE], problem.users.factors[ONE])
 
 
-@pytest.mark.parametrize(("k", "penalty"), list(zip((1, 5, 33), PENALTIES, strict=True)), ids=str)
+@pytest.mark.parametrize(("k", "penalty"), list(zip((1, 5, 33, 9), PENALTIES, strict=True)), ids=str)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_weight_counts_as_so_many_entries(device, k, penalty):
     problem, several = Problem(k), Problem(k)
@@ -163,7 +168,7 @@ def test_a_base_is_like_more_ratings_of_zero_where_there_are_no_biases(device, k
     np.testing.assert_array_equal(found.factors[empty], problem.users.factors[empty])
 
 
-@pytest.mark.parametrize(("k", "penalty"), list(zip((1, 5, 17), PENALTIES, strict=True)), ids=str)
+@pytest.mark.parametrize(("k", "penalty"), list(zip((1, 5, 17, 9), PENALTIES, strict=True)), ids=str)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_a_pull_is_what_is_left_without_it(device, k, penalty):
     # x = z + d: what z leaves of the ratings is solved for d, which is pulled to zero

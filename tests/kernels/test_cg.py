@@ -6,7 +6,7 @@ from fastmf.kernels.types import Compressed, Penalty, Side, nothing_known
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
-PENALTIES = [Penalty(0.03, 1.0, 3.0), Penalty(0.2, 0.5, 0.5), Penalty(0.0, 2.0, np.inf)]
+PENALTIES = [Penalty(0.03, 1.0, 3.0), Penalty(0.2, 0.5, 0.5), Penalty(0.0, 2.0, np.inf), Penalty(0.1, 0.0, 2.0, 0.7)]
 N_USERS, N_ITEMS, EMPTY = 14, 11, 3
 
 
@@ -37,7 +37,12 @@ def moved(device, entries, users, items, penalty, steps, threads=2, tasks=None, 
 @pytest.mark.parametrize("k", [1, 5, 16, 33])
 @pytest.mark.parametrize(
     ("penalty", "steps", "more"),
-    [(PENALTIES[0], 2, "pull"), (PENALTIES[1], 5, "base"), (PENALTIES[2], 1, "base, weights")],
+    [
+        (PENALTIES[0], 2, "pull"),
+        (PENALTIES[1], 5, "base"),
+        (PENALTIES[2], 1, "base, weights"),
+        (PENALTIES[3], 3, "weights"),
+    ],
     ids=str,
 )
 def test_half_sweep_equals_the_definition(k, penalty, steps, more):
@@ -55,7 +60,7 @@ def test_half_sweep_equals_the_definition(k, penalty, steps, more):
     np.testing.assert_allclose(found.bias, users.bias, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("k", "penalty"), list(zip((5, 1, 5), PENALTIES, strict=True)), ids=str)
+@pytest.mark.parametrize(("k", "penalty"), list(zip((5, 1, 5, 9), PENALTIES, strict=True)), ids=str)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_as_many_steps_as_unknowns_solve_the_equations(device, k, penalty):
     entries, users, items = problem(k, penalty)
@@ -68,7 +73,10 @@ def test_as_many_steps_as_unknowns_solve_the_equations(device, k, penalty):
             assert found.factors[row].tobytes() == users.factors[row].tobytes()
             continue
         w = np.column_stack([items.factors[columns], np.full(len(columns), biased)]).astype(np.float64)
-        ridge = np.diag([penalty.reg * len(columns) + penalty.reg0] * k + [penalty.bias_reg if biased else 1.0])
+        ridge = np.diag(
+            [penalty.reg * len(columns) + penalty.reg0 + penalty.root_reg * len(columns) ** 0.5] * k
+            + [penalty.bias_reg if biased else 1.0]
+        )
         expected = np.linalg.solve(w.T @ w + ridge, w.T @ (entries.values[rated] - items.bias[columns]))
         np.testing.assert_allclose(np.append(found.factors[row], found.bias[row]), expected, atol=2e-4)
 

@@ -19,7 +19,7 @@ from fastmf.runtime.launch import launch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")]
 
-PLAIN = Penalty(0.03, 2.0, 3.0)
+PLAIN = Penalty(0.03, 2.0, 3.0, 0.5)
 NO_BIASES = Penalty(0.03, 2.0, np.inf)
 NOTHING = Penalty(0.0, 0.0, 3.0)
 

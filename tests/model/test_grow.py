@@ -60,6 +60,7 @@ def half_sweep_of_all_items(model, rows):
     given = Ratings.read(rows, weight=model.weight)
     if model.implicit:
         given = given.observed(model.positive_from)
+        given = dataclasses.replace(given, weights=model.scaled_weights(given.weights))
     given = given.with_values(((given.values - model.mean) / model.scale).astype(np.float32))
     known = nothing_known(3)
     users, _ = to_training(model.standard_side("user"), model.standard_side("item"), frame_of(model))

@@ -56,7 +56,8 @@ def beyond(each):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_settings_out_of_range_are_parameter_errors(name):
     for each in settings_of(SOLVERS[name]).values():
-        for value in [*BAD.get(each.name, []), *beyond(each), *([] if each.optional else [None])]:
+        bad = [value for value in BAD.get(each.name, []) if value is not None]
+        for value in [*bad, *beyond(each), *([] if each.optional else [None])]:
             with pytest.raises(ParameterError, match=f"^{each.name} is ") as caught:
                 SOLVERS[name](**{each.name: value})
             assert isinstance(caught.value, ValueError)
@@ -73,8 +74,14 @@ def test_settings_that_contradict_each_other_are_refused():
         Gibbs(fade=5)
     assert Gibbs(fade=5, links=True).fade == 5
     with pytest.raises(ParameterError, match="steps is 4, but method='exact' takes none"):
-        ImplicitALS(steps=4)
+        ImplicitALS(method="exact", steps=4)
     assert ALS(steps=4, method="cg").steps == 4
+    with pytest.raises(ParameterError, match=r"zeros is 7 and alpha0 0\.3: give one of them"):
+        ImplicitALS(zeros=7, alpha0=0.3)
+    with pytest.raises(ParameterError, match="neither zeros nor alpha0 is given"):
+        ImplicitALS(zeros=None)
+    assert (ImplicitALS(alpha0=0.3).zeros, ImplicitALS(zeros=7).alpha0) == (None, None)
+    assert (ImplicitALS().reg, ImplicitALS(penalty="frequency").reg, ImplicitALS(reg=0).reg) == (1, 0.01, 0)
     with pytest.raises(ParameterError, match="negative_to is 2, but positive_from is left out: give a higher positive"):
         ImplicitALS(negative_to=2)
     for positive_from in (1.5, 2):

@@ -217,12 +217,12 @@ def test_where_an_epoch_before_the_last_is_best_the_settings_stop_there(ratings)
 
 def test_implicit_feedback_needs_no_ratings_and_is_tuned_by_its_lists(liked, ranking):
     first = ranking.defaults["implicit"]
-    assert first.settings == {"k": 32, "reg": ImplicitALS.reg, "alpha0": ImplicitALS.alpha0}
+    assert first.settings == {"k": 32, "reg": ImplicitALS().reg, "zeros": ImplicitALS.zeros}
     model = fastmf.fit(liked, solver="implicit", k=32, validation=0.1)
     assert first.best_epoch == model.best_epoch < len(model.history)
     assert first.validation_ndcg == max(epoch.validation_ndcg for epoch in model.history)
     assert first.validation_rmse is None
-    for name, default in (("reg", ImplicitALS.reg), ("alpha0", ImplicitALS.alpha0)):
+    for name, default in (("reg", ImplicitALS().reg), ("zeros", ImplicitALS.zeros)):
         values = [trial.settings[name] for trial in ranking.trials]
         assert default / 6.5 < min(values) < default < max(values) < default * 6.5
 

@@ -1,0 +1,40 @@
+"""Weights of implicit feedback: counts of plays or purchases, whose tail is too long to be taken as they are.
+
+A hundred plays do not say a hundred times as much as one. Hu, Koren and Volinsky (2008) take logarithms, too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SCALES = {"log": np.log1p, "sqrt": np.sqrt}
+LEAST = np.finfo(np.float32).tiny
+
+
+@dataclass(frozen=True)
+class WeightScale:
+    """How weights are scaled: by a function of SCALES, then to a mean of 1 over the training pairs.
+
+    Attributes
+    ----------
+    kind : name of the function.
+    mean : what the function of the training pairs' weights is on average.
+    """
+
+    kind: str
+    mean: float
+
+    @classmethod
+    def of_training(cls, kind: str, weights: np.ndarray) -> "WeightScale":
+        """Return the scale of the weights (n,) of training pairs."""
+        return cls(kind, float(SCALES[kind](weights.astype(np.float64)).mean()))
+
+    def scaled(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights (n,) float32 on this scale, all above 0."""
+        found = SCALES[self.kind](weights.astype(np.float64)) / self.mean
+        return np.maximum(found, LEAST).astype(np.float32)
+
+    def describe(self, column: str) -> str:
+        """Return a formula for people to read; ``column`` is that of the weights, "" for numbers of rows."""
+        what = column or "number of rows"
+        return f"log(1 + {what})" if self.kind == "log" else f"the square root of {what}"
