@@ -27,6 +27,12 @@ that have features but no ratings are no part of a sweep: the model predicts the
 
 A sweep draws users and their precisions, items and theirs, then alpha, each given everything else. The model's factors
 are means over the sweeps after the first ``burn``. Random numbers depend only on (seed, sweep, row).
+
+The chain starts at a few epochs of ALS. Biases of ALS are shrunk and have no noise. Where most rows have few ratings,
+they vary so little that the p drawn from them is two to three times too high. Each p keeps the next biases small, so p
+needs 60 sweeps to fall. Until then a row far from the others is pulled to the mean, and tau takes its ratings for
+noise. So the first sweep draws biases with the prior that the penalty of ALS stands for: m_b = 0, p = bias_reg. This
+prior is weak, so the ratings soon correct p: it needs 16 sweeps.
 """
 
 from collections.abc import Iterator, Mapping
@@ -350,26 +356,20 @@ class Sampler:
         """Draw the users (side 0) or items (side 1); return their hyper-parameters and the weighted sum of e^2."""
         rng = np.random.default_rng([self.solver.seed, sweep, side])
         hyper = own.draw_hyper(self.solver.biases, rng)
+        if not sweep and self.solver.biases:
+            hyper = hyper._replace(bias_precision=ALS.bias_reg, bias_pull=0.0)
         expected = bias_expected = None
         if own.links is not None:
             kappa, expected = own.draw_links(own.links, hyper, rng)
             self.state.numbers[1 + side] = kappa
         if own.features is not None:
             own.features.draw(own.side, hyper, expected, rng)
-            of_features, bias_expected = (
-                own.features.expected[:, : self.solver.k],
-                own.features.expected[:, self.solver.k],
-            )
-            expected = of_features if expected is None else expected + of_features
+            found, k = own.features.expected, self.solver.k
+            expected, bias_expected = found[:, :k] if expected is None else expected + found[:, :k], found[:, k]
         stream, alpha = np.uint64(2 * sweep + side), float(self.state.numbers[0])
         chance = kernels.gibbs.Chance(np.uint64(self.solver.seed), stream, alpha, sweep >= STEADY, True)
-        given = (
-            own.entries,
-            own.side,
-            own.precisions,
-            other.weighted(),
-            hyper.prior(expected, self.device, bias_expected),
-        )
+        prior = hyper.prior(expected, self.device, bias_expected)
+        given = own.entries, own.side, own.precisions, other.weighted(), prior
         return hyper, float(launch(kernels.gibbs.DRAW, self.device, own.tasks, *given, chance))
 
     def average(self, sweep: int, factors: Factors, hypers: tuple[Hyper, Hyper]) -> None:

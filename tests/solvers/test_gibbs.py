@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 import fastmf
-from fastmf import DivergenceError, Ratings
+from fastmf import DivergenceError, Gibbs, Ratings
 from fastmf.solvers import draws
 from fastmf.solvers.draws import draw_normal_wishart
 
@@ -39,11 +39,32 @@ def test_gibbs_keeps_the_samples_there_are_and_no_sweep_of_its_burn_in(planted):
     rows = planted()
     few = fastmf.fit(rows, 3, "gibbs", burn=2, samples=4, kept=16)
     assert few.samples.user_bias.shape[0] == 4
-    stopped = fastmf.fit(rows, 3, "gibbs", burn=3, samples=40, kept=40, validation=0.2, patience=2)
+    stopped = fastmf.fit(rows, 3, "gibbs", burn=3, samples=150, kept=150, validation=0.2, patience=2)
     n_samples = len(stopped.history) - 3
-    assert 3 < stopped.best_epoch < 43
+    assert 3 < stopped.best_epoch < 153
     assert stopped.samples.user_bias.shape[0] == n_samples
     assert (stopped.samples.user_precisions > 0).all()
+
+
+def sparse(seed):
+    """Ratings by users with one or two each, of items with two or three, but for 25 of item 0, far below the others."""
+    rng, n_users, n_items = np.random.default_rng(seed), 700, 400
+    drawn = np.append(rng.integers(n_items, n_users * n_items, 975), rng.choice(n_users, 25, replace=False) * n_items)
+    users, items = np.divmod(np.unique(drawn), n_items)
+    user_bias, item_bias = 0.5 * rng.standard_normal(n_users), 0.3 * rng.standard_normal(n_items)
+    item_bias[0] = -2
+    return users, items, user_bias[users] + item_bias[items] + 0.8 * rng.standard_normal(len(users))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_few_sweeps_find_how_much_the_biases_of_sparse_rows_vary(standardised, ran, seed):
+    given = sparse(seed)
+    ratings, solver = standardised(given), Gibbs(k=3, burn=4, samples=8, kept=0)
+    factors = ran(solver, ratings)
+    variance = 1 / solver.learned(factors)["user_prior"].numbers[1]
+    assert 0.67 < variance * given[2].var() / 0.5**2 < 1.5
+    outlier = ratings.items == 0
+    assert factors.items.bias[0] / ratings.values[outlier].mean() > 0.65
 
 
 @pytest.mark.big
