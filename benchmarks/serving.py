@@ -1,6 +1,6 @@
 """Measure how fast a model file serves one user at a time: loading, mapping, and lists by one or more threads.
 
-    fastmf fit ml-latest-small.parquet --k 32 -o small.fastmf
+    fastmf fit ml-latest-small.parquet --k 32 --solver als -o small.fastmf
     python benchmarks/serving.py small.fastmf -o serving.json
 
 "NumPy" is a product of the items' factors and the user's, and argpartition, on all threads. benchmarks/README.md

@@ -260,7 +260,7 @@ def test_the_example_solver_does_what_contributing_says(example_solver, folder, 
     monkeypatch.chdir(folder)
     words = shlex.split("fit ratings.parquet --solver als-plain --k 4 -o plain.fastmf --checkpoint state")
     assert CliRunner().invoke(cli, words).exit_code == 0
-    model, plain = fastmf.load("plain.fastmf"), fastmf.fit("ratings.parquet", k=4, momentum=0.0)
+    model, plain = fastmf.load("plain.fastmf"), fastmf.fit("ratings.parquet", 4, "als", momentum=0.0)
     np.testing.assert_array_equal(model.user_factors, plain.user_factors)
     np.testing.assert_array_equal(model.item_factors, plain.item_factors)
     assert model.fold_in("new.parquet").recommend(900, n=3)["rank"].tolist() == [1, 2, 3]

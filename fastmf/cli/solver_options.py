@@ -50,9 +50,9 @@ class SolverCommand(click.Command):
 
 def fit_options() -> Sections:
     """Return --solver, and an option for each setting, grouped by the solvers that have it."""
-    from fastmf.solvers import SOLVERS
+    from fastmf.solvers import DEFAULT, SOLVERS
 
-    solver = click.Option(["--solver"], type=click.Choice(list(SOLVERS)), default="als", show_default=True,
+    solver = click.Option(["--solver"], type=click.Choice(list(SOLVERS)), default=DEFAULT, show_default=True,
                           help="How to fit.")  # fmt: skip
     return {MODEL: [solver], **_settings()}
 

@@ -133,8 +133,10 @@ def figure(trial: Any) -> str:
 
 def fit_command(ratings: Sequence[str], settings: dict[str, Any], passed_on: dict[str, Any]) -> str:
     """Return the command that fits with these settings and reads ratings in the same way."""
+    from fastmf.solvers import DEFAULT
+
     words = ["fastmf", "fit", *(f"./{path}" if path.startswith("-") and path != "-" else path for path in ratings)]
-    usual = {"solver": "als", **FIT_DEFAULTS}
+    usual = {"solver": DEFAULT, **FIT_DEFAULTS}
     for name, value in {**settings, **passed_on}.items():
         if value != usual.get(name):
             option, text = f"--{name.replace('_', '-')}", short(value)

@@ -8,7 +8,7 @@ import numpy as np
 from fastmf.errors import DataError, ParameterError
 from fastmf.model.model import Model
 from fastmf.sklearn.pairs import chosen, is_sparse, pair_columns, sparse_columns, value_errors
-from fastmf.solvers import SOLVERS, make
+from fastmf.solvers import DEFAULT, SOLVERS, make
 from fastmf.solvers.declare import settings_of
 from fastmf.training.fit import fit
 
@@ -59,7 +59,7 @@ class Recommender(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def __init__(
         self,
-        solver: Any = "als",
+        solver: Any = DEFAULT,
         *,
         device: Any = "cpu",
         threads: int | None = None,

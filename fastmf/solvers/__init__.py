@@ -19,6 +19,7 @@ row exactly; SGD spreads a row's penalty over its ratings, so that reg and reg0 
 (:mod:`fastmf.solvers.implicit`).
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from fastmf.errors import ParameterError
@@ -31,6 +32,7 @@ from fastmf.solvers.links import LinkedALS
 from fastmf.solvers.sgd import SGD
 
 SOLVERS: dict[str, type[Solver]] = {each.name: each for each in (ALS, LinkedALS, SGD, Gibbs, ImplicitALS)}
+DEFAULT = LinkedALS.name  # the solver if none is named; why: benchmarks/README.md
 
 # What fastmf bench measures: label to solver and settings. benchmarks/ranking.py measures implicit feedback.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -74,5 +76,14 @@ def make(solver: Any, **given: Any) -> Solver:
     if unknown:
         ours = {name: FOREIGN[name] for name in unknown if FOREIGN.get(name) in known}
         hint = "".join(f"; {name} is {own} here" for name, own in ours.items())
+        holder = _holder(given, solver)
+        hint += f"; for {', '.join(unknown)}, give --solver {holder} (solver=)" if holder else ""
         raise ParameterError(f"solver {solver!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}{hint}")
     return SOLVERS[solver](**given)
+
+
+def _holder(given: Collection[str], instead_of: str) -> str | None:
+    """Return the first solver that has all these settings, for the same kind of feedback if there is one; or None."""
+    having = [name for name, kind in SOLVERS.items() if settings_of(kind).keys() >= set(given)]
+    same = [name for name in having if SOLVERS[name].implicit == SOLVERS[instead_of].implicit]
+    return next(iter(same or having), None)

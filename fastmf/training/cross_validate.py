@@ -9,7 +9,7 @@ from fastmf.data.write import frame_of
 from fastmf.errors import ParameterError, require_integer
 from fastmf.evaluation.evaluate import evaluate, measure_errors
 from fastmf.evaluation.metrics import RANKING
-from fastmf.solvers import SOLVERS, make
+from fastmf.solvers import DEFAULT, SOLVERS, make
 from fastmf.solvers.base import Solver
 from fastmf.solvers.settings import MAX_SEED
 from fastmf.training.fit import fit, train
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 def cross_validate(
     ratings: Any,
-    solvers: Any = "als",
+    solvers: Any = DEFAULT,
     *,
     folds: int = 5,
     seed: int = 0,
@@ -122,7 +122,7 @@ def _solver(label: str, given: Any) -> Solver:
     """Make a solver from its name, itself, or a dict of settings."""
     if not isinstance(given, Mapping):
         return make(given)
-    usual = label if label in SOLVERS else "als"
+    usual = label if label in SOLVERS else DEFAULT
     return make(given.get("solver", usual), **{name: value for name, value in given.items() if name != "solver"})
 
 

@@ -16,7 +16,7 @@ from fastmf.model.model import Model
 from fastmf.model.spectrum import factors_in_use
 from fastmf.model.state import State
 from fastmf.runtime.device import Device
-from fastmf.solvers import make
+from fastmf.solvers import DEFAULT, make
 from fastmf.solvers.base import Solver
 from fastmf.solvers.factors import Start
 from fastmf.solvers.features import expected_by
@@ -35,7 +35,7 @@ MANY = 100_000  # ratings that take hours without the JIT
 def fit(
     ratings: Any,
     k: int | None = None,
-    solver: str | Solver = "als",
+    solver: str | Solver = DEFAULT,
     *,
     validation: Any = None,
     patience: int | None = None,
@@ -78,7 +78,7 @@ def fit(
         Arrow or ORC), "-" for the standard input, a frame or another table, a sparse matrix, an array, a tuple of
         arrays, or a Ratings; see :meth:`fastmf.Ratings.read`.
     k : number of factors; the solver's default if left out.
-    solver : "als", "als-links", "sgd", "gibbs", "implicit", or a solver object, which then holds all hyper-parameters.
+    solver : "als-links", "als", "sgd", "gibbs", "implicit", or a solver object, which then holds all hyper-parameters.
     validation : validation ratings, in the same forms, or a fraction of the ratings to hold out. The model keeps the
         factors of the best epoch: by RMSE, by MAE for the absolute loss, or by nDCG for implicit feedback.
     patience : stop after this many epochs without a better one; needs validation.

@@ -66,6 +66,6 @@ def test_one_of_a_thing_in_messages_and_representations():
     assert [counted(n, "user") for n in (0, 1, 2, 12_000)] == ["0 users", "1 user", "2 users", "12,000 users"]
     assert [verb(n, "is", "are") for n in (0, 1, 2)] == ["are", "is", "are"]
     model = fastmf.fit(([1], [7], [4.0]), k=1, epochs=1)
-    assert repr(model) == "<Model: als, k=1, 1 user, 1 item, 1 epoch>"
+    assert repr(model) == "<Model: als-links, k=1, 1 user, 1 item, 1 epoch>"
     features = Features.read(pa.table({"item_id": [7, 8], "year": [1999, 2001]}), "item")
     assert repr(features) == "<Features: 2 ids, 1 feature>"

@@ -24,7 +24,7 @@ def test_fit_prints_the_path_and_one_line_an_epoch(place, fitted):
     assert read.endswith("240 ratings of 20 items by 30 users (columns userId, movieId, rating)")
     assert [line.split()[1] for line in epochs] == ["1/4", "2/4", "3/4", "4/4"]
     assert all(re.fullmatch(r"epoch \d/4  train RMSE \d\.\d{4}  \d+\.\d{3} s", line) for line in epochs)
-    assert last.startswith("als, k = 3, epochs run: 4")
+    assert last.startswith("als-links, k = 3, epochs run: 4")
     assert "\x1b" not in fitted.stderr
 
 
@@ -110,7 +110,7 @@ def test_inspect_shows_the_same_content_for_the_same_rows_in_any_order(place, pa
     assert fastmf.load(path).content_hash == found["content_hash"]
     table = cells(run("inspect", path).stdout)
     assert ["content_hash", found["content_hash"]] in table
-    expected = {("users", "30"), ("items", "20"), ("rows used", "240"), ("solver name", "als")}
+    expected = {("users", "30"), ("items", "20"), ("rows used", "240"), ("solver name", "als-links")}
     assert expected <= set(map(tuple, table))
     assert f"{found['history'][3]['train_rmse']:.4f}" in table[-1]
 

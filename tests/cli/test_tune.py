@@ -65,7 +65,7 @@ def test_a_table_of_the_best_and_the_command_go_to_stdout_and_a_line_a_trial_to_
     complete = [float(row.split()[7]) for row in rows if "complete" in row]
     assert complete == sorted(complete)
     assert sum(row.endswith("complete, defaults") for row in rows) == 1
-    assert last.startswith(f"fastmf fit '{folder / 'my ratings.parquet'}' --k ")
+    assert last.startswith(f"fastmf fit '{folder / 'my ratings.parquet'}' --solver als --k ")
     lines = done.stderr.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("trial ")][:14] == [f"{n}/14" for n in range(1, 15)]
     trial = r"trial 1/14  als k 12 reg 0\.03 reg0 8  validation RMSE \d\.\d{4}  complete, 12 epochs  \d+\.\d s"
@@ -142,7 +142,7 @@ def published(capsys, *trials, asked=2):
 
 def test_without_a_better_one_the_command_has_no_settings(capsys):
     rows, command, remarks = published(capsys, tried(1, k=ALS.k, reg=ALS.reg), tried(2, k=8, reg=0.1))
-    assert command == "fastmf fit r.parquet"
+    assert command == "fastmf fit r.parquet --solver als"
     assert remarks == "nothing tried beats the defaults, RMSE 0.9000 on 30 held-out ratings; the command is:\n"
     assert [row[-2:] for row in rows] == [["complete,", "defaults"], ["1.0", "complete"]]
 
@@ -151,7 +151,7 @@ def test_failed_trials_are_named_and_those_that_were_not_run_counted(capsys):
     lost = tried(1, "failed", None, None, error="epoch 1: diverged", k=ALS.k, reg=ALS.reg)
     assert _line(lost) == "als k 32 reg 0.03  failed: epoch 1: diverged  1.0 s"
     rows, command, remarks = published(capsys, lost, tried(2, best=7, k=8, reg=0.1), asked=3)
-    assert command == "fastmf fit r.parquet --k 8 --reg 0.1 --epochs 7"
+    assert command == "fastmf fit r.parquet --solver als --k 8 --reg 0.1 --epochs 7"
     assert rows[1] == ["1", "als", "32", "0.03", "12", "-", "-", "1.0", "failed,", "defaults"]
     failed, fewer, last = remarks.splitlines()
     assert failed == "note: 1 of 2 trials failed; the first was trial 1: epoch 1: diverged"

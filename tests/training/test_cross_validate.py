@@ -33,7 +33,7 @@ def test_figures_are_those_of_fit_and_evaluate(ratings):
         for row, model in zip(
             rows[3 * fold :],
             (
-                fastmf.fit(train, k=2),
+                fastmf.fit(train, 2, "als"),
                 fastmf.fit(train, solver=fastmf.SGD(k=2, epochs=5)),
                 fastmf.fit(train, 2, "gibbs", samples=3),
             ),
@@ -79,7 +79,7 @@ def test_options_reach_the_plan(planted):
     frame = pd.DataFrame({"user": users, "item": items, "rating": values, "w": np.where(values > 3, 5.0, 1.0)})
     features = pd.DataFrame({"item": np.unique(items), "size": np.sin(np.unique(items))})
     found = fastmf.cross_validate(
-        frame, {"als": {"k": 2}}, folds=2, weight="w", item_features=features, min_user_ratings=9, threads=1
+        frame, {"labelled": {"k": 2}}, folds=2, weight="w", item_features=features, min_user_ratings=9, threads=1
     )
     weighted = Ratings.read(frame, weight="w").core(9)
     assert found["train"].sum() == len(weighted) < len(frame)
@@ -105,7 +105,7 @@ def test_the_callback_gets_every_row_and_may_end_it(ratings):
         (["als", fastmf.ALS(k=2)], {}, ParameterError, r"two solvers have the same name \(als, als\): give a dict"),
         (5, {}, ParameterError, "solvers is 5: give names, solver objects, or a dict"),
         ("sag", {}, ParameterError, "unknown solver 'sag'"),
-        ({"a": {"lr": 1}}, {}, ParameterError, "solver 'als' has no setting lr"),
+        ({"a": {"lr": 1}}, {}, ParameterError, "solver 'als-links' has no setting lr"),
         ("als", {"validation": 0.1}, ParameterError, "cross_validate takes no validation; it takes bad_rows, columns"),
         ("als", {"folds": 1}, ParameterError, "folds is 1: give an integer of at least 2"),
         ("als", {"seed": -1}, ParameterError, "seed is -1"),

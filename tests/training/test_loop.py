@@ -167,4 +167,4 @@ def test_rows_that_cannot_be_solved_are_named(monkeypatch, noisy):
     monkeypatch.setitem(kernels.als.HALF_SWEEP, "numpy", lose)
     named = f"; factors of 1 user are not finite, the first {noisy.user_ids[3].as_py()!r}"
     with pytest.raises(DivergenceError, match=rf"^epoch 1: .*not finite{named}\); raise reg0"):
-        fastmf.fit(noisy, k=3, device="numpy")
+        fastmf.fit(noisy, 3, "als", device="numpy")

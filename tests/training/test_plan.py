@@ -29,7 +29,7 @@ def ratings(planted):
         ({"solver": "svd"}, ParameterError, "unknown solver 'svd'"),
         ({"solver": ALS(), "k": 3}, ParameterError, "k given with a solver object"),
         ({"solver": SGD(), "lr": 0.1, "seed": 3}, ParameterError, "seed, lr given with a solver object"),
-        ({"lr": 0.1}, ParameterError, "solver 'als' has no setting lr"),
+        ({"lr": 0.1}, ParameterError, "solver 'als-links' has no setting lr; .*; for lr, give --solver sgd"),
         ({"k": 0}, ParameterError, "k is 0"),
         ({"seed": -1}, ParameterError, "seed is -1"),
         ({"threads": 0}, ParameterError, "threads is 0"),

@@ -57,7 +57,7 @@ def test_the_defaults_come_first(ratings, found):
     first = found.defaults["als"]
     assert (first.number, first.solver, first.state) == (1, "als", "complete")
     assert first.settings == {"k": ALS.k, "reg": ALS.reg, "reg0": ALS.reg0}
-    model = fastmf.fit(ratings, validation=0.1)
+    model = fastmf.fit(ratings, solver="als", validation=0.1)
     assert (first.best_epoch, first.epochs) == (model.best_epoch, ALS.epochs)
     assert first.validation_rmse == model.history[model.best_epoch - 1].validation_rmse
 
