@@ -29,7 +29,7 @@ def test_links_gain_where_what_is_rated_says_something():
 
 
 def test_without_force_links_are_plain_als(rows):
-    plain = fastmf.fit(rows, **QUICK)
+    plain = fastmf.fit(rows, solver="als", **QUICK)
     found = fastmf.fit(rows, solver="als-links", link_reg=1e30, fade=0.0, reg=ALS.reg, **QUICK)
     for one, other in zip(plain.history, found.history, strict=True):
         assert other.train_rmse == pytest.approx(one.train_rmse, rel=1e-5)
