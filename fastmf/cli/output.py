@@ -42,6 +42,11 @@ def titled(
         remark(f"note: {missing:,} of {counted(rows, 'item')} {verb(rows, 'has', 'have')} no title in {source}")
 
 
+def note_unknown(unknown: int, candidates: Sequence[Any], source: str | None) -> None:
+    """Report how many of the items to choose from, read from ``source``, cannot be listed."""
+    remark(f"note: {unknown:,} of {len(candidates):,} items in {source} are unknown: they have no training ratings")
+
+
 def publish_all(frames: Iterable[Any], output: str | None, overwrite: bool, as_json: bool) -> None:
     """Write frames to a file one after another, or print them together."""
     from fastmf.data.write import joined, write_frames

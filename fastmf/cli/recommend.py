@@ -21,7 +21,7 @@ from fastmf.cli.options import (
     titles_option,
     with_features,
 )
-from fastmf.cli.output import check_tables, publish_all, titled
+from fastmf.cli.output import check_tables, note_unknown, publish_all, titled
 from fastmf.errors import counted
 
 SIDES = "item", "user"
@@ -135,9 +135,7 @@ def _noted(frames: Iterable[Any], n_users: int, candidates: Any, source: str | N
     for place, frame in enumerate(frames):
         unknown = frame.attrs["unknown_items"]
         if unknown and place == 0:
-            remark(
-                f"note: {unknown:,} of {len(candidates):,} items in {source} are unknown: they have no training ratings"
-            )
+            note_unknown(unknown, candidates, source)
         n_lists += int((frame["rank"] == 1).sum())
         yield frame
     if n_lists < n_users:

@@ -180,33 +180,62 @@ class Model(Growing):
     def _server(self) -> Server:
         return Server(self)
 
-    def similar_items(self, item_ids: Any, n: int = 10, *, titles: Any = None, columns: str = "ours") -> "pd.DataFrame":
-        """Find the n items nearest to each of the given ones by cosine of their factors.
+    def similar_items(
+        self,
+        item_ids: Any,
+        n: int = 10,
+        *,
+        min_count: int | None = None,
+        items: Any = None,
+        cold: bool = False,
+        titles: Any = None,
+        columns: str = "ours",
+    ) -> "pd.DataFrame":
+        """Find the n items most similar to each of the given ones.
+
+        The score is the cosine of the items' factors, measured from the mean item, times a weight below 1 for each of
+        the two: sqrt(n / (n + 20)) for n training ratings. :mod:`fastmf.model.similar` says why, and gives the sources.
 
         Parameters
         ----------
         item_ids : one raw id, or several.
-        n : length of each list.
+        n : length of each list; a list is shorter if there are fewer items to list.
+        min_count : list only items with at least so many training ratings.
+        items : raw ids to choose from; None for all.
+        cold : list items of which only side features are known, too. Features count as 5 ratings.
         titles, columns : titles of the items found, and the names of columns, as for :meth:`recommend`.
 
         Returns
         -------
-        Frame of item_id, similar_item_id, score (the cosine), rank. Items without ratings and features are left out;
-        items whose factors are all zero have cosine 0 and come last.
+        Frame of item_id, similar_item_id, score (float32, from -1 to 1), rank (from 1), count (int32, the training
+        ratings of the similar item). ``.attrs["unknown_items"]`` counts the ids in ``items`` that cannot be listed.
 
         Raises
         ------
         UnknownIdError
-            If an item is not in the model.
+            If an item is not in the model, or none of ``items`` can be listed.
+        ParameterError
+            If n is less than 1, or min_count less than 0.
         DataError
             If ids are null, or not of the model's type.
         """
         names = titles_of(titles, self)
-        return named(titled(similar_rows(self, "item", item_ids, n), "similar_item_id", names), self, columns)
+        found = similar_rows(self, "item", item_ids, n, min_count=min_count, chosen=items, cold=cold)
+        return named(titled(found, "similar_item_id", names), self, columns)
 
-    def similar_users(self, user_ids: Any, n: int = 10, *, columns: str = "ours") -> "pd.DataFrame":
-        """Find the n users nearest to each of the given ones; see :meth:`similar_items`."""
-        return named(similar_rows(self, "user", user_ids, n), self, columns)
+    def similar_users(
+        self,
+        user_ids: Any,
+        n: int = 10,
+        *,
+        min_count: int | None = None,
+        users: Any = None,
+        cold: bool = False,
+        columns: str = "ours",
+    ) -> "pd.DataFrame":
+        """Find the n users most similar to each of the given ones; see :meth:`similar_items`."""
+        found = similar_rows(self, "user", user_ids, n, min_count=min_count, chosen=users, cold=cold)
+        return named(found, self, columns)
 
     def vectors(self, kind: str = "recommend", *, rank_by: str = "rating") -> Vectors:
         """Return what an index of nearest neighbours stores and is asked, with the biases folded in.
@@ -217,7 +246,8 @@ class Model(Growing):
         ----------
         kind : "recommend" for the items that suit a user: items are stored as (y_i, c_i), and a user asks with
             (x_u, 1). Their inner product is :meth:`recommend`'s score without the mean and the user's bias, which are
-            the same for all items. "similar" for neighbours: factors of length 1, whose inner product is the cosine.
+            the same for all items. "similar" for neighbours: their inner product is the score of :meth:`similar_items`
+            with ``cold``, and of :meth:`similar_users`. A row's nearest neighbour need not be the row itself.
         rank_by : as for :meth:`recommend`; "blend" adds the bonus for popularity to c_i.
 
         Returns

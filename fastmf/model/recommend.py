@@ -49,7 +49,8 @@ class Ranker:
     ) -> None:
         self.state, self.device = state, resolve(device)
         bonus = popularity_bonus(state, rank_by) if bonus is None else bonus
-        self.candidates, self.unknown_items = _candidates(state, items, cold)
+        remedy = "leave out --no-cold (cold=False)"
+        self.candidates, self.unknown_items = candidates_of(state, "item", items, cold, remedy)
         bias = state.item_bias if bonus is None else state.item_bias + bonus
         self.items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
         self._left_out = _left_out(state, exclude, include_seen)
@@ -147,21 +148,31 @@ def popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
     return (state.blend * np.log1p(state.item_counts)).astype(np.float32)
 
 
-def _candidates(state: State, items: Any, cold: bool) -> tuple[np.ndarray, int]:
-    """Mark the items that may be recommended, (n_items,) bool; count the given ones that may not."""
-    present = state.present("item") if cold else state.item_counts > 0
-    if items is None:
+def candidates_of(state: State, side: str, chosen: Any, cold: bool, remedy: str) -> tuple[np.ndarray, int]:
+    """Mark the "user" or "item" rows that may be listed, (n,) bool; count the chosen ids that may not.
+
+    ``chosen`` are raw ids, or None for all. ``remedy`` says how to allow cold rows.
+
+    Raises
+    ------
+    UnknownIdError
+        If none of the chosen ids may be listed.
+    """
+    require_truth("cold", cold)
+    present = state.present(side) if cold else getattr(state, f"{side}_counts") > 0
+    if chosen is None:
         return present, 0
-    wanted = ids.as_column(state.arrow_ids("item"), ids.many(items), "item")
-    known = state.present_rows("item", wanted) if cold else state.known_items(wanted)
-    if not (known >= 0).any():
-        if not cold and (state.present_rows("item", wanted) >= 0).any():
-            what = f"none of the {len(known):,} items to choose from has training ratings"
-            raise UnknownIdError(f"{what}: leave out --no-cold (cold=False), or give others")
-        raise UnknownIdError(f"the model knows none of the {len(known):,} items to choose from: give others")
-    chosen = np.zeros(len(present), bool)
-    chosen[known[known >= 0]] = True
-    return chosen, int(np.count_nonzero(known < 0))
+    column = ids.as_column(state.arrow_ids(side), ids.many(chosen), side)
+    wanted = ids.lookup(state.arrow_ids(side), column, side)
+    known = wanted[(wanted >= 0) & np.append(present, False)[wanted]]
+    if not len(known):
+        these = f"none of the {len(wanted):,} {side}s to choose from"
+        if not cold and state.present(side)[wanted[wanted >= 0]].any():
+            raise UnknownIdError(f"{these} has training ratings: {remedy}, or give others")
+        raise UnknownIdError(f"the model knows {these}: give others")
+    allowed = np.zeros(len(present), bool)
+    allowed[known] = True
+    return allowed, len(wanted) - len(known)
 
 
 def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed]:

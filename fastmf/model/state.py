@@ -146,8 +146,14 @@ class State:
 
     def present(self, side: str) -> np.ndarray:
         """Return whether there are training ratings or side features of each "user" or "item": (n,) bool."""
-        features, warm = getattr(self, f"{side}_features"), getattr(self, f"{side}_counts") > 0
-        return warm if features is None else warm | (np.diff(features.rows.indptr) > 0)
+        return (getattr(self, f"{side}_counts") > 0) | self.featured(side)
+
+    def featured(self, side: str) -> np.ndarray:
+        """Return whether there are side features of each "user" or "item": (n,) bool."""
+        features = getattr(self, f"{side}_features")
+        if features is None:
+            return np.zeros(len(getattr(self, f"{side}_counts")), bool)
+        return np.diff(features.rows.indptr) > 0
 
     def present_rows(self, side: str, row_ids: Any) -> np.ndarray:
         """Return the index (n,) int32 of each "user" or "item"; -1 for ids of which nothing is known."""

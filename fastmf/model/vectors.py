@@ -11,7 +11,7 @@ import numpy as np
 from fastmf.errors import ParameterError, require_choice
 from fastmf.model.raw_ids import RawIds
 from fastmf.model.recommend import popularity_bonus
-from fastmf.model.similar import unit_rows
+from fastmf.model.similar import similar_vectors
 from fastmf.model.state import State
 
 KINDS = "recommend", "similar"
@@ -36,7 +36,7 @@ def vectors_of(state: State, kind: str, rank_by: str) -> Vectors:
     if kind == "similar":
         if bonus is not None:
             raise ParameterError(f"rank_by is {rank_by!r}, but kind='similar' has no popularity: leave it out")
-        users, items = (unit_rows(side.factors)[0] for side in (state.user_side, state.item_side))
+        users, items = similar_vectors(state, "user"), similar_vectors(state, "item")
     else:
         bias = state.item_bias if bonus is None else state.item_bias + bonus
         users, items = _with_bias(state, bias)

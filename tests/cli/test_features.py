@@ -70,8 +70,10 @@ def test_items_without_ratings_are_predicted_and_listed(featured, tables, run, r
     assert {1020, 5000, 5001} <= listed
     warm = {line["item_id"] for line in run_json("recommend", model, "--user", 100, "-n", 50, *more, "--no-cold")}
     assert not warm & {1020, 5000, 5001}
-    similar = run_json("similar", model, 1020)
-    assert len(similar) == 10
+    assert len(run_json("similar", model, 1020)) == 10
+    for more, listed in ([], False), (["--cold"], True):
+        similar = {line["similar_item_id"] for line in run_json("similar", model, 1000, "-n", 50, *more)}
+        assert (1020 in similar) == listed
 
 
 def test_evaluate_shows_what_is_known_apart(featured, tables, run, run_json, tmp_path):

@@ -86,8 +86,34 @@ def test_similar_prints_what_the_function_finds(path, model, run, run_json, cell
     lists = model.similar_items([1003], 4)
     assert run_json("similar", path, 1003, "-n", 4) == lists.to_dict("records")
     header, *rows = cells(run("similar", path, 1003, "-n", 4).stdout)
-    assert header == ["item_id", "similar_item_id", "score", "rank"]
+    assert header == ["item_id", "similar_item_id", "score", "rank", "count"]
     assert [row[1] for row in rows] == [str(item) for item in lists["similar_item_id"]]
+    assert [row[4] for row in rows] == [str(count) for count in lists["count"]]
+
+
+def test_similar_takes_candidates_and_a_least_count(place, path, model, run, run_json, tmp_path):
+    write_parquet({"other": [0, 1], "movieId": [1001, 77]}, tmp_path / "some.parquet")
+    done = run("similar", path, 1003, "--items", tmp_path / "some.parquet", "--json")
+    assert json.loads(done.stdout) == model.similar_items(1003, items=[1001]).to_dict("records")
+    assert f"note: 1 of 2 items in {tmp_path / 'some.parquet'} are unknown" in done.stderr
+    write_parquet({"film": [1001, 1002]}, tmp_path / "films.parquet")
+    found = run_json("similar", path, 1003, "--items", tmp_path / "films.parquet", "--item-column", "film")
+    assert {line["similar_item_id"] for line in found} == {1001, 1002}
+    least = int(np.median(model.item_counts))
+    lists = model.similar_items(1003, 30, min_count=least)
+    assert 0 < len(lists) < len(model.item_ids) - 1
+    assert run_json("similar", path, 1003, "-n", 30, "--min-count", least) == lists.to_dict("records")
+    assert run("similar", path, 1003, "--min-count", 999).stderr == "note: there is no other item to list\n"
+
+
+def test_similar_lists_users_for_a_user(place, path, model, run, run_json):
+    lists = model.similar_users(103, 4, min_count=5)
+    assert run_json("similar", path, "--user", 103, "-n", 4, "--min-count", 5) == lists.to_dict("records")
+    given = run_json("similar", path, "--user", 103, "-n", 1, "--columns-out", "given")
+    assert list(given[0]) == ["userId", "similar_userId", "score", "rank", "count"]
+    assert "1 of 1 user ids are not in the model" in run("similar", path, "--user", 5, code=3).stderr
+    for more in ([1003], ["--like", "heat"], ["--titles", place / "titles.parquet"], ["--items", "i.parquet"]):
+        assert "is about items: leave one of them out" in run("similar", path, "--user", 103, *more, code=2).stderr
 
 
 def test_explain_splits_the_score_and_takes_a_length_of_1_at_least(place, path, model, run, run_json):

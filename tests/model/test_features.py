@@ -58,7 +58,7 @@ def test_items_with_features_alone_are_predicted_listed_and_similar(model):
     assert model.recommend([100], 2, items=[1020, 5])["item_id"].tolist() == [1020]
     with pytest.raises(UnknownIdError, match="none of the 2 items"):
         model.recommend([100], 2, items=[1020, 5], cold=False)
-    assert 1020 in set(model.similar_items([1000], 30)["similar_item_id"])
+    assert 1020 in set(model.similar_items([1000], 30, cold=True)["similar_item_id"])
     assert model.similar_items([1020], 3)["rank"].tolist() == [1, 2, 3]
 
 

@@ -106,7 +106,7 @@ def check_lists_are_unseen_or_other_rows_in_order(subject):
         (model.similar_items(1000, n=5), ["item_id", "similar_item_id"]),
         (model.similar_users(100, n=5), ["user_id", "similar_user_id"]),
     ):
-        assert list(similar.columns) == [*columns, "score", "rank"]
+        assert list(similar.columns) == [*columns, "score", "rank", "count"]
         assert len(similar) == 5
         assert np.all(similar[columns[0]] != similar[columns[1]])
         assert similar["score"].is_monotonic_decreasing
