@@ -58,6 +58,7 @@ def peers():
         "ranking",
         "scaling",
         "serving",
+        "similar",
         "startup",
         "topn",
     ],
@@ -396,6 +397,56 @@ def test_serving_measures_one_user_at_a_time_and_threads(file, tmp_path):
     items, expected = model.top(user, 4)
     np.testing.assert_array_equal(np.asarray(model.item_ids)[places], items)
     np.testing.assert_allclose(scores + model.user_bias[0] + model.mean, expected, rtol=1e-5)
+
+
+def few(folder):
+    """Write ratings of eight items."""
+    users, items = np.divmod(np.arange(80), 8)
+    write_parquet({"user": users, "item": items, "rating": np.float32(items % 5)}, folder / "few.parquet")
+    return folder / "few.parquet"
+
+
+def test_similar_measures_neighbours_beside_cosines_and_controls(file, tmp_path):
+    titles = {"item": range(30), "title": [f"Film {n}" for n in range(30)], "genres": ["A|B", "B", "C"] * 10}
+    write_parquet(titles, tmp_path / "movies.parquet")
+    out, chosen = tmp_path / "similar.json", ("--solver", "als", "--solver", "implicit", "--positive-from", 1)
+    how = ("--seed", 0, "--queries", 5, "--half-known", 5, "--show", "Film 7", "-o", out)
+    done = run("similar", file, tmp_path / "movies.parquet", *chosen, *how)
+    results = json.loads(out.read_text())["results"]
+    names = ["cosine", "similar", "most rated", "random", "similar, 5"]
+    pairs = [(solver, measure) for solver in ("als", "implicit") for measure in names]
+    assert [(each["solver"], each["measure"]) for each in results] == pairs
+    for each in results:
+        assert -1 <= each["co_rating"] <= 1
+        assert 0 <= min(each["agreement"], each["genre"]) <= max(each["agreement"], each["genre"]) <= 1
+        assert 10 <= each["distinct"] <= each["distinct_of_all"] <= 30
+    assert max(results[:5], key=lambda each: each["count"])["measure"] == "most rated"
+    (lists,) = results[0]["lists"].values()
+    found = fastmf.fit(file).similar_items(7)
+    pairs = zip(found["similar_item_id"], found["count"], strict=True)
+    assert lists["similar"] == [{"title": f"Film {item}", "count": count} for item, count in pairs]
+    assert "als, Film 7, similar:" in done.stdout
+    assert "give a whole title" in run("similar", file, tmp_path / "movies.parquet", "--show", "Film", code=1).stderr
+    assert "fewer than 10 neighbours" in run("similar", few(tmp_path), "--solver", "als", code=1).stderr
+
+
+def test_what_held_out_users_say_is_what_numpy_says(file):
+    similar, ratings = importlib.import_module("similar"), Ratings.read(file)
+    users = np.arange(5, 20)
+    held = similar.held_of(ratings, users)
+    rated = np.zeros((20, 30), bool)
+    rated[ratings.users, ratings.items] = True
+    np.testing.assert_array_equal(held.rated, rated[users])
+    pairs = (3, 8), (4, 9)
+    said = similar.said_of(held, np.array([3, 4]), np.array([[8], [9]]))
+    correlations = [np.corrcoef(rated[users, a], rated[users, b])[0, 1] for a, b in pairs]
+    assert said["co_rating"] == pytest.approx(np.mean(correlations), abs=1e-5)
+    shrunk = []
+    for a, b in pairs:
+        rows = np.flatnonzero(rated[users, a] & rated[users, b])
+        one, two = held.errors[rows, a], held.errors[rows, b]
+        shrunk.append(one @ two / np.sqrt((one @ one) * (two @ two)) * len(rows) / (len(rows) + 10))
+    assert said["ratings"] == pytest.approx(np.mean(shrunk), abs=1e-5)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ prediction (the other side's biases absorb it), but changes their cosines: only 
 number of training ratings, plus 5 if there are side features of the row.
 
 w_i shrinks rows that rest on little. Without it, the nearest rows of any row have one or two ratings: their directions
-are mostly noise, and some point anywhere. If noise is half of the variance of y_i at 20 ratings, n_i / (n_i + 20) is the
-reliability of y_i (Spearman 1910, Brown 1910), and its root the correlation of y_i with what it estimates. Koren (2008,
-equation 2) shrinks correlations of ratings likewise. benchmarks/similar.py measures the neighbours; they change little
-between 10 and 50 ratings in place of 20.
+are mostly noise, so some of the many point anywhere. If noise is half of the variance of y_i at 20 ratings,
+n_i / (n_i + 20) is the reliability of y_i (Spearman 1910, Brown 1910), and its root the correlation of y_i with what it
+estimates. Koren (2008, equation 2) shrinks correlations of ratings likewise. benchmarks/similar.py measures neighbours;
+with 10 or 50 in place of 20 they are hardly better or worse.
 
 A score is the inner product of one vector for each row, so an index of nearest neighbours can search for it.
 """
@@ -52,14 +52,14 @@ def similar_rows(
     return frame
 
 
-def similar_vectors(state: State, side: str) -> np.ndarray:
+def similar_vectors(state: State, side: str, half_known: float = HALF_KNOWN) -> np.ndarray:
     """Return a vector for each "user" or "item", (n, k) float32, whose inner products are the scores.
 
     Rows of which nothing is known, and rows that equal the mean row, are zero.
     """
     factors, counts = getattr(state, f"{side}_factors"), getattr(state, f"{side}_counts")
     evidence = counts + FEATURES * state.featured(side)
-    weights = np.sqrt(evidence / (evidence + HALF_KNOWN))
+    weights = np.sqrt(evidence / (evidence + half_known))
     mean = mean_row(factors, counts)
     found, least = np.empty(factors.shape, np.float32), SAME * np.sqrt(mean @ mean)
     for start in range(0, len(factors), ROWS):
