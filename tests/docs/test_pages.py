@@ -132,6 +132,10 @@ def check_vectors(names):
     """Every index must give the list that recommend gives; text and Parquet must hold the vectors as they are."""
     model, vectors = names["model"], names["vectors"]
     assert names["best"] == model.recommend(42, include_seen=True)["item_id"].tolist()
+    if "neighbours" in names:
+        found = model.similar_items(307)  # some scores differ by less than float32's last digit
+        assert sorted(names["neighbours"]) == sorted(found["similar_item_id"])
+        np.testing.assert_allclose(np.sort(names["products"])[::-1][:10], found["score"], atol=1e-6)
     if Path("items.csv").exists():
         with Path("items.csv").open(newline="", encoding="utf-8") as file:
             rows = [(int(item), np.array(text[1:-1].split(","), np.float32)) for item, text in csv.reader(file)]
