@@ -68,6 +68,15 @@ def test_arrays_are_read_when_they_are_first_used(path):
         mapped.mean = 1.0
 
 
+def test_similar_rows_read_one_side_alone(path):
+    for side, other in (("item", "user"), ("user", "item")):
+        mapped = fastmf.load(path, mmap=True)
+        ask = getattr(mapped, f"similar_{side}s")
+        assert len(ask({"item": 3, "user": "ann"}[side], 2)) == 2
+        assert f"{side}_factors" in vars(mapped)
+        assert not {f"{other}_{part}" for part in ("factors", "counts", "bias", "ids")} & set(vars(mapped))
+
+
 ARRAYS = ["user_factors", "item_factors", "user_bias", "item_bias", "user_counts", "item_counts", "seen_indices"]
 
 
