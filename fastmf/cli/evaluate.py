@@ -35,7 +35,7 @@ def evaluate(
     ratings: tuple[str, ...],
     n: int,
     relevant_from: float | None,
-    rank_by: str,
+    rank_by: str | None,
     item_features: str | None,
     user_features: str | None,
     as_json: bool,
@@ -54,6 +54,7 @@ def evaluate(
     """
     from fastmf.data.ratings import Ratings
     from fastmf.evaluation.evaluate import reading_for
+    from fastmf.model.recommend import meaning_of
     from fastmf.training.plan import notes_on
 
     how = reading(given)
@@ -61,6 +62,7 @@ def evaluate(
     data = Ratings.read(one_or_more(ratings), **reading_for(loaded, relevant_from) | how)
     for line in notes_on(data):
         remark(line)
+    remark(f"score of lists: {meaning_of(loaded, rank_by)}")
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)
     if result["trained_pairs"]:
         pairs = f"{counted(len(data), 'pair')} {verb(len(data), 'was', 'were')}"

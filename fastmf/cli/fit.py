@@ -27,6 +27,8 @@ from fastmf.errors import counted, verb
 @click.command(cls=SolverCommand, make_options=fit_options)
 @click.argument("ratings", nargs=-1, required=True)
 @model_option("--blend", is_flag=True, help="Learn the weight of popularity, for recommend --rank-by blend.")
+@model_option("--no-choice", "choice", flag_value=False, default=True,
+              help="Do not learn what users choose; lists are by rating.")  # fmt: skip
 @training_option("--validation", type=as_fraction, metavar="FILE|FRACTION",
               help="Validation ratings, or a fraction to hold out.")  # fmt: skip
 @training_option("--patience", type=int, help="Stop after this many epochs without a better validation figure.")

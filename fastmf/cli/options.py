@@ -30,8 +30,9 @@ titles_option = click.option("--titles", metavar="FILE", help="Table with item i
 columns_out_option = click.option("--columns-out", type=click.Choice(["ours", "given"]), default="ours",
                                   show_default=True,
                                   help="Names of columns: user_id and item_id, or as in training.")  # fmt: skip
-rank_by_option = click.option("--rank-by", type=click.Choice(["rating", "blend"]), default="rating", show_default=True,
-                              help="By prediction alone, or with popularity added (needs fit --blend).")  # fmt: skip
+rank_by_option = click.option("--rank-by", type=click.Choice(["choice", "rating", "blend"]),
+                              help="By what users choose, by prediction, or by prediction with popularity added"
+                              " (needs fit --blend).  [default: choice, if the model has learned it]")  # fmt: skip
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

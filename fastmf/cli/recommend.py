@@ -65,10 +65,10 @@ def recommend(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """List the unseen items with the highest predictions, or scores.
+    """List the unseen items that users are most likely to choose.
 
-    Models of solver implicit are made to rank. Models of ratings predict what users would rate highly, which is seldom
-    what they choose: --rank-by blend takes popularity into account, if the model was fitted with --blend.
+    A model of ratings predicts what users would rate highly, which is seldom what they choose next. Its lists are
+    therefore ranked by what users choose, which the model has learned besides; --rank-by rating ranks by prediction.
 
     \b
     Examples:
@@ -130,10 +130,12 @@ def _folded(loaded: Any, new_users: str, features: str | None, where: Any, how: 
 
 
 def _noted(frames: Iterable[Any], n_users: int, candidates: Any, source: str | None) -> Iterator[Any]:
-    """Pass frames on; report unknown candidates with the first frame, and users without a list after the last."""
+    """Pass frames on; say what scores mean, and count unknown candidates and users without a list."""
     n_lists = 0
     for place, frame in enumerate(frames):
         unknown = frame.attrs["unknown_items"]
+        if place == 0:
+            remark(f"score: {frame.attrs['score']}")
         if unknown and place == 0:
             note_unknown(unknown, candidates, source)
         n_lists += int((frame["rank"] == 1).sum())

@@ -120,6 +120,19 @@ def filtered(entries: Compressed, columns: np.ndarray) -> Compressed:
     return _kept(entries, chosen, np.append(0, np.cumsum(chosen))[entries.indptr])
 
 
+def count_chosen(indptr: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Count each row's entries that are chosen by a boolean mask (n,): (n_rows,) int64."""
+    counts = np.add.reduceat(np.append(chosen, False), indptr[:-1], dtype=np.int64)
+    return counts * (np.diff(indptr) > 0)  # reduceat takes an empty row for the entry after it
+
+
+def transposed(entries: Compressed, n_columns: int) -> Compressed:
+    """Return the entries grouped by column, each column's in the order of the rows."""
+    rows = np.repeat(np.arange(len(entries.indptr) - 1, dtype=np.int32), np.diff(entries.indptr))
+    shape = n_columns, len(entries.indptr) - 1
+    return compress(entries.indices, rows, entries.values, shape, resolve("cpu"), weights=entries.weights)
+
+
 def _kept(entries: Compressed, chosen: np.ndarray, indptr: np.ndarray) -> Compressed:
     indices, _, values = keep(chosen, (entries.indices, entries.indices, entries.values), resolve("cpu"))
     return Compressed(indptr, indices, values, None if entries.weights is None else entries.weights[chosen])

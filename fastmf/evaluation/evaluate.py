@@ -33,7 +33,7 @@ def evaluate(
     *,
     n: int = 10,
     relevant_from: float | None = None,
-    rank_by: str = "rating",
+    rank_by: str | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
     """Measure a model on held-out ratings.
@@ -122,7 +122,7 @@ def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:
 
 
 def measure_lists(
-    model: State, ratings: Ratings, n: int, relevant_from: float | None, rank_by: str = "rating"
+    model: State, ratings: Ratings, n: int, relevant_from: float | None, rank_by: str | None = None
 ) -> dict[str, Any]:
     """Measure lists for every user with a relevant item: the part of :func:`evaluate` from ``precision`` on."""
     ranker = None if model.seen is None else Ranker(model, rank_by=rank_by)

@@ -18,7 +18,7 @@ from fastmf.data.packed_ids import require_offsets
 from fastmf.data.times import UNITS, HalfLife
 from fastmf.data.weights import SCALES, WeightScale
 from fastmf.model.fold_in_rule import FoldInRule
-from fastmf.model.learned import KINDS, SHAPES, Prior, Samples, is_precision
+from fastmf.model.learned import KINDS, SHAPES, Choice, Prior, Samples, is_precision
 
 Number = int | float
 LARGEST = float(np.finfo(np.float32).max)
@@ -201,8 +201,12 @@ def check_group(name: str, group: Any) -> None:
         if is_precision(part):
             sound = bool(np.all((array > 1 / HUGE) & (array < HUGE)))
             _require(sound, f"{name}_{part} holds values that cannot be precisions")
-        if isinstance(group, Prior | Samples):
+        if isinstance(group, Prior | Samples | Choice):
             _require(bool(np.all(np.abs(array) < HUGE)), f"{name}_{part} holds values of {HUGE:g} or more")
+    if isinstance(group, Choice):
+        reg, reg0, all_pairs = group.numbers
+        sound = reg >= 0 and reg0 > 0 and all_pairs >= 0
+        _require(bool(sound), f"{name}_numbers are {group.numbers.tolist()}")
     if isinstance(group, Prior):
         _check_prior(name, group)
 

@@ -16,6 +16,7 @@ from fastmf.data.ratings import Ratings
 from fastmf.errors import DataError
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.baseline import fold_bias
+from fastmf.model.choice import choosing
 from fastmf.model.fold_in import (
     expected_rows,
     features_like,
@@ -193,6 +194,11 @@ def solved_into(
         own, fixed = (getattr(state.baseline, f"{name}_bias") for name in (side, other))
         biases = _placed(own, rows, fold_bias(fixed, entries, state.scale))
         changes["baseline"] = state.baseline._replace(**{f"{side}_bias": biases})
+    if state.choice is not None:
+        vectors = choosing(state.choice, side, entries, device)
+        changes["choice"] = state.choice._replace(
+            **{f"{side}s": _placed(getattr(state.choice, f"{side}s"), rows, vectors)}
+        )
     if state.samples is not None:
         placed = {}
         for name, drawn in draws.items():

@@ -65,6 +65,17 @@ class Samples(NamedTuple):
     item_precisions: np.ndarray
 
 
+class Choice(NamedTuple):
+    """Vectors whose products say how likely users are to choose items; see :mod:`fastmf.model.choice`.
+
+    users (n_users, k) and items (n_items, k). numbers (3,): reg, reg0 and the weight of all pairs.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    numbers: np.ndarray
+
+
 class Expected(NamedTuple):
     """What side features say of rows; see :mod:`fastmf.solvers.features`.
 
@@ -86,6 +97,7 @@ KINDS: dict[str, Any] = {
     "user_prior": Prior,
     "item_prior": Prior,
     "samples": Samples,
+    "choice": Choice,
     "user_expected": Expected,
     "item_expected": Expected,
 }
@@ -95,6 +107,7 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "user_prior": (("k", "k"), ("k",), ("items",), ("numbers",), ("k",)),
     "item_prior": (("k", "k"), ("k",), ("users",), ("numbers",), ("k",)),
     "samples": tuple(("samples", side, *more) for side in ("users", "items") for more in (("k",), (), ())),
+    "choice": (("users", "k"), ("items", "k"), ("numbers",)),
     "user_expected": (("user_features", "k"), ("k",), ("user_features",), ("one",)),
     "item_expected": (("item_features", "k"), ("k",), ("item_features",), ("one",)),
 }

@@ -16,11 +16,11 @@ from fastmf.model.file import read_model, write_model
 from fastmf.model.growing import Growing
 from fastmf.model.mapped import Mapped
 from fastmf.model.predict import predict_pairs
-from fastmf.model.recommend import Ranker, batches
+from fastmf.model.recommend import Ranker, batches, ranking_of
 from fastmf.model.similar import similar_rows
 from fastmf.model.tables import named, read_pairs
 from fastmf.model.titles import titled, titles_of
-from fastmf.model.top import Server
+from fastmf.model.top import Servers
 from fastmf.model.vectors import Vectors, vectors_of
 from fastmf.runtime.device import Device
 
@@ -89,7 +89,7 @@ class Model(Growing):
         user_ids: Any = None,
         n: Any = 10,
         *,
-        rank_by: str = "rating",
+        rank_by: str | None = None,
         items: Any = None,
         exclude: Any = None,
         include_seen: bool = False,
@@ -104,13 +104,15 @@ class Model(Growing):
         ----------
         user_ids : one raw id, several, or None for all users.
         n : length of each list, or one length for each user; a list is shorter if there are fewer items to recommend.
-        rank_by : "rating" ranks by prediction, for implicit feedback by score. "blend" adds a bonus for popularity
-            (``blend`` of :func:`fastmf.fit`), since people seldom choose the items they would rate highest.
+        rank_by : "choice" ranks by how likely the user is to choose the item (:mod:`fastmf.model.choice`), "rating" by
+            prediction, for implicit feedback by score. "blend" adds a bonus for popularity to predictions (``blend`` of
+            :func:`fastmf.fit`). None takes "choice" if the model has learned it, or else "rating".
         items : raw ids to choose from; None for all. Ids without training ratings or features are never chosen.
         exclude : further (user, item) pairs to leave out, in any form that :func:`fastmf.fit` takes; unknown ids in it
             are ignored.
         include_seen : recommend items rated in training, too.
-        cold : recommend items of which only side features are known, too.
+        cold : recommend items of which only side features are known, too. By choice they come last: rank them by
+            "rating".
         titles : titles to show: a dict or pandas series of item id to title, or a table with a column of item ids and a
             column "title" (a path or a frame).
         columns : "ours" names the columns user_id and item_id, "given" as they were named in training.
@@ -118,16 +120,17 @@ class Model(Growing):
 
         Returns
         -------
-        Frame of user_id, item_id, score (float32, not clipped), rank (from 1), without items of which nothing is known.
-        ``.attrs["unknown_items"]`` counts such ``items``. With ``titles``, also title, "" if an item has none;
-        ``.attrs["without_title"]`` counts those rows.
+        Frame of user_id, item_id, score (float32), rank (from 1), without items of which nothing is known. Scores by
+        "rating" are predictions, not clipped. Other scores are no ratings: a column prediction (clipped) follows.
+        ``.attrs["score"]`` says what scores mean; ``.attrs["unknown_items"]`` counts such ``items``. With ``titles``,
+        also title, "" if an item has none; ``.attrs["without_title"]`` counts those rows.
 
         Raises
         ------
         UnknownIdError
             If a user is not in the model (see :meth:`fold_in`), or none of ``items`` may be recommended.
         ParameterError
-            If n is less than 1, or the model lacks the seen items or the blend that the call needs.
+            If n is less than 1, or the model lacks the seen items, the choice or the blend that the call needs.
         DataError
             If ids are null, or not of the model's type.
         """
@@ -149,7 +152,9 @@ class Model(Growing):
         frames = batches(Ranker(self, **how), users, n)
         return (named(titled(frame, "item_id", names), self, columns) for frame in frames)
 
-    def top(self, user_id: Any, n: int = 10, *, include_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def top(
+        self, user_id: Any, n: int = 10, *, rank_by: str | None = None, include_seen: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return one user's n best items and their scores as arrays, in a fraction of a millisecond.
 
         Ids, scores and order are those of :meth:`recommend`. Several threads may call this at once: each runs on one
@@ -159,26 +164,27 @@ class Model(Growing):
         ----------
         user_id : one raw id.
         n : length of the list; it is shorter if there are fewer items to recommend.
+        rank_by : as for :meth:`recommend`.
         include_seen : recommend items rated in training, too.
 
         Returns
         -------
-        Ids (n,) of the type that NumPy has for them, object for text and others, and scores (n,) float32, not clipped.
+        Ids (n,) of the type that NumPy has for them, object for text and others, and scores (n,) float32.
 
         Raises
         ------
         UnknownIdError
             If the user is not in the model (see :meth:`fold_in`).
         ParameterError
-            If n is less than 1, several users are given, or the model lacks the seen items.
+            If n is less than 1, several users are given, or the model lacks what the call needs.
         DataError
             If the id is null, or not of the model's type.
         """
-        return self._server.top(user_id, n, include_seen)
+        return self._servers[ranking_of(self, rank_by)].top(user_id, n, include_seen)
 
     @functools.cached_property
-    def _server(self) -> Server:
-        return Server(self)
+    def _servers(self) -> Servers:
+        return Servers(self)
 
     def similar_items(
         self,
@@ -237,29 +243,30 @@ class Model(Growing):
         found = similar_rows(self, "user", user_ids, n, min_count=min_count, chosen=users, cold=cold)
         return named(found, self, columns)
 
-    def vectors(self, kind: str = "recommend", *, rank_by: str = "rating") -> Vectors:
+    def vectors(self, kind: str = "recommend", *, rank_by: str | None = None) -> Vectors:
         """Return what an index of nearest neighbours stores and is asked, with the biases folded in.
 
         Rank by inner product: none of the vectors needs another distance, and the score of a pair is its inner product.
 
         Parameters
         ----------
-        kind : "recommend" for the items that suit a user: items are stored as (y_i, c_i), and a user asks with
-            (x_u, 1). Their inner product is :meth:`recommend`'s score without the mean and the user's bias, which are
-            the same for all items. "similar" for neighbours: their inner product is the score of :meth:`similar_items`
-            with ``cold``, and of :meth:`similar_users`. A row's nearest neighbour need not be the row itself.
-        rank_by : as for :meth:`recommend`; "blend" adds the bonus for popularity to c_i.
+        kind : "recommend" for the items that suit a user, by :meth:`recommend`'s score. By "rating", items are stored
+            as (y_i, c_i), and a user asks with (x_u, 1): the mean and the user's bias are left out, being the same for
+            all items. "similar" for neighbours: their inner product is the score of :meth:`similar_items` with
+            ``cold``, and of :meth:`similar_users`. A row's nearest neighbour need not be the row itself.
+        rank_by : as for :meth:`recommend`; "blend" adds the bonus for popularity to c_i. Users without a choice vector
+            get popular items from :meth:`recommend`, but equal scores here.
 
         Returns
         -------
         A named tuple of user_ids and item_ids (as those of the model), users and items (float32, a row for each id),
-        for all users and items with ratings or side features. Rows have k + 1 numbers; k for "similar", and if no item
-        has a bias.
+        for all users and items with ratings or side features. Rows have k + 1 numbers; k for "similar", by "choice",
+        and if no item has a bias.
 
         Raises
         ------
         ParameterError
-            If ``kind`` is neither of these, or the model has no blend.
+            If ``kind`` is neither of these, or the model has not learned the ranking.
         """
         return vectors_of(self, kind, rank_by)
 
@@ -273,7 +280,7 @@ class Model(Growing):
         columns: str = "ours",
         **reading: Any,
     ) -> "pd.DataFrame":
-        """Return the contribution of each of a user's items to the score of an item, by falling size.
+        """Return the contribution of each of a user's items to an item's score by "rating", by falling size.
 
         Parameters
         ----------

@@ -9,7 +9,9 @@ import pyarrow as pa
 from fastmf.data import csr, ids
 from fastmf.data.write import joined
 from fastmf.errors import ParameterError, UnknownIdError, brief, require_choice, require_truth
-from fastmf.kernels.types import Compressed, Side
+from fastmf.kernels.types import Compressed, Pairs, Side
+from fastmf.model.frozen import thawed
+from fastmf.model.predict import estimates
 from fastmf.model.state import State
 from fastmf.model.tables import read_pairs
 from fastmf.model.topn import most_rated, rows_of, top_n
@@ -21,16 +23,25 @@ if TYPE_CHECKING:
 USERS_PER_BATCH, ROWS_PER_BATCH = 1 << 14, 1 << 21  # at most, unless one list alone is longer
 LONGEST = 1 << 31  # no model has as many items
 
+RANKINGS = "choice", "rating", "blend"
+LEARNED = {
+    "choice": ("what users choose", "again, without --no-choice (choice=False)"),
+    "blend": ("what popularity is worth", "with --blend (blend=True)"),
+}
+
 
 class Ranker:
     """Ranks a model's items for its users; the candidates and the items to leave out are looked up once.
 
-    Scores are predictions without clipping; for implicit feedback, dot products. ``rank_by``, ``items``, ``exclude``,
-    ``include_seen`` and ``cold`` are those of :meth:`fastmf.Model.recommend`; ``bonus`` (n_items,) is added to the
-    scores.
+    :func:`meaning_of` says what scores are. ``rank_by``, ``items``, ``exclude``, ``include_seen`` and ``cold`` are
+    those of :meth:`fastmf.Model.recommend`; ``bonus`` (n_items,) is added to predictions.
 
     Attributes
     ----------
+    rank_by : one of RANKINGS.
+    likely : whether scores say how likely items are to be chosen; else they are predictions, with a bonus or without.
+    users : the users as they are ranked for.
+    constant : what scores are higher by than the sums of biases and products.
     items : the items as they are ranked: those that may not be recommended have a bias of -inf.
     unknown_items : how many of ``items`` cannot be recommended, because nothing is known of them.
     """
@@ -39,7 +50,7 @@ class Ranker:
         self,
         state: State,
         *,
-        rank_by: str = "rating",
+        rank_by: str | None = None,
         items: Any = None,
         exclude: Any = None,
         include_seen: bool = False,
@@ -48,37 +59,39 @@ class Ranker:
         bonus: np.ndarray | None = None,
     ) -> None:
         self.state, self.device = state, resolve(device)
-        bonus = popularity_bonus(state, rank_by) if bonus is None else bonus
+        self.rank_by = ranking_of(state, rank_by if bonus is None else "rating")
         remedy = "leave out --no-cold (cold=False)"
         self.candidates, self.unknown_items = candidates_of(state, "item", items, cold, remedy)
-        bias = state.item_bias if bonus is None else state.item_bias + bonus
-        self.items = Side(state.item_factors, np.where(self.candidates, bias, np.float32(-np.inf)))
+        self.users, (factors, bias), self.constant = ranked_sides(state, self.rank_by)
+        bias = bias if bonus is None else bias + bonus
+        self.items = Side(factors, np.where(self.candidates, bias, np.float32(-np.inf)))
+        self.likely = state.implicit or self.rank_by == "choice"
         self._left_out = _left_out(state, exclude, include_seen)
 
     def top(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Rank the n best items for each of ``users``: dense indices, -1 for an unknown user (ranked by item bias).
 
-        For implicit feedback, users without factors get the most popular items, with scores of 0. Returns what
-        :func:`fastmf.model.topn.top_n` returns.
+        For implicit feedback, and by choice, users without vectors get the most popular items, with scores of 0.
+        Returns what :func:`fastmf.model.topn.top_n` returns.
         """
         found, scores, blank = self._ranked(users, n)
         scores[blank] = np.where(found[blank] >= 0, np.float32(0), np.float32(-np.inf))
         return found, scores
 
     def ordered(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rank like :meth:`top`; the scores of users without factors are those of :func:`topn.most_rated`."""
+        """Rank like :meth:`top`; the scores of users without vectors are those of :func:`topn.most_rated`."""
         return self._ranked(users, n)[:2]
 
     def _ranked(self, users: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the lists, the scores that order them, and which of them are for users without factors."""
-        state, known, zero = self.state, users >= 0, np.float32(0)
+        """Return the lists, the scores that order them, and which of them are for users without vectors."""
+        state, known = self.state, users >= 0
         side = Side(
-            np.where(known[:, None], state.user_factors[users], zero),
-            np.where(known, state.user_bias[users], zero) + np.float32(state.mean),
+            np.where(known[:, None], self.users.factors[users], np.float32(0)),
+            np.where(known, self.users.bias[users], np.float32(0)) + self.constant,
         )
         excluded = rows_of(users, self._left_out)
         found, scores = top_n(side, self.items, excluded, n, self.device)
-        blank = np.flatnonzero(~side.factors.any(axis=1)) if state.implicit else np.empty(0, np.int64)
+        blank = np.flatnonzero(~side.factors.any(axis=1)) if self.likely else np.empty(0, np.int64)
         if len(blank):
             counts = np.where(self.candidates, state.item_counts, 0)
             found[blank], scores[blank] = most_rated(counts, n, rows_of(blank, [excluded]))
@@ -107,12 +120,21 @@ def batches(ranker: Ranker, users: np.ndarray, n: Any) -> "Iterator[pd.DataFrame
             found, scores = ranker.top(users[rows], longest)
             found[np.arange(longest) >= lengths[rows, None]] = -1
             query = "user_id", state.arrow_ids("user"), users[rows]
-            frames.append(list_frame(query, ("item_id", state.arrow_ids("item"), found), scores))
+            frame = list_frame(query, ("item_id", state.arrow_ids("item"), found), scores)
+            if ranker.rank_by != "rating":  # then scores are no predictions
+                frame["prediction"] = _predictions(state, users[rows], found)
+            frames.append(frame)
             places.append(np.repeat(rows, np.count_nonzero(found >= 0, axis=1)))
         order = np.argsort(np.concatenate(places), kind="stable")
         frame = frames[0] if len(frames) == 1 else joined(frames).iloc[order].reset_index(drop=True)
-        frame.attrs = {"unknown_items": ranker.unknown_items}
+        frame.attrs = {"unknown_items": ranker.unknown_items, "score": meaning_of(state, ranker.rank_by)}
         yield frame
+
+
+def _predictions(state: State, users: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Predict the ratings of the items in lists, (n_lists, n) with -1 at empty places, one list after the other."""
+    line, place = np.nonzero(found >= 0)
+    return estimates(state, Pairs(users[line].astype(np.int32), found[line, place]))
 
 
 def list_frame(
@@ -137,15 +159,48 @@ def list_frame(
     )
 
 
-def popularity_bonus(state: State, rank_by: str) -> np.ndarray | None:
-    """Return the bonus (n_items,) float32 that popularity adds to scores; None for "rating"."""
-    require_choice("rank_by", rank_by, ("rating", "blend"))
-    if rank_by == "rating":
-        return None
-    if state.blend is None:
-        remedy = "leave out --rank-by (rank_by=)" if state.implicit else "fit it with --blend (blend=True)"
-        raise ParameterError(f"the model has not learned what popularity is worth: {remedy}")
-    return (state.blend * np.log1p(state.item_counts)).astype(np.float32)
+def ranking_of(state: State, rank_by: str | None) -> str:
+    """Return which of RANKINGS orders a model's lists: the one asked for, or else "choice" if the model has learned it.
+
+    Raises
+    ------
+    ParameterError
+        If the model has not learned the one asked for.
+    """
+    if rank_by is None:
+        return "rating" if state.choice is None else "choice"
+    require_choice("rank_by", rank_by, RANKINGS)
+    if rank_by != "rating" and getattr(state, rank_by) is None:
+        what, remedy = LEARNED[rank_by]
+        remedy = "leave out --rank-by (rank_by=)" if state.implicit else f"fit it {remedy}"
+        raise ParameterError(f"the model has not learned {what}: {remedy}")
+    return rank_by
+
+
+def meaning_of(state: State, rank_by: str | None) -> str:
+    """Say what the scores of lists mean."""
+    if state.implicit:
+        return "how likely the user is to choose the item; about 1 for pairs like those observed, 0 for others"
+    found = ranking_of(state, rank_by)
+    if found == "choice":
+        return "how likely the user is to choose the item; about 1 at most (--rank-by rating: by predicted rating)"
+    if found == "blend":
+        return "the predicted rating, plus a bonus for popularity"
+    return "the predicted rating, not clipped" + (
+        "; the model has not learned what users choose (fit it without --no-choice)" if state.choice is None else ""
+    )
+
+
+def ranked_sides(state: State, rank_by: str) -> tuple[Side, Side, np.float32]:
+    """Return the users, the items and the constant whose sums of biases and products are the scores of lists."""
+    if rank_by == "choice":
+        vectors: Any = thawed(state.choice)
+        users, items = (Side(rows, np.zeros(len(rows), np.float32)) for rows in (vectors.users, vectors.items))
+        return users, items, np.float32(0)
+    items = state.item_side
+    if rank_by == "blend":
+        items = Side(items.factors, items.bias + (state.blend * np.log1p(state.item_counts)).astype(np.float32))
+    return state.user_side, items, np.float32(state.mean)
 
 
 def candidates_of(state: State, side: str, chosen: Any, cold: bool, remedy: str) -> tuple[np.ndarray, int]:

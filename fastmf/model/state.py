@@ -16,7 +16,7 @@ from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frozen import frozen, thawed
 from fastmf.model.history import Epoch
-from fastmf.model.learned import KINDS, Baseline, Expected, Links, Prior, Samples, flat
+from fastmf.model.learned import KINDS, Baseline, Choice, Expected, Links, Prior, Samples, flat
 from fastmf.model.raw_ids import RawIds
 
 
@@ -50,8 +50,8 @@ class State:
     columns : the names that the user, item and rating columns had, "" without ratings. New data may name them alike.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
     user_features, item_features : side features of all ids, with empty rows for ids that no table held; or None.
-    baseline, links, user_prior, item_prior, samples, user_expected, item_expected : arrays that only some fits learn;
-        see :mod:`fastmf.model.learned`.
+    baseline, links, user_prior, item_prior, samples, choice, user_expected, item_expected : arrays that only some fits
+        learn; see :mod:`fastmf.model.learned`.
     """
 
     user_ids: RawIds
@@ -86,6 +86,7 @@ class State:
     user_prior: Prior | None = None
     item_prior: Prior | None = None
     samples: Samples | None = None
+    choice: Choice | None = None
     user_features: Features | None = None
     item_features: Features | None = None
     user_expected: Expected | None = None

@@ -21,9 +21,10 @@ class Server:
     It takes as much memory as the items' factors, and for ids that are not integers that of a dictionary of them.
     """
 
-    def __init__(self, state: State) -> None:
-        self._state, self._table = state, table_of(Ranker(state, include_seen=True).items)
-        self._depth, self._mean = depth_of(self._table), np.float32(state.mean)
+    def __init__(self, state: State, rank_by: str) -> None:
+        ranker = Ranker(state, rank_by=rank_by, include_seen=True)
+        self._state, self._table = state, table_of(ranker.items)
+        self._depth, self._ranker = depth_of(self._table), ranker
         self._users, self._items = Places(state.user_ids), np.asarray(state.item_ids)
         self._seen = None if state.seen is None else thawed(state.seen)
 
@@ -33,10 +34,10 @@ class Server:
         require_truth("include_seen", include_seen)
         row, state, n = self._users.find(user_id), self._state, min(n, len(self._items))
         user = np.zeros(self._depth, np.float32)
-        user[1 : 1 + state.k] = state.user_factors[row]
-        user[0] = state.user_bias[row] + self._mean
-        if (self._seen is None and not include_seen) or (state.implicit and not user[1:].any()):
-            ranker = Ranker(state, include_seen=include_seen)  # which refuses, or ranks by popularity
+        user[1 : 1 + state.k] = self._ranker.users.factors[row]
+        user[0] = self._ranker.users.bias[row] + self._ranker.constant
+        if (self._seen is None and not include_seen) or (self._ranker.likely and not user[1:].any()):
+            ranker = Ranker(state, rank_by=self._ranker.rank_by, include_seen=include_seen)  # refuses, or by popularity
             found, scores = ranker.top(np.array([row]), n)
         else:
             found, scores = np.empty((1, n), np.int32), np.empty((1, n), np.float32)
@@ -48,6 +49,17 @@ class Server:
         """Return the items that a user has rated in training, (n,) int32."""
         indptr, indices = self._seen or ((0, 0), np.empty(0, np.int32))
         return indices[:0] if include_seen else indices[indptr[row] : indptr[row + 1]]
+
+
+class Servers(dict[str, Server]):
+    """The servers of a model by ``rank_by``, each prepared when it is first asked for; two threads may both do so."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+
+    def __missing__(self, rank_by: str) -> Server:
+        return self.setdefault(rank_by, Server(self._state, rank_by))
 
 
 class Places:

@@ -1,7 +1,7 @@
 """Vectors for an index of nearest neighbours: one for each user and item, ranked by their inner products.
 
-A score is mean + b_u + c_i + x_u . y_i. For one user, mean and b_u are the same for all items, so (x_u, 1) . (y_i, c_i)
-ranks items exactly as :meth:`fastmf.Model.recommend` does.
+A predicted rating is mean + b_u + c_i + x_u . y_i. For one user, mean and b_u are the same for all items, so
+(x_u, 1) . (y_i, c_i) ranks items exactly as :meth:`fastmf.Model.recommend` does. Scores by choice are inner products.
 """
 
 from typing import NamedTuple
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastmf.errors import ParameterError, require_choice
+from fastmf.kernels.types import Side
 from fastmf.model.raw_ids import RawIds
-from fastmf.model.recommend import popularity_bonus
+from fastmf.model.recommend import ranked_sides, ranking_of
 from fastmf.model.similar import similar_vectors
 from fastmf.model.state import State
 
@@ -29,26 +30,24 @@ class Vectors(NamedTuple):
     items: np.ndarray
 
 
-def vectors_of(state: State, kind: str, rank_by: str) -> Vectors:
+def vectors_of(state: State, kind: str, rank_by: str | None) -> Vectors:
     """Return the vectors of all users and items of which something is known; see :meth:`fastmf.Model.vectors`."""
     require_choice("kind", kind, KINDS)
-    bonus = popularity_bonus(state, rank_by)
+    ranking = ranking_of(state, rank_by)
     if kind == "similar":
-        if bonus is not None:
-            raise ParameterError(f"rank_by is {rank_by!r}, but kind='similar' has no popularity: leave it out")
+        if rank_by is not None:
+            raise ParameterError(f"rank_by is {rank_by!r}, but kind='similar' is for neighbours: leave it out")
         users, items = similar_vectors(state, "user"), similar_vectors(state, "item")
     else:
-        bias = state.item_bias if bonus is None else state.item_bias + bonus
-        users, items = _with_bias(state, bias)
+        users, items = _with_bias(*ranked_sides(state, ranking)[:2])
     rows = {side: np.flatnonzero(state.present(side)) for side in ("user", "item")}
     row_ids = {side: getattr(state, f"{side}_ids")[rows[side]] for side in rows}
     return Vectors(row_ids["user"], users[rows["user"]], row_ids["item"], items[rows["item"]])
 
 
-def _with_bias(state: State, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_bias(users: Side, items: Side) -> tuple[np.ndarray, np.ndarray]:
     """Return (x_u, 1) and (y_i, c_i), (n, k + 1); the factors alone if no item has a bias."""
-    users, items = state.user_factors, state.item_factors
-    if not bias.any():
-        return users, items
-    ones = np.ones(len(users), np.float32)
-    return np.column_stack([users, ones]), np.column_stack([items, bias])
+    if not items.bias.any():
+        return users.factors, items.factors
+    ones = np.ones(len(users.factors), np.float32)
+    return np.column_stack([users.factors, ones]), np.column_stack([items.factors, items.bias])

@@ -21,7 +21,7 @@ LISTS = *RANKING, "reach", "novelty"
 
 # Arguments of fit that do not go with folds: all others say how ratings are read and where they are fitted.
 LEFT_OUT = {"ratings", "solver", "k", "seed", "hyperparameters", "callback", "validation", "patience", "init"}
-LEFT_OUT |= {"checkpoint", "every", "resume", "keep_seen", "blend"}
+LEFT_OUT |= {"checkpoint", "every", "resume", "keep_seen", "blend", "choice"}
 OPTIONS = inspect.signature(fit).parameters.keys() - LEFT_OUT
 
 Row = dict[str, Any]
@@ -36,6 +36,7 @@ def cross_validate(
     lists: bool = False,
     n: int = 10,
     relevant_from: float | None = None,
+    rank_by: str | None = None,
     callback: Callable[[Row], object] | None = None,
     **options: Any,
 ) -> Any:
@@ -52,13 +53,13 @@ def cross_validate(
     folds : number of folds.
     seed : seed of the folds; they are those of :meth:`fastmf.Ratings.folds`. Solvers have seeds of their own.
     lists : measure lists of recommendations, too, which takes a while. Solvers of implicit feedback always are.
-    n, relevant_from : as for :func:`fastmf.evaluate`.
+    n, relevant_from, rank_by : as for :func:`fastmf.evaluate`.
     callback : called with each row of the result as a dict, once it is known. If it returns False, no further fit
         begins.
     options : the arguments of :func:`fastmf.fit` that say how ratings are read and where they are fitted, such as
         device, threads, weight, duplicates, item_features and min_user_ratings. Users and items with few ratings are
         left out before the folds are made. Arguments of one fit do not go with folds: validation, patience, init,
-        blend, keep_seen and those of checkpoints.
+        blend, choice, keep_seen and those of checkpoints.
 
     Returns
     -------
@@ -88,9 +89,9 @@ def cross_validate(
     # Read the ratings' values if any solver needs them.
     whole = min(plans.values(), key=lambda plan: (plan.solver.implicit, plan.solver.positive_from is None)).read()
     for plan in plans.values():
-        require_room(plan.solver, plan.device, plan.memory_limit, whole)
+        require_room(plan.solver, plan.device, plan.memory_limit, whole, plan.choice)
     parts = enumerate(whole.ratings.folds(folds, seed))
-    measured = _rows(parts, plans, {"n": n, "relevant_from": relevant_from}, lists)
+    measured = _rows(parts, plans, {"n": n, "relevant_from": relevant_from, "rank_by": rank_by}, lists)
     rows = []
     for row in measured:
         rows.append(row)
@@ -135,7 +136,10 @@ def _plans(ratings: Any, solvers: Mapping[str, Solver], lists: bool, options: di
             " their solver, such as {'als': {'k': 8}}"
         )
     seen = {label: lists or solver.implicit for label, solver in solvers.items()}
-    return {label: make_plan(ratings, each, keep_seen=seen[label], **options) for label, each in solvers.items()}
+    return {
+        label: make_plan(ratings, each, keep_seen=seen[label], choice=seen[label], **options)
+        for label, each in solvers.items()
+    }
 
 
 def _rows(parts: Any, plans: Mapping[str, Plan], how: dict[str, Any], lists: bool) -> Iterator[Row]:

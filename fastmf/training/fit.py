@@ -22,6 +22,7 @@ from fastmf.solvers.factors import Start
 from fastmf.solvers.features import expected_by
 from fastmf.training.blend import learn_blend
 from fastmf.training.checkpoint import Checkpoint, fingerprint
+from fastmf.training.choice import fit_choice
 from fastmf.training.loop import Run
 from fastmf.training.objective import Objective, objective_of
 from fastmf.training.plan import BLEND_SHARE, Data, Plan, for_plan, make_plan
@@ -61,7 +62,7 @@ def fit(
     every: int = 1,
     resume: bool = False,
     keep_seen: bool = True,
-    blend: bool = False,
+    blend: bool = False, choice: bool = True,
     memory_limit: float | str | None = None,
     min_user_ratings: int | None = None,
     min_item_ratings: int | None = None,
@@ -69,7 +70,7 @@ def fit(
     item_features: Any = None,
     user_features: Any = None,
     **hyperparameters: Any,
-) -> Model:
+) -> Model:  # fmt: skip
     """Factorize ratings.
 
     Parameters
@@ -110,6 +111,8 @@ def fit(
     keep_seen : keep in the model what each user has rated, so that recommendations leave it out.
     blend : learn the weight of popularity in lists, for ``rank_by="blend"`` of :meth:`Model.recommend`: from the
         validation ratings or, without them, from a tenth of the ratings, which an extra fit leaves out.
+    choice : learn what users choose, by which :meth:`Model.recommend` then ranks a model of ratings; see
+        :mod:`fastmf.model.choice`. False makes the model half as large; its lists are ranked by predicted rating.
     item_features, user_features : tables of what is known of items and users beside their ratings: a column of ids of
         the ratings' type and any others, from a path or URI or a table in memory. Numbers, categories,
         lists or "a|b|c" of categories, booleans and dates become features; see :meth:`fastmf.Features.read`. Items and
@@ -175,6 +178,8 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
     model = _model(run, data.rows | started, plan.keep_seen)
     if solver.implicit:
         _warn_of_lost_factors(model, solver)
+    if plan.choice:
+        model = replace(model, choice=fit_choice(objective.ratings, solver.k, solver.seed, device))
     return replace(model, blend=_blend(model, data, plan)) if plan.blend else model
 
 
@@ -205,7 +210,7 @@ def _blend(model: Model, data: Data, plan: Plan) -> float:
     ratings, held_out = data.ratings, data.validation
     if held_out is None:
         rest, held_out = ratings.split(BLEND_SHARE, seed=plan.solver.seed)
-        model = fit(rest, solver=_from_scratch(plan), device=plan.device)
+        model = fit(rest, solver=_from_scratch(plan), device=plan.device, choice=False)
     elif model.seen is None:
         model = replace(model, seen=(ratings.by_user.indptr, ratings.by_user.indices))
     return learn_blend(model, held_out)

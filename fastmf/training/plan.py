@@ -17,7 +17,15 @@ from fastmf.data.features import Features
 from fastmf.data.files import called, find, is_location, locations
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.times import aging_of
-from fastmf.errors import DataError, DeviceUnavailableError, ParameterError, counted, require_integer, verb
+from fastmf.errors import (
+    DataError,
+    DeviceUnavailableError,
+    ParameterError,
+    counted,
+    require_integer,
+    require_truth,
+    verb,
+)
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.memory import parse_size, require_memory
@@ -35,6 +43,7 @@ LITTLE = 0.01  # share of the ratings that weights should add up to, at least
 BYTES_HELD = 12  # per rating, in Ratings
 BYTES_PER_RATING = 12  # added by training: the standardised value, and two compressed views of it
 BYTES_PER_WEIGHT = 4  # added by training if ratings have weights: one of the views copies them
+BYTES_CHOSEN = 12  # added by learning the choice: two views of the chosen ratings, about half of all
 BYTES_ON_GPU = 28  # per rating: both views, and the pairs whose errors are measured
 
 Tell = Callable[[str], object]
@@ -65,6 +74,7 @@ class Plan:
     checkpoint: str | os.PathLike[str] | None
     every: int
     blend: bool
+    choice: bool
     keep_seen: bool
     weighing: dict[str, Any]
     memory_limit: int | None
@@ -110,7 +120,7 @@ class Plan:
             raise ParameterError(
                 f"{len(ratings):,} ratings are too few to learn a blend from a tenth of them: give validation="
             )
-        require_room(self.solver, self.device, self.memory_limit, data)
+        require_room(self.solver, self.device, self.memory_limit, data, self.choice)
         return data
 
     def _with_features(self, ratings: Ratings, tell: Tell | None) -> Ratings:
@@ -157,6 +167,7 @@ def make_plan(
     every: int = 1,
     resume: bool = False,
     blend: bool = False,
+    choice: bool = True,
     keep_seen: bool = True,
     memory_limit: float | str | None = None,
     min_user_ratings: int | None = None,
@@ -186,16 +197,16 @@ def make_plan(
     limit, where, start = parse_size(memory_limit), _device_for(solver, device, threads), read_init(init, solver)
     _check_validation(validation, patience)
     given = {name: value for name, value in how.items() if value is not None}
-    weighing = _weighing(given)
+    weighing, learns_choice = _weighing(given), _check_solver(solver, blend, choice)
     tables = {side: given.pop(f"{side}_features") for side in ("user", "item") if f"{side}_features" in given}
     inputs = [path for each in (source, validation, *tables.values()) for path in locations(each)]
     inputs += map(str, _checkpoint_files(checkpoint, every, resume, inputs))
-    _check_solver(solver, blend)
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     options |= {"source": source, "solver": solver, "validation": validation, "checkpoint": checkpoint}
     options |= {"device": where, "weighing": weighing, "init": start, "features": tables, "memory_limit": limit}
-    require_room(solver, where, limit)
+    require_room(solver, where, limit, choice=learns_choice)
     return Plan(
+        choice=learns_choice,
         core=_fewest(min_user_ratings, min_item_ratings),
         how=reading(solver.implicit, solver.positive_from) | given,
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
@@ -221,12 +232,14 @@ def _weighing(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def require_room(solver: Solver, device: Device, limit: int | None, data: Data | None = None) -> None:
+def require_room(
+    solver: Solver, device: Device, limit: int | None, data: Data | None = None, choice: bool = False
+) -> None:
     """Raise a ResourceError, with the numbers, if memory cannot hold a fit.
 
-    It has to hold the factors, each thread's equations, and what training derives from the ratings. Without ``data``,
-    one user and one item are assumed. Ratings already in memory count against a given ``limit``; the machine's
-    available memory excludes them already.
+    It has to hold the factors, each thread's equations, what training derives from the ratings, and what learning the
+    ``choice`` adds. Without ``data``, one user and one item are assumed. Ratings already in memory count against a
+    given ``limit``; the machine's available memory excludes them already.
     """
     n_rows, what = 2, f"fitting k = {solver.k:,} factors"
     of_ratings = on_gpu = 0
@@ -238,9 +251,9 @@ def require_room(solver: Solver, device: Device, limit: int | None, data: Data |
         on_gpu = len(ratings) * (BYTES_ON_GPU + 2 * weight)
         if limit is not None:
             of_ratings += BYTES_HELD * (len(ratings) + (0 if data.validation is None else len(data.validation)))
-        of_ratings += _bytes_of_features(data.ratings, solver.k)
+        of_ratings += _bytes_of_features(data.ratings, solver.k) + len(ratings) * BYTES_CHOSEN * choice
     threads = device.threads if device.name == "cpu" else 0
-    need = solver.bytes_per_row * n_rows + threads * solver.bytes_per_thread + of_ratings
+    need = (solver.bytes_per_row + 3 * 4 * solver.k * choice) * n_rows + threads * solver.bytes_per_thread + of_ratings
     require_memory(need, what, limit, "use a smaller k, or set another limit with --memory-limit (memory_limit=)")
     device.require(solver.k, on_gpu + max(solver.bytes_per_row, 4 * 4 * solver.k) * n_rows, what)
 
@@ -297,9 +310,12 @@ def _device_for(solver: Solver, device: str | Device, threads: int | None) -> De
     return where
 
 
-def _check_solver(solver: Solver, blend: bool) -> None:
+def _check_solver(solver: Solver, blend: bool, choice: bool) -> bool:
+    """Check what goes with the solver; return whether the model is to learn the choice."""
+    require_truth("choice", choice)
     if blend and solver.implicit:
         raise ParameterError(f"blend is for models of ratings: solver {solver.name!r} is already made to rank")
+    return choice and not solver.implicit
 
 
 def _is_fraction(validation: Any) -> bool:

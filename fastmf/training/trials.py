@@ -112,7 +112,7 @@ class Study:
             require_room(solver, plan.device, plan.memory_limit, data)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", LOST)  # some trials do: their figure says how good they are
-                train(replace(plan, solver=solver), data, watch)
+                train(replace(plan, solver=solver, choice=False), data, watch)
         except _Pruned:
             self.study.tell(asked, state=self.states.PRUNED)
             return "pruned", history, None

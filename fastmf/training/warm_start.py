@@ -72,7 +72,7 @@ def start_of(init: State, ratings: Ratings, to: Scaling) -> tuple[Start, dict[st
     DataError
         If ids are of another kind than the model's.
     """
-    state = replace(init, samples=None, baseline=None, seen=None)
+    state = replace(init, samples=None, choice=None, baseline=None, seen=None)
     counts = {}
     for side in ("user", "item"):
         row_ids = getattr(ratings, f"{side}_ids")

@@ -35,7 +35,7 @@ def test_commands_complete():
         (["fit", "r.parquet", "--min-"], ["--min-user-ratings", "--min-item-ratings"]),
         (["fit", "--link-"], ["--link-reg", "--link-steps"]),  # a setting, made from the solvers
         (["fit", "--solver", "als"], ["als", "als-links"]),
-        (["recommend", "m.fastmf", "--rank-by", ""], ["rating", "blend"]),
+        (["recommend", "m.fastmf", "--rank-by", ""], ["choice", "rating", "blend"]),
     ],
     ids=lambda words: " ".join(words),
 )

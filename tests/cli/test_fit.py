@@ -267,7 +267,7 @@ def test_the_whole_path_from_synthetic_ratings(tmp_path, run, run_json, cells, m
         assert measured["rmse"] < 0.95 * np.std(fastmf.Ratings.read("heldout.parquet").values, dtype=np.float64)
     header, *rows = cells(run("recommend", "als.fastmf", "--user", 7, "--titles", "t.parquet").stdout)
     assert header[-1] == "title"
-    assert [row[4].split(" (")[0] for row in rows] == [f"Item {row[1]}" for row in rows]
+    assert [row[5].split(" (")[0] for row in rows] == [f"Item {row[1]}" for row in rows]
     assert len(rows) == 10
 
 

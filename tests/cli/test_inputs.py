@@ -76,7 +76,7 @@ def test_columns_are_found_again_and_named_as_given(frame, there, run, run_json)
     assert list(given) == ["person", "film", "prediction"]
     np.testing.assert_array_equal(ours.to_numpy(), given.to_numpy())
     for words, first in (
-        (["recommend", "a.fastmf", "--user", person], ["person", "film", "score", "rank"]),
+        (["recommend", "a.fastmf", "--user", person], ["person", "film", "score", "rank", "prediction"]),
         (["similar", "a.fastmf", str(frame["film"][0])], ["film", "similar_film", "score", "rank", "count"]),
     ):
         assert list(run_json(*words, "--columns-out", "given", "--json")[0]) == first

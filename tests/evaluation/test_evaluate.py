@@ -183,7 +183,9 @@ def test_a_constant_score_has_no_hits_on_any_order_of_ids(planted):
     users, items, ratings = planted(n=250)
     fitted = fastmf.fit((users, items, ratings), k=1, epochs=1)
     blank = {name: np.zeros_like(getattr(fitted, name)) for name in ("user_factors", "item_factors", "item_bias")}
-    constant = dataclasses.replace(fitted, **blank, seen=(np.zeros_like(fitted.seen[0]), fitted.seen[1][:0]))
+    constant = dataclasses.replace(
+        fitted, **blank, choice=None, seen=(np.zeros_like(fitted.seen[0]), fitted.seen[1][:0])
+    )
     for item in (fitted.item_ids[0], fitted.item_ids[-1]):
         found = fastmf.evaluate(constant, ([users[0]], [item], [5.0]), n=3)
         assert (found["ndcg"], found["hit_rate"], found["ranked_users"]) == (0, 0, 1)

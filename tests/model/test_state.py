@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 import fastmf
-from fastmf.model.learned import Baseline, Links
+from fastmf.model.learned import Baseline, Choice, Links
 
 
 def test_the_content_hash_follows_the_results_and_nothing_else(model, tmp_path):
@@ -21,6 +21,7 @@ def test_the_content_hash_follows_the_results_and_nothing_else(model, tmp_path):
         "history": model.history[:1],
         "baseline": Baseline(model.user_bias, model.item_bias),
         "links": Links(model.item_factors, model.user_factors, model.item_factors[0]),
+        "choice": Choice(model.user_factors, model.item_factors, np.ones(3, np.float32)),
     }
     hashes = {name: dataclasses.replace(model, **{name: value}).content_hash for name, value in changed.items()}
     assert len({model.content_hash, *hashes.values()}) == len(hashes) + 1
@@ -39,7 +40,7 @@ def test_known_rows_are_those_with_training_ratings(model):
 
 
 def test_what_only_some_solvers_learn_is_found_by_name(model):
-    names = "baseline", "links", "user_prior", "item_prior", "samples", "user_expected", "item_expected"
+    names = "baseline", "links", "user_prior", "item_prior", "samples", "choice", "user_expected", "item_expected"
     assert model.learned == dict.fromkeys(names)
     own = Baseline(model.user_bias, model.item_bias)
     assert dataclasses.replace(model, baseline=own).learned["baseline"] is own

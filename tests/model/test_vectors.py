@@ -32,15 +32,25 @@ def model(request, planted, features):
 
 
 def test_an_exact_index_ranks_as_recommend_does(model):
-    vectors = model.vectors()
+    vectors = model.vectors(rank_by="rating")
     assert vectors.users.dtype == vectors.items.dtype == np.float32
     assert vectors.users.shape[1] == vectors.items.shape[1] == model.k + bool(model.item_bias.any())
     rows, scores = search(vectors.items, vectors.users, 10)
-    found = model.recommend(vectors.user_ids, 10, include_seen=True)
+    found = model.recommend(vectors.user_ids, 10, rank_by="rating", include_seen=True)
     item_ids = np.array(vectors.item_ids.to_pylist())
     np.testing.assert_array_equal(item_ids[rows].ravel(), found["item_id"])
     shift = np.repeat(model.mean + model.user_bias[model.present("user")], 10)
     np.testing.assert_allclose(scores.ravel() + shift, found["score"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_exact_index_ranks_by_choice_if_the_model_has_learned_it(model):
+    if model.choice is None:
+        pytest.skip("a model of implicit feedback")
+    vectors = model.vectors()
+    assert vectors.users.shape[1] == vectors.items.shape[1] == model.k
+    _, scores = search(vectors.items, vectors.users, 10)
+    found = model.recommend(vectors.user_ids, 10, include_seen=True)
+    np.testing.assert_allclose(scores.ravel(), found["score"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", ["item", "user"])
@@ -94,5 +104,5 @@ def test_a_blend_is_folded_in(planted):
 def test_what_there_is_not_is_refused(build, arguments, message):
     with pytest.raises(ParameterError, match=message):
         build().vectors(**arguments)
-    with pytest.raises(ParameterError, match="kind='similar' has no popularity"):
+    with pytest.raises(ParameterError, match="kind='similar' is for neighbours"):
         build(blend=0.5).vectors("similar", rank_by="blend")

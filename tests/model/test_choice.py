@@ -1,0 +1,193 @@
+"""The order of lists by what users choose: its equations, what grows with a model, and its file."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastmf
+from fastmf.data.standardise import standardised
+from fastmf.errors import ModelFormatError, ParameterError
+from fastmf.kernels.types import Compressed
+from fastmf.model.choice import chosen, rule_of, solved
+from fastmf.runtime.device import resolve, unavailable
+from fastmf.solvers import SOLVERS
+
+RATING_SOLVERS = [name for name, kind in SOLVERS.items() if not kind.implicit]
+K = 3
+ON_GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(bool(unavailable("cuda")), reason="no GPU")])
+DEVICES = ["numpy", "cpu", ON_GPU]
+
+
+def compressed(rows):
+    """Group (column, value) entries, given as a list for each row."""
+    indptr = np.cumsum([0, *map(len, rows)])
+    columns, values = zip(*[entry for row in rows for entry in row], strict=True)
+    return Compressed(indptr, np.array(columns, np.int32), np.array(values, np.float32))
+
+
+def solved_exactly(entries, others, reg, reg0, all_pairs):
+    """Solve the normal equations of each row of chosen pairs."""
+    found = np.zeros((len(entries.indptr) - 1, others.shape[1]))
+    for row in range(len(found)):
+        part = slice(entries.indptr[row], entries.indptr[row + 1])
+        y = others[entries.indices[part]].astype(np.float64)
+        g = np.ones(len(y)) if entries.weights is None else entries.weights[part].astype(np.float64)
+        if len(y):
+            normal = (g * y.T) @ y + all_pairs * others.T @ others + (reg * g.sum() + reg0) * np.eye(len(y.T))
+            found[row] = np.linalg.solve(normal, g @ y)
+    return found
+
+
+@pytest.fixture(scope="module")
+def rows(planted):
+    users, items, ratings = planted()
+    return users, items, ratings + 10
+
+
+@pytest.fixture(scope="module", params=RATING_SOLVERS)
+def model(request, rows):
+    return fastmf.fit(rows, k=K, solver=request.param)
+
+
+def test_chosen_are_ratings_of_at_least_the_mean_or_all_of_a_user_without_such():
+    entries = compressed([[(0, -1), (2, 0.5), (3, 0)], [], [(1, -2), (4, -0.1)]])
+    of_users, of_items = (chosen(entries, side) for side in ("user", "item"))
+    assert of_users.indptr.tolist() == [0, 2, 2, 4]
+    assert of_users.indices.tolist() == [2, 3, 1, 4]
+    assert of_items.indptr.tolist() == [0, 2, 2, 2]
+    assert of_users.values.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("device", DEVICES)
+def test_vectors_solve_their_normal_equations(device, weighed):
+    rng = np.random.default_rng(3)
+    entries = compressed([[(0, 1), (2, 1)], [], [(1, 1), (2, 1), (4, 1)]])
+    if weighed:
+        entries = entries._replace(weights=rng.uniform(0.1, 4, 5).astype(np.float32))
+    others, numbers = rng.standard_normal((5, K)).astype(np.float32), (0.1, 3.0, 0.25)
+    found = solved(entries, others, rule_of(np.array(numbers, np.float32)), resolve(device))
+    np.testing.assert_allclose(found, solved_exactly(entries, others, *numbers), rtol=1e-5, atol=1e-6)
+
+
+def test_lists_are_ranked_by_choice_and_predictions_stand_beside(model):
+    lists = model.recommend(n=4)
+    users, items = (
+        dict(zip(row_ids.to_pylist(), vectors, strict=True))
+        for row_ids, vectors in zip((model.user_ids, model.item_ids), model.choice[:2], strict=True)
+    )
+    scores = [users[u] @ items[i] for u, i in zip(lists["user_id"], lists["item_id"], strict=True)]
+    np.testing.assert_allclose(lists["score"], scores, rtol=1e-4, atol=1e-6)
+    predictions = model.predict(lists["user_id"], lists["item_id"])["prediction"]
+    np.testing.assert_array_equal(lists["prediction"], predictions)
+    assert lists.columns.tolist() == ["user_id", "item_id", "score", "rank", "prediction"]
+    assert lists.equals(model.recommend(n=4, rank_by="choice"))
+    assert "prediction" not in model.recommend(n=4, rank_by="rating")
+    assert lists.attrs["score"].startswith("how likely")
+
+
+def test_one_list_is_the_same_as_an_array(model):
+    for way in (None, "choice", "rating"):
+        frame = model.recommend(103, 5, rank_by=way)
+        items, scores = model.top(103, 5, rank_by=way)
+        assert items.tolist() == frame["item_id"].tolist()
+        np.testing.assert_allclose(scores, frame["score"], rtol=1e-5)
+
+
+def test_without_what_users_choose_lists_are_by_rating(model, rows):
+    without = dataclasses.replace(model, choice=None)
+    pd.testing.assert_frame_equal(without.recommend(n=3), model.recommend(n=3, rank_by="rating"))
+    assert "has not learned what users choose" in without.recommend(n=1).attrs["score"]
+    for call in (without.recommend, without.vectors, lambda **how: without.top(103, **how)):
+        with pytest.raises(
+            ParameterError, match="has not learned what users choose: fit it again, without --no-choice"
+        ):
+            call(rank_by="choice")
+    assert fastmf.fit(rows, k=K, choice=False, epochs=1).choice is None
+    assert fastmf.fit(rows[:2], k=K, solver="implicit").choice is None
+    with pytest.raises(ParameterError, match="choice is 1"):
+        fastmf.fit(rows, k=K, choice=1)
+
+
+def test_the_vectors_come_back_from_a_file_and_are_checked(model, tmp_path):
+    model.save(tmp_path / "a")
+    for mmap in (False, True):
+        again = fastmf.load(tmp_path / "a", mmap=mmap)
+        pd.testing.assert_frame_equal(again.recommend(n=4), model.recommend(n=4))
+    assert again.content_hash == model.content_hash != dataclasses.replace(model, choice=None).content_hash
+    for numbers in ([0.1, 0, 0.2], [-1, 3, 0.2], [0.1, 3, 1e20]):
+        damaged = dataclasses.replace(model, choice=model.choice._replace(numbers=np.array(numbers, np.float32)))
+        with pytest.raises(fastmf.DataError, match="choice_numbers"):
+            damaged.save(tmp_path / "b")
+    dataclasses.replace(model, choice=None).save(tmp_path / "old")
+    old = fastmf.load(tmp_path / "old")
+    assert old.choice is None
+    pd.testing.assert_frame_equal(old.recommend(n=4), model.recommend(n=4, rank_by="rating"))
+
+
+def test_users_folded_in_from_their_ratings_are_as_they_were(model, rows):
+    folded = model.fold_in(rows)
+    np.testing.assert_allclose(folded.choice.users, model.choice.users, rtol=1e-4, atol=1e-5)
+    assert folded.choice.items is model.choice.items
+    pd.testing.assert_frame_equal(folded.recommend(n=4), model.recommend(n=4), check_exact=False, rtol=1e-2)
+
+
+def test_new_items_get_their_vectors_from_their_users(model, rows):
+    users = np.unique(rows[0])[:6]
+    values = np.array([30, 30, 30, 30, -20, -20.0])
+    grown = model.fold_in_items((users, np.full(6, 5000), values))
+    place = grown.item_ids.to_pylist().index(5000)
+    good = compressed([[(0, 1), (1, 1), (2, 1), (3, 1)]])
+    expected = solved_exactly(good, grown.choice.users, *map(float, model.choice.numbers))[0]
+    np.testing.assert_allclose(grown.choice.items[place], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(np.delete(grown.choice.items, place, axis=0), model.choice.items)
+
+
+def test_an_update_solves_the_rows_with_new_ratings(model, rows):
+    new = np.array([100, 100, 7777]), np.array([1000, 5000, 1000]), np.array([30.0, 30, 30])
+    grown = model.update(new, rows)
+    assert grown.choice.users[grown.user_ids.to_pylist().index(7777)].any()
+    assert grown.choice.items[grown.item_ids.to_pylist().index(5000)].any()
+    assert len(grown.recommend(7777, 3)) == 3
+    known = model.user_ids.to_pylist().index(130), grown.user_ids.to_pylist().index(130)
+    np.testing.assert_array_equal(grown.choice.users[known[1]], model.choice.users[known[0]])
+
+
+def test_rows_known_by_their_features_alone_come_last_or_get_popular_items(rows):
+    items = pd.DataFrame({"item": np.arange(1000, 1025), "size": np.sin(np.arange(25))})
+    users = pd.DataFrame({"user": np.unique([*rows[0], 901]), "age": 1.0 * np.arange(len(np.unique(rows[0])) + 1)})
+    model = fastmf.fit(rows, k=K, item_features=items, user_features=users)
+    assert set(model.recommend(100, 99, include_seen=True, rank_by="rating")["item_id"]) == set(items["item"])
+    found = model.recommend(901, 3)
+    assert found["score"].tolist() == [0, 0, 0]
+    counts = dict(zip(model.item_ids.to_pylist(), model.item_counts.tolist(), strict=True))
+    assert found["item_id"].map(counts).tolist() == sorted(counts.values())[:-4:-1]
+    more = model.add_items(pd.DataFrame({"item": [7000], "size": [0.5]}))
+    assert not more.choice.items[more.item_ids.to_pylist().index(7000)].any()
+
+
+def test_keeping_no_seen_items_changes_no_order(rows):
+    kept, not_kept = (fastmf.fit(rows, k=K, keep_seen=keep) for keep in (True, False))
+    everything = kept.recommend(n=5, include_seen=True)
+    pd.testing.assert_frame_equal(not_kept.recommend(n=5, include_seen=True), everything)
+    assert not_kept.choice.users.shape == kept.choice.users.shape
+
+
+def test_values_are_the_standardised_ones(rows):
+    model = fastmf.fit(rows, k=K, epochs=1)
+    good = standardised(rows[2].astype(np.float32), model.mean, model.scale) >= 0
+    items, at = np.unique(rows[1], return_inverse=True)
+    unliked = np.setdiff1d(items, items[at[good]])
+    assert not model.choice.items[np.searchsorted(items, unliked)].any()
+
+
+def test_a_damaged_group_is_refused(model, tmp_path):
+    model.save(tmp_path / "a")
+    data = bytearray((tmp_path / "a").read_bytes())
+    at = data.find(np.ascontiguousarray(model.choice.users[1]).tobytes())
+    data[at] ^= 1
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(ModelFormatError):
+        fastmf.load(tmp_path / "a")
