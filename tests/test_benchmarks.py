@@ -53,6 +53,7 @@ def peers():
         "features",
         "generated",
         "ingest",
+        "lists",
         "peers",
         "plays",
         "ranking",
@@ -710,3 +711,18 @@ def test_side_features_beside_none(file, tmp_path):
     assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [["items", "als"], ["users-1", "als"]]
     for result in report["results"]:
         assert all(0 < each["rmse"] < 5 and each["seconds"] > 0 for pair in result["runs"] for each in pair.values())
+
+
+def test_lists_of_all_solvers_are_measured_in_both_orders(file, tmp_path):
+    output = tmp_path / "lists.json"
+    given = "--split", "random", "--k", 2, "--seed", 0, "--solver", "als", "--solver", "implicit"
+    done = run("lists", file, *given, "--relevant-from", 3, "-o", output)
+    runs = json.loads(output.read_text())["runs"]
+    assert [line["by"] for line in runs] == ["popularity", "choice", "rating", "score"]
+    for line in runs:
+        assert all(0 <= line[name] <= 1 for name in ("ndcg", "rare", "reach"))
+        assert 0 < line["common"] <= 10
+    assert runs[1]["ndcg"] != runs[2]["ndcg"]
+    assert [line.split()[:3] for line in done.stdout.splitlines()[1:3]] == [
+        ["random", "-", "popularity"], ["random", "als", "choice"]
+    ]  # fmt: skip
