@@ -162,7 +162,8 @@ def by_ease(job: Job, users: np.ndarray, settings: dict[str, Any]) -> Any:
             scores[line, job.seen.indices[job.seen.indptr[user] : job.seen.indptr[user + 1]]] = -np.inf
         best = np.argpartition(-scores, N, axis=1)[:, :N]
         order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
-        lists[part] = np.take_along_axis(best, order, 1)
+        best = np.take_along_axis(best, order, 1)
+        lists[part] = np.where(np.take_along_axis(scores, best, 1) > -np.inf, best, -1)
     return lists, {"epoch_seconds": [middle - began], "recommend_seconds": time.perf_counter() - middle}
 
 

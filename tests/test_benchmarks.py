@@ -423,7 +423,7 @@ def test_similar_measures_neighbours_beside_cosines_and_controls(file, tmp_path)
         assert 10 <= each["distinct"] <= each["distinct_of_all"] <= 30
     assert max(results[:5], key=lambda each: each["count"])["measure"] == "most rated"
     (lists,) = results[0]["lists"].values()
-    found = fastmf.fit(file).similar_items(7)
+    found = fastmf.fit(file, solver="als").similar_items(7)
     pairs = zip(found["similar_item_id"], found["count"], strict=True)
     assert lists["similar"] == [{"title": f"Film {item}", "count": count} for item, count in pairs]
     assert "als, Film 7, similar:" in done.stdout

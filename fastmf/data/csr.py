@@ -126,13 +126,6 @@ def count_chosen(indptr: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return counts * (np.diff(indptr) > 0)  # reduceat takes an empty row for the entry after it
 
 
-def transposed(entries: Compressed, n_columns: int) -> Compressed:
-    """Return the entries grouped by column, each column's in the order of the rows."""
-    rows = np.repeat(np.arange(len(entries.indptr) - 1, dtype=np.int32), np.diff(entries.indptr))
-    shape = n_columns, len(entries.indptr) - 1
-    return compress(entries.indices, rows, entries.values, shape, resolve("cpu"), weights=entries.weights)
-
-
 def _kept(entries: Compressed, chosen: np.ndarray, indptr: np.ndarray) -> Compressed:
     indices, _, values = keep(chosen, (entries.indices, entries.indices, entries.values), resolve("cpu"))
     return Compressed(indptr, indices, values, None if entries.weights is None else entries.weights[chosen])

@@ -1,14 +1,10 @@
 """choice: how likely a user is to choose an item, learned from who has rated what.
 
 A model of ratings predicts what people would rate highly, which is seldom what they choose next. A second pair of
-vectors ranks its lists: v_u . w_i, which minimise (Hu, Koren and Volinsky 2008)
-
-    sum over chosen (u, i) of g_ui (1 - v_u . w_i)^2 + all_pairs sum over all (u, i) of (v_u . w_i)^2
-      + sum_u (reg n_u + reg0) |v_u|^2 + sum_i (reg n_i + reg0) |w_i|^2
-
-A pair is chosen if its rating is at least the mean of all training ratings. Of a user without such ratings, all pairs
-are. The weights g_ui are 1, or those of the ratings; n_u and n_i are their sums over a row's chosen pairs. Rows without
-chosen pairs are zero. :mod:`fastmf.training.choice` fits both sides.
+vectors ranks its lists: v_u . w_i, those of :mod:`fastmf.solvers.implicit` for the chosen pairs. A pair is chosen if
+its rating is at least the mean of all training ratings. Of a user without such ratings, all pairs are. Weights are
+those of the ratings. With side features, rows without ratings have the vectors that their features say. Items that are
+rated, but never chosen, are zero. :mod:`fastmf.training.choice` fits both sides.
 """
 
 import numpy as np
@@ -18,18 +14,29 @@ from fastmf.data import csr
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frozen import thawed
-from fastmf.model.learned import Choice
+from fastmf.model.learned import Expected, predicted_by_features
+from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
 
-def choosing(choice: Choice, side: str, entries: Compressed, device: Device) -> np.ndarray:
-    """Solve the vectors (n_rows, k) of "user" or "item" rows with the other side's fixed.
+def choosing(
+    state: State, side: str, entries: Compressed, features: Compressed | None, device: Device
+) -> np.ndarray | None:
+    """Solve the vectors (n_rows, k) of "user" or "item" rows with the other side's fixed; None if there are none.
 
-    ``entries`` holds the standardised ratings of the rows, one row each.
+    ``entries`` holds the standardised ratings of the rows, one row each, ``features`` their side features, or None.
     """
-    others = thawed(choice.items if side == "user" else choice.users)
-    return solved(chosen(entries, side), others, rule_of(choice.numbers), device)
+    if state.choice is None:
+        return None
+    other = "item" if side == "user" else "user"
+    others = thawed(getattr(state.choice, f"{other}s"))
+    others = (
+        others * (getattr(state, f"{other}_counts") > 0)[:, None]
+    )  # those known by features are not among all pairs
+    learned: Expected | None = thawed(getattr(state, f"{side}_choice_expected"))
+    pull = None if learned is None or features is None else predicted_by_features(learned, features).factors
+    return solved(chosen(entries, side), others.astype(np.float32), rule_of(state.choice.numbers), device, pull)
 
 
 def chosen(entries: Compressed, side: str) -> Compressed:
@@ -51,13 +58,22 @@ def rule_of(numbers: np.ndarray) -> FoldInRule:
     return FoldInRule(reg=reg, reg0=reg0, all_pairs=all_pairs)
 
 
-def solved(entries: Compressed, others: np.ndarray, rule: FoldInRule, device: Device) -> np.ndarray:
-    """Return the vectors (n_rows, k) of rows of chosen pairs, with the other side's vectors (n_columns, k) fixed."""
+def solved(
+    entries: Compressed, others: np.ndarray, rule: FoldInRule, device: Device, pull: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the vectors (n_rows, k) of rows of chosen pairs, with the other side's vectors (n_columns, k) fixed.
+
+    Rows are pulled towards ``pull`` (n_rows, k), or to zero; rows without chosen pairs stay there.
+    """
     n, k = len(entries.indptr) - 1, others.shape[1]
     rows = Side(kernels.vectors.aligned(n, k), np.zeros(n, np.float32))
     columns = kernels.vectors.padded(Side(others, np.zeros(len(others), np.float32)))
+    if pull is not None:
+        rows.factors[:] = pull
     given = device.put((entries, rows, columns))
     known = rule.known(given[2].factors, k, device)
+    if pull is not None:
+        known = known._replace(pull=device.put(np.ascontiguousarray(pull)))
     tasks = kernels.als.half_sweep_tasks(entries.indptr, k)
     launch(kernels.als.HALF_SWEEP, device, tasks, *given, rule.penalty, known)
     return np.asarray(device.get(given[1]).factors)

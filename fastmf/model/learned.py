@@ -68,7 +68,8 @@ class Samples(NamedTuple):
 class Choice(NamedTuple):
     """Vectors whose products say how likely users are to choose items; see :mod:`fastmf.model.choice`.
 
-    users (n_users, k) and items (n_items, k). numbers (3,): reg, reg0 and the weight of all pairs.
+    users (n_users, k) and items (n_items, k). numbers (3,): reg, reg0 and all_pairs of the rule for new rows
+    (:mod:`fastmf.model.fold_in_rule`).
     """
 
     users: np.ndarray
@@ -100,6 +101,8 @@ KINDS: dict[str, Any] = {
     "choice": Choice,
     "user_expected": Expected,
     "item_expected": Expected,
+    "user_choice_expected": Expected,
+    "item_choice_expected": Expected,
 }
 SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "baseline": (("users",), ("items",)),
@@ -108,8 +111,11 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "item_prior": (("k", "k"), ("k",), ("users",), ("numbers",), ("k",)),
     "samples": tuple(("samples", side, *more) for side in ("users", "items") for more in (("k",), (), ())),
     "choice": (("users", "k"), ("items", "k"), ("numbers",)),
-    "user_expected": (("user_features", "k"), ("k",), ("user_features",), ("one",)),
-    "item_expected": (("item_features", "k"), ("k",), ("item_features",), ("one",)),
+    **{
+        f"{side}_{group}": ((f"{side}_features", "k"), ("k",), (f"{side}_features",), ("one",))
+        for group in ("expected", "choice_expected")
+        for side in ("user", "item")
+    },
 }
 
 

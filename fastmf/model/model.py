@@ -111,8 +111,7 @@ class Model(Growing):
         exclude : further (user, item) pairs to leave out, in any form that :func:`fastmf.fit` takes; unknown ids in it
             are ignored.
         include_seen : recommend items rated in training, too.
-        cold : recommend items of which only side features are known, too. By choice they come last: rank them by
-            "rating".
+        cold : recommend items of which only side features are known, too.
         titles : titles to show: a dict or pandas series of item id to title, or a table with a column of item ids and a
             column "title" (a path or a frame).
         columns : "ours" names the columns user_id and item_id, "given" as they were named in training.

@@ -50,8 +50,8 @@ class State:
     columns : the names that the user, item and rating columns had, "" without ratings. New data may name them alike.
     blend : what a unit of log popularity adds to a prediction in lists ranked by "blend"; None if not learned.
     user_features, item_features : side features of all ids, with empty rows for ids that no table held; or None.
-    baseline, links, user_prior, item_prior, samples, choice, user_expected, item_expected : arrays that only some fits
-        learn; see :mod:`fastmf.model.learned`.
+    baseline, links, user_prior, item_prior, samples, choice, user_expected, item_expected, user_choice_expected,
+    item_choice_expected : arrays that only some fits learn; see :mod:`fastmf.model.learned`.
     """
 
     user_ids: RawIds
@@ -91,6 +91,8 @@ class State:
     item_features: Features | None = None
     user_expected: Expected | None = None
     item_expected: Expected | None = None
+    user_choice_expected: Expected | None = None
+    item_choice_expected: Expected | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only for users of the model; whoever gave them may still write to them."""

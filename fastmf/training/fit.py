@@ -179,7 +179,7 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
     if solver.implicit:
         _warn_of_lost_factors(model, solver)
     if plan.choice:
-        model = replace(model, choice=fit_choice(objective.ratings, solver.k, solver.seed, device))
+        model = replace(model, **fit_choice(objective.ratings, solver.k, solver.seed, device))
     return replace(model, blend=_blend(model, data, plan)) if plan.blend else model
 
 

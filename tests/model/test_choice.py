@@ -70,6 +70,10 @@ def test_vectors_solve_their_normal_equations(device, weighed):
     others, numbers = rng.standard_normal((5, K)).astype(np.float32), (0.1, 3.0, 0.25)
     found = solved(entries, others, rule_of(np.array(numbers, np.float32)), resolve(device))
     np.testing.assert_allclose(found, solved_exactly(entries, others, *numbers), rtol=1e-5, atol=1e-6)
+    pull = rng.standard_normal((3, K)).astype(np.float32)
+    pulled = solved(entries, others, rule_of(np.array(numbers, np.float32)), resolve(device), pull)
+    np.testing.assert_array_equal(pulled[1], pull[1])
+    assert np.linalg.norm(pulled - pull) < np.linalg.norm(found - pull)
 
 
 def test_lists_are_ranked_by_choice_and_predictions_stand_beside(model):
@@ -155,17 +159,28 @@ def test_an_update_solves_the_rows_with_new_ratings(model, rows):
     np.testing.assert_array_equal(grown.choice.users[known[1]], model.choice.users[known[0]])
 
 
-def test_rows_known_by_their_features_alone_come_last_or_get_popular_items(rows):
-    items = pd.DataFrame({"item": np.arange(1000, 1025), "size": np.sin(np.arange(25))})
-    users = pd.DataFrame({"user": np.unique([*rows[0], 901]), "age": 1.0 * np.arange(len(np.unique(rows[0])) + 1)})
-    model = fastmf.fit(rows, k=K, item_features=items, user_features=users)
-    assert set(model.recommend(100, 99, include_seen=True, rank_by="rating")["item_id"]) == set(items["item"])
-    found = model.recommend(901, 3)
-    assert found["score"].tolist() == [0, 0, 0]
-    counts = dict(zip(model.item_ids.to_pylist(), model.item_counts.tolist(), strict=True))
-    assert found["item_id"].map(counts).tolist() == sorted(counts.values())[:-4:-1]
-    more = model.add_items(pd.DataFrame({"item": [7000], "size": [0.5]}))
-    assert not more.choice.items[more.item_ids.to_pylist().index(7000)].any()
+def test_rows_known_by_their_features_alone_are_ranked_by_what_those_say(tmp_path):
+    rng = np.random.default_rng(0)
+    same = np.arange(200)[:, None] % 2 == np.arange(60) % 2
+    users, items = np.nonzero(rng.random((200, 60)) < np.where(same, 0.3, 0.02))
+    rows = users, items, rng.integers(1, 6, len(users)).astype(float)
+    kinds = pd.DataFrame({"item": np.arange(64), "kind": np.where(np.arange(64) % 2, "odd", "even")})
+    homes = pd.DataFrame({"user": np.arange(202), "home": np.where(np.arange(202) % 2, "here", "there")})
+    fastmf.fit(rows, k=K, item_features=kinds, user_features=homes).save(tmp_path / "a")
+    for mmap in (False, True):
+        model = fastmf.load(tmp_path / "a", mmap=mmap)
+        for user in (200, 201):  # no ratings: their homes tell
+            assert (model.recommend(user, 10)["item_id"] % 2 == user % 2).all()
+        new = model.recommend([4, 5], 2, items=[60, 61, 62, 63], include_seen=True)
+        assert (new["item_id"] % 2 == new["user_id"] % 2).all()
+        assert model.recommend(4, 2, items=[1, 3, 60], cold=False)["item_id"].isin([1, 3]).all()
+    more = model.add_items(pd.DataFrame({"item": [90, 91], "kind": ["even", "odd"]}))
+    same_kind = more.choice.items[more.item_ids.to_pylist().index(90)], more.choice.items[60]
+    np.testing.assert_allclose(*same_kind, rtol=1e-5)
+    folded = model.fold_in(([500], [60], [5.0]), features=pd.DataFrame({"user": [500], "home": ["there"]}))
+    assert (folded.recommend(500, 5)["item_id"] % 2 == 0).all()
+    again = model.fold_in(rows)  # pulls have moved since the users were solved for
+    assert np.corrcoef(again.choice.users.ravel(), model.choice.users[:200].ravel())[0, 1] > 0.9
 
 
 def test_keeping_no_seen_items_changes_no_order(rows):

@@ -497,6 +497,7 @@ def test_another_version_of_the_format_is_named(path, saved):
 def as_format_1(tensors, metadata):
     """The content of a file as format 1 had it: rules, priors and links of the users alone."""
     lost = ("item_prior_", "links_users", "user_features", "item_features", "user_expected", "item_expected")
+    lost += "user_choice_expected", "item_choice_expected"
     tensors = {name: array for name, array in tensors.items() if not name.startswith(lost)}
     tensors["prior_items"] = tensors.pop("user_prior_others")
     tensors = {name.replace("user_prior_", "prior_"): array for name, array in tensors.items()}
@@ -511,7 +512,8 @@ def test_files_of_format_1_are_read(path, saved):
     found = State(**file.read_model(path))
     links = state().links._replace(users=np.zeros((3, 2), np.float32))
     later = "item_rule", "item_prior", "half_life", "negative_to", "user_features", "item_features"
-    given = state(**dict.fromkeys((*later, "user_expected", "item_expected")), links=links)
+    of_features = [f"{side}_{group}" for side in ("user", "item") for group in ("expected", "choice_expected")]
+    given = state(**dict.fromkeys((*later, *of_features)), links=links)
     for field in dataclasses.fields(State):
         assert_same(getattr(given, field.name), getattr(found, field.name))
     all_refused(path, [as_format_1(tensors | {"user_prior_others": np.zeros(3, np.float32)}, metadata)])

@@ -41,6 +41,6 @@ def test_known_rows_are_those_with_training_ratings(model):
 
 def test_what_only_some_solvers_learn_is_found_by_name(model):
     names = "baseline", "links", "user_prior", "item_prior", "samples", "choice", "user_expected", "item_expected"
-    assert model.learned == dict.fromkeys(names)
+    assert model.learned == dict.fromkeys((*names, "user_choice_expected", "item_choice_expected"))
     own = Baseline(model.user_bias, model.item_bias)
     assert dataclasses.replace(model, baseline=own).learned["baseline"] is own
