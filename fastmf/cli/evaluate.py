@@ -62,8 +62,8 @@ def evaluate(
     data = Ratings.read(one_or_more(ratings), **reading_for(loaded, relevant_from) | how)
     for line in notes_on(data):
         remark(line)
-    remark(f"score of lists: {meaning_of(loaded, rank_by)}")
     result = fastmf.evaluate(loaded, data, n=n, relevant_from=relevant_from, rank_by=rank_by)
+    remark(f"score of lists: {meaning_of(loaded, rank_by)}")
     if result["trained_pairs"]:
         pairs = f"{counted(len(data), 'pair')} {verb(len(data), 'was', 'were')}"
         remark(f"note: {result['trained_pairs']:,} of {pairs} trained on: the figures are misleading")

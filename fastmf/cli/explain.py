@@ -36,6 +36,8 @@ def explain(model: str, user: str, item: str | None, like: str | None, ratings: 
             titles: str | None, columns_out: str, as_json: bool, **given: Any) -> None:  # fmt: skip
     """List the items of USER that add most to the score of ITEM, or take most from it, given the user's ratings.
 
+    For models of ratings, the score is the predicted rating, not how likely the user is to choose the item.
+
     With --like, ITEM is the one with such a title.
 
     \b
@@ -65,7 +67,8 @@ def explain(model: str, user: str, item: str | None, like: str | None, ratings: 
             show_table((f"feature of the {side}", "contribution"), [(name, f"{share:.4f}") for name, share in most])
     total, hidden = found["contribution"].sum(), found["contribution"].iloc[n:]
     not_shown = f"{hidden.clip(lower=0).sum():.4f} and {hidden.clip(upper=0).sum():.4f}"
+    score = "score" if loaded.implicit else "prediction"
     remark(
-        f"score {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} regardless of the user's ratings,"
+        f"{score} {found.attrs['score']:.4f}: {found.attrs['rest']:.4f} regardless of the user's ratings,"
         f" {total:.4f} from {counted(len(found), 'item')}, including {not_shown} from items not shown"
     )

@@ -100,12 +100,13 @@ def fit(
 def _on_implicit(model: Any) -> Iterator[str]:
     """Say how weights were scaled, and what unobserved pairs weigh."""
     if model.weight_scale is not None:
+        faded = "" if model.half_life is None else ", after they have faded"
         scale = model.weight_scale.describe(model.weight)
-        yield f"weights are {scale}, to a mean of 1 (--weight-scale none takes them as they are)"
+        yield f"weights are {scale}{faded}, to a mean of 1 (--weight-scale none takes them as they are)"
     if model.implicit:
         alpha0, zeros = model.user_rule.all_pairs, model.solver["zeros"]
-        times = "" if zeros is None else f", at most {zeros:g} times as much in all as the observed ones (--zeros)"
-        yield f"pairs that are not observed weigh {alpha0:.2g} each{times}"
+        why = "" if zeros is None else f": {zeros:g} times the share of pairs that are observed, or 1 (--zeros)"
+        yield f"each pair also counts as a zero of weight {alpha0:.2g}{why}"
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def recommend(
     """List the unseen items that users are most likely to choose.
 
     A model of ratings predicts what users would rate highly, which is seldom what they choose next. Its lists are
-    therefore ranked by what users choose, which the model has learned besides; --rank-by rating ranks by prediction.
+    therefore ranked by what users choose, which the model has also learned; --rank-by rating ranks by prediction.
 
     \b
     Examples:

@@ -16,6 +16,7 @@ from fastmf.cli.options import (
     titles_option,
 )
 from fastmf.cli.output import note_unknown, publish, titled
+from fastmf.errors import counted
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -3 is an id
@@ -37,7 +38,7 @@ def similar(model: str, item: str | None, like: str | None, user: str | None, n:
     """List the items most similar to ITEM, or to the one whose title is --like some words.
 
     The score is the cosine of their factors, measured from the mean item, times a weight for each of the two:
-    sqrt(n / (n + 20)) for n training ratings. Items of few ratings, about which little is known, come late.
+    sqrt(n / (n + 20)) for n training ratings. Items of few ratings, about which little is known, rank low.
 
     \b
     Examples:
@@ -66,4 +67,5 @@ def similar(model: str, item: str | None, like: str | None, user: str | None, n:
         shown = loaded.similar_users(ids.parse(loaded.arrow_ids("user"), [user], "user"), n, **how)
     publish(named(shown, loaded, columns_out), as_json)
     if not len(shown):
-        remark(f"note: there is no other {'item' if user is None else 'user'} to list")
+        enough = "" if how["min_count"] is None else f" with at least {counted(how['min_count'], 'training rating')}"
+        remark(f"note: there is no other {'item' if user is None else 'user'}{enough} to list")

@@ -57,7 +57,9 @@ def gathered(
         found["weight"] = Column("", _ones(len(found["user"].values)))
     elif "weight" in found and not weight:
         name = found["weight"].name
-        warnings.warn(f"column {name!r} is taken as the weights of rows; weight='' takes none", stacklevel=4)
+        warnings.warn(
+            f"column {name!r} is taken as the weights of rows; --weight '' (weight='') takes none", stacklevel=4
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 """Weights of implicit feedback: counts of plays or purchases, whose tail is too long to be taken as they are.
 
-A hundred plays do not say a hundred times as much as one. Hu, Koren and Volinsky (2008) take logarithms, too.
+A hundred plays do not say a hundred times as much as one. Hu, Koren and Volinsky (2008) take logarithms, too. A
+half-life halves the plays, before their logarithm is taken. Weights that come from a half-life alone stay as they are.
 """
 
 from dataclasses import dataclass
@@ -36,5 +37,5 @@ class WeightScale:
 
     def describe(self, column: str) -> str:
         """Return a formula for people to read; ``column`` is that of the weights, "" for numbers of rows."""
-        what = column or "number of rows"
+        what = column or "the number of rows"
         return f"log(1 + {what})" if self.kind == "log" else f"the square root of {what}"

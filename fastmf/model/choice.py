@@ -30,13 +30,11 @@ def choosing(
     if state.choice is None:
         return None
     other = "item" if side == "user" else "user"
-    others = thawed(getattr(state.choice, f"{other}s"))
-    others = (
-        others * (getattr(state, f"{other}_counts") > 0)[:, None]
-    )  # those known by features are not among all pairs
+    warm = getattr(state, f"{other}_counts") > 0  # rows known by their features alone are not among all pairs
+    others = thawed(getattr(state.choice, f"{other}s")) * warm[:, None].astype(np.float32)
     learned: Expected | None = thawed(getattr(state, f"{side}_choice_expected"))
     pull = None if learned is None or features is None else predicted_by_features(learned, features).factors
-    return solved(chosen(entries, side), others.astype(np.float32), rule_of(state.choice.numbers), device, pull)
+    return solved(chosen(entries, side), others, rule_of(state.choice.numbers), device, pull)
 
 
 def chosen(entries: Compressed, side: str) -> Compressed:

@@ -245,7 +245,7 @@ class Model(Growing):
     def vectors(self, kind: str = "recommend", *, rank_by: str | None = None) -> Vectors:
         """Return what an index of nearest neighbours stores and is asked, with the biases folded in.
 
-        Rank by inner product: none of the vectors needs another distance, and the score of a pair is its inner product.
+        Rank by inner product: none of the vectors needs another distance.
 
         Parameters
         ----------
@@ -291,12 +291,13 @@ class Model(Growing):
 
         Returns
         -------
-        Frame of item_id and contribution (float64). ``.attrs["score"]`` is the item's score, not clipped, for the
-        user folded in from these ratings; for implicit feedback it equals the model's own score. ``.attrs["rest"]`` is
-        the part of the score that no item contributes: the mean, the item's bias and the user's pull. Disliked items
-        contribute 0; they lower what the others contribute. ``.attrs["user_features"]`` is what each feature of the
-        user adds to the pull, and ``.attrs["item_features"]`` what each feature of the item says of this user's score,
-        which is part of all of the above: dicts by the names of features, if the model has such features.
+        Frame of item_id and contribution (float64). ``.attrs["score"]`` is the item's prediction, not clipped, for the
+        user folded in from these ratings; for implicit feedback it is the model's own score, up to the error of
+        conjugate gradients. ``.attrs["rest"]`` is the part of the score that no item contributes: the mean, the item's
+        bias and the user's pull. Disliked items contribute 0; they lower what the others contribute.
+        ``.attrs["user_features"]`` is what each feature of the user adds to the pull, and ``.attrs["item_features"]``
+        what each feature of the item says of this user's score, which is part of all of the above: dicts by the names
+        of features, if the model has such features.
 
         Raises
         ------

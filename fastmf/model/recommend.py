@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from fastmf.data import csr, ids
 from fastmf.data.write import joined
-from fastmf.errors import ParameterError, UnknownIdError, brief, require_choice, require_truth
+from fastmf.errors import ParameterError, UnknownIdError, brief, counted, require_choice, require_truth
 from fastmf.kernels.types import Compressed, Pairs, Side
 from fastmf.model.frozen import thawed
 from fastmf.model.predict import estimates
@@ -41,7 +41,7 @@ class Ranker:
     rank_by : one of RANKINGS.
     likely : whether scores say how likely items are to be chosen; else they are predictions, with a bonus or without.
     users : the users as they are ranked for.
-    constant : what scores are higher by than the sums of biases and products.
+    constant : a number added to all scores.
     items : the items as they are ranked: those that may not be recommended have a bias of -inf.
     unknown_items : how many of ``items`` cannot be recommended, because nothing is known of them.
     """
@@ -170,6 +170,8 @@ def ranking_of(state: State, rank_by: str | None) -> str:
     if rank_by is None:
         return "rating" if state.choice is None else "choice"
     require_choice("rank_by", rank_by, RANKINGS)
+    if state.implicit and rank_by == "choice":
+        return "rating"  # their only order
     if rank_by != "rating" and getattr(state, rank_by) is None:
         what, remedy = LEARNED[rank_by]
         remedy = "leave out --rank-by (rank_by=)" if state.implicit else f"fit it {remedy}"
@@ -192,15 +194,29 @@ def meaning_of(state: State, rank_by: str | None) -> str:
 
 
 def ranked_sides(state: State, rank_by: str) -> tuple[Side, Side, np.float32]:
-    """Return the users, the items and the constant whose sums of biases and products are the scores of lists."""
+    """Return the users, the items and the constant whose sums of biases and products are the scores of lists.
+
+    Users known by their features alone differ from the mean user by what these say.
+    """
     if rank_by == "choice":
         vectors: Any = thawed(state.choice)
         users, items = (Side(rows, np.zeros(len(rows), np.float32)) for rows in (vectors.users, vectors.items))
-        return users, items, np.float32(0)
+        return _with_mean_user(state, users), items, np.float32(0)
+    if state.implicit:
+        return _with_mean_user(state, state.user_side), state.item_side, np.float32(state.mean)
     items = state.item_side
     if rank_by == "blend":
         items = Side(items.factors, items.bias + (state.blend * np.log1p(state.item_counts)).astype(np.float32))
     return state.user_side, items, np.float32(state.mean)
+
+
+def _with_mean_user(state: State, users: Side) -> Side:
+    """Add the mean of the users with ratings to those that are known by their features alone."""
+    cold, warm = state.featured("user") & (state.user_counts == 0), state.user_counts > 0
+    if not cold.any():
+        return users
+    mean = np.einsum("n,nk->k", warm.astype(np.float64), users.factors) / max(int(warm.sum()), 1)
+    return users._replace(factors=users.factors + cold[:, None] * mean.astype(np.float32))
 
 
 def candidates_of(state: State, side: str, chosen: Any, cold: bool, remedy: str) -> tuple[np.ndarray, int]:
@@ -221,6 +237,8 @@ def candidates_of(state: State, side: str, chosen: Any, cold: bool, remedy: str)
     wanted = ids.lookup(state.arrow_ids(side), column, side)
     known = wanted[(wanted >= 0) & np.append(present, False)[wanted]]
     if not len(known):
+        if not len(wanted):
+            raise UnknownIdError(f"there are no {side}s to choose from: give at least one, or leave the choice out")
         these = f"none of the {len(wanted):,} {side}s to choose from"
         if not cold and state.present(side)[wanted[wanted >= 0]].any():
             raise UnknownIdError(f"{these} has training ratings: {remedy}, or give others")
@@ -252,14 +270,16 @@ def _left_out(state: State, exclude: Any, include_seen: bool) -> list[Compressed
 def _lengths(n: Any, n_users: int) -> np.ndarray:
     """Return the length of each list, (n_users,) int64."""
     try:
-        given = np.asarray(n)
+        given = np.asarray(min(n, LONGEST) if type(n) is int else n)
     except ValueError:  # lists of lists
         given = np.empty(0)
     whole = given.dtype.kind in "iu" and given.ndim < 2 and not isinstance(n, bool)
     if not whole or given.min(initial=1) < 1:
         raise ParameterError(f"n is {brief(n)}: give an integer of at least 1, or one for each user")
     if given.ndim and len(given) != n_users:
-        raise ParameterError(f"{len(given):,} lengths for {n_users:,} users: give one for each, or one for all")
+        raise ParameterError(
+            f"{len(given):,} lengths for {counted(n_users, 'user')}: give one for each, or one for all"
+        )
     return np.broadcast_to(np.minimum(given.astype(np.uint64), LONGEST), n_users).astype(np.int64)
 
 

@@ -13,6 +13,7 @@ from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 
 FAINT = 0.01  # of the largest singular value: factors below that are as good as lost
+NOTHING = 1e-6  # if no singular value is larger, all factors are lost
 
 
 def singular_values(state: State) -> np.ndarray:
@@ -26,6 +27,6 @@ def singular_values(state: State) -> np.ndarray:
 
 
 def factors_in_use(state: State) -> int:
-    """Count the singular values above FAINT of the largest."""
+    """Count the singular values above FAINT of the largest, and above NOTHING."""
     values = singular_values(state)
-    return int(np.count_nonzero(values > FAINT * values.max(initial=0)))
+    return int(np.count_nonzero(values > max(FAINT * values.max(initial=0), NOTHING)))

@@ -42,9 +42,10 @@ def titled(frame: "pd.DataFrame", column: str, titles: dict[Any, Any] | None) ->
 
 
 def ids_like(titles: dict[Any, Any], text: str) -> list[Any]:
-    """Return the ids whose titles hold every word of a text, in any order; those with just this title if there are any.
+    """Return the ids whose titles hold every word of a text, in any order.
 
-    Upper and lower case, accents and blanks make no difference.
+    If some titles are just this text, or else begin with these words, they alone are returned. Upper and lower case,
+    accents and blanks make no difference.
 
     >>> titles = {1: "Toy Story (1995)", 2: "Toy Story 2 (1999)", 3: "Amélie (2001)"}
     >>> ids_like(titles, "toy story"), ids_like(titles, "TOY 1999"), ids_like(titles, "amelie")
@@ -53,7 +54,9 @@ def ids_like(titles: dict[Any, Any], text: str) -> list[Any]:
     words = _plain(text).split()
     plain = {row_id: _plain(title) for row_id, title in titles.items() if isinstance(title, str)}
     found = [row_id for row_id, title in plain.items() if words and all(word in title for word in words)]
-    return [row_id for row_id in found if plain[row_id].split() == words] or found
+    same = [row_id for row_id in found if plain[row_id].split() == words]
+    first = [row_id for row_id in found if f"{' '.join(plain[row_id].split())} ".startswith(f"{' '.join(words)} ")]
+    return same or first or found
 
 
 def _plain(text: str) -> str:

@@ -15,11 +15,11 @@ would be zero: they are cold, and their dislikes are left out. The sum over all 
 sum_i y_i y_i', computed once, a user's equations are those of its observed pairs plus B. A row costs as much as in
 :mod:`fastmf.solvers.als`.
 
-alpha0 is ``zeros`` times the density of the observed pairs, at most 1, so that all pairs together weigh ``zeros`` times
-as much as the observed ones, in a large catalogue and in a small one. With ``penalty="frequency"``, that of Rendle et
-al., the penalties are reg (n_u + alpha0 I) and reg (n_i + alpha0 U). They grow with the catalogue: on sparse data, no
-constant leaves more than a few factors alive. The square root does well with one constant on films, plays and purchases
-of densities from .001 to .05 (benchmarks/README.md, "ranking.py").
+alpha0 is ``zeros`` times the density of the observed pairs, at most 1. All pairs together then weigh ``zeros`` times as
+much as observed pairs of weight 1, in a large catalogue and in a small one. With ``penalty="frequency"``, that of
+Rendle et al., the penalties are reg (n_u + alpha0 I) and reg (n_i + alpha0 U). They grow with the catalogue: on sparse
+data, no constant leaves more than a few factors alive. The square root does well with one constant on films, plays and
+purchases of densities from .001 to .05 (benchmarks/README.md, "ranking.py").
 
 With side features (:mod:`fastmf.solvers.features`), the penalties are those of |x_u - z_u|^2 and |y_i - z_i|^2. Rows
 without pairs take z, and are not among all pairs: they are hidden while the other side is solved.
@@ -75,7 +75,7 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
     k: int = 128
     epochs: int = setting("Passes over all pairs.", default=12, low=1)
     zeros: float | None = setting(
-        "Weight of all pairs together, as zeros, relative to that of all observed pairs.", default=30.0, low=0,
+        "Weight of all pairs together, as zeros, relative to the number of observed pairs.", default=30.0, low=0,
         high=MAX_WEIGHT,
     )  # fmt: skip
     alpha0: float | None = setting(
@@ -83,7 +83,7 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
         high=MAX_WEIGHT,
     )  # fmt: skip
     penalty: str = setting(
-        "Whether squared factors weigh in by the root of a row's observed pairs, or by their number (frequency; reg is"
+        "Weigh squared factors by the root of a row's number of observed pairs, or by the number (frequency; reg is"
         " then .01 if left out).",
         default="root", choices=("root", "frequency"),
     )  # fmt: skip
@@ -113,7 +113,9 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
                 raise ParameterError(f"zeros is {self.zeros:g} and alpha0 {self.alpha0:g}: give one of them")
             object.__setattr__(self, "zeros", None)
         if self.negative_to is not None and (self.positive_from is None or self.negative_to >= self.positive_from):
-            than = "positive_from is left out" if self.positive_from is None else f"not below {self.positive_from:g}"
+            than = "positive_from is left out"
+            if self.positive_from is not None:
+                than = f"not below positive_from ({self.positive_from:g})"
             raise ParameterError(f"negative_to is {self.negative_to:g}, but {than}: give a higher positive_from")
 
     def weight_of_zeros(self, ratings: "Ratings") -> float:

@@ -27,7 +27,10 @@ class Penalties(Biases):
 
     epochs: int = setting("Passes over all ratings.", default=12, low=1)
     reg: float = setting(
-        "Weight of squared factors, per rating of a user or item.", default=0.03, low=0, high=MAX_WEIGHT
+        "Weight of squared factors, per rating of a user or item (implicit: see --penalty).",
+        default=0.03,
+        low=0,
+        high=MAX_WEIGHT,
     )
     reg0: float = setting("Weight of squared factors, per user and item.", default=8.0, low=0, high=MAX_WEIGHT)
     bias_reg: float = setting("Weight of the squared biases.", default=3.0, low=0, high=MAX_WEIGHT)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastmf.data.write import frame_of
-from fastmf.errors import ParameterError, require_integer
+from fastmf.errors import ParameterError, require_choice, require_integer
 from fastmf.evaluation.evaluate import evaluate, measure_errors
 from fastmf.evaluation.metrics import RANKING
 from fastmf.solvers import DEFAULT, SOLVERS, make
@@ -53,7 +53,7 @@ def cross_validate(
     folds : number of folds.
     seed : seed of the folds; they are those of :meth:`fastmf.Ratings.folds`. Solvers have seeds of their own.
     lists : measure lists of recommendations, too, which takes a while. Solvers of implicit feedback always are.
-    n, relevant_from, rank_by : as for :func:`fastmf.evaluate`.
+    n, relevant_from, rank_by : as for :func:`fastmf.evaluate`; lists are ranked by "choice" or "rating".
     callback : called with each row of the result as a dict, once it is known. If it returns False, no further fit
         begins.
     options : the arguments of :func:`fastmf.fit` that say how ratings are read and where they are fitted, such as
@@ -85,6 +85,8 @@ def cross_validate(
     """
     require_integer("folds", folds, 2)
     require_integer("seed", seed, 0, MAX_SEED)
+    if rank_by is not None:
+        require_choice("rank_by", rank_by, ("choice", "rating"))  # no fold learns a blend
     plans = _plans(ratings, named(solvers), lists, options)
     # Read the ratings' values if any solver needs them.
     whole = min(plans.values(), key=lambda plan: (plan.solver.implicit, plan.solver.positive_from is None)).read()

@@ -28,7 +28,7 @@ from fastmf.training.objective import Objective, objective_of
 from fastmf.training.plan import BLEND_SHARE, Data, Plan, for_plan, make_plan
 from fastmf.training.warm_start import Scaling, start_of, warn_of_known_pairs
 
-LOST = "only .* factors are in use"  # how the warning begins
+LOST = "only .* possible factors are in use"  # how the warning begins
 SOME = 16  # of fewer factors, none counts as lost
 MANY = 100_000  # ratings that take hours without the JIT
 
@@ -184,13 +184,13 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
 
 
 def _warn_of_lost_factors(model: Model, solver: Solver) -> None:
-    """Warn if less than half of the factors are in use: lists then say little more than what is popular."""
+    """Warn if none, or less than half, of the factors are in use: lists may say no more than what is popular."""
     possible = min(model.k, *(int(np.count_nonzero(counts)) for counts in (model.user_counts, model.item_counts)))
     used = factors_in_use(model)
-    if possible >= SOME and 2 * used < possible:
+    if used == 0 or (possible >= SOME and 2 * used < possible):
         warnings.warn(
-            f"only {used:,} of {model.k:,} factors are in use, so lists follow popularity: if there is more to find in"
-            f" these data, lower reg (it is {solver.settings['reg']:g}); if not, a smaller k is as good",
+            f"only {used:,} of {possible:,} possible factors are in use: if lists are hardly better than the most"
+            f" popular items, lower reg (it is {solver.settings['reg']:g}); if they are, a smaller k will do",
             stacklevel=4,
         )
 

@@ -248,7 +248,7 @@ def test_what_counts_as_observed_is_reported(place, run, tmp_path):
     assert f"\n{(values <= 2).sum()} of 240 ratings are at most 2 and count as disliked\n" in done.stderr
     assert f"\n{(values >= 3).sum()} of 240 ratings are at least 3 and count as observed\n" in done.stderr
     refused = run("fit", place / "train.parquet", *how, "--negative-to", 3, "--overwrite", code=2)
-    assert "negative_to is 3, but not below 3: give a higher positive_from" in refused.stderr
+    assert "negative_to is 3, but not below positive_from (3): give a higher positive_from" in refused.stderr
 
 
 @pytest.mark.big

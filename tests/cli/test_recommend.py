@@ -131,7 +131,9 @@ def test_similar_takes_candidates_and_a_least_count(place, path, model, run, run
     lists = model.similar_items(1003, 30, min_count=least)
     assert 0 < len(lists) < len(model.item_ids) - 1
     assert run_json("similar", path, 1003, "-n", 30, "--min-count", least) == lists.to_dict("records")
-    assert run("similar", path, 1003, "--min-count", 999).stderr == "note: there is no other item to list\n"
+    assert run("similar", path, 1003, "--min-count", 999).stderr == (
+        "note: there is no other item with at least 999 training ratings to list\n"
+    )
 
 
 def test_similar_lists_users_for_a_user(place, path, model, run, run_json):

@@ -632,7 +632,7 @@ def test_only_rows_that_count_as_observed_are_summed():
 
 def test_counts_and_plays_are_weights_of_implicit_feedback_alone():
     frame = FRAME.rename(columns={"rating": "Play_Count"})
-    with pytest.warns(UserWarning, match="column 'Play_Count' is taken as the weights of rows; weight='' takes none"):
+    with pytest.warns(UserWarning, match="column 'Play_Count' is taken as the weights of rows; --weight ''"):
         model = fastmf.fit(frame, solver="implicit", k=2, epochs=1)
     assert model.content_hash == fastmf.fit(frame, solver="implicit", k=2, epochs=1, weight="Play_Count").content_hash
     plain = fastmf.fit(frame, solver="implicit", k=2, epochs=1, weight="")

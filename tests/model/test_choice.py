@@ -183,6 +183,21 @@ def test_rows_known_by_their_features_alone_are_ranked_by_what_those_say(tmp_pat
     assert np.corrcoef(again.choice.users.ravel(), model.choice.users[:200].ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("solver", ["als", "implicit"])
+def test_users_of_whom_features_say_nothing_get_about_what_is_popular(solver):
+    rng = np.random.default_rng(4)
+    popular = 0.5 / (1 + np.arange(60) / 6)
+    users, items = np.nonzero(rng.random((300, 60)) < popular)
+    rows = users, items, rng.integers(1, 6, len(users)).astype(float)
+    noise = pd.DataFrame({"user": np.arange(330), "noise": rng.standard_normal(330)})
+    model = fastmf.fit(rows, k=4, solver=solver, user_features=noise)
+    most = set(np.argsort(-model.item_counts)[:15])
+    lists = model.recommend(np.arange(300, 330), 10)
+    assert lists["item_id"].isin(most).mean() > 0.8
+    for user in (300, 329):
+        assert model.top(user, 10)[0].tolist() == lists[lists["user_id"] == user]["item_id"].tolist()
+
+
 def test_keeping_no_seen_items_changes_no_order(rows):
     kept, not_kept = (fastmf.fit(rows, k=K, keep_seen=keep) for keep in (True, False))
     everything = kept.recommend(n=5, include_seen=True)

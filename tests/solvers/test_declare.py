@@ -85,7 +85,9 @@ def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ParameterError, match="negative_to is 2, but positive_from is left out: give a higher positive"):
         ImplicitALS(negative_to=2)
     for positive_from in (1.5, 2):
-        with pytest.raises(ParameterError, match=f"negative_to is 2, but not below {positive_from:g}"):
+        with pytest.raises(
+            ParameterError, match=rf"negative_to is 2, but not below positive_from \({positive_from:g}\)"
+        ):
             ImplicitALS(negative_to=2, positive_from=positive_from)
     assert ImplicitALS(negative_to=2, positive_from=2.5).negative_to == 2
 

@@ -213,8 +213,10 @@ def test_factors_that_are_lost_are_missed():
     pairs = np.unique(np.column_stack([rng.integers(0, 400, 3000), (900 * rng.random(3000) ** 2).astype(int)]), axis=0)
     rows = pairs[:, 0], pairs[:, 1]
     fastmf.fit(rows, solver="implicit", k=32)  # no warning
-    with pytest.warns(UserWarning, match=r"only \d+ of 32 factors are in use.* lower reg \(it is 2\)"):
+    with pytest.warns(UserWarning, match=r"only \d+ of 32 possible factors are in use.* lower reg \(it is 2\)"):
         fastmf.fit(rows, solver="implicit", k=32, reg=2)
+    with pytest.warns(UserWarning, match="only 0 of 4 possible factors"):
+        fastmf.fit(rows, solver="implicit", k=4, reg=1000)
 
 
 def test_ratings_that_were_read_keep_the_weights_they_have(weights):

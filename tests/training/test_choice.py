@@ -46,13 +46,15 @@ def test_it_alternates_exact_solutions_of_the_objective(planted, weighed):
     shares[ratings.users[good], ratings.items[good]] = 1 if ratings.weights is None else ratings.weights[good]
     possible = (shares > 0).any(axis=1).sum() * (shares > 0).any(axis=0).sum()
     all_pairs = min(30 * good.sum() / possible, 1)
-    np.testing.assert_allclose(found.numbers, [REG, REG0, all_pairs], rtol=1e-6)
+    mean = shares[shares > 0].mean()
+    reg0, all_pairs = mean * REG0, mean * all_pairs
+    np.testing.assert_allclose(found.numbers, [REG, reg0, all_pairs], rtol=1e-6)
 
     def solve(g, others):
         out = np.zeros((len(g), 3))
         for row in np.flatnonzero(g.any(axis=1)):
             normal = (g[row] * others.T) @ others + all_pairs * others.T @ others
-            out[row] = np.linalg.solve(normal + (REG * g[row].sum() + REG0) * np.eye(3), g[row] @ others)
+            out[row] = np.linalg.solve(normal + (REG * g[row].sum() + reg0) * np.eye(3), g[row] @ others)
         return out
 
     users = np.random.default_rng(7).standard_normal((ratings.n_users, 3), dtype=np.float32) / np.sqrt(3)
@@ -62,6 +64,17 @@ def test_it_alternates_exact_solutions_of_the_objective(planted, weighed):
         users = solve(shares, items)
     np.testing.assert_allclose(found.users, users, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found.items, items, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [1e-10, 0.01, 100, 1e10])
+def test_only_the_ratios_of_weights_count(planted, weight):
+    ratings = standard(planted())
+    plain = fit_choice(ratings, 3, 7, resolve("cpu"))["choice"]
+    same = dataclasses.replace(ratings, weights=np.full(len(ratings), weight, np.float32))
+    found = fit_choice(same, 3, 7, resolve("cpu"))["choice"]
+    np.testing.assert_allclose(found.numbers[1:], plain.numbers[1:] * weight, rtol=1e-5)
+    scores = [each.users @ each.items.T for each in (found, plain)]
+    np.testing.assert_allclose(*scores, rtol=0.01, atol=1e-3)
 
 
 @pytest.mark.parametrize("solver", RATING_SOLVERS)
@@ -116,3 +129,11 @@ def test_cross_validation_measures_lists_in_either_order(planted):
     frames = {way: fastmf.cross_validate(planted(), folds=2, lists=True, rank_by=way) for way in (None, "rating")}
     assert (frames[None]["ndcg"] != frames["rating"]["ndcg"]).any()
     pd.testing.assert_series_equal(frames[None]["rmse"], frames["rating"]["rmse"])
+
+
+def test_folds_have_no_other_order(planted):
+    for way in ("blend", "x"):
+        with pytest.raises(fastmf.ParameterError, match=f"rank_by is '{way}'"):
+            fastmf.cross_validate(planted(), rank_by=way)
+    both = fastmf.cross_validate(planted(), ["als", "implicit"], folds=2, lists=True, rank_by="choice")
+    assert both["ndcg"].notna().all()
