@@ -42,12 +42,17 @@ def chosen(entries: Compressed, side: str) -> Compressed:
 
     An item's rows do not tell which of its users have no rating of at least the mean: these are not among its choosers.
     """
-    good = entries.values >= 0
-    if side == "user":
-        good |= np.repeat(csr.count_chosen(entries.indptr, good) == 0, np.diff(entries.indptr))
+    good = are_chosen(entries) if side == "user" else entries.values >= 0
     indptr = np.append(0, np.cumsum(csr.count_chosen(entries.indptr, good)))
     weights = None if entries.weights is None else entries.weights[good]
     return Compressed(indptr, entries.indices[good], np.ones(indptr[-1], np.float32), weights)
+
+
+def are_chosen(by_user: Compressed) -> np.ndarray:
+    """Return which of the standardised ratings by user are of chosen pairs, (n,) bool."""
+    good = by_user.values >= 0
+    none = csr.count_chosen(by_user.indptr, good) == 0
+    return good | np.repeat(none, np.diff(by_user.indptr)) if none.any() else good
 
 
 def rule_of(numbers: np.ndarray) -> FoldInRule:

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
 REG = {"root": 1.0, "frequency": 0.01}  # the default by penalty
-INIT_SIGMA = 0.1  # expected length of a user's starting factors, as in the paper
 
 
 @with_settings
@@ -71,6 +70,7 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
     implicit: ClassVar[bool] = True
     tuned: ClassVar[tuple[str, ...]] = ("reg", "zeros")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"implicit": {}}
+    length: ClassVar[float] = 0.1  # that is expected of a user's starting factors, as in the paper
 
     k: int = 128
     epochs: int = setting("Passes over all pairs.", default=12, low=1)
@@ -132,7 +132,7 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
 
     def start(self, ratings: "Ratings") -> Factors:
         """Draw the users' factors; the items' start at zero and are solved first."""
-        sigma = INIT_SIGMA / np.sqrt(self.k)
+        sigma = self.length / np.sqrt(self.k)
         users = draw(ratings.user_counts, self.k, sigma, np.random.default_rng(self.seed))
         memory, kept = features.start(ratings, self.k)
         return Factors(users, zeros(ratings.n_items, self.k), memory, kept)
