@@ -327,7 +327,7 @@ def _solved(half: Half, entries: Compressed, device: Device, expected: Side | No
     if singular:
         warnings.warn(
             f"the equations of {int(singular):,} {half.side}s were singular and were solved with a jitter: fit the"
-            " model with reg0 > 0",
+            " model with larger penalties (reg, reg0)",
             stacklevel=5,
         )
     return Side(*device.get(given[1]))

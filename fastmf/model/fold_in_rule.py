@@ -46,9 +46,10 @@ class FoldInRule:
     def for_columns(self, before: int, after: int) -> "FoldInRule":
         """Return the rule after the number of columns with ratings has changed.
 
-        With a sum over all pairs, reg0 is per possible pair, if there is one, and so grows with the columns.
+        With a sum over all pairs and no root_reg, reg0 is per possible pair, and so grows with the columns.
         """
-        return replace(self, reg0=self.reg0 * after / before) if self.all_pairs and before else self
+        grows = self.all_pairs and not self.root_reg and before
+        return replace(self, reg0=self.reg0 * after / before) if grows else self
 
     @property
     def penalty(self) -> Penalty:

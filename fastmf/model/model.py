@@ -213,7 +213,8 @@ class Model(Growing):
         Returns
         -------
         Frame of item_id, similar_item_id, score (float32, from -1 to 1), rank (from 1), count (int32, the training
-        ratings of the similar item). ``.attrs["unknown_items"]`` counts the ids in ``items`` that cannot be listed.
+        ratings of the similar item, for implicit feedback its observed pairs). ``.attrs["unknown_items"]`` counts the
+        ids in ``items`` that cannot be listed.
 
         Raises
         ------

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fastmf.data.ratings import Ratings
 
 REG = {"root": 1.0, "frequency": 0.01}  # the default by penalty
+LEAST = 1e-6  # of reg, added for each row: where weights have faded to nothing, their root is no penalty any more
 
 
 @with_settings
@@ -174,5 +175,5 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
         """Return how one side is solved for, given the number of observed pairs of each row of the other side."""
         reg, alpha0 = float(self.reg or 0), self.weight_of_zeros(ratings)
         if self.penalty == "root":
-            return FoldInRule(root_reg=reg, all_pairs=alpha0)
+            return FoldInRule(root_reg=reg, reg0=LEAST * reg, all_pairs=alpha0)
         return FoldInRule(reg=reg, reg0=reg * alpha0 * int(np.count_nonzero(counts)), all_pairs=alpha0)
