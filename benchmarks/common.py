@@ -1,7 +1,8 @@
 """What the scripts share: the options of a report, a few ratings to warm up on, and the format of figures."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from fastmf.bench.machine import command_line, describe, versions
 from fastmf.cli.console import show_table
 from fastmf.cli.options import overwrite_option
 from fastmf.data.atomic import check_output, write_json
+from fastmf.data.write import write_parquet
 from fastmf.datasets.twins import Shape, draw
 from fastmf.errors import FastMFError
 
@@ -46,6 +48,14 @@ def reporting(script: str, *inputs: str) -> Callable[[Callable[..., Table]], Cal
         return command
 
     return decorate
+
+
+def write_sets(names: Iterable[str], draw: Callable[[str], dict[str, np.ndarray]], folder: Path) -> None:
+    """Draw each set by its name and write it to the folder as Parquet; print the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        write_parquet(draw(name), folder / f"{name}.parquet")
+        click.echo(folder / f"{name}.parquet")
 
 
 def few_ratings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-
-from fastmf.data.write import write_parquet
+from common import write_sets
 
 SEED = 0
 USERS, ITEMS, RATINGS, ONCE = 2000, 600, 40_000, 20_000
@@ -47,10 +46,7 @@ def draw(name: str) -> dict[str, np.ndarray]:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
     """Write the four files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in SCALES:
-        write_parquet(draw(name), folder / f"{name}.parquet")
-        click.echo(folder / f"{name}.parquet")
+    write_sets(SCALES, draw, folder)
 
 
 if __name__ == "__main__":

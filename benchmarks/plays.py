@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import click
 import numpy as np
-
-from fastmf.data.write import write_parquet
+from common import write_sets
 
 SEED = 0
 SCENES_EACH, AT_HOME = 6, 0.7  # scenes of a user at most, and the share of them that lies in the home genre
@@ -149,10 +148,7 @@ def _distinct(
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
     """Write the three files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in RECIPES:
-        write_parquet(draw(name), folder / f"{name}.parquet")
-        click.echo(folder / f"{name}.parquet")
+    write_sets(RECIPES, draw, folder)
 
 
 if __name__ == "__main__":

@@ -136,8 +136,8 @@ def _noted(frames: Iterable[Any], n_users: int, candidates: Any, source: str | N
         unknown = frame.attrs["unknown_items"]
         if place == 0:
             remark(f"score: {frame.attrs['score']}")
-        if unknown and place == 0:
-            note_unknown(unknown, candidates, source)
+            if unknown:
+                note_unknown(unknown, candidates, source)
         n_lists += int((frame["rank"] == 1).sum())
         yield frame
     if n_lists < n_users:

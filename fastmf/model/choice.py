@@ -14,27 +14,25 @@ from fastmf.data import csr
 from fastmf.kernels.types import Compressed, Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frozen import thawed
-from fastmf.model.learned import Expected, predicted_by_features
+from fastmf.model.learned import Choice, Expected, predicted_by_features
 from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
 
 
 def choosing(
-    state: State, side: str, entries: Compressed, features: Compressed | None, device: Device
-) -> np.ndarray | None:
-    """Solve the vectors (n_rows, k) of "user" or "item" rows with the other side's fixed; None if there are none.
+    state: State, choice: Choice, side: str, entries: Compressed, features: Compressed | None, device: Device
+) -> np.ndarray:
+    """Solve the vectors (n_rows, k) of "user" or "item" rows with the other side's, in the model's choice, fixed.
 
     ``entries`` holds the standardised ratings of the rows, one row each, ``features`` their side features, or None.
     """
-    if state.choice is None:
-        return None
     other = "item" if side == "user" else "user"
     warm = getattr(state, f"{other}_counts") > 0  # rows known by their features alone are not among all pairs
-    others = thawed(getattr(state.choice, f"{other}s")) * warm[:, None].astype(np.float32)
+    others = thawed(getattr(choice, f"{other}s")) * warm[:, None].astype(np.float32)
     learned: Expected | None = thawed(getattr(state, f"{side}_choice_expected"))
     pull = None if learned is None or features is None else predicted_by_features(learned, features).factors
-    return solved(chosen(entries, side), others, rule_of(state.choice.numbers), device, pull)
+    return solved(chosen(entries, side), others, rule_of(choice.numbers), device, pull)
 
 
 def chosen(entries: Compressed, side: str) -> Compressed:

@@ -105,7 +105,10 @@ def fold_users(
     users, draws = solve_rows(half_of(state, "user"), state.samples, entries, where, expected)
     require_finite(users, "user", ratings.user_ids)
     used, baseline, links, prior = len(rated.values), state.baseline, state.links, state.item_prior
-    vectors = choosing(state, "user", entries, None if known is None else known.rows, where)
+    choice = state.choice
+    if choice is not None:
+        rows = None if known is None else known.rows
+        choice = choice._replace(users=choosing(state, choice, "user", entries, rows, where))
     if baseline is not None:
         baseline = baseline._replace(user_bias=fold_bias(baseline.item_bias, entries, state.scale))
     return {
@@ -120,7 +123,7 @@ def fold_users(
         "links": None if links is None else links._replace(users=np.zeros_like(users.factors)),
         "item_prior": None if prior is None else prior._replace(others=np.ones_like(users.bias)),
         "samples": None if state.samples is None else state.samples._replace(**draws),
-        "choice": None if state.choice is None or vectors is None else state.choice._replace(users=vectors),
+        "choice": choice,
     }
 
 

@@ -194,8 +194,9 @@ def solved_into(
         own, fixed = (getattr(state.baseline, f"{name}_bias") for name in (side, other))
         biases = _placed(own, rows, fold_bias(fixed, entries, state.scale))
         changes["baseline"] = state.baseline._replace(**{f"{side}_bias": biases})
-    vectors = choosing(state, side, entries, None if features is None else csr.take(features.rows, rows), device)
-    if state.choice is not None and vectors is not None:
+    if state.choice is not None:
+        own_features = None if features is None else csr.take(features.rows, rows)
+        vectors = choosing(state, state.choice, side, entries, own_features, device)
         whole = _placed(getattr(state.choice, f"{side}s"), rows, vectors)
         changes["choice"] = state.choice._replace(**{f"{side}s": whole})
     if state.samples is not None:

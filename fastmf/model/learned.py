@@ -13,6 +13,7 @@ from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
 
 ROWS_PER_TASK = 1 << 9  # of a product
+ROWS_IN_CACHE = 1 << 12  # for loops in NumPy
 
 
 class Baseline(NamedTuple):
@@ -146,6 +147,15 @@ def predicted_by_features(expected: Expected, rows: Compressed) -> Side:
     launch(kernels.links.GATHER, resolve("cpu"), tasks, rows._replace(weights=rows.values), ones, table, found)
     there = (np.diff(rows.indptr) > 0).astype(np.float32)[:, None]
     return Side(found[:, :k] + there * expected.intercept, found[:, k] + there[:, 0] * expected.bias_intercept)
+
+
+def mean_row(factors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the mean of factors (n, k), each row counted so many times, (k,) float64; zeros if no row counts."""
+    total = np.zeros(factors.shape[1])
+    for start in range(0, len(factors), ROWS_IN_CACHE):
+        rows = slice(start, start + ROWS_IN_CACHE)  # einsum calls no BLAS: its bits depend on nothing but the numbers
+        total += np.einsum("n,nk->k", counts[rows].astype(np.float64), factors[rows].astype(np.float64))
+    return total / max(int(counts.sum(dtype=np.int64)), 1)
 
 
 def product(rows: np.ndarray, matrix: np.ndarray, device: Device) -> np.ndarray:

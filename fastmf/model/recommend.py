@@ -11,6 +11,7 @@ from fastmf.data.write import joined
 from fastmf.errors import ParameterError, UnknownIdError, brief, counted, require_choice, require_truth
 from fastmf.kernels.types import Compressed, Pairs, Side
 from fastmf.model.frozen import thawed
+from fastmf.model.learned import mean_row
 from fastmf.model.predict import estimates
 from fastmf.model.state import State
 from fastmf.model.tables import read_pairs
@@ -212,10 +213,11 @@ def ranked_sides(state: State, rank_by: str) -> tuple[Side, Side, np.float32]:
 
 def _with_mean_user(state: State, users: Side) -> Side:
     """Add the mean of the users with ratings to those that are known by their features alone."""
-    cold, warm = state.featured("user") & (state.user_counts == 0), state.user_counts > 0
+    warm = state.user_counts > 0
+    cold = state.featured("user") & ~warm
     if not cold.any():
         return users
-    mean = np.einsum("n,nk->k", warm.astype(np.float64), users.factors) / max(int(warm.sum()), 1)
+    mean = mean_row(users.factors, warm)
     return users._replace(factors=users.factors + cold[:, None] * mean.astype(np.float32))
 
 

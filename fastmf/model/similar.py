@@ -22,6 +22,7 @@ import numpy as np
 from fastmf.data import ids
 from fastmf.errors import require_integer
 from fastmf.kernels.types import Compressed, Side
+from fastmf.model.learned import ROWS_IN_CACHE, mean_row
 from fastmf.model.recommend import candidates_of, list_frame
 from fastmf.model.state import State
 from fastmf.model.topn import top_n
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 HALF_KNOWN = 20  # ratings at which half of a row's variance counts as noise
 FEATURES = 5  # what side features say of a row is worth as many ratings
 SAME = 1e-6  # distance of a row from the mean row, relative to the latter's length, that counts as none
-ROWS = 1 << 12  # at a time, so that they stay in the cache
 
 
 def similar_rows(
@@ -62,23 +62,14 @@ def similar_vectors(state: State, side: str, half_known: float = HALF_KNOWN) -> 
     weights = np.sqrt(evidence / (evidence + half_known))
     mean = mean_row(factors, counts)
     found, least = np.empty(factors.shape, np.float32), SAME * np.sqrt(mean @ mean)
-    for start in range(0, len(factors), ROWS):
-        rows = slice(start, start + ROWS)
+    for start in range(0, len(factors), ROWS_IN_CACHE):
+        rows = slice(start, start + ROWS_IN_CACHE)
         apart = factors[rows] - mean  # float64: the squares of large factors overflow in float32
         lengths = np.sqrt(np.einsum("nk,nk->n", apart, apart))
         directed = lengths > least
         scale = np.where(directed, weights[rows], 0) / np.where(directed, lengths, 1)
         np.multiply(apart, scale[:, None], out=found[rows], casting="same_kind")
     return found
-
-
-def mean_row(factors: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the mean of factors (n, k) over all ratings, (k,) float64; zeros without ratings."""
-    total = np.zeros(factors.shape[1])
-    for start in range(0, len(factors), ROWS):
-        rows = slice(start, start + ROWS)  # einsum calls no BLAS: its bits depend on nothing but the numbers
-        total += np.einsum("n,nk->k", counts[rows].astype(np.float64), factors[rows].astype(np.float64))
-    return total / max(int(counts.sum(dtype=np.int64)), 1)
 
 
 def nearest(vectors: np.ndarray, allowed: np.ndarray, wanted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
