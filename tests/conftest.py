@@ -21,7 +21,30 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="over 1,000 ratings: too slow without the JIT"))
 
 
-@pytest.fixture(scope="session", autouse=os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"))
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+@pytest.fixture(scope="session", autouse=SIMULATED)
+def whole_shared_arrays():
+    """Give all threads of a block the same shared array: the CUDA simulator now and then makes one for each of two.
+
+    It looks for the array of a line, and if there is none, makes one and keeps it, without a lock.
+    """
+    from numba.cuda.np.numpy_support import as_dtype
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from numba.types import Type
+
+    def array(self, shape, dtype):
+        line = sys._getframe(1)
+        new = np.empty(shape, as_dtype(dtype) if isinstance(dtype, Type) else dtype)
+        return self._allocations.setdefault((line.f_code.co_filename, line.f_lineno), new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeCUDAShared, "array", array)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=SIMULATED)
 def quick_switches():
     """Let waiting threads run soon: the main thread of the CUDA simulator spins until they are done."""
     usual = sys.getswitchinterval()
