@@ -21,6 +21,10 @@ from fastmf.data.utf8 import UNIT, Utf8
 from fastmf.data.values import Numbers, as_key, as_numbers, inferred, joined_keys, require_one_mark
 from fastmf.errors import DataError, brief, counted
 
+# Inputs of readers that failed. Arrow's thread may drop them last, and must not need the interpreter for it: if that is
+# about to exit, the process aborts.
+_outlived: list[pa.NativeFile] = []
+
 
 class TextFiles:
     """Delimited text in one or several files with the same columns; the first one has been opened."""
@@ -154,13 +158,25 @@ class _Reader:
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
+        file = pa.PythonFile(self.stream, mode="r")
+        _outlived.append(file)
         try:
-            yield from csv.open_csv(pa.PythonFile(self.stream, mode="r"), read, parse, convert)
-        except UnicodeDecodeError as error:
-            raise not_text(self.where, layout.encoding, error) from None
+            yield from csv.open_csv(
+                pa.BufferedInputStream(file, PIECE), read, parse, convert
+            )  # copies what Python owns
+            self._raise_failure()
         except pa.ArrowInvalid as error:
+            self._raise_failure()
             if "Could not skip" not in str(error):  # there is a header, and no row
                 raise self._refusal(str(error)) from None
+        _outlived.remove(file)
+
+    def _raise_failure(self) -> None:
+        """Raise what went wrong in the thread that reads."""
+        if isinstance(self.stream.failure, UnicodeDecodeError):
+            raise not_text(self.where, self.layout.encoding, self.stream.failure) from None
+        if self.stream.failure is not None:
+            raise self.stream.failure
 
     def _refusal(self, problem: str) -> Exception:
         if "invalid UTF8" in problem:

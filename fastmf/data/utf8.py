@@ -12,41 +12,56 @@ from fastmf.errors import DataError
 
 UNIT = b"\x1f"  # stands for separators that Arrow's parser does not take: the unit separator of ASCII
 PATIENCE = 5.0  # seconds to wait for a read that is under way
+GRACE = 0.1  # seconds to wait for the last read if none is under way: there may be none to come
 
 
 class Utf8:
-    """A stream of whole lines. Arrow reads it on a thread of its own, ahead of what is asked for.
+    """A stream that is looked at in whole lines. Arrow reads it on a thread of its own, ahead of what is asked for.
 
     Arrow takes what follows a closing quote as part of the text, and the end of the file as a closing quote. So
     ``"a"b`` is refused here, and a last line whose quote is not closed is left out and counted among the ``faults``.
     """
 
     closed = False
+    failure: Exception | None = None  # what went wrong in Arrow's thread: raise it in another
 
     def __init__(self, stream: Any, layout: Found, where: str, faults: Faults) -> None:
-        self.stream, self.where, self.faults, self.rest = stream, where, faults, b""
+        self.stream, self.where, self.faults, self.rest, self.ready = stream, where, faults, b"", b""
         self.decoder = None if layout.encoding == "utf-8" else codecs.getincrementaldecoder(layout.encoding)()
         self.quoted, self.sep = layout.quoted, layout.sep
         between = re.escape(layout.sep.encode()) + rb'\r\n"'
         self.after_quote = re.compile(rb"[^" + between + rb']"[^' + between + rb"]")
         self.end_of_line, self.n_quotes = b"", 0
-        self.reading = threading.Lock()
+        self.reading, self.over = threading.Lock(), threading.Event()
 
     def read(self, n: int = -1) -> bytes:
-        """Read about n bytes; none only at the end."""
+        """Read at most n bytes; none only at the end, or after a failure."""
+        try:
+            self.ready = self.ready or self._next(n)
+        except Exception as error:
+            self.failure = error
+        if self.closed or not self.ready:
+            self.over.set()
+            return b""
+        data, self.ready = (self.ready, b"") if n < 0 else (self.ready[:n], self.ready[n:])
+        return data
+
+    def _next(self, n: int) -> bytes:
         with self.reading:
             data, last = b"", False
             while not data and not last and not self.closed:
                 raw = self.stream.read(n if n < 0 else max(n, 1))
                 last = not raw
                 data = self._whole_lines(self.decoder.decode(raw, last).encode() if self.decoder else raw, last)
-            return b"" if self.closed else data
+            return data
 
     def close(self) -> None:
-        """End the stream, also for a thread that reads ahead of a failure; wait for a read that is under way."""
+        """End the stream, also for a thread that reads ahead of a failure, and wait until that thread knows."""
         self.closed = True
-        there = self.reading.acquire(timeout=PATIENCE)
+        self.over.wait(PATIENCE if self.reading.locked() else GRACE)
+        there = self.reading.acquire(timeout=GRACE)
         self.stream.close()
+        self.ready = self.rest = b""
         if there:
             self.reading.release()
 

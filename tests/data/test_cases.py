@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 import warnings
 from pathlib import Path
@@ -26,6 +27,8 @@ import pytest
 
 import fastmf
 from fastmf import DataError, ParameterError, Ratings, ResourceError
+from fastmf.data import text as text_files
+from fastmf.data import utf8
 from fastmf.data.read import read_titles
 
 RNG = np.random.default_rng(5)
@@ -330,6 +333,25 @@ def test_reading_that_fails_midway_leaves_no_thread_behind(tmp_path):
         (tmp_path / "a.csv.gz").write_bytes(gzip.compress(good + bad, 1))
         done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.csv.gz"], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "refused\n", "")
+
+
+def test_no_thread_reads_after_a_failure(tmp_path, monkeypatch):
+    n_reads, read = [], utf8.Utf8.read
+
+    def slow(self, n=-1):
+        time.sleep(0.1)
+        n_reads.append(n)
+        return read(self, n)
+
+    monkeypatch.setattr(utf8.Utf8, "read", slow)
+    monkeypatch.setattr(text_files, "PIECE", 1 << 17)
+    lines = b"".join(b"u%d,1,3\n" % n for n in range(100_000))
+    (tmp_path / "a.csv").write_bytes(b"user,item,rating\n" + lines[:-500_000] + b"zo\xeb,1,3\n" + lines[-500_000:])
+    with pytest.raises(DataError, match="not text in utf-8"):
+        Ratings.read(tmp_path / "a.csv")
+    before = len(n_reads)
+    time.sleep(0.3)
+    assert len(n_reads) == before
 
 
 def test_other_encodings_are_named_or_refused(tmp_path):
