@@ -15,6 +15,7 @@ from fastmf.data.csr import compress
 from fastmf.datasets import twins
 from fastmf.evaluation.hits import hits_of, wanted_of
 from fastmf.evaluation.metrics import ndcg
+from fastmf.model.axes import axes_of
 from fastmf.model.recommend import Ranker
 from fastmf.runtime.device import resolve
 from fastmf.solvers import SOLVERS, links
@@ -195,6 +196,27 @@ def movies(movielens):
     """Genres and years of the movies; the years are read from the titles."""
     table = pd.read_parquet(MOVIES)
     return table.assign(year=table["title"].str.extract(r"\((\d{4})\)")[0].astype(float)).drop(columns="title")
+
+
+@needs_movielens
+def test_the_first_axes_are_the_same_for_any_seed_and_what_their_titles_say(movielens, movies):
+    first, *others = (fastmf.fit(movielens, seed=seed) for seed in range(3))
+    known = first.item_counts >= 20
+    one = axes_of(first).items[known, :3]
+    for other in others:
+        two = axes_of(other).items[known, :3]
+        lengths = np.sqrt(np.sum(one**2, axis=0) * np.sum(two**2, axis=0))
+        assert np.all(np.sum(one * two, axis=0) / lengths > 0.9)  # signs, too; .995 and more were measured
+    found = first.factors(of="categories", axes=3, item_features=movies[["movieId", "genres"]])
+    ends = {(row.axis, row.end): set() for row in found.itertuples()}
+    for row in found.itertuples():
+        ends[row.axis, row.end].add(row.category.removeprefix("genres="))
+    assert {"Drama", "Film-Noir"} <= ends[1, "high"]  # Pulp Fiction, Citizen Kane, Chinatown
+    assert {"Action"} <= ends[1, "low"]  # First Knight, Congo, Tomb Raider
+    assert {"Action", "Sci-Fi", "Adventure"} <= ends[2, "high"]  # Jurassic Park, The Matrix, Star Wars
+    assert {"Drama"} <= ends[2, "low"]  # Boys Don't Cry, Dogville, Three Colors: Blue
+    assert {"Romance", "Musical", "Children"} <= ends[3, "high"]  # The Sound of Music, Titanic
+    assert {"Horror", "Thriller"} <= ends[3, "low"]  # From Dusk Till Dawn, American Psycho
 
 
 def rmse(train, held_out, **settings):

@@ -25,6 +25,7 @@ from fastmf.cli.console import remark
 from fastmf.cli.doctor import doctor
 from fastmf.cli.evaluate import evaluate
 from fastmf.cli.explain import explain
+from fastmf.cli.factors import factors
 from fastmf.cli.fit import fit
 from fastmf.cli.inspect import inspect
 from fastmf.cli.predict import predict
@@ -59,7 +60,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(split, fit, tune, update, predict, recommend, similar, explain, evaluate, inspect),
+    *(split, fit, tune, update, predict, recommend, similar, explain, factors, evaluate, inspect),
     *(synth, bench, doctor, warmup),
 )
 for _command in COMMANDS:

@@ -12,6 +12,7 @@ from fastmf.data import ids
 from fastmf.data.write import joined
 from fastmf.errors import ParameterError, counted, require_truth
 from fastmf.model.explain import explain_score
+from fastmf.model.factors import ends_of
 from fastmf.model.file import read_model, write_model
 from fastmf.model.growing import Growing
 from fastmf.model.mapped import Mapped
@@ -310,6 +311,55 @@ class Model(Growing):
         names = titles_of(titles, self)
         found = explain_score(self, user_id, item_id, ratings, reading)
         return named(titled(found, "item_id", names), self, columns)
+
+    def factors(
+        self,
+        n: int = 5,
+        *,
+        of: str = "items",
+        axes: int = 6,
+        min_count: int | None = None,
+        titles: Any = None,
+        item_features: Any = None,
+        columns: str = "ours",
+    ) -> "pd.DataFrame":
+        """Describe what the factors mean: who and what is at both ends of each axis.
+
+        Factors are defined up to a rotation, so they are first turned to axes of their own, which no scaling of users
+        against items changes (:mod:`fastmf.model.axes`). The model stays as it is.
+
+        Parameters
+        ----------
+        n : rows at each end of an axis.
+        of : "items" or "users" at the ends; or "categories" of items that are over-represented there, tested by
+            permutation, so that noise is not named (:mod:`fastmf.model.enrichment`).
+        axes : number of axes, by falling share. Axis 0 comes first: the biases. Those of items are taken beyond what
+            their popularity explains. There is none in a model without biases.
+        min_count : show only rows with at least so many training ratings; None takes 20, or 1 if too few have them.
+        titles : titles of items, as for :meth:`recommend`.
+        item_features : a table of side features, for the categories; None takes those the model was fitted with.
+        columns : as for :meth:`recommend`.
+
+        Returns
+        -------
+        For items and users, a frame of axis (int32), share (of the variance of ratings that the axis explains, of
+        scores for implicit feedback), end ("low" or "high"), rank (from 1, the outermost), item_id or user_id,
+        coordinate (float64), count (of training ratings) and, for items with ``titles``, title. An item's coordinate is
+        what a user one standard deviation along the axis adds to its rating; a user's is in standard deviations.
+
+        For categories, a frame of axis, end, category (such as "genres=Drama"), items (how many of the outermost tenth
+        of items are of it), expected (how many would be by chance, at the same popularity), p_value.
+
+        Raises
+        ------
+        ParameterError
+            If ``of`` is none of these, n is less than 1, or there are no features for the categories.
+        DataError
+            If a table of titles or features cannot be used.
+        """
+        names = titles_of(titles, self)
+        found = ends_of(self, n, of=of, axes=axes, min_count=min_count, item_features=item_features)
+        return named(titled(found, "item_id", names) if of == "items" else found, self, columns)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the model to one file, whole or not at all; the format is described in :mod:`fastmf.model.file`.
