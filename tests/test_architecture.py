@@ -25,6 +25,7 @@ ORDER = [
     "solvers",
     "evaluation",
     "training",
+    "reporting",
     "sklearn",
     "bench",
     "cli",
@@ -32,12 +33,14 @@ ORDER = [
 AT_THE_TOP = {"__init__", "__main__", "errors"}
 
 ONLY_IN = {
-    "pandas": {"data", "model"},
+    "pandas": {"data", "model", "reporting"},
     "pyarrow": {"data", "model"},
     "click": {"cli"},
     "rich": {"cli"},
     "sklearn": {"sklearn"},
     "llvmlite": {"kernels", "bench"},
+    "matplotlib": {"reporting"},
+    "jinja2": {"reporting"},
 }
 IN_KERNELS = {"numba", "numpy", "typing", "math", "itertools"}
 # The compiler, its cache and the vectors need more.

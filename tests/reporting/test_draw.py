@@ -1,0 +1,89 @@
+"""Pictures: formats, labels, text that is not markup, and nothing that two pictures of a page could share."""
+
+import importlib
+import re
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from fastmf.errors import DeviceUnavailableError, ParameterError
+from fastmf.reporting import draw
+
+pytest.importorskip("matplotlib")
+HOSTILE = "<script>alert(1)</script> & \"'\x00\u2028 $x^$ "
+EPOCHS = np.arange(1, 6)
+
+
+def curve(label="what it shows", **more):
+    return draw.lines({"one": (EPOCHS, EPOCHS / 7), "two": (EPOCHS, EPOCHS / 9)}, label=label, x="x", y="y", **more)
+
+
+ALL = {
+    "lines": curve,
+    "bars": lambda label="b": draw.bars(["p", "q"], {"one": [1, np.nan], "two": [2, 3]}, label=label, value="v"),
+    "flat bars": lambda label="f": draw.bars(["p"], {"one": [1]}, label=label, value="v", horizontal=True),
+    "points": lambda label="p": draw.points({"one": (EPOCHS, EPOCHS)}, label=label, x="x", y="y", log_x=True),
+}
+
+
+@pytest.mark.parametrize("picture", ALL.values(), ids=ALL)
+def test_svg_is_whole_labelled_and_always_the_same(picture):
+    for inline in (False, True):
+        text = picture("in words").svg(inline)
+        root = ET.fromstring(text)
+        assert root.attrib["role"] == "img"
+        assert root.attrib["aria-label"] == "in words"
+        assert text == picture("in words").svg(inline)
+        assert "metadata" not in text
+    assert "var(--ink, #22272e)" in text
+    assert not re.search(r"[^,] #[0-9a-f]{6}\b", text), "a colour that is not the page's"
+    assert "<style" not in text
+
+
+def test_pictures_of_one_page_share_no_id():
+    one, two = (set(re.findall(r' id="([^"]+)"', curve(label).svg(True))) for label in ("a", "b"))
+    assert one
+    assert not one & two
+
+
+def test_names_are_text():
+    pictures = [
+        draw.lines({HOSTILE: (EPOCHS, EPOCHS), "b": (EPOCHS, EPOCHS)}, label=HOSTILE, x=HOSTILE, y=HOSTILE,
+                   marks=[(2, HOSTILE)]),
+        draw.bars([HOSTILE, "x" * 999], {HOSTILE: [1, 2], "b": [1, 2]}, label=HOSTILE, value=HOSTILE, horizontal=True),
+    ]  # fmt: skip
+    for picture in pictures:
+        root = ET.fromstring(picture.svg(True).replace("\x00", ""))
+        assert not [each for each in root.iter() if each.tag.endswith("script")]
+        assert "x" * 60 not in picture.svg()
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".svg", b"<?xml"), (".png", b"\x89PNG"), (".PDF", b"%PDF")])
+def test_files(tmp_path, suffix, start):
+    path = tmp_path / f"a{suffix}"
+    curve().save(path)
+    assert path.read_bytes().startswith(start)
+    with pytest.raises(FileExistsError):
+        curve().save(path)
+    curve().save(path, overwrite=True)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_other_suffixes_are_refused(tmp_path):
+    with pytest.raises(ParameterError, match=r"a\.gif: pictures are written as \.svg, \.png, \.pdf"):
+        curve().save(tmp_path / "a.gif")
+
+
+def test_drawing_leaves_no_style_behind():
+    matplotlib = importlib.import_module("matplotlib")
+    before = dict(matplotlib.rcParams)
+    curve().svg()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(DeviceUnavailableError, match=r"need jinja2, .*pip install jinja2 matplotlib"):
+        curve()
