@@ -131,7 +131,7 @@ def lines(
     figure, panel = new()
     for place, (name, (xs, ys)) in enumerate(series.items()):
         colour = COLOURS[SERIES[place % 4]]
-        few = {"marker": MARKERS[place % 4], "markersize": 4} if len(xs) <= 40 else {}
+        few: Any = {"marker": MARKERS[place % 4], "markersize": 4} if len(xs) <= 40 else {}
         panel.plot(xs, ys, color=colour, linestyle=STYLES[place % 4], label=clean(name), **few)
         if spreads and name in spreads:
             panel.fill_between(xs, *spreads[name], color=colour, alpha=0.18, linewidth=0)
