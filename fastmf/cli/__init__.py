@@ -30,6 +30,7 @@ from fastmf.cli.fit import fit
 from fastmf.cli.inspect import inspect
 from fastmf.cli.predict import predict
 from fastmf.cli.recommend import recommend
+from fastmf.cli.report import report
 from fastmf.cli.similar import similar
 from fastmf.cli.split import split
 from fastmf.cli.synth import synth
@@ -60,7 +61,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(split, fit, tune, update, predict, recommend, similar, explain, factors, evaluate, inspect),
+    *(split, fit, tune, update, predict, recommend, similar, explain, factors, evaluate, report, inspect),
     *(synth, bench, doctor, warmup),
 )
 for _command in COMMANDS:

@@ -14,7 +14,7 @@ from fastmf.data.features import Features
 from fastmf.data.write import frame_of
 from fastmf.errors import ParameterError, require_choice, require_integer
 from fastmf.model.axes import Axes, axes_of
-from fastmf.model.enrichment import enriched, groups_of
+from fastmf.model.enrichment import Groups, enriched, groups_of
 from fastmf.model.state import State
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ def ends_of(state: State, n: int, *, of: str, axes: int, min_count: int | None, 
 def features_of(state: State, source: Any, **layout: Any) -> Features:
     """Read side features of the model's items; ``layout`` is that of text."""
     return Features.read(source, "item", id_column=state.columns[1], like=state.arrow_ids("item"), **layout)
+
+
+def groups_among(state: State, features: Features, items: np.ndarray) -> Groups:
+    """Return the groups that features make of some items, given as indices."""
+    places = ids.lookup(features.ids, state.arrow_ids("item").take(pa.array(items)), "item")
+    return groups_of(features, places)
 
 
 def table_of(state: State, axes: Axes, side: str, n_axes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,9 +116,8 @@ def _categories(state: State, axes: Axes, n_axes: int, min_count: int | None, so
     if features is None:
         raise ParameterError("categories need side features of items: give item_features= (--item-features)")
     shown = enough(state.item_counts, min_count)
-    places = ids.lookup(features.ids, state.arrow_ids("item").take(pa.array(shown)), "item")
     numbers, _, coordinates = table_of(state, axes, "item", n_axes)
-    found = enriched(groups_of(features, places), coordinates[shown], state.item_counts[shown])
+    found = enriched(groups_among(state, features, shown), coordinates[shown], state.item_counts[shown])
     kinds = {"axis": "int32", "end": "str", "category": "str", "items": "int64", "expected": "float64",
              "p_value": "float64"}  # fmt: skip
     frame = frame_of({**row, "axis": numbers[row["axis"]]} for row in found)

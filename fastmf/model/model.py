@@ -361,6 +361,48 @@ class Model(Growing):
         found = ends_of(self, n, of=of, axes=axes, min_count=min_count, item_features=item_features)
         return named(titled(found, "item_id", names) if of == "items" else found, self, columns)
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        ratings: Any = None,
+        test: Any = None,
+        titles: Any = None,
+        item_features: Any = None,
+        overwrite: bool = False,
+        **reading: Any,
+    ) -> None:
+        """Write a report for people: one HTML file with pictures, tables, and what to do about what they show.
+
+        It shows the data and where its rows went, the learning curve, errors and lists beside simple baselines, the
+        long tail, what the factors mean, a map of the items, five users, settings and speed. The file makes no request
+        to anywhere. What is not given is left out, and the report says what would show it.
+
+        Parameters
+        ----------
+        path : the file to write.
+        ratings : the ratings the model was fitted to, for histories and reasons.
+        test : held-out ratings, for errors and lists.
+        titles : titles of items, as for :meth:`recommend`.
+        item_features : a table of side features, such as genres, to describe axes and colour the map; None takes those
+            the model was fitted with.
+        overwrite : replace the file if it exists.
+        reading : how to read both tables of ratings: user, item, rating, sep and so on, as for :meth:`Ratings.read`.
+
+        Raises
+        ------
+        DataError
+            If a table cannot be used.
+        DeviceUnavailableError
+            If matplotlib or Jinja2 is not installed (the extra ``report``).
+        OSError
+            If the file exists and overwrite is False, or writing fails.
+        """
+        from fastmf.reporting.report import write_report
+
+        more: dict[str, Any] = {"titles": titles, "item_features": item_features, "overwrite": overwrite}
+        write_report(self, path, ratings=ratings, test=test, **more, **reading)
+
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the model to one file, whole or not at all; the format is described in :mod:`fastmf.model.file`.
 

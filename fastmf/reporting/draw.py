@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 5.4, 3.2  # inches
 COLOURS = {"ink": "#22272e", "grid": "#d4d8dd", "paper": "#ffffff",
            "a": "#0067a5", "b": "#c4500a", "c": "#007a5a", "d": "#8a4baf"}  # fmt: skip
 SERIES = "a", "b", "c", "d"
-MARKERS, STYLES, HATCHES = "osD^", ("-", "--", "-.", ":"), ("", "///", "...", "xx")
+MARKERS, STYLES, HATCHES = "osD^", ("-", "--", "-.", ":"), ("", "//", "\\\\", "--")
 CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233, 65534, 65535), "�")
 
 Points = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
@@ -139,10 +139,7 @@ def lines(
         panel.axvline(where, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
         panel.annotate(clean(what), (where, 1), xycoords=("data", "axes fraction"), xytext=(3, 2),
                        textcoords="offset points", fontsize=8)  # fmt: skip
-    if log_x:
-        panel.set_xscale("log")
-    if log_y:
-        panel.set_yscale("log")
+    _log(panel, log_x, log_y)
     if not log_x and all(np.issubdtype(np.asarray(xs).dtype, np.integer) for xs, _ in series.values()):
         from matplotlib.ticker import MaxNLocator
 
@@ -185,10 +182,7 @@ def points(
     for place, (name, (xs, ys)) in enumerate(series.items()):
         panel.scatter(xs, ys, s=7, color=COLOURS[SERIES[place % 4]], marker=MARKERS[place % 4], alpha=0.6, linewidths=0,
                       label=clean(name))  # fmt: skip
-    if log_x:
-        panel.set_xscale("log")
-    if log_y:
-        panel.set_yscale("log")
+    _log(panel, log_x, log_y)
     return finished(figure, panel, label, x, y, legend=len(series) > 1)
 
 
@@ -212,6 +206,15 @@ def finished(
     if legend:
         figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9)
     return Picture(figure, label)
+
+
+def _log(panel: "Axes", x: bool, y: bool) -> None:
+    """Make axes logarithmic, with plain numbers: nothing is parsed as mathematics."""
+    for axis, wanted, scale in ((panel.xaxis, x, panel.set_xscale), (panel.yaxis, y, panel.set_yscale)):
+        if wanted:
+            scale("log")
+            axis.set_major_formatter("{x:,g}")
+            axis.set_minor_formatter("")
 
 
 def clean(text: str) -> str:

@@ -1,0 +1,160 @@
+"""Sections on what is recommended: the long tail, and five users with their history, their list, and why."""
+
+import numpy as np
+
+from fastmf.data import ids
+from fastmf.errors import FastMFError, ParameterError, counted
+from fastmf.evaluation.metrics import novelty, reach
+from fastmf.model.explain import explain_score
+from fastmf.model.recommend import Ranker, meaning_of
+from fastmf.reporting import draw
+from fastmf.reporting.asked import Asked
+from fastmf.reporting.page import Section, Table
+
+LENGTH, HISTORY, REASONS = 10, 10, 3  # items of a list, of a history, and reasons for its first item
+QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the users by number of ratings: those that are shown
+PLACES = 120  # of a curve
+
+
+def tail(asked: Asked) -> Section:
+    """Compare what was rated with what is recommended, by popularity."""
+    model, title = asked.model, "The long tail"
+    if model.seen is None:
+        return Section("tail", title, ["The model does not hold what users have rated, so no lists were made."])
+    warm = np.flatnonzero(model.user_counts > 0)
+    users = asked.sample(warm)
+    lists, _ = Ranker(model).top(users, LENGTH)
+    present = model.present("item")
+    order = np.flatnonzero(present)[np.argsort(-model.item_counts[present], kind="stable")]
+    rated = model.item_counts[order].astype(np.float64)
+    listed = np.bincount(lists[lists >= 0], minlength=len(present))[order].astype(np.float64)
+    tenth = max(round(len(order) / 10), 1)
+    head = [each[:tenth].sum() / max(each.sum(), 1) for each in (rated, listed)]
+    found = reach(lists, present)
+    who = counted(len(users), "user") + ("" if len(users) == len(warm) else f", a fixed sample of {len(warm):,}")
+    what = "observed pairs" if model.implicit else "ratings"
+    words = [
+        f"The most popular tenth of the items got {head[0]:.0%} of the {what}; it gets {head[1]:.0%} of the places in"
+        f" lists of {LENGTH} for {who}.",
+        f"Reach: the lists hold {found:.1%} of the items. Gini coefficients, 0 if all items have equal shares and 1 if"
+        f" one has everything: {_gini(rated):.2f} of the {what}, {_gini(listed):.2f} of the lists. Novelty, the mean of"
+        f" -log2 of the share of users who know an item: {novelty(lists, model.item_counts, len(warm)):.2f} bits.",
+    ]
+    return Section(
+        "tail", title, words, [_curves(rated, listed, what)], advice=_advice_on_tail(found, head, len(order))
+    )
+
+
+def _curves(rated: np.ndarray, listed: np.ndarray, what: str) -> draw.Picture:
+    """Draw the shares of all ratings, and of all places in lists, that the most popular items have."""
+    n = len(rated)
+    places = np.unique(np.geomspace(1, n, min(PLACES, n)).round().astype(int))
+    series = {
+        name: (places, np.cumsum(each)[places - 1] / max(each.sum(), 1))
+        for name, each in ((what, rated), ("places in lists", listed))
+    }
+    label = f"Share of the {what}, and of the places in lists, that the most popular items have."
+    return draw.lines(series, label=label, x="items, the most popular first", y="share", log_x=n > 20)
+
+
+def _gini(values: np.ndarray) -> float:
+    """Return the Gini coefficient of values (n,) >= 0."""
+    n, total = len(values), values.sum()
+    if not total:
+        return 0.0
+    return float(np.sum((2 * np.arange(1, n + 1) - n - 1) * np.sort(values)) / (n * total))
+
+
+def _advice_on_tail(found: float, head: list[float], n_items: int) -> list[str]:
+    if n_items >= 100 and head[1] > 0.95 and head[1] > head[0] + 0.1:
+        return [
+            "Lists stay with the most popular items. To show more of the catalogue, recommend from a part of it"
+            " (--items), or rank by predicted rating (--rank-by rating): more novel lists, and less often right."
+        ]
+    if found < 0.01:
+        return ["Lists hold less than 1 % of the items: check whether users differ at all in what they are shown."]
+    return []
+
+
+def users(asked: Asked) -> Section:
+    """Show five users, from little to much rated: their history, their list, and reasons for its first item."""
+    model, title = asked.model, "Five users"
+    warm = np.flatnonzero(model.user_counts > 0)
+    if model.seen is None or not len(warm):
+        return Section("users", title, ["The model does not hold what users have rated."])
+    order = warm[np.argsort(model.user_counts[warm], kind="stable")]
+    chosen = list(dict.fromkeys(int(order[int(q * (len(order) - 1) + 0.5)]) for q in QUANTILES))
+    words = [
+        "Chosen by their number of ratings: a tenth, three tenths, half, seven and nine tenths of all users have rated"
+        f" no more. Lists are ranked by score: {meaning_of(model, None)}.",
+    ]
+    tables, why = [], ""
+    for user in chosen:
+        try:
+            tables += _of_user(asked, user)
+        except FastMFError as error:
+            why = str(error)
+            tables += _of_user(asked, user, reasons=False)
+    advice = []
+    if asked.ratings is None:
+        advice.append(
+            "Give the training ratings (--ratings, ratings=) to see how users rated their items, and reasons."
+        )
+    elif why:
+        words.append(f"There are no reasons: {why}.")
+    return Section("users", title, words, (), tables, advice, per_row=3)
+
+
+def _of_user(asked: Asked, user: int, reasons: bool = True) -> list[Table]:
+    """Return the tables of one user."""
+    model = asked.model
+    user_id = model.arrow_ids("user")[user].as_py()
+    name = f"User {user_id}"
+    tables = [_history(asked, user, name)]
+    found, scores = Ranker(model).top(np.array([user]), LENGTH)
+    listed = found[0][found[0] >= 0]
+    rows = [
+        (title, int(model.item_counts[item]), float(score))
+        for title, item, score in zip(asked.names(listed), listed, scores[0], strict=False)
+    ]
+    tables.append(Table(f"{name}: list", ("item", "ratings", "score"), rows))
+    if reasons and len(listed) and (asked.ratings is not None or model.implicit):
+        tables.append(_reasons(asked, user_id, int(listed[0]), name))
+    return tables
+
+
+def _history(asked: Asked, user: int, name: str) -> Table:
+    """Return the user's highest rated items; without ratings, the most popular of those rated."""
+    model = asked.model
+    n = int(model.user_counts[user])
+    if asked.ratings is not None and asked.ratings.rated and not model.implicit:
+        places = ids.lookup(model.arrow_ids("user"), asked.ratings.user_ids, "user")
+        entries, (row,) = (
+            asked.ratings.by_user,
+            np.flatnonzero(places == user)[:1] if (places == user).any() else (None,),
+        )
+        if row is not None:
+            own = slice(*entries.indptr[row : row + 2])
+            order = np.argsort(-entries.values[own], kind="stable")[:HISTORY]
+            rated = asked.ratings.item_ids.take(entries.indices[own][order])
+            items = ids.lookup(model.arrow_ids("item"), rated, "item")
+            rows = list(zip(asked.names(items), (f"{value:g}" for value in entries.values[own][order]), strict=True))
+            return Table(f"{name}: highest of {counted(n, 'rating')}", ("item", "rating"), rows)
+    indptr, indices = model.seen or (np.zeros(1), np.zeros(0))
+    seen = np.asarray(indices[indptr[user] : indptr[user + 1]])
+    seen = seen[np.argsort(-model.item_counts[seen], kind="stable")[:HISTORY]]
+    shown = [(title, int(model.item_counts[item])) for title, item in zip(asked.names(seen), seen, strict=True)]
+    return Table(f"{name}: most popular of {len(seen):,} known items", ("item", "ratings"), shown)
+
+
+def _reasons(asked: Asked, user_id: object, item: int, name: str) -> Table:
+    """Return which of the user's ratings led to the score of an item by prediction."""
+    model = asked.model
+    item_id = model.arrow_ids("item")[item].as_py()
+    found = explain_score(model, user_id, item_id, asked.ratings, {}).head(REASONS)
+    if not len(found):
+        raise ParameterError("the user has no ratings that explain anything")
+    items = ids.lookup(model.arrow_ids("item"), ids.many(found["item_id"].tolist()), "item")
+    rows = list(zip(asked.names(items), map(float, found["contribution"]), strict=True))
+    what = "score" if model.implicit else "prediction"
+    return Table(f"{name}: what adds most to the {what} of {asked.name(item)}", ("because of", "adds"), rows)
