@@ -11,34 +11,44 @@ import numpy as np
 from fastmf.bench.machine import command_line, describe, versions
 from fastmf.cli.console import show_table
 from fastmf.cli.options import overwrite_option
+from fastmf.cli.output import check_plot, save_plot
 from fastmf.data.atomic import check_output, write_json
 from fastmf.data.write import write_parquet
 from fastmf.datasets.twins import Shape, draw
 from fastmf.errors import FastMFError
+from fastmf.reporting import pictures
+from fastmf.reporting.draw import Picture
 
 README = "benchmarks/README.md explains the figures."
 Table = tuple[dict[str, Any], Sequence[str], Sequence[Sequence[Any]]]  # report, header, rows
 
 
-def reporting(script: str, *inputs: str) -> Callable[[Callable[..., Table]], Callable[..., None]]:
-    """Add -o and --overwrite to a command that returns its report and the header and rows of its table.
+def reporting(
+    script: str, *inputs: str, drawn: Callable[[dict[str, Any]], Picture] | None = None
+) -> Callable[[Callable[..., Table]], Callable[..., None]]:
+    """Add -o, --plot and --overwrite to a command that returns its report and the header and rows of its table.
 
     Machine and versions are added to the report; its "notes" follow the table. ``inputs`` names the arguments that are
-    input files, which the report must not replace.
+    input files, which the report must not replace. ``drawn`` draws the report; without it, the table's first figures
+    are drawn.
     """
 
     def decorate(main: Callable[..., Table]) -> Callable[..., None]:
         @click.option("-o", "--output", metavar="FILE", help="Write the report to FILE as JSON.")
+        @click.option("--plot", metavar="FILE", help="Draw the table: .svg, .png or .pdf.")
         @overwrite_option
         @functools.wraps(main)
-        def command(*, output: str | None, overwrite: bool, **given: Any) -> None:
+        def command(*, output: str | None, plot: str | None, overwrite: bool, **given: Any) -> None:
+            read = [given[name] for name in inputs]
             try:
                 if output:
-                    check_output(output, overwrite, inputs=[given[name] for name in inputs])
+                    check_output(output, overwrite, inputs=read)
+                check_plot(plot, overwrite, [*read, output])
                 report, header, rows = main(**given)
                 about = {"command": command_line(f"benchmarks/{script}"), "machine": describe(), "versions": versions()}
                 if output:
                     write_json(about | report, output, overwrite)
+                save_plot(plot, lambda: (drawn or pictures.table)(*((report,) if drawn else (header, rows))), overwrite)
             except (FastMFError, OSError) as error:
                 raise click.ClickException(str(error)) from error
             show_table(header, rows)

@@ -30,7 +30,6 @@ import fastmf
 from fastmf import Ratings
 from fastmf.bench.machine import BLAS_VARIABLES, describe, peak_memory
 from fastmf.cli.console import remark
-from fastmf.data.atomic import check_output
 from fastmf.data.write import write_parquet
 from fastmf.datasets.twins import TWINS, write_twin
 from fastmf.errors import FastMFError
@@ -93,24 +92,17 @@ class Effort(NamedTuple):
 @click.option("--users", type=click.IntRange(1), default=20_000, show_default=True, help="Most users to recommend to.")
 @click.option("--fit-to", type=click.IntRange(1), default=growth.FITTED_TO, show_default=True, metavar="N",
               help="Fit the model to points of at most N ratings.")  # fmt: skip
-@click.option("--plot", metavar="FILE.png", help="Plot the figures per rating; needs matplotlib.")
-@reporting("scaling.py")
-def main(sweeps: tuple[str, ...], plot: str | None, max_ratings: int, fit_to: int, **options: Any) -> Table:
+@reporting("scaling.py", drawn=scaling_plot.plotted)
+def main(sweeps: tuple[str, ...], max_ratings: int, fit_to: int, **options: Any) -> Table:
     """Measure how fastmf's time and memory grow with the ratings, with k and with the threads."""
     values = {setting: sorted(set(options.pop(setting))) for setting in Point._fields}
     values["ratings"] = [n for n in values["ratings"] if n <= max_ratings]
     values["threads"] = values["threads"] or usual_threads()
     if not values["ratings"]:
         raise click.BadParameter(f"no --ratings is at most --max-ratings, {max_ratings:,}")
-    overwrite = click.get_current_context().params["overwrite"]
-    if plot:
-        check_output(plot, overwrite)
-    pyplot = plot and scaling_plot.import_pyplot()
     usual = usual_point(values)
     report = measure_all(list(points_of(dict.fromkeys(sweeps or SWEEPS), values, usual)), Effort(**options))
     report |= growth.report_of(report["points"], usual.k, fit_to)
-    if plot:
-        scaling_plot.save(scaling_plot.plotted(report["points"], report["model"], pyplot), plot, overwrite)
     return report, ("", *Point._fields, *FIGURES), list(rows_of(report))
 
 

@@ -15,8 +15,9 @@ import click
 from growth import Growth, Size
 
 from fastmf.cli.options import overwrite_option
-from fastmf.data.atomic import check_output, replacing
+from fastmf.data.atomic import check_output
 from fastmf.errors import FastMFError
+from fastmf.reporting.draw import Picture, require_report, style, suffix_of
 
 SWEEPS = {"ratings": "millions of ratings", "k": "factors k", "threads": "threads"}
 ROWS = (  # axis, its unit, figures
@@ -37,23 +38,24 @@ STYLES = {  # lines differ without their colours, too
 MODEL = {"color": "0.5", "linewidth": 4, "alpha": 0.35, "zorder": 1}
 
 
-def import_pyplot() -> Any:
-    """Import matplotlib, or raise an error that says how to install it."""
-    try:
-        importlib.import_module("matplotlib").use("agg")
-    except ImportError:
-        raise click.ClickException("plots need matplotlib, which is not installed: pip install matplotlib") from None
-    return importlib.import_module("matplotlib.pyplot")
-
-
-def plotted(points: Sequence[Mapping[str, Any]], model: Mapping[str, Any], pyplot: Any) -> Any:
+def plotted(report: Mapping[str, Any]) -> Picture:
     """Draw a column of panels for each sweep: seconds, seconds of lists, and memory."""
+    require_report()
+    with style("scaling"):
+        figure = drawn(report["points"], report["model"])
+    return Picture(figure, "Seconds and bytes per rating against ratings, k and threads; flat lines grow linearly.")
+
+
+def drawn(points: Sequence[Mapping[str, Any]], model: Mapping[str, Any]) -> Any:
+    """Return the figure."""
+    from matplotlib.figure import Figure
+
     growths = {name: Growth(**fitted) for name, fitted in model["figures"].items()}
     sweeps = [name for name in SWEEPS if any(point["sweep"] == name for point in points)] or ["ratings"]
-    figure, panels = pyplot.subplots(
-        3, len(sweeps), figsize=(10, 9), squeeze=False, sharey="row", sharex="col", height_ratios=(3, 2, 3),
-        layout="constrained",
-    )  # fmt: skip
+    figure = Figure(figsize=(10, 9), layout="constrained")
+    panels = figure.subplots(
+        3, len(sweeps), squeeze=False, sharey="row", sharex="col", gridspec_kw={"height_ratios": (3, 2, 3)}
+    )
     for column, sweep in enumerate(sweeps):
         own = [point for point in points if point["sweep"] == sweep and not point["failed"]]
         for (label, unit, names), panel in zip(ROWS, panels[:, column], strict=True):
@@ -122,12 +124,6 @@ def said(name: str, value: int) -> str:
     return words[name]
 
 
-def save(figure: Any, path: str, overwrite: bool) -> None:
-    """Write a picture, whole or not at all."""
-    with replacing(path, overwrite) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix[1:] or "png", dpi=150)
-
-
 @click.command()
 @click.argument("report", type=click.Path(exists=True, dir_okay=False))
 @click.argument("output")
@@ -135,9 +131,10 @@ def save(figure: Any, path: str, overwrite: bool) -> None:
 def main(report: str, output: str, overwrite: bool) -> None:
     """Plot a report of scaling.py again."""
     try:
+        suffix_of(output)
         check_output(output, overwrite, inputs=[report])
         found = json.loads(Path(report).read_text(encoding="utf-8"))
-        save(plotted(found["points"], found["model"], import_pyplot()), output, overwrite)
+        plotted(found).save(output, overwrite)
     except (FastMFError, OSError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from fastmf.cli.console import remark, show_json, show_table
-from fastmf.cli.options import json_option, output_option, overwrite_option
+from fastmf.cli.options import json_option, output_option, overwrite_option, plot_option
+from fastmf.cli.output import check_plot, save_plot
 from fastmf.cli.solver_options import SolverCommand, bench_options
 
 
@@ -21,9 +22,12 @@ from fastmf.cli.solver_options import SolverCommand, bench_options
 @click.option("--epochs", type=int, help="Epochs of every run.  [default: the solver's; fewer for numpy]")
 @click.option("--target-rmse", type=float, help="Also report the time to this RMSE on the held-out ratings.")
 @output_option("-o", "--output", metavar="FILE", help="Also write the results to FILE, as JSON.")
+@plot_option
 @overwrite_option
 @json_option
-def bench(names: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any) -> None:
+def bench(
+    names: tuple[str, ...], output: str | None, plot: str | None, overwrite: bool, as_json: bool, **given: Any
+) -> None:
     """Time fitting, and compare with plain NumPy.
 
     Each combination of data set, solver and device runs in its own process. Real MovieLens files are used if they are
@@ -37,9 +41,11 @@ def bench(names: tuple[str, ...], output: str | None, overwrite: bool, as_json: 
     from fastmf.bench import run as benchmark
     from fastmf.bench.report import table
     from fastmf.data.atomic import check_output, write_json
+    from fastmf.reporting import pictures
 
     if output:
         check_output(output, overwrite, inputs=names)
+    check_plot(plot, overwrite, [*names, output])
     given = {name: value for name, value in given.items() if value not in (None, ())}
     report = benchmark.run(names or benchmark.DATASETS, progress=remark, **given)
     if output:
@@ -51,3 +57,4 @@ def bench(names: tuple[str, ...], output: str | None, overwrite: bool, as_json: 
         show_table(*table(report))
         for note in report["notes"]:
             remark(note)
+    save_plot(plot, lambda: pictures.benchmark(report), overwrite)

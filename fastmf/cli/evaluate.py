@@ -12,11 +12,14 @@ from fastmf.cli.options import (
     json_option,
     n_option,
     one_or_more,
+    overwrite_option,
+    plot_option,
     rank_by_option,
     reading,
     reading_options,
     with_features,
 )
+from fastmf.cli.output import check_plot, save_plot
 from fastmf.errors import counted, verb
 
 
@@ -29,6 +32,8 @@ from fastmf.errors import counted, verb
 @feature_options("Table with features of further {}s, which have no ratings.")
 @reading_options("user", "item", "rating")
 @bad_rows_option
+@plot_option
+@overwrite_option
 @json_option
 def evaluate(
     model: str,
@@ -38,6 +43,8 @@ def evaluate(
     rank_by: str | None,
     item_features: str | None,
     user_features: str | None,
+    plot: str | None,
+    overwrite: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -50,13 +57,15 @@ def evaluate(
 
     \b
     Example:
-      fastmf evaluate ratings.fastmf heldout.parquet --relevant-from 4
+      fastmf evaluate ratings.fastmf heldout.parquet --relevant-from 4 --plot errors.svg
     """
     from fastmf.data.ratings import Ratings
     from fastmf.evaluation.evaluate import reading_for
     from fastmf.model.recommend import meaning_of
+    from fastmf.reporting import pictures
     from fastmf.training.plan import notes_on
 
+    check_plot(plot, overwrite, [model, *ratings])
     how = reading(given)
     loaded = with_features(fastmf.load(model), how, item_features=item_features, user_features=user_features)
     data = Ratings.read(one_or_more(ratings), **reading_for(loaded, relevant_from) | how)
@@ -69,7 +78,14 @@ def evaluate(
         remark(f"note: {result['trained_pairs']:,} of {pairs} trained on: the figures are misleading")
     if as_json:
         show_json(result)
-        return
+    else:
+        _show(result)
+    save_plot(plot, lambda: pictures.evaluation(result), overwrite)
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Show the measures as tables."""
+    result = dict(result)
     bands, coverage = result.pop("by_activity", {}), result.pop("coverage", {})
     known = {side: result.pop(f"by_{side}", {}) for side in ("user", "item")}
     popular = result.pop("popularity") or {}

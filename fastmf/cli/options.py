@@ -26,6 +26,7 @@ input_option, model_option, training_option, output_option = (
 json_option = output_option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 n_option = click.option("-n", default=10, show_default=True, help="Length of each list.")
 overwrite_option = output_option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+plot_option = output_option("--plot", metavar="FILE", help="Also draw a picture: .svg, .png or .pdf.")
 titles_option = click.option("--titles", metavar="FILE", help="Table with item ids and a column 'title'.")
 columns_out_option = click.option("--columns-out", type=click.Choice(["ours", "given"]), default="ours",
                                   show_default=True,

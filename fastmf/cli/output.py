@@ -1,6 +1,6 @@
 """Output of lists: to a file, or to stdout as a table or JSON, with titles if there are any."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -18,6 +18,25 @@ def check_tables(paths: Iterable[str], overwrite: bool, inputs: Sequence[Any]) -
     for path in found:
         is_csv(path)
     return found
+
+
+def check_plot(path: str | None, overwrite: bool, others: Sequence[Any] = ()) -> None:
+    """Check, before the work begins, that a picture can be drawn and written; ``others`` are files that must stay."""
+    if path is None:
+        return
+    from fastmf.data.atomic import check_output
+    from fastmf.reporting.draw import require_report, suffix_of
+
+    suffix_of(path)
+    require_report()
+    check_output(path, overwrite, inputs=[other for other in others if other is not None])
+
+
+def save_plot(path: str | None, draw: Callable[[], Any], overwrite: bool) -> None:
+    """Draw a picture and write it to a file, unless there is none to write."""
+    if path is not None:
+        draw().save(path, overwrite)
+        remark(f"the picture is in {path}")
 
 
 def titled(

@@ -17,8 +17,10 @@ from fastmf.cli.options import (
     one_or_more,
     output_option,
     overwrite_option,
+    plot_option,
     training_option,
 )
+from fastmf.cli.output import check_plot, save_plot
 from fastmf.cli.solver_options import SolverCommand, tune_options
 from fastmf.errors import counted
 
@@ -53,11 +55,11 @@ FIT_DEFAULTS |= {"min_user_ratings": None, "min_item_ratings": None}
 )
 @fitting_options
 @output_option("-o", "--output", metavar="FILE", help="Also write everything to FILE, as JSON.")
+@plot_option
 @overwrite_option
 @json_option
-def tune(
-    ratings: tuple[str, ...], solvers: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool, **given: Any
-) -> None:
+def tune(ratings: tuple[str, ...], solvers: tuple[str, ...], output: str | None, plot: str | None, overwrite: bool,
+         as_json: bool, **given: Any) -> None:  # fmt: skip
     """Search for the k, reg and reg0 (implicit: zeros) that fit RATINGS best; with features, for feature_reg too.
 
     Every trial is measured on the same held-out ratings, by RMSE, or by nDCG@10 for implicit. The first trial
@@ -67,12 +69,14 @@ def tune(
     \b
     Examples:
       fastmf tune ratings.parquet
-      fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tune.json
+      fastmf tune ratings.parquet --solver als --solver sgd --trials 60 --max-k 64 -o tune.json --plot tune.svg
       fastmf tune ratings.parquet --solver implicit --positive-from 4
     """
     from fastmf.data.atomic import write_json
+    from fastmf.reporting import pictures
     from fastmf.training.tune import plan_tuning, run_trials
 
+    check_plot(plot, overwrite, [*ratings, output])
     passed_on = {name: given[name] for name in FIT_DEFAULTS}
     fixed = {name: given.pop(name) for name in ("k", "epochs", "positive_from", "negative_to")}
     outputs, done = [output] if output else [], list[Any]()
@@ -95,6 +99,7 @@ def tune(
         show_json(report)
     else:
         publish(found, plan.trials, report["command"])
+    save_plot(plot, lambda: pictures.tuning(found), overwrite)
 
 
 @contextlib.contextmanager

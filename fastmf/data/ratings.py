@@ -13,6 +13,7 @@ from fastmf.data import csr, ids
 from fastmf.data.arrow import from_numpy, to_arrow
 from fastmf.data.containers import entries_of
 from fastmf.data.core import k_core, rows_of_core
+from fastmf.data.display import facts_table
 from fastmf.data.duplicates import WAYS as DUPLICATES
 from fastmf.data.files import called
 from fastmf.data.layout import layout_of
@@ -212,6 +213,14 @@ class Ratings:
 
     def __repr__(self) -> str:
         return f"<Ratings: {len(self):,} of {counted(self.n_items, 'item')} by {counted(self.n_users, 'user')}>"
+
+    def _repr_html_(self) -> str:
+        pairs = self.n_users * self.n_items
+        facts: list[tuple[str, Any]] = [("rated pairs", f"{len(self) / pairs:.2%}" if pairs else "-")]
+        if self.rated and len(self):
+            facts.append(("ratings", f"{self.values.min():g} to {self.values.max():g}, mean {self.values.mean():.3f}"))
+        facts += [(f"rows {name.replace('_', ' ')}", n) for name, n in self.rows.items()]
+        return facts_table(repr(self), facts)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -1,8 +1,11 @@
 """The figures of an epoch of training, and how two epochs are compared."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,27 @@ class Epoch:
     validation_rmse: float | None = None
     validation_mae: float | None = None
     validation_ndcg: float | None = None
+
+
+class History(list[Epoch]):
+    """The epochs of a fit, a list of :class:`Epoch` with a table of its figures.
+
+    >>> History([Epoch(number=1, seconds=0.5, train_rmse=0.9)]).to_frame().to_dict("records")
+    [{'number': 1, 'seconds': 0.5, 'train_rmse': 0.9}]
+    """
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a frame with a row for each epoch; figures that no epoch has are left out."""
+        import pandas as pd
+
+        names = [each.name for each in fields(Epoch)]
+        frame = pd.DataFrame([asdict(epoch) for epoch in self], columns=names)
+        always = ["number", "seconds", "train_rmse"]
+        return frame[[name for name in names if name in always or frame[name].notna().any()]]
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_frame().to_html(index=False)
+        return html
 
 
 def train_name(implicit: bool) -> str:

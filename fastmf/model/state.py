@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from fastmf.data import ids
+from fastmf.data.display import facts_table
 from fastmf.data.features import Features
 from fastmf.data.times import HalfLife
 from fastmf.data.weights import WeightScale
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frozen import frozen, thawed
-from fastmf.model.history import Epoch
+from fastmf.model.history import Epoch, History
 from fastmf.model.learned import KINDS, Baseline, Choice, Expected, Links, Prior, Samples, flat
 from fastmf.model.raw_ids import RawIds
 
@@ -39,7 +40,7 @@ class State:
     positive_from : lowest rating that counted as observed; None if all did.
     negative_to : highest rating that counted as a dislike; None if none did.
     user_rule, item_rule : how to solve a new user's, or a new item's, row; None if the solver cannot.
-    history : one Epoch per epoch run.
+    history : one Epoch per epoch run: a list, with ``to_frame()``.
     best_epoch : number of the epoch whose factors these are, chosen by validation; None without validation.
     rows : counts of rating rows: rows read, rows used, and other counts by name.
     weight : column of the weights of ratings or observed pairs; "" if row counts are the weights; None without weights.
@@ -72,7 +73,7 @@ class State:
     negative_to: float | None = None
     user_rule: FoldInRule | None = None
     item_rule: FoldInRule | None = None
-    history: list[Epoch] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=History)
     best_epoch: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
     weight: str | None = None
@@ -107,6 +108,20 @@ class State:
         """Return the ids of "user" or "item" rows as an Arrow array, as :mod:`fastmf.data.ids` takes them."""
         found: RawIds = getattr(self, f"{side}_ids")
         return found.arrow
+
+    def _repr_html_(self) -> str:
+        facts: list[tuple[str, Any]] = [("solver", self.solver.get("name")), ("factors k", self.k)]
+        facts += [("users", len(self.user_ids)), ("items", len(self.item_ids))]
+        facts.append(("training ratings", int(self.item_counts.sum(dtype=np.int64))))
+        if not self.implicit:
+            low, high = self.rating_range
+            facts.append(("ratings", f"{low:g} to {high:g}, mean {self.mean:.3f}"))
+        if self.history:
+            shown = self.history[(self.best_epoch or len(self.history)) - 1]
+            figures = asdict(shown).items()
+            facts.append(("epoch", f"{shown.number} of {len(self.history)}"))
+            facts += [(name.replace("_", " "), value) for name, value in figures if isinstance(value, float)]
+        return facts_table(repr(self), facts)
 
     @property
     def k(self) -> int:
@@ -180,7 +195,9 @@ class State:
 
 
 def held(value: Any) -> Any:
-    """Return a field's value as a model holds it: arrays read-only, Arrow arrays of ids as :class:`RawIds`."""
+    """Return a field's value as a model holds it: arrays read-only, ids as :class:`RawIds`, lists as a history."""
+    if isinstance(value, list):
+        return History(value)
     return RawIds(value) if isinstance(value, pa.Array) else frozen(value)
 
 

@@ -4,13 +4,14 @@ A picture is readable without its colours: series also differ by their markers, 
 SVG takes the page's font, and its colours are variables of CSS, so that it is light or dark as the page is.
 """
 
-import functools
 import html
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ COLOURS = {"ink": "#22272e", "grid": "#d4d8dd", "paper": "#ffffff",
 SERIES = "a", "b", "c", "d"
 MARKERS, STYLES, HATCHES = "osD^", ("-", "--", "-.", ":"), ("", "//", "\\\\", "--")
 CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233, 65534, 65535), "�")
+
+LONGEST = 36  # characters of a name
 
 Points = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 
@@ -68,7 +71,8 @@ class Picture:
 
     def _written(self, kind: str) -> bytes:
         out = io.BytesIO()
-        with _style(self.label):
+        with style(self.label), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # names that leave no room, characters that the font lacks
             dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             self.figure.savefig(out, format=kind, dpi=150, metadata=dates.get(kind))
         return out.getvalue()
@@ -93,119 +97,121 @@ def require_report() -> None:
         ) from None
 
 
-def drawing(function: Callable[..., Picture]) -> Callable[..., Picture]:
-    """Decorate a function that draws: it runs in the style of all pictures, which nothing outside it sees."""
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """A chart of lines, by name: x and y values of each.
 
-    @functools.wraps(function)
-    def styled(*given: Any, **how: Any) -> Picture:
-        require_report()
-        with _style(""):
-            return function(*given, **how)
-
-    return styled
-
-
-@drawing
-def lines(
-    series: Mapping[str, Points],
-    *,
-    label: str,
-    x: str,
-    y: str,
-    marks: Sequence[tuple[float, str]] = (),
-    spreads: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
-    log_x: bool = False,
-    log_y: bool = False,
-) -> Picture:
-    """Draw lines.
-
-    Parameters
-    ----------
-    series : x and y values of each line, by its name.
-    label : what the picture shows, in a sentence.
-    x, y : names of the axes.
-    marks : vertical lines: where, and what they mean.
-    spreads : lower and upper ends of a band around a line, by its name.
-    log_x, log_y : whether an axis is logarithmic.
+    ``marks`` are vertical lines: where, and what they mean. ``spreads`` are lower and upper ends of a band around a
+    line, by its name. x and y name the axes; log_x and log_y make them logarithmic.
     """
-    figure, panel = new()
-    for place, (name, (xs, ys)) in enumerate(series.items()):
-        colour = COLOURS[SERIES[place % 4]]
-        few: Any = {"marker": MARKERS[place % 4], "markersize": 4} if len(xs) <= 40 else {}
-        panel.plot(xs, ys, color=colour, linestyle=STYLES[place % 4], label=clean(name), **few)
-        if spreads and name in spreads:
-            panel.fill_between(xs, *spreads[name], color=colour, alpha=0.18, linewidth=0)
-    for where, what in marks:
-        panel.axvline(where, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
-        panel.annotate(clean(what), (where, 1), xycoords=("data", "axes fraction"), xytext=(3, 2),
-                       textcoords="offset points", fontsize=8)  # fmt: skip
-    _log(panel, log_x, log_y)
-    if not log_x and all(np.issubdtype(np.asarray(xs).dtype, np.integer) for xs, _ in series.values()):
-        from matplotlib.ticker import MaxNLocator
 
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return finished(figure, panel, label, x, y, legend=len(series) > 1)
+    series: Mapping[str, Points]
+    x: str
+    y: str
+    marks: Sequence[tuple[float, str]] = ()
+    spreads: Mapping[str, Points] = field(default_factory=dict)
+    log_x: bool = False
+    log_y: bool = False
+
+    def draw(self, panel: "Axes") -> None:
+        """Draw the chart into a panel."""
+        for place, (name, (xs, ys)) in enumerate(self.series.items()):
+            colour = COLOURS[SERIES[place % 4]]
+            few: Any = {"marker": MARKERS[place % 4], "markersize": 4} if len(xs) <= 40 else {}
+            panel.plot(xs, ys, color=colour, linestyle=STYLES[place % 4], label=clean(name), **few)
+            if name in self.spreads:
+                panel.fill_between(xs, *self.spreads[name], color=colour, alpha=0.18, linewidth=0)
+        for where, what in self.marks:
+            panel.axvline(where, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
+            panel.annotate(clean(what), (where, 1), xycoords=("data", "axes fraction"), xytext=(3, -9),
+                           textcoords="offset points", fontsize=8)  # fmt: skip
+        _log(panel, self.log_x, self.log_y)
+        if not self.log_x and all(np.issubdtype(np.asarray(xs).dtype, np.integer) for xs, _ in self.series.values()):
+            from matplotlib.ticker import MaxNLocator
+
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _finish(panel, self.x, self.y, len(self.series))
 
 
-@drawing
-def bars(
-    names: Sequence[str], series: Mapping[str, Sequence[float]], *, label: str, value: str, horizontal: bool = False
-) -> Picture:
-    """Draw groups of bars: one group for each of ``names``, one bar in it for each of ``series``.
+@dataclass(frozen=True, kw_only=True)
+class Bars:
+    """A chart of groups of bars: one group for each of ``names``, one bar in it for each of ``series``.
 
-    ``value`` names the axis of values; NaN draws no bar. ``horizontal`` leaves room for long names.
+    ``value`` names the axis of values; NaN draws no bar. ``horizontal`` leaves room for long names. ``log`` is for
+    values that differ by orders of magnitude.
     """
-    n, width = len(names), 0.8 / max(len(series), 1)
-    size = (WIDTH, max(1.0 + 0.26 * n * (1 + (len(series) - 1) / 2), 1.6)) if horizontal else (WIDTH, HEIGHT)
-    figure, panel = new(size)
-    for place, (name, values) in enumerate(series.items()):
-        where = np.arange(n) + (place - (len(series) - 1) / 2) * width
-        how: Any = {"color": COLOURS[SERIES[place % 4]], "edgecolor": COLOURS["paper"], "linewidth": 0.4,
-               "hatch": HATCHES[place % 4], "label": clean(name)}  # fmt: skip
-        draw = panel.barh if horizontal else panel.bar
-        draw(where, np.nan_to_num(np.asarray(values, float)), width, **how)
-    shown = [clean(name) for name in names]
-    if horizontal:
-        panel.set_yticks(range(n), shown)
-        panel.invert_yaxis()
-        return finished(figure, panel, label, value, "", legend=len(series) > 1, grid="x")
-    panel.set_xticks(range(n), shown)
-    return finished(figure, panel, label, "", value, legend=len(series) > 1, grid="y")
+
+    names: Sequence[str]
+    series: Mapping[str, Sequence[float]]
+    value: str
+    horizontal: bool = False
+    log: bool = False
+
+    @property
+    def height(self) -> float:
+        """The height in inches that horizontal bars need."""
+        return max(0.9 + 0.16 * len(self.names) * (1 + len(self.series)), 1.6)
+
+    def draw(self, panel: "Axes") -> None:
+        """Draw the chart into a panel."""
+        n, width = len(self.names), 0.8 / max(len(self.series), 1)
+        for place, (name, values) in enumerate(self.series.items()):
+            where = np.arange(n) + (place - (len(self.series) - 1) / 2) * width
+            how: Any = {"color": COLOURS[SERIES[place % 4]], "edgecolor": COLOURS["paper"], "linewidth": 0.4,
+                        "hatch": HATCHES[place % 4], "label": clean(name)}  # fmt: skip
+            (panel.barh if self.horizontal else panel.bar)(where, np.asarray(values, float), width, **how)
+        _log(panel, self.log and self.horizontal, self.log and not self.horizontal)
+        shown = [clean(name) for name in self.names]
+        if self.horizontal:
+            panel.set_yticks(range(n), shown)
+            panel.invert_yaxis()
+            _finish(panel, self.value, "", len(self.series), grid="x")
+        else:
+            panel.set_xticks(range(n), shown)
+            _finish(panel, "", self.value, len(self.series), grid="y")
 
 
-@drawing
-def points(
-    series: Mapping[str, Points], *, label: str, x: str, y: str, log_x: bool = False, log_y: bool = False
-) -> Picture:
-    """Draw points, each series of its own colour and marker; names as for :func:`lines`."""
-    figure, panel = new()
-    for place, (name, (xs, ys)) in enumerate(series.items()):
-        panel.scatter(xs, ys, s=7, color=COLOURS[SERIES[place % 4]], marker=MARKERS[place % 4], alpha=0.6, linewidths=0,
-                      label=clean(name))  # fmt: skip
-    _log(panel, log_x, log_y)
-    return finished(figure, panel, label, x, y, legend=len(series) > 1)
+@dataclass(frozen=True, kw_only=True)
+class Dots:
+    """A chart of points, each series of its own colour and marker; names as for :class:`Lines`."""
+
+    series: Mapping[str, Points]
+    x: str
+    y: str
+    line: Points | None = None  # one through them
+
+    def draw(self, panel: "Axes") -> None:
+        """Draw the chart into a panel."""
+        if self.line is not None:
+            panel.plot(*self.line, color=COLOURS["ink"], linewidth=1, drawstyle="steps-post")
+        for place, (name, (xs, ys)) in enumerate(self.series.items()):
+            how: Any = {"color": COLOURS[SERIES[place % 4]], "marker": MARKERS[place % 4], "label": clean(name)}
+            panel.scatter(xs, ys, s=7 if len(xs) > 100 else 18, alpha=0.6, linewidths=0, **how)
+        _finish(panel, self.x, self.y, len(self.series))
 
 
-def new(size: tuple[float, float] = (WIDTH, HEIGHT)) -> tuple["Figure", "Axes"]:
-    """Return an empty figure of a size in inches, and its only panel."""
-    from matplotlib.figure import Figure
+def picture(label: str, *charts: Lines | Bars | Dots) -> Picture:
+    """Draw charts side by side; ``label`` says in a sentence what the picture shows."""
+    require_report()
+    flat = [chart.height for chart in charts if isinstance(chart, Bars) and chart.horizontal]
+    with style(label):
+        from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
+        figure = Figure(figsize=(WIDTH * len(charts), max(flat, default=HEIGHT)), layout="constrained")
+        for panel, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
+            chart.draw(panel)
+    return Picture(figure, label)
 
 
-def finished(
-    figure: "Figure", panel: "Axes", label: str, x: str, y: str, *, legend: bool, grid: str = "both"
-) -> Picture:
-    """Name the axes of a panel, draw its grid and its legend, and return the picture."""
+def _finish(panel: "Axes", x: str, y: str, n_series: int, grid: str = "both") -> None:
+    """Name the axes of a panel, and draw its grid and, for several series, its legend."""
     panel.set_xlabel(clean(x))
     panel.set_ylabel(clean(y))
     panel.grid(axis=grid, color=COLOURS["grid"], linewidth=0.6)  # type: ignore[arg-type]
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-    if legend:
-        figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9)
-    return Picture(figure, label)
+    if n_series > 1:
+        panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, borderaxespad=0.3)
 
 
 def _log(panel: "Axes", x: bool, y: bool) -> None:
@@ -220,11 +226,11 @@ def _log(panel: "Axes", x: bool, y: bool) -> None:
 def clean(text: str) -> str:
     """Return a text without characters that XML does not allow, cut to a length that fits."""
     text = text.translate(CONTROL)
-    return text if len(text) <= 48 else f"{text[:47]}…"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 @contextmanager
-def _style(salt: str) -> "Iterator[None]":
+def style(salt: str) -> "Iterator[None]":
     """Set the style of all pictures, and the salt of the ids in an SVG, so that they differ between pictures."""
     import matplotlib
 

@@ -88,12 +88,12 @@ def _by_group(model: State, test: Ratings, held: Held, title: str) -> Section:
         name, groups = f"training ratings of the {kind[:-1]}", _grouped(model, held, counts)
         names = [group for group, _, _ in groups]
         figures = [found for _, _, found in groups]
-        series = {"model": [each[0] for each in figures]}
+        series: dict[str, Any] = {"model": [each[0] for each in figures]}
         if biases is not None:
             series["biases alone"] = [each[1] for each in figures]
         series["mean"] = [each[2] for each in figures]
         label = f"RMSE by the number of {name}."
-        shown.append(draw.bars(names, series, label=label, value="RMSE"))
+        shown.append(draw.picture(label, draw.Bars(names=names, series=series, value="RMSE")))
         rows = [(group, n, *found) for group, n, found in groups]
         tables.append(Table(f"RMSE by {name}", ("ratings", "pairs", "model", "biases", "mean"), rows))
         advice += _advice_on_groups(model, groups, kind)
@@ -160,16 +160,18 @@ def _against_truth(asked: Asked, held: Held) -> Section:
     truths, low, middle, high = _quantiles(held)
     label = "Predictions for each true rating: their median, and the band that holds 80 % of them."
     shown = [
-        draw.lines(
-            {"median prediction": (truths, middle), "perfect": (truths, truths)}, label=label, x="true rating",
+        draw.picture(label, draw.Lines(
+            series={"median prediction": (truths, middle), "perfect": (truths, truths)}, x="true rating",
             y="prediction", spreads={"median prediction": (low, high)},
-        )
+        ))
     ]  # fmt: skip
     counts, edges = np.histogram(away, 30)
     centres = (edges[1:] + edges[:-1]) / 2
     half = float(np.mean(np.abs(away) <= model.scale / 2))
     label = f"Residuals (true minus predicted): mean {away.mean():+.3f}, standard deviation {away.std():.3f}."
-    shown.append(draw.lines({"ratings": (centres, counts)}, label=label, x="true minus predicted", y="ratings"))
+    shown.append(
+        draw.picture(label, draw.Lines(series={"ratings": (centres, counts)}, x="true minus predicted", y="ratings"))
+    )
     words = [
         f"{half:.0%} of the predictions are within half a standard deviation ({model.scale / 2:.2f}) of the rating.",
         f"Ratings of {truths[-1]:.3g} are predicted as {middle[-1]:.2f} in the median, ratings of {truths[0]:.3g} as"

@@ -141,7 +141,7 @@ def _distribution(values: np.ndarray) -> draw.Picture:
     most = distinct[np.argmax(counts)]
     label = f"How often each rating was given. {share(counts.max(), counts.sum())} of the ratings are {most:.3g}."
     shown = [f"{value:.3g}" for value in distinct]
-    return draw.bars(shown, {"ratings": [float(n) for n in counts]}, label=label, value="ratings")
+    return draw.picture(label, draw.Bars(names=shown, series={"ratings": [float(n) for n in counts]}, value="ratings"))
 
 
 def _advice_on_data(model: State) -> list[str]:

@@ -54,7 +54,7 @@ def _curves(rated: np.ndarray, listed: np.ndarray, what: str) -> draw.Picture:
         for name, each in ((what, rated), ("places in lists", listed))
     }
     label = f"Share of the {what}, and of the places in lists, that the most popular items have."
-    return draw.lines(series, label=label, x="items, the most popular first", y="share", log_x=n > 20)
+    return draw.picture(label, draw.Lines(series=series, x="items, the most popular first", y="share", log_x=n > 20))
 
 
 def _gini(values: np.ndarray) -> float:

@@ -102,7 +102,9 @@ def _axes(
     ]
     label = f"Share of the variance of the {whole} that each axis explains."
     names = [str(number) for number in range(1, min(len(shares), 20) + 1)]
-    picture = draw.bars(names, {"share": [100 * float(each) for each in shares[:20]]}, label=label, value="%")
+    picture = draw.picture(
+        label, draw.Bars(names=names, series={"share": [100 * float(each) for each in shares[:20]]}, value="%")
+    )
     tables = []
     for place in range(coordinates.shape[1]):
         ends = [named.get((place + 1, end), [])[:NAMED] for end in ("high", "low")]
@@ -146,7 +148,7 @@ def _map(
     ]  # fmt: skip
     across, up = coordinates[items[:PLAIN], first], coordinates[items[:PLAIN], min(first + 1, coordinates.shape[1] - 1)]
     label = f"The {min(PLAIN, len(items))} most rated items along the first two axes."
-    picture = draw.points({"items": (across, up)}, label=label, x="axis 1", y="axis 2")
+    picture = draw.picture(label, draw.Dots(series={"items": (across, up)}, x="axis 1", y="axis 2"))
     return Section("items", "A map of the items", words, [picture], map=data)
 
 

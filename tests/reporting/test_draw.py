@@ -17,14 +17,27 @@ EPOCHS = np.arange(1, 6)
 
 
 def curve(label="what it shows", **more):
-    return draw.lines({"one": (EPOCHS, EPOCHS / 7), "two": (EPOCHS, EPOCHS / 9)}, label=label, x="x", y="y", **more)
+    series = {"one": (EPOCHS, EPOCHS / 7), "two": (EPOCHS, EPOCHS / 9)}
+    return draw.picture(label, draw.Lines(series=series, x="x", y="y", **more))
+
+
+def of_bars(label="b", **more):
+    return draw.picture(
+        label, draw.Bars(names=["p", "q"], series={"one": [1, np.nan], "two": [2, 3]}, value="v", **more)
+    )
+
+
+def of_dots(label="p"):
+    return draw.picture(label, draw.Dots(series={"one": (EPOCHS, EPOCHS)}, x="x", y="y", line=(EPOCHS, EPOCHS)))
 
 
 ALL = {
     "lines": curve,
-    "bars": lambda label="b": draw.bars(["p", "q"], {"one": [1, np.nan], "two": [2, 3]}, label=label, value="v"),
-    "flat bars": lambda label="f": draw.bars(["p"], {"one": [1]}, label=label, value="v", horizontal=True),
-    "points": lambda label="p": draw.points({"one": (EPOCHS, EPOCHS)}, label=label, x="x", y="y", log_x=True),
+    "logarithmic": lambda label: curve(label, log_x=True, log_y=True),
+    "bars": of_bars,
+    "flat bars": lambda label: of_bars(label, horizontal=True, log=True),
+    "dots": of_dots,
+    "two": lambda label: draw.picture(label, draw.Dots(series={}, x="", y=""), draw.Lines(series={}, x="", y="")),
 }
 
 
@@ -38,6 +51,7 @@ def test_svg_is_whole_labelled_and_always_the_same(picture):
         assert text == picture("in words").svg(inline)
         assert "metadata" not in text
     assert "var(--ink, #22272e)" in text
+    assert "mathdefault" not in text
     assert not re.search(r"[^,] #[0-9a-f]{6}\b", text), "a colour that is not the page's"
     assert "<style" not in text
 
@@ -49,13 +63,15 @@ def test_pictures_of_one_page_share_no_id():
 
 
 def test_names_are_text():
+    series = {HOSTILE: (EPOCHS, EPOCHS), "b": (EPOCHS, EPOCHS)}
+    names = [HOSTILE, "x" * 999]
+    bars = draw.Bars(names=names, series={HOSTILE: [1, 2], "b": [1, 2]}, value=HOSTILE, horizontal=True)
     pictures = [
-        draw.lines({HOSTILE: (EPOCHS, EPOCHS), "b": (EPOCHS, EPOCHS)}, label=HOSTILE, x=HOSTILE, y=HOSTILE,
-                   marks=[(2, HOSTILE)]),
-        draw.bars([HOSTILE, "x" * 999], {HOSTILE: [1, 2], "b": [1, 2]}, label=HOSTILE, value=HOSTILE, horizontal=True),
-    ]  # fmt: skip
+        draw.picture(HOSTILE, draw.Lines(series=series, x=HOSTILE, y=HOSTILE, marks=[(2, HOSTILE)])),
+        draw.picture(HOSTILE, bars),
+    ]
     for picture in pictures:
-        root = ET.fromstring(picture.svg(True).replace("\x00", ""))
+        root = ET.fromstring(picture.svg(True))
         assert not [each for each in root.iter() if each.tag.endswith("script")]
         assert "x" * 60 not in picture.svg()
 
