@@ -193,11 +193,11 @@ class Dots:
 def picture(label: str, *charts: Lines | Bars | Dots) -> Picture:
     """Draw charts side by side; ``label`` says in a sentence what the picture shows."""
     require_report()
-    flat = [chart.height for chart in charts if isinstance(chart, Bars) and chart.horizontal]
+    heights = [chart.height if isinstance(chart, Bars) and chart.horizontal else HEIGHT for chart in charts]
     with style(label):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(WIDTH * len(charts), max(flat, default=HEIGHT)), layout="constrained")
+        figure = Figure(figsize=(WIDTH * len(charts), max(heights, default=HEIGHT)), layout="constrained")
         for panel, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
             chart.draw(panel)
     return Picture(figure, label)

@@ -77,14 +77,8 @@ def tuning(found: Any) -> Picture:
     }
     figures = [measure.of(trial) for trial in complete]
     best = (np.maximum if measure.higher else np.minimum).accumulate(figures)
-    charts: list[Any] = [
-        Dots(
-            series=series,
-            x="trial",
-            y=f"validation {measure.name}",
-            line=([*(trial.number for trial in complete), len(found.trials)], [*best, best[-1]]),
-        )
-    ]
+    line = [*(trial.number for trial in complete), len(found.trials)], [*best, best[-1]]
+    charts: list[Any] = [Dots(series=series, x="trial", y=f"validation {measure.name}", line=line)]
     label = f"Validation {measure.name} of {len(found.trials)} trials; the line is the best so far."
     weights = importance(found)
     if weights:
