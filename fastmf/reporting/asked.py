@@ -12,6 +12,8 @@ from fastmf.evaluation.evaluate import reading_for
 from fastmf.model.factors import features_of
 from fastmf.model.state import State
 from fastmf.model.titles import titles_of
+from fastmf.solvers import SOLVERS
+from fastmf.solvers.declare import settings_of
 
 SAMPLE = 10_000  # users whose lists are made: enough for three digits, and a second or two
 
@@ -60,6 +62,12 @@ def _like_training(model: State) -> dict[str, Any]:
     """Return how to read the ratings that a model was fitted to."""
     how = reading_of(model.implicit, model.positive_from) | {"weight": "", "like": model, "bad_rows": "drop"}
     return how | {"duplicates": "sum" if model.implicit else "last"}
+
+
+def has_setting(model: State, name: str) -> bool:
+    """Tell whether the model's solver has a setting, so that advice may name it."""
+    solver = SOLVERS.get(str(model.solver.get("name")))
+    return solver is not None and name in settings_of(solver)
 
 
 def share(part: float, whole: float) -> str:

@@ -13,7 +13,7 @@ from fastmf.model.baseline import baseline_sides
 from fastmf.model.predict import estimates
 from fastmf.model.state import State
 from fastmf.reporting import draw, pictures
-from fastmf.reporting.asked import Asked, share
+from fastmf.reporting.asked import Asked, has_setting, share
 from fastmf.reporting.page import Section, Table
 
 ENOUGH = 50  # pairs that a group needs before advice is given on it
@@ -119,7 +119,8 @@ def _advice_on_whole(model: State, own: Any, biases: Any, facts: dict[str, Any],
         if gain < SAME * model.scale:
             advice.append(
                 "The factors predict no better than biases alone: there is too little data for them, or they are fitted"
-                " too closely. Try fewer factors (--k), a larger --reg, or fastmf tune."
+                f" too closely. Try fewer factors (--k){', a larger --reg,' if has_setting(model, 'reg') else ''} or"
+                " fastmf tune."
             )
         elif gain < 0.02 * biases:
             advice.append(
@@ -146,11 +147,12 @@ def _advice_on_groups(model: State, groups: list[tuple[str, int, list[Any]]], ki
     if not equal or len(equal) == len(known):
         return []
     names = " or ".join(equal)
-    remedy = (
-        f"features of the {kind} (--{kind[:-1]}-features) say more than so few ratings"
-        if equal[0].startswith("1 ")
-        else "a larger --k may help where there are many ratings"
-    )
+    if not equal[0].startswith("1 "):
+        remedy = "a larger --k may help where there are many ratings"
+    elif getattr(model, f"{kind[:-1]}_features") is None:
+        remedy = f"features of the {kind} (--{kind[:-1]}-features) say more than so few ratings"
+    else:
+        remedy = "their features do not make up for so few ratings"
     return [f"{kind.capitalize()} with {names} ratings are predicted no better than by biases alone: {remedy}."]
 
 
@@ -177,7 +179,7 @@ def _against_truth(asked: Asked, held: Held) -> Section:
         f"Ratings of {truths[-1]:.3g} are predicted as {middle[-1]:.2f} in the median, ratings of {truths[0]:.3g} as"
         f" {middle[0]:.2f}: a cautious guess is drawn towards the mean, which keeps the squared error low.",
     ]
-    advice, tables = _advice_on_slope(held), []
+    advice, tables = _advice_on_slope(model, held), []
     coverage = measure_errors(model, asked.test).get("coverage") if asked.test is not None else None
     if coverage:
         rows = [(f"{level} %", f"{100 * found:.1f} %") for level, found in coverage.items()]
@@ -203,21 +205,21 @@ def _quantiles(held: Held) -> tuple[np.ndarray, ...]:
     return truths, *(np.array([np.quantile(held.model[part], q) for part in parts]) for q in (0.1, 0.5, 0.9))
 
 
-def _advice_on_slope(held: Held) -> list[str]:
+def _advice_on_slope(model: State, held: Held) -> list[str]:
     """Compare the spread of predictions with what ratings justify: the slope of ratings on predictions is then 1."""
     spread = float(np.var(held.model))
     if len(held.values) < ENOUGH or spread == 0:
         return []
     slope = float(np.mean((held.values - held.values.mean()) * (held.model - held.model.mean()))) / spread
     if slope < 0.9:
+        remedy = "A larger --reg or fewer epochs" if has_setting(model, "reg") else "Fewer factors (--k)"
         return [
-            f"A prediction one higher means a rating only {slope:.2f} higher: predictions are spread too far. A larger"
-            " --reg or fewer epochs would draw them in."
+            f"A prediction one higher means a rating only {slope:.2f} higher: predictions are spread too far. {remedy}"
+            " would draw them in."
         ]
     if slope > 1.15:
-        return [
-            f"A prediction one higher means a rating {slope:.2f} higher: predictions are timid. Try a smaller --reg."
-        ]
+        remedy = "a smaller --reg" if has_setting(model, "reg") else "more factors (--k)"
+        return [f"A prediction one higher means a rating {slope:.2f} higher: predictions are timid. Try {remedy}."]
     return []
 
 
@@ -241,15 +243,21 @@ def ranking(asked: Asked) -> Section:
         f" on to choose. nDCG is {found['ndcg']:.4f}; lists of the most rated items, the same for all, reach"
         f" {found['popularity']['ndcg']:.4f}.",
     ]
-    advice = []
-    if ratio < 1.05:
-        advice.append(
-            "These lists are hardly better than the most rated items. Fit without --no-choice, so that lists are ranked"
-            " by what users choose, or fit --solver implicit, which is made for lists."
-        )
+    advice = [] if ratio >= 1.05 else _advice_on_lists(model)
     rows = [
         (name.replace("_", " "), found[name], found["popularity"][name])
         for name in ("ndcg", "precision", "recall", "map", "mrr", "hit_rate", "reach", "novelty")
     ]
     table = Table("Measures of lists", ("measure", "model", "most rated"), rows)
     return Section("ranking", title, words, [pictures.lists(found)], [table], advice)
+
+
+def _advice_on_lists(model: State) -> list[str]:
+    """Say what may help lists that are no better than popularity, of what the model does not do yet."""
+    if model.implicit:
+        remedy = "Compare settings with fastmf tune, or give more pairs: there may be too few to tell users apart."
+    elif model.choice is None:
+        remedy = "Fit without --no-choice, so that lists are ranked by what users choose, or fit --solver implicit."
+    else:
+        remedy = "Fit --solver implicit, whose settings can be tuned for lists (fastmf tune --solver implicit)."
+    return [f"These lists are hardly better than the most rated items. {remedy}"]

@@ -10,7 +10,7 @@ from fastmf.errors import FastMFError, counted
 from fastmf.model.history import train_name
 from fastmf.model.state import State
 from fastmf.reporting import draw
-from fastmf.reporting.asked import Asked, share
+from fastmf.reporting.asked import Asked, has_setting, share
 from fastmf.reporting.page import Section, Table
 from fastmf.reporting.pictures import learning_curve
 from fastmf.runtime.device import resolve
@@ -114,6 +114,8 @@ def command_of(model: State) -> str:
                 words.append(f"--{dashed}" if value else f"--no-{dashed}")
             else:
                 words += [f"--{dashed}", str(value)]
+    if model.choice is None and not model.implicit:
+        words.append("--no-choice")
     if model.weight:
         words += ["--weight", model.weight]
     if model.item_features is not None:
@@ -149,9 +151,10 @@ def _advice_on_data(model: State) -> list[str]:
     few = int(((model.user_counts > 0) & (model.user_counts < FEW)).sum())
     there = int((model.user_counts > 0).sum())
     if there and few / there > 0.2:
+        features = "" if model.user_features is not None else "side features (--user-features), or "
         advice.append(
-            f"{share(few, there)} of the users have fewer than {FEW} ratings, too few to know their taste: side"
-            " features (--user-features), or a few more ratings folded in (Model.fold_in), help most."
+            f"{share(few, there)} of the users have fewer than {FEW} ratings, too few to know their taste: {features}a"
+            " few more ratings folded in (Model.fold_in) would help most."
         )
     rare = int(((model.item_counts > 0) & (model.item_counts < FEW)).sum())
     items = int((model.item_counts > 0).sum())
@@ -176,7 +179,10 @@ def _measure(model: State) -> Any:
 def _advice_on_epochs(model: State, best: int, value: float, final: float) -> list[str]:
     n, worse = len(model.history), abs(final - value)
     if best == n:
-        return ["The last epoch was the best: more epochs (--epochs) may help."]
+        more = "more epochs (--epochs)" if has_setting(model, "epochs") else "more samples (--samples)"
+        return [f"The last epoch was the best: {more} may help."]
+    if not has_setting(model, "epochs"):  # a mean over draws: no epoch is kept before the last
+        return []
     if worse > 0.01 * abs(value):
         kept = "The model has the factors of the best epoch." if model.best_epoch else "Fit with --patience 3."
         return [

@@ -7,6 +7,7 @@ from fastmf.errors import FastMFError, ParameterError, counted
 from fastmf.evaluation.metrics import novelty, reach
 from fastmf.model.explain import explain_score
 from fastmf.model.recommend import Ranker, meaning_of
+from fastmf.model.state import State
 from fastmf.reporting import draw
 from fastmf.reporting.asked import Asked
 from fastmf.reporting.page import Section, Table
@@ -41,7 +42,7 @@ def tail(asked: Asked) -> Section:
         f" -log2 of the share of users who know an item: {novelty(lists, model.item_counts, len(warm)):.2f} bits.",
     ]
     return Section(
-        "tail", title, words, [_curves(rated, listed, what)], advice=_advice_on_tail(found, head, len(order))
+        "tail", title, words, [_curves(rated, listed, what)], advice=_advice_on_tail(model, found, head, len(order))
     )
 
 
@@ -65,11 +66,14 @@ def _gini(values: np.ndarray) -> float:
     return float(np.sum((2 * np.arange(1, n + 1) - n - 1) * np.sort(values)) / (n * total))
 
 
-def _advice_on_tail(found: float, head: list[float], n_items: int) -> list[str]:
+def _advice_on_tail(model: State, found: float, head: list[float], n_items: int) -> list[str]:
     if n_items >= 100 and head[1] > 0.95 and head[1] > head[0] + 0.1:
+        other = "" if model.choice is None else (
+            ", or rank by predicted rating (--rank-by rating): more novel lists, and less often right"
+        )  # fmt: skip
         return [
             "Lists stay with the most popular items. To show more of the catalogue, recommend from a part of it"
-            " (--items), or rank by predicted rating (--rank-by rating): more novel lists, and less often right."
+            f" (--items){other}."
         ]
     if found < 0.01:
         return ["Lists hold less than 1 % of the items: check whether users differ at all in what they are shown."]

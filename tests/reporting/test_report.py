@@ -199,11 +199,11 @@ def test_advice_on_trained_and_unknown_pairs(model, parts, rows):
 
 
 @pytest.mark.parametrize(("stretch", "word"), [(2.0, "spread too far"), (0.5, "timid"), (1.0, None)])
-def test_advice_on_the_spread_of_predictions(stretch, word):
+def test_advice_on_the_spread_of_predictions(model, stretch, word):
     rng = np.random.default_rng(0)
     truth = rng.standard_normal(4_000)
     held = errors.Held(truth + rng.standard_normal(4_000), stretch * truth, None, truth, truth)
-    advice = errors._advice_on_slope(held)
+    advice = errors._advice_on_slope(model, held)
     assert (word in advice[0]) if word else advice == []
 
 
@@ -230,6 +230,48 @@ def test_advice_on_epochs(model, figures, said):
 def test_the_command_names_what_is_not_the_default(parts):
     model = fastmf.fit(parts[0], k=5, solver="als", biases=False, epochs=2)
     assert fitting.command_of(model) == "fastmf fit RATINGS --solver als --k 5 --no-biases --epochs 2"
+
+
+def test_the_command_says_that_choice_was_not_learned(parts):
+    model = fastmf.fit(parts[0], k=2, choice=False)
+    assert fitting.command_of(model).split()[-1] == "--no-choice"
+
+
+def test_advice_names_settings_that_the_solver_has(model, parts):
+    gibbs = fastmf.fit(parts[0], k=2, solver="gibbs", burn=2, samples=2)
+    truth = np.random.default_rng(0).standard_normal(4_000)
+    for each, has in ((model, True), (gibbs, False)):
+        said = []
+        for stretch in (0.5, 2.0):
+            said += errors._advice_on_slope(each, errors.Held(truth, stretch * truth, None, truth, truth))
+        said += errors._advice_on_whole(each, 1.0, 1.0, {"trained_pairs": 0, "unknown_users": 0, "unknown_items": 0}, 9)
+        for figures in ((1.0, 0.9), (0.9, 1.0), (0.9, 0.901)):
+            told = dataclasses.replace(each, history=history(*figures), best_epoch=None)
+            said += fitting.learning(asked(told)).advice
+        text = " ".join(said)
+        assert [word in text for word in ("--reg", "--epochs", "--patience")] == [has] * 3
+        assert ("--samples" in text) == (not has)
+
+
+@pytest.mark.parametrize(("choice", "implicit"), [(True, False), (False, False), (False, True)])
+def test_advice_on_lists_names_what_is_not_done_yet(parts, choice, implicit):
+    how = {"solver": "implicit"} if implicit else {"choice": choice}
+    model = fastmf.fit(parts[0], k=2, **how)
+    text = " ".join(errors._advice_on_lists(model))
+    assert ("without --no-choice" in text) == (not choice and not implicit)
+    assert ("Fit --solver implicit" in text) == choice
+    (tail,) = lists._advice_on_tail(model, 0.5, [0.5, 0.99], 100)
+    assert ("--rank-by rating" in tail) == choice
+    assert lists._advice_on_tail(model, 0.5, [0.5, 0.55], 100) == []
+
+
+@pytest.mark.parametrize("kind", ["users", "items"])
+def test_advice_does_not_ask_for_features_that_are_there(model, rows, kinds, kind):
+    groups = [("1 to 5", 99, [1.0, 1.0, 1.0]), ("6 to 20", 99, [0.8, 1.0, 1.0])]
+    wide = fastmf.fit(rows, k=2, epochs=1, item_features=kinds)
+    for each, there in ((model, False), (wide, kind == "items")):
+        (said,) = errors._advice_on_groups(each, groups, kind)
+        assert (f"--{kind[:-1]}-features" in said) == (not there)
 
 
 def test_the_long_tail_by_hand(model):
