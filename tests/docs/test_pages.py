@@ -168,6 +168,8 @@ def check_movielens(names):
 
 def check_surprise(names):
     """Searches must find the setting with the lowest error, and every user must get ten items."""
+    if "their_rmse" in names:
+        assert names["rmse"] < names["their_rmse"] + 0.05
     if "grid" in names:
         assert names["best"] == names["grid"][min(names["scores"].items(), key=lambda pair: pair[1])[0]]
     if "of_42" in names:
@@ -177,6 +179,8 @@ def check_surprise(names):
 
 def check_lenskit(names):
     """Held-out rows must be those of the users sampled, five each."""
+    if "their_best" in names:
+        assert len(names["their_best"]) == 5
     if "found" in names:
         assert names["found"]["ranked_users"] == len(names["users"]) == 20
         assert len(names["test"]) == 100
@@ -187,6 +191,8 @@ def check_lenskit(names):
 
 def check_fastai(names):
     """Biases and factors must belong to the titles; new users and movies must get finite answers."""
+    if "their_loss" in names:
+        assert 0 < names["their_loss"] < 10
     if "bias" in names:
         assert names["lowest"].iloc[0] == names["bias"].min()
         assert names["bias"].index.tolist() == sorted(f"Film {n} ({1990 + n})" for n in range(1, 31))
@@ -203,6 +209,9 @@ def check_implicit(names):
         assert names["model"].content_hash == names["entries"].content_hash
     if "new" in names:
         assert names["new"]["user_id"].tolist() == [1_000] * 5
+    if "theirs" in names:
+        assert len(names["their_ids"]) == len(names["item_ids"]) == 10
+        assert names["their_similar"][0] == 3
 
 
 def check_start(names):
