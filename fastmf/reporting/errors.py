@@ -147,7 +147,7 @@ def _advice_on_groups(model: State, groups: list[tuple[str, int, list[Any]]], ki
     if not equal or len(equal) == len(known):
         return []
     names = " or ".join(equal)
-    if not equal[0].startswith("1 "):
+    if equal[0].startswith("over "):
         remedy = "a larger --k may help where there are many ratings"
     elif getattr(model, f"{kind[:-1]}_features") is None:
         remedy = f"features of the {kind} (--{kind[:-1]}-features) say more than so few ratings"

@@ -60,10 +60,8 @@ def learning(asked: Asked) -> Section:
     if not history:
         return Section("learning", "Learning curve", ["The model has no history of epochs."])
     first, last = history[0], history[-1]
-    words = [
-        f"In {counted(len(history), 'epoch')}, {train_name(model.implicit)} went from {first.train_rmse:.4f} to"
-        f" {last.train_rmse:.4f}."
-    ]
+    how = "observed pairs went from being off by" if model.implicit else f"{train_name(False)} went from"
+    words = [f"In {counted(len(history), 'epoch')}, {how} {first.train_rmse:.4f} to {last.train_rmse:.4f}."]
     measure = _measure(model)
     found = [(measure.cost(epoch), epoch) for epoch in history if measure.of(epoch) is not None]
     if not found:

@@ -265,6 +265,14 @@ def test_advice_on_lists_names_what_is_not_done_yet(parts, choice, implicit):
     assert lists._advice_on_tail(model, 0.5, [0.5, 0.55], 100) == []
 
 
+@pytest.mark.parametrize(("equal", "remedy"), [("6 to 20", "features"), ("over 100", "a larger --k")])
+def test_advice_on_groups_depends_on_how_much_is_known(model, equal, remedy):
+    groups = [(name, 99, [0.8 + 0.2 * (name == equal), 1.0, 1.0]) for name in ("1 to 5", "6 to 20", "over 100")]
+    (said,) = errors._advice_on_groups(model, groups, "users")
+    assert said.startswith(f"Users with {equal} ratings are")
+    assert remedy in said
+
+
 @pytest.mark.parametrize("kind", ["users", "items"])
 def test_advice_does_not_ask_for_features_that_are_there(model, rows, kinds, kind):
     groups = [("1 to 5", 99, [1.0, 1.0, 1.0]), ("6 to 20", 99, [0.8, 1.0, 1.0])]
