@@ -36,11 +36,12 @@ BLAS_VARIABLES = (
 )  # fmt: skip
 
 
-def limits(device: Device) -> dict[str, Any]:
+def limits(device: Device, with_blas: bool = True) -> dict[str, Any]:
     """Measure the peak rates of a device's threads, or of a GPU: float32 operations and bytes read per second.
 
     A large product by NumPy's BLAS checks the first: no program is faster than the peak. ``blas_flops_per_second`` is
-    None for a GPU, and if BLAS may have another number of threads than the device.
+    None for a GPU, if BLAS may have another number of threads than the device, and without ``with_blas``: the product
+    takes most of the time.
     """
     array = device.put(np.ones(ARRAY, np.float32))
     work, pieces = even(ITERATIONS * device.threads, 8), even(ARRAY, 1 << 20)
@@ -48,7 +49,7 @@ def limits(device: Device) -> dict[str, Any]:
         "flops_per_second": lambda: launch(MULTIPLY_ADD, device, work),
         "bytes_per_second": lambda: launch(READ, device, pieces, array)[0],
     }
-    if device.on_host and _blas_has(device.threads):
+    if with_blas and device.on_host and _blas_has(device.threads):
         left, out = np.ones((2, SIDE, SIDE), np.float32)
         runs["blas_flops_per_second"] = lambda: 2 * SIDE**3 * np.matmul(left, left, out)[0, 0] / SIDE
     # BLAS comes last: its threads go on spinning for a while.

@@ -44,8 +44,8 @@ def errors(asked: Asked) -> list[Section]:
         return [Section("errors", title, ["Implicit feedback has no ratings to predict: see the lists below."])]
     if asked.test is None or not len(asked.test):
         return [Section("errors", title, [NO_TEST], advice=[GIVE_TEST])]
-    held = held_out(asked.model, asked.test)
-    return [_by_group(asked.model, asked.test, held, title), _against_truth(asked, held)]
+    held, facts = held_out(asked.model, asked.test), measure_errors(asked.model, asked.test)
+    return [_by_group(asked.model, held, facts, title), _against_truth(asked.model, held, facts)]
 
 
 def held_out(model: State, test: Ratings) -> Held:
@@ -74,10 +74,9 @@ def _three(model: State, held: Held, rows: np.ndarray) -> list[float | None]:
     return [_rmse(held.model[rows], values), biases, _rmse(np.full(len(values), model.mean), values)]
 
 
-def _by_group(model: State, test: Ratings, held: Held, title: str) -> Section:
+def _by_group(model: State, held: Held, facts: dict[str, Any], title: str) -> Section:
     """Compare the model with biases and the mean: over all pairs, by activity, by popularity."""
     own, biases, mean = _three(model, held, np.arange(len(held.values)))
-    facts = measure_errors(model, test)
     words = [
         f"Over {counted(len(held.values), 'held-out rating')}, the RMSE is {own:.4f}. Predicting the mean of training"
         f" gives {mean:.4f}" + ("." if biases is None else f", biases alone {biases:.4f}.")
@@ -156,9 +155,9 @@ def _advice_on_groups(model: State, groups: list[tuple[str, int, list[Any]]], ki
     return [f"{kind.capitalize()} with {names} ratings are predicted no better than by biases alone: {remedy}."]
 
 
-def _against_truth(asked: Asked, held: Held) -> Section:
+def _against_truth(model: State, held: Held, facts: dict[str, Any]) -> Section:
     """Show the spread of predictions for each true rating, the residuals, and the coverage of intervals."""
-    model, away = asked.model, held.values - held.model
+    away = held.values - held.model
     truths, low, middle, high = _quantiles(held)
     label = "Predictions for each true rating: their median, and the band that holds 80 % of them."
     shown = [
@@ -180,7 +179,7 @@ def _against_truth(asked: Asked, held: Held) -> Section:
         f" {middle[0]:.2f}: a cautious guess is drawn towards the mean, which keeps the squared error low.",
     ]
     advice, tables = _advice_on_slope(model, held), []
-    coverage = measure_errors(model, asked.test).get("coverage") if asked.test is not None else None
+    coverage = facts.get("coverage")
     if coverage:
         rows = [(f"{level} %", f"{100 * found:.1f} %") for level, found in coverage.items()]
         tables.append(Table("Ratings inside their prediction intervals", ("interval", "ratings in it"), rows))

@@ -202,7 +202,7 @@ def _speed(model: State) -> list[str]:
     except FastMFError:
         return words
     rows = int((model.user_counts > 0).sum() + (model.item_counts > 0).sum())
-    rate, most = solver.operations(n, rows) / max(median, 1e-9), limits(resolve("cpu"))
+    rate, most = solver.operations(n, rows) / max(median, 1e-9), limits(resolve("cpu"), with_blas=False)
     words.append(
         f"That is {rate / 1e9:.3g} GFLOP/s of the arithmetic that the method needs:"
         f" {share(rate, most['flops_per_second'])} of the {most['flops_per_second'] / 1e9:.3g} GFLOP/s that this"

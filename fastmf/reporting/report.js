@@ -79,7 +79,7 @@
     };
     if (chosen >= 0) { dot(chosen, b, 7, 1); pen.globalAlpha = 1; label(chosen, true); }
     found.slice(0, MOST_FOUND).forEach((item) => label(item));
-    const outer = places.map(([x, y], item) => [Math.hypot(x - box.width / 2, y - box.height / 2), item]);
+    const outer = places.map(([x, y], item) => [Math.hypot(x / box.width - 0.5, y / box.height - 0.5), item]);
     outer.sort((one, two) => two[0] - one[0]).slice(0, 60).forEach(([, item]) => label(item));
     pen.fillStyle = soft;
     pen.fillText("← low   " + at("x").selectedOptions[0].textContent + "   high →", 8, box.height - 8);

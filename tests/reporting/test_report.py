@@ -51,7 +51,7 @@ class Page(html.parser.HTMLParser):
 def limits():
     """Do not measure the machine for every report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "limits", lambda device: {"flops_per_second": 5e10, "bytes_per_second": 1e10})
+        patch.setattr(fitting, "limits", lambda device, with_blas: {"flops_per_second": 5e10, "bytes_per_second": 1e10})
         yield
 
 
