@@ -73,4 +73,6 @@ def has_setting(model: State, name: str) -> bool:
 def share(part: float, whole: float) -> str:
     """Return a share as text: "12.3 %"."""
     percent = 100 * part / whole if whole else 0.0
+    if 99.5 <= percent < 100:
+        return "over 99 %"
     return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"

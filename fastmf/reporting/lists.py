@@ -9,7 +9,7 @@ from fastmf.model.explain import explain_score
 from fastmf.model.recommend import Ranker, meaning_of
 from fastmf.model.state import State
 from fastmf.reporting import draw
-from fastmf.reporting.asked import Asked
+from fastmf.reporting.asked import Asked, share
 from fastmf.reporting.page import Section, Table
 
 LENGTH, HISTORY, REASONS = 10, 10, 3  # items of a list, of a history, and reasons for its first item
@@ -35,8 +35,8 @@ def tail(asked: Asked) -> Section:
     who = counted(len(users), "user") + ("" if len(users) == len(warm) else f", a fixed sample of {len(warm):,}")
     what = "observed pairs" if model.implicit else "ratings"
     words = [
-        f"The most popular tenth of the items got {head[0]:.0%} of the {what}; it gets {head[1]:.0%} of the places in"
-        f" lists of {LENGTH} for {who}.",
+        f"The most popular tenth of the items got {share(head[0], 1)} of the {what}; it gets {share(head[1], 1)} of the"
+        f" places in lists of {LENGTH} for {who}.",
         f"Reach: the lists hold {found:.1%} of the items. Gini coefficients, 0 if all items have equal shares and 1 if"
         f" one has everything: {_gini(rated):.2f} of the {what}, {_gini(listed):.2f} of the lists. Novelty, the mean of"
         f" -log2 of the share of users who know an item: {novelty(lists, model.item_counts, len(warm)):.2f} bits.",

@@ -289,7 +289,7 @@ def test_the_long_tail_by_hand(model):
     assert f"the lists hold {found['item_id'].nunique() / known:.1%} of the items" in section.words[1]
     order = np.argsort(-model.item_counts, kind="stable")[: round(known / 10)]
     head = model.item_counts[order].sum() / model.item_counts.sum()
-    assert f"got {head:.0%} of the ratings" in section.words[0]
+    assert f"got {share(head, 1)} of the ratings" in section.words[0]
 
 
 def test_gini():
@@ -309,3 +309,4 @@ def test_five_users_from_little_to_much_rated(model, parts):
 
 def test_shares():
     assert [share(*pair) for pair in ((0, 5), (1, 3), (1, 1_000), (1, 0))] == ["0 %", "33 %", "0.1 %", "0 %"]
+    assert [share(part, 1_000) for part in (994, 996, 1_000)] == ["99 %", "over 99 %", "100 %"]
