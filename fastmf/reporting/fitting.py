@@ -15,7 +15,6 @@ from fastmf.reporting.page import Section, Table
 from fastmf.reporting.pictures import learning_curve
 from fastmf.runtime.device import resolve
 from fastmf.solvers import SOLVERS, make
-from fastmf.solvers.declare import settings_of
 
 FEW = 5  # ratings below which a user is hardly known
 LEVELS = 20  # distinct ratings at most that have a bar each
@@ -103,10 +102,10 @@ def command_of(model: State) -> str:
     name = model.solver.get("name")
     if name not in SOLVERS:
         return ""
-    known = settings_of(SOLVERS[name])
+    usual = make(name).settings
     words = ["fastmf", "fit", "RATINGS", "--solver", str(name)]
     for key, value in model.solver.items():
-        if key in known and value is not None and value != known[key].default:
+        if key in usual and value is not None and value != usual[key]:
             dashed = key.replace("_", "-")
             if isinstance(value, bool):
                 words.append(f"--{dashed}" if value else f"--no-{dashed}")

@@ -141,11 +141,11 @@ def _map(
         "categories": categories,
         "groups": groups,
     }  # fmt: skip
+    least = counted(int(counts[items].min()), "training rating")
     words = [
-        f"{counted(len(items), 'item')}, the most rated" + (f" of {len(shown):,}" if len(items) < len(shown) else "")
-        + ": neighbours please the same people. Search for a title, or point at an item; other axes and colours can be"
-        " chosen.",
-    ]  # fmt: skip
+        f"{counted(len(items), 'item')}, those with at least {least}: neighbours please the same people. Search for a"
+        " title, or point at an item; other axes and colours can be chosen.",
+    ]
     across, up = coordinates[items[:PLAIN], first], coordinates[items[:PLAIN], min(first + 1, coordinates.shape[1] - 1)]
     label = f"The {min(PLAIN, len(items))} most rated items along the first two axes."
     picture = draw.picture(label, draw.Dots(series={"items": (across, up)}, x="axis 1", y="axis 2"))

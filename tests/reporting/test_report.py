@@ -15,6 +15,7 @@ from fastmf.model.history import Epoch
 from fastmf.reporting import errors, fitting, lists
 from fastmf.reporting.asked import Asked, share
 from fastmf.reporting.errors import held_out
+from fastmf.solvers import SOLVERS
 
 pytest.importorskip("matplotlib")
 SECTIONS = [
@@ -310,3 +311,9 @@ def test_five_users_from_little_to_much_rated(model, parts):
 def test_shares():
     assert [share(*pair) for pair in ((0, 5), (1, 3), (1, 1_000), (1, 0))] == ["0 %", "33 %", "0.1 %", "0 %"]
     assert [share(part, 1_000) for part in (994, 996, 1_000)] == ["99 %", "over 99 %", "100 %"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_command_of_a_fit_with_defaults_has_no_settings(parts, solver):
+    model = fastmf.fit(parts[0], solver=solver)
+    assert fitting.command_of(model) == f"fastmf fit RATINGS --solver {solver}"
