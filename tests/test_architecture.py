@@ -35,7 +35,7 @@ UPWARDS = {("model", "fastmf.reporting.report.write_report")}
 AT_THE_TOP = {"__init__", "__main__", "errors"}
 
 ONLY_IN = {
-    "pandas": {"data", "model", "reporting"},
+    "pandas": {"data", "model"},
     "pyarrow": {"data", "model"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 import fastmf
-from fastmf.cli.console import show_json, show_table
+from fastmf.cli.console import remark, show_json, show_table
 from fastmf.cli.options import encoding_option, json_option, titles_option
+from fastmf.errors import counted
 
 
 @click.command()
@@ -30,7 +31,8 @@ def factors(model: str, n: int, axes: int, min_count: int | None, users: bool, t
 
     Factors are turned to axes that explain most of the ratings, one after another. "share" is the share of the variance
     of ratings that an axis explains. A coordinate is what a user one standard deviation along the axis adds to the
-    rating of the item. Axis 0 is that of the biases: items rated higher or lower than others of their popularity.
+    rating of the item (for implicit feedback, to its score). Categories are counted among the outermost tenth of the
+    items at each end. Axis 0 is that of the biases: items rated higher or lower than others of their popularity.
 
     \b
     Examples:
@@ -51,6 +53,8 @@ def factors(model: str, n: int, axes: int, min_count: int | None, users: bool, t
     named = not users and (item_features is not None or loaded.item_features is not None)
     table = None if item_features is None else features_of(loaded, item_features, encoding=encoding)
     categories = loaded.factors(of="categories", item_features=table, **how) if named else None
+    if not len(found):
+        remark(f"note: no {'user' if users else 'item'} has at least {counted(min_count or 1, 'training rating')}")
     if as_json:
         more = {} if categories is None else {"categories": categories.to_dict("records")}
         show_json({"ends": found.to_dict("records"), **more})

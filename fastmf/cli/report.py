@@ -43,11 +43,16 @@ def report(model: str, ratings: str | None, test: str | None, titles: str | None
     """
     from fastmf.data.atomic import check_output
     from fastmf.reporting.draw import require_report
+    from fastmf.reporting.report import require_page
 
     require_report()
+    require_page(output)
     tables = {"ratings": ratings, "test": test, "titles": titles, "item_features": item_features}
     check_output(output, overwrite, inputs=[model, *(path for path in tables.values() if path is not None)])
-    fastmf.load(model).report(output, **tables, overwrite=overwrite, **reading(given))
+    how = reading(given)
+    if ratings is None and test is None and how.pop("bad_rows", None) == "drop":
+        raise click.UsageError("--bad-rows is for --ratings and --test: leave it out, or give one of them")
+    fastmf.load(model).report(output, **tables, overwrite=overwrite, **how)
     if as_json:
         show_json({"output": output})
     else:

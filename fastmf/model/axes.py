@@ -26,7 +26,7 @@ from fastmf.model.state import State
 from fastmf.runtime.device import resolve
 from fastmf.runtime.launch import launch
 
-NOTHING = 1e-5  # of the largest singular value: below that, axes are rounding errors
+NOTHING = 1e-5  # of the largest singular value, and of the ratings' deviation: below that, axes are rounding errors
 
 
 class Axes(NamedTuple):
@@ -60,7 +60,8 @@ def axes_of(state: State) -> Axes:
         _root(_covariance(table, count, row)) for table, count, row in zip(factors, counts, (x0, y0), strict=True)
     )
     left, strengths, right = np.linalg.svd(of_users @ of_items)
-    n_axes = int(np.count_nonzero(strengths > NOTHING * strengths.max(initial=0)))
+    least = max(NOTHING * strengths.max(initial=0), 0.0 if state.implicit else NOTHING * state.scale)
+    n_axes = int(np.count_nonzero(strengths > least))
     strengths = strengths[:n_axes]
     items = product(state.item_factors - y0, of_users @ left[:, :n_axes], cpu)
     users = product(state.user_factors - x0, of_items @ right[:n_axes].T / strengths, cpu)

@@ -1,7 +1,7 @@
 """What factors mean: the items, the users and the categories of items at both ends of each axis of a model.
 
-Axis 0 is that of the biases: which items are rated higher or lower than expected for their popularity. Popular items
-are rated higher, so what a straight line in log(number of ratings) predicts is taken off first.
+Axis 0 is that of the biases: which items are rated higher or lower than expected for their popularity. What a straight
+line in log(number of ratings) predicts is taken off first: popular items are usually rated higher.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -348,7 +348,8 @@ class Model(Growing):
         what a user one standard deviation along the axis adds to its rating; a user's is in standard deviations.
 
         For categories, a frame of axis, end, category (such as "genres=Drama"), items (how many of the outermost tenth
-        of items are of it), expected (how many would be by chance, at the same popularity), p_value.
+        of items are of it), expected (how many would be by chance, at the same popularity), p_value (corrected for the
+        number of categories and of ends).
 
         Raises
         ------

@@ -126,10 +126,8 @@ class Lines:
             panel.annotate(clean(what), (where, 1), xycoords=("data", "axes fraction"), xytext=(3, -9),
                            textcoords="offset points", fontsize=8)  # fmt: skip
         _log(panel, self.log_x, self.log_y)
-        if not self.log_x and all(np.issubdtype(np.asarray(xs).dtype, np.integer) for xs, _ in self.series.values()):
-            from matplotlib.ticker import MaxNLocator
-
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if not self.log_x:
+            _whole(panel, self.series)
         _finish(panel, self.x, self.y, len(self.series))
 
 
@@ -183,11 +181,12 @@ class Dots:
     def draw(self, panel: "Axes") -> None:
         """Draw the chart into a panel."""
         if self.line is not None:
-            panel.plot(*self.line, color=COLOURS["ink"], linewidth=1, drawstyle="steps-post")
+            panel.plot(*self.line, color=COLOURS["ink"], linewidth=1, drawstyle="steps-post", label="best so far")
         for place, (name, (xs, ys)) in enumerate(self.series.items()):
             how: Any = {"color": COLOURS[SERIES[place % 4]], "marker": MARKERS[place % 4], "label": clean(name)}
             panel.scatter(xs, ys, s=7 if len(xs) > 100 else 18, alpha=0.6, linewidths=0, **how)
-        _finish(panel, self.x, self.y, len(self.series))
+        _whole(panel, self.series)
+        _finish(panel, self.x, self.y, len(self.series) + (self.line is not None))
 
 
 def picture(label: str, *charts: Lines | Bars | Dots) -> Picture:
@@ -212,6 +211,14 @@ def _finish(panel: "Axes", x: str, y: str, n_series: int, grid: str = "both") ->
     panel.spines[["top", "right"]].set_visible(False)
     if n_series > 1:
         panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, borderaxespad=0.3)
+
+
+def _whole(panel: "Axes", series: Mapping[str, Points]) -> None:
+    """Mark whole numbers alone if the x values are whole."""
+    if all(np.issubdtype(np.asarray(xs).dtype, np.integer) for xs, _ in series.values()):
+        from matplotlib.ticker import MaxNLocator
+
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _log(panel: "Axes", x: bool, y: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmf.data.ratings import Ratings
-from fastmf.errors import counted
+from fastmf.errors import counted, verb
 from fastmf.evaluation.evaluate import ACTIVITY, measure_errors, measure_lists
 from fastmf.kernels.types import Pairs
 from fastmf.model.baseline import baseline_sides
@@ -105,7 +105,7 @@ def _grouped(model: State, held: Held, counts: np.ndarray) -> list[tuple[str, in
     for low, high in pairwise(ACTIVITY):
         rows = np.flatnonzero((counts >= low) & (counts < high))
         if len(rows):
-            last = f"{low:g} to {high - 1:g}" if high < np.inf else f"over {low - 1:g}"
+            last = f"{low:g} to {high - 1:g}" if high < np.inf else f"{low:g} and more"
             name = f"{low:g}" if high == low + 1 else last
             found.append((name, len(rows), _three(model, held, rows)))
     return found
@@ -115,7 +115,7 @@ def _advice_on_whole(model: State, own: Any, biases: Any, facts: dict[str, Any],
     advice = []
     if biases is not None:
         gain = biases - own
-        if gain < SAME * model.scale:
+        if own > 0 and gain < SAME * model.scale:
             advice.append(
                 "The factors predict no better than biases alone: there is too little data for them, or they are fitted"
                 f" too closely. Try fewer factors (--k){', a larger --reg,' if has_setting(model, 'reg') else ''} or"
@@ -125,13 +125,17 @@ def _advice_on_whole(model: State, own: Any, biases: Any, facts: dict[str, Any],
             advice.append(
                 f"The factors lower the RMSE of biases by only {share(gain, biases)}: fastmf tune may find more."
             )
-    if facts["trained_pairs"]:
+    trained = facts["trained_pairs"]
+    if trained:
         advice.append(
-            f"{facts['trained_pairs']:,} of the pairs were trained on: these figures are too good. Hold them out."
+            f"{counted(trained, 'held-out rating')} {verb(trained, 'was', 'were')} trained on: these figures are"
+            " misleading, and lists leave such items out. Hold them out of the fit."
         )
     for side, method in (("user", "fold_in"), ("item", "fold_in_items")):
         unknown = facts[f"unknown_{side}s"]
-        if unknown / n > 0.01:
+        if unknown / n > 0.9:
+            advice.append(f"{share(unknown, n)} of the {side}s of these ratings are unknown: is it the same data set?")
+        elif unknown / n > 0.01:
             advice.append(
                 f"{share(unknown, n)} of the ratings are of {side}s that the model does not know. Give their features"
                 f" (--{side}-features), or fold in their first ratings (Model.{method})."
@@ -146,7 +150,7 @@ def _advice_on_groups(model: State, groups: list[tuple[str, int, list[Any]]], ki
     if not equal or len(equal) == len(known):
         return []
     names = " or ".join(equal)
-    if equal[0].startswith("over "):
+    if equal[0].endswith(" more"):
         remedy = "a larger --k may help where there are many ratings"
     elif getattr(model, f"{kind[:-1]}_features") is None:
         remedy = f"features of the {kind} (--{kind[:-1]}-features) say more than so few ratings"
@@ -174,10 +178,13 @@ def _against_truth(model: State, held: Held, facts: dict[str, Any]) -> Section:
         draw.picture(label, draw.Lines(series={"ratings": (centres, counts)}, x="true minus predicted", y="ratings"))
     )
     words = [
-        f"{half:.0%} of the predictions are within half a standard deviation ({model.scale / 2:.2f}) of the rating.",
-        f"Ratings of {truths[-1]:.3g} are predicted as {middle[-1]:.2f} in the median, ratings of {truths[0]:.3g} as"
-        f" {middle[0]:.2f}: a cautious guess is drawn towards the mean, which keeps the squared error low.",
+        f"{share(half, 1)} of predictions are within half a standard deviation ({model.scale / 2:.2f}) of the rating."
     ]
+    if truths[-1] > truths[0]:
+        words.append(
+            f"Ratings of {truths[-1]:.3g} are predicted as {middle[-1]:.4g} in the median, ratings of {truths[0]:.3g}"
+            f" as {middle[0]:.4g}: a cautious guess is drawn towards the mean, which keeps the squared error low."
+        )
     advice, tables = _advice_on_slope(model, held), []
     coverage = facts.get("coverage")
     if coverage:
@@ -237,21 +244,24 @@ def ranking(asked: Asked) -> Section:
         why = "the model does not hold what users have rated" if model.seen is None else "no user has a relevant item"
         return Section("ranking", title, [f"Lists were not measured: {why}."])
     ratio = found["ndcg"] / max(found["popularity"]["ndcg"], 1e-12)
+    trained = measure_errors(model, asked.test)["trained_pairs"] if model.implicit else 0
     words = [
         f"Lists of {LENGTH} items for {counted(found['ranked_users'], 'user')} were compared with what these users went"
         f" on to choose. nDCG is {found['ndcg']:.4f}; lists of the most rated items, the same for all, reach"
         f" {found['popularity']['ndcg']:.4f}.",
     ]
-    advice = [] if ratio >= 1.05 else _advice_on_lists(model)
-    rows = [
-        (name.replace("_", " "), found[name], found["popularity"][name])
-        for name in ("ndcg", "precision", "recall", "map", "mrr", "hit_rate", "reach", "novelty")
-    ]
+    advice = [] if ratio >= 1.05 else _advice_on_lists(model, ratio)
+    if trained:
+        advice = [
+            f"{counted(trained, 'held-out pair')} {verb(trained, 'was', 'were')} trained on, and lists leave them out."
+        ]
+    names = pictures.MEASURES | {"reach": "reach", "novelty": "novelty, bits"}
+    rows = [(name, found[key], found["popularity"][key]) for key, name in names.items()]
     table = Table("Measures of lists", ("measure", "model", "most rated"), rows)
     return Section("ranking", title, words, [pictures.lists(found)], [table], advice)
 
 
-def _advice_on_lists(model: State) -> list[str]:
+def _advice_on_lists(model: State, ratio: float) -> list[str]:
     """Say what may help lists that are no better than popularity, of what the model does not do yet."""
     if model.implicit:
         remedy = "Compare settings with fastmf tune, or give more pairs: there may be too few to tell users apart."
@@ -259,4 +269,5 @@ def _advice_on_lists(model: State) -> list[str]:
         remedy = "Fit without --no-choice, so that lists are ranked by what users choose, or fit --solver implicit."
     else:
         remedy = "Fit --solver implicit, whose settings can be tuned for lists (fastmf tune --solver implicit)."
-    return [f"These lists are hardly better than the most rated items. {remedy}"]
+    how = "worse" if ratio < 0.95 else "hardly better"
+    return [f"These lists are {how} than the most rated items. {remedy}"]

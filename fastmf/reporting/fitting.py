@@ -25,18 +25,23 @@ def data(asked: Asked) -> Section:
     model = asked.model
     users, items = int((model.user_counts > 0).sum()), int((model.item_counts > 0).sum())
     n = int(model.item_counts.sum(dtype=np.int64))
-    what = "observed pairs" if model.implicit else "ratings"
+    what = "observed pair" if model.implicit else "rating"
+    folded = int(model.user_counts.sum(dtype=np.int64)) != n
+    of_pairs = "" if folded else f": {share(n, users * items)} of all pairs"
     words = [
-        f"{n:,} {what} of {counted(items, 'item')} by {counted(users, 'user')}: {share(n, users * items)} of all pairs."
-        f" The median user has {np.median(_of(model.user_counts)):,.0f}, the median item"
+        f"{counted(n, what)} of {counted(items, 'item')}"
+        + ("." if folded else f" by {counted(users, 'user')}{of_pairs}.")
+        + f" The median user has {np.median(_of(model.user_counts)):,.0f}, the median item"
         f" {np.median(_of(model.item_counts)):,.0f}."
     ]
+    if folded:
+        words.append(f"Users were folded in since: the model now holds {counted(users, 'user')} with ratings.")
     if not model.implicit:
         low, high = model.rating_range
-        words.append(
-            f"Ratings go from {low:g} to {high:g}, with a mean of {model.mean:.3f} and a standard deviation of"
-            f" {model.scale:.3f}."
-        )
+        spread = f"a mean of {model.mean:.3f} and a standard deviation of {model.scale:.3f}"
+        same = f"All ratings are {low:g}."
+        words.append(same if low == high else f"Ratings go from {low:g} to {high:g}, with {spread}.")
+    words += _of_tables(asked, n)
     cold = [
         counted(int((getattr(model, f"{side}_counts") == 0).sum()), side)
         for side in ("user", "item")
@@ -51,6 +56,26 @@ def data(asked: Asked) -> Section:
     return Section(
         "data", "Data", words, pictures, [rows] if model.rows else [], _advice_on_data(model), command_of(model)
     )
+
+
+def _of_tables(asked: Asked, n: int) -> list[str]:
+    """Compare the tables given with the model."""
+    words, model = [], asked.model
+    if asked.ratings is not None and (asked.unknown or (len(asked.ratings) != n and not model.implicit)):
+        words.append(
+            f"The {counted(len(asked.ratings), 'rating')} given are not those that the model was fitted to:"
+            f" {asked.unknown:,} are of users or items that it does not know."
+        )
+    if asked.titles is not None:
+        known = sum(item in asked.titles for item in model.item_ids)
+        if known < len(model.item_ids):
+            words.append(
+                f"{known:,} of {counted(len(model.item_ids), 'item')} have a title; the others show their ids."
+            )
+    words.append(
+        "Settings other than the defaults, as a command (what it says of data and validation is not recorded):"
+    )
+    return words
 
 
 def learning(asked: Asked) -> Section:
@@ -90,7 +115,7 @@ def settings(asked: Asked) -> Section:
             *((name, version) for name, version in versions().items()),
             ("processor", machine["cpu"]), ("cores", machine["cores"]),
             ("memory of the model's arrays", f"{held / 2**20:,.1f} MiB"),
-            ("peak memory of writing this report", "-" if peak is None else f"{peak / 2**20:,.0f} MiB"),
+            ("peak memory of this process", "-" if peak is None else f"{peak / 2**20:,.0f} MiB"),
             ("content hash of the model", model.content_hash[:16]),
         ]),
     ]  # fmt: skip
@@ -194,7 +219,7 @@ def _speed(model: State) -> list[str]:
         return []
     median, n = float(np.median(seconds)), int(model.item_counts.sum(dtype=np.int64))
     words = [
-        f"An epoch took {median:.3g} s in the median: {n / max(median, 1e-9) / 1e6:,.1f} million ratings a second."
+        f"An epoch took {median:.3g} s in the median: {n / max(median, 1e-9) / 1e6:,.3g} million ratings a second."
     ]
     try:
         solver = make(model.solver["name"], **{name: value for name, value in model.solver.items() if name != "name"})
@@ -205,7 +230,7 @@ def _speed(model: State) -> list[str]:
     words.append(
         f"That is {rate / 1e9:.3g} GFLOP/s of the arithmetic that the method needs:"
         f" {share(rate, most['flops_per_second'])} of the {most['flops_per_second'] / 1e9:.3g} GFLOP/s that this"
-        f" machine reaches. It reads {most['bytes_per_second'] / 1e9:.3g} GB/s from memory. If the fit ran on another"
-        " machine, or on few ratings, the share says little."
+        f" machine reached just now. It reads {most['bytes_per_second'] / 1e9:.3g} GB/s from memory. If the fit ran on"
+        " another machine, if this one is busy, or on few ratings, the share says little."
     )
     return words

@@ -15,13 +15,18 @@ from fastmf.reporting.page import Section, Table
 LENGTH, HISTORY, REASONS = 10, 10, 3  # items of a list, of a history, and reasons for its first item
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the users by number of ratings: those that are shown
 PLACES = 120  # of a curve
+REASON = (
+    "Reasons are of the predicted rating of a list's first item. They do not say why it is first.",
+    "Reasons are of the score of a list's first item.",
+)
+UNSEEN = "The model does not hold what users have rated (keep_seen=False), so lists would repeat it: none were made."
 
 
 def tail(asked: Asked) -> Section:
     """Compare what was rated with what is recommended, by popularity."""
     model, title = asked.model, "The long tail"
     if model.seen is None:
-        return Section("tail", title, ["The model does not hold what users have rated, so no lists were made."])
+        return Section("tail", title, [UNSEEN])
     warm = np.flatnonzero(model.user_counts > 0)
     users = asked.sample(warm)
     lists, _ = Ranker(model).top(users, LENGTH)
@@ -33,13 +38,17 @@ def tail(asked: Asked) -> Section:
     head = [each[:tenth].sum() / max(each.sum(), 1) for each in (rated, listed)]
     found = reach(lists, present)
     who = counted(len(users), "user") + ("" if len(users) == len(warm) else f", a fixed sample of {len(warm):,}")
+    knowing = max(
+        len(warm), int(model.item_counts.max(initial=1))
+    )  # a model may hold fewer users than it was fitted to
     what = "observed pairs" if model.implicit else "ratings"
     words = [
         f"The most popular tenth of the items got {share(head[0], 1)} of the {what}; it gets {share(head[1], 1)} of the"
         f" places in lists of {LENGTH} for {who}.",
-        f"Reach: the lists hold {found:.1%} of the items. Gini coefficients, 0 if all items have equal shares and 1 if"
-        f" one has everything: {_gini(rated):.2f} of the {what}, {_gini(listed):.2f} of the lists. Novelty, the mean of"
-        f" -log2 of the share of users who know an item: {novelty(lists, model.item_counts, len(warm)):.2f} bits.",
+        f"Reach: these lists hold {share(found, 1)} of the items. Gini coefficients, 0 if all items have equal shares"
+        f" and near 1 if few have all: {_gini(rated):.2f} of the {what}, {_gini(listed):.2f} of the lists. Novelty,"
+        " the mean of -log2 of the share of users who know an item:"
+        f" {novelty(lists, model.item_counts, knowing):.2f} bits.",
     ]
     return Section(
         "tail", title, words, [_curves(rated, listed, what)], advice=_advice_on_tail(model, found, head, len(order))
@@ -85,7 +94,7 @@ def users(asked: Asked) -> Section:
     model, title = asked.model, "Five users"
     warm = np.flatnonzero(model.user_counts > 0)
     if model.seen is None or not len(warm):
-        return Section("users", title, ["The model does not hold what users have rated."])
+        return Section("users", title, [UNSEEN])
     order = warm[np.argsort(model.user_counts[warm], kind="stable")]
     chosen = list(dict.fromkeys(int(order[int(q * (len(order) - 1) + 0.5)]) for q in QUANTILES))
     words = [
@@ -106,6 +115,8 @@ def users(asked: Asked) -> Section:
         )
     elif why:
         words.append(f"There are no reasons: {why}.")
+    if any("moves" in table.caption for table in tables):
+        words.append(REASON[model.implicit])
     return Section("users", title, words, (), tables, advice, per_row=3)
 
 
@@ -130,7 +141,6 @@ def _of_user(asked: Asked, user: int, reasons: bool = True) -> list[Table]:
 def _history(asked: Asked, user: int, name: str) -> Table:
     """Return the user's highest rated items; without ratings, the most popular of those rated."""
     model = asked.model
-    n = int(model.user_counts[user])
     if asked.ratings is not None and asked.ratings.rated and not model.implicit:
         places = ids.lookup(model.arrow_ids("user"), asked.ratings.user_ids, "user")
         entries, (row,) = (
@@ -141,24 +151,28 @@ def _history(asked: Asked, user: int, name: str) -> Table:
             own = slice(*entries.indptr[row : row + 2])
             order = np.argsort(-entries.values[own], kind="stable")[:HISTORY]
             rated = asked.ratings.item_ids.take(entries.indices[own][order])
-            items = ids.lookup(model.arrow_ids("item"), rated, "item")
-            rows = list(zip(asked.names(items), (f"{value:g}" for value in entries.values[own][order]), strict=True))
+            rows = list(
+                zip(asked.titled(rated.to_pylist()), (f"{v:g}" for v in entries.values[own][order]), strict=True)
+            )
+            n = len(entries.values[own])
             return Table(f"{name}: highest of {counted(n, 'rating')}", ("item", "rating"), rows)
     indptr, indices = model.seen or (np.zeros(1), np.zeros(0))
     seen = np.asarray(indices[indptr[user] : indptr[user + 1]])
-    seen = seen[np.argsort(-model.item_counts[seen], kind="stable")[:HISTORY]]
+    n, seen = len(seen), seen[np.argsort(-model.item_counts[seen], kind="stable")[:HISTORY]]
     shown = [(title, int(model.item_counts[item])) for title, item in zip(asked.names(seen), seen, strict=True)]
-    return Table(f"{name}: most popular of {len(seen):,} known items", ("item", "ratings"), shown)
+    return Table(f"{name}: most popular of {counted(n, 'known item')}", ("item", "ratings"), shown)
 
 
 def _reasons(asked: Asked, user_id: object, item: int, name: str) -> Table:
     """Return which of the user's ratings led to the score of an item by prediction."""
     model = asked.model
     item_id = model.arrow_ids("item")[item].as_py()
-    found = explain_score(model, user_id, item_id, asked.ratings, {}).head(REASONS)
+    ratings = None if model.implicit and model.weight is None else asked.ratings
+    found = explain_score(model, user_id, item_id, ratings, {}).head(REASONS)
     if not len(found):
         raise ParameterError("the user has no ratings that explain anything")
     items = ids.lookup(model.arrow_ids("item"), ids.many(found["item_id"].tolist()), "item")
     rows = list(zip(asked.names(items), map(float, found["contribution"]), strict=True))
     what = "score" if model.implicit else "prediction"
-    return Table(f"{name}: what adds most to the {what} of {asked.name(item)}", ("because of", "adds"), rows)
+    caption = f"{name}: what moves the {what} of {asked.name(item)} most, up or down"
+    return Table(caption, ("because of", "adds"), rows)

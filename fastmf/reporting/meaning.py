@@ -69,8 +69,8 @@ def _biases(
 ) -> Section:
     words = [
         f"An item's bias is how much higher or lower than others it is rated by anybody. Biases of items explain"
-        f" {share(explained, 1)} of the variance of the ratings. Popular items are rated higher, so what popularity"
-        " explains is taken off here: these are the items loved and loathed beyond it.",
+        f" {share(explained, 1)} of the variance of the ratings. What popularity explains, a straight line in the log"
+        " of the number of ratings, is taken off here: these are the items loved and loathed beyond it.",
         *_said(named, 0, "Among the loved", "among the loathed"),
     ]
     tables = _extremes(
@@ -93,12 +93,13 @@ def _axes(
     asked: Asked, axes: Axes, coordinates: np.ndarray, shown: np.ndarray, named: dict[tuple[int, str], list[str]]
 ) -> Section:
     implicit, shares = asked.model.implicit, axes.share
-    whole = "scores" if implicit else "ratings"
+    whole, biases = "scores" if implicit else "ratings", sum(axes.bias_shares)
+    rest = "" if implicit else f", biases {share(biases, 1)}; the rest is finer, or chance"
     words = [
         "Factors mean nothing one by one: they may be turned. So they are turned until each explains as much as it can."
         f" The first {coordinates.shape[1]} of {len(shares)} axes explain"
-        f" {share(shares[: coordinates.shape[1]].sum(), 1)} of the variance of the {whole}. An item's place is what a"
-        " user one standard deviation along the axis adds to its rating.",
+        f" {share(shares[: coordinates.shape[1]].sum(), 1)} of the variance of the {whole}{rest}. An item's coordinate"
+        f" is what a user one standard deviation along the axis adds to its {'score' if implicit else 'rating'}.",
     ]
     label = f"Share of the variance of the {whole} that each axis explains."
     names = [str(number) for number in range(1, min(len(shares), 20) + 1)]
@@ -112,7 +113,7 @@ def _axes(
             f"Axis {place + 1} ({share(shares[place], 1)}), {end} end" + (f": more {', '.join(found)}" if found else "")
             for end, found in zip(("high", "low"), ends, strict=True)
         )
-        tables += _extremes(asked, coordinates[:, place], shown, captions, "place")  # type: ignore[arg-type]
+        tables += _extremes(asked, coordinates[:, place], shown, captions, "coordinate")  # type: ignore[arg-type]
     advice = [] if asked.features is not None else [
         "With a table of genres or other categories (--item-features), each end is also described by those that are"
         " over-represented there."

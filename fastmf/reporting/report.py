@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmf.data.atomic import check_output, replacing
-from fastmf.errors import counted
+from fastmf.errors import ParameterError, counted
 from fastmf.model.state import State
 from fastmf.reporting import errors, fitting, lists
 from fastmf.reporting.asked import Asked
@@ -27,11 +27,18 @@ def write_report(
 ) -> None:
     """Write the report of a model; see :meth:`fastmf.Model.report`."""
     require_report()
+    require_page(path)
     check_output(path, overwrite, inputs=[each for each in (ratings, test, titles, item_features) if _is_path(each)])
     asked = Asked.read(model, ratings, test, titles, item_features, reading)
     page = page_of(asked)
     with replacing(path, overwrite) as temporary:
         Path(temporary).write_text(page, encoding="utf-8", newline="\n")
+
+
+def require_page(path: str | os.PathLike[str]) -> None:
+    """Raise a ParameterError unless the name is that of an HTML file."""
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ParameterError(f"{os.fspath(path)}: a report is an HTML file: give a name that ends in .html")
 
 
 def page_of(asked: Asked) -> str:

@@ -33,7 +33,10 @@ def test_it_reads_both_tables_of_ratings(path, model, run, tmp_path):
 def test_what_is_wrong_is_said_before_the_work(path, run, tmp_path, monkeypatch):
     run("report", path, "--test", "missing.parquet", "-o", tmp_path / "r.html", code=4)
     assert "no-such" in run("report", path, "-o", tmp_path / "no-such" / "r.html", code=4).stderr
-    assert run("report", path, "-o", path, "--overwrite", code=4).stderr
+    (tmp_path / "t.html").write_text("item,title")
+    run("report", path, "--titles", tmp_path / "t.html", "-o", tmp_path / "t.html", "--overwrite", code=4)
+    assert "ends in .html" in run("report", path, "-o", path, "--overwrite", code=2).stderr
+    assert "--bad-rows is for" in run("report", path, "--bad-rows", "drop", code=2).stderr
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = run("report", path, "-o", tmp_path / "r.html", code=6)
     assert "pip install jinja2 matplotlib" in done.stderr

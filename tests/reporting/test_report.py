@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastmf
+from fastmf.errors import DataError, ParameterError
 from fastmf.model.history import Epoch
 from fastmf.reporting import errors, fitting, lists
 from fastmf.reporting.asked import Asked, share
@@ -110,12 +111,12 @@ CASES = {
 @pytest.mark.parametrize("how", CASES.values(), ids=CASES)
 def test_every_solver_has_a_report(parts, tmp_path, how):
     model = fastmf.fit(parts[0], k=2, **how)
-    for name, given in (("bare", {}), ("whole", {"ratings": parts[0], "test": parts[1]})):
+    for name, given in (("bare.html", {}), ("whole.html", {"ratings": parts[0], "test": parts[1]})):
         model.report(tmp_path / name, **given)
         found = [attrs["id"] for attrs in Page((tmp_path / name).read_text(encoding="utf-8")).all("h2")]
         assert found == [key for key in SECTIONS if key in found]
         assert {"data", "learning", "errors", "ranking", "tail", "axes", "users", "settings"} <= set(found)
-    text = (tmp_path / "whole").read_text(encoding="utf-8")
+    text = (tmp_path / "whole.html").read_text(encoding="utf-8")
     assert ("Ratings inside their prediction intervals" in text) == (model.samples is not None)
     assert ("There are no reasons" in text) == (model.user_prior is not None)
 
@@ -196,7 +197,9 @@ def test_advice_on_trained_and_unknown_pairs(model, parts, rows):
     assert "were trained on" in " ".join(errors.errors(asked(model, test=parts[0]))[0].advice)
     assert "were trained on" not in " ".join(errors.errors(asked(model, test=parts[1]))[0].advice)
     strangers = fastmf.Ratings.read((rows[0][:99] + 10_000, rows[1][:99], rows[2][:99]))
-    assert "100 % of the ratings are of users" in " ".join(errors.errors(asked(model, test=strangers))[0].advice)
+    assert "100 % of the users of these ratings are unknown" in " ".join(
+        errors.errors(asked(model, test=strangers))[0].advice
+    )
 
 
 @pytest.mark.parametrize(("stretch", "word"), [(2.0, "spread too far"), (0.5, "timid"), (1.0, None)])
@@ -258,7 +261,7 @@ def test_advice_names_settings_that_the_solver_has(model, parts):
 def test_advice_on_lists_names_what_is_not_done_yet(parts, choice, implicit):
     how = {"solver": "implicit"} if implicit else {"choice": choice}
     model = fastmf.fit(parts[0], k=2, **how)
-    text = " ".join(errors._advice_on_lists(model))
+    text = " ".join(errors._advice_on_lists(model, 1.0))
     assert ("without --no-choice" in text) == (not choice and not implicit)
     assert ("Fit --solver implicit" in text) == choice
     (tail,) = lists._advice_on_tail(model, 0.5, [0.5, 0.99], 100)
@@ -266,9 +269,9 @@ def test_advice_on_lists_names_what_is_not_done_yet(parts, choice, implicit):
     assert lists._advice_on_tail(model, 0.5, [0.5, 0.55], 100) == []
 
 
-@pytest.mark.parametrize(("equal", "remedy"), [("6 to 20", "features"), ("over 100", "a larger --k")])
+@pytest.mark.parametrize(("equal", "remedy"), [("6 to 20", "features"), ("101 and more", "a larger --k")])
 def test_advice_on_groups_depends_on_how_much_is_known(model, equal, remedy):
-    groups = [(name, 99, [0.8 + 0.2 * (name == equal), 1.0, 1.0]) for name in ("1 to 5", "6 to 20", "over 100")]
+    groups = [(name, 99, [0.8 + 0.2 * (name == equal), 1.0, 1.0]) for name in ("1 to 5", "6 to 20", "101 and more")]
     (said,) = errors._advice_on_groups(model, groups, "users")
     assert said.startswith(f"Users with {equal} ratings are")
     assert remedy in said
@@ -287,7 +290,7 @@ def test_the_long_tail_by_hand(model):
     section = lists.tail(asked(model))
     found = model.recommend(n=10)
     known = int((model.item_counts > 0).sum())
-    assert f"the lists hold {found['item_id'].nunique() / known:.1%} of the items" in section.words[1]
+    assert f"these lists hold {share(found['item_id'].nunique(), known)} of the items" in section.words[1]
     order = np.argsort(-model.item_counts, kind="stable")[: round(known / 10)]
     head = model.item_counts[order].sum() / model.item_counts.sum()
     assert f"got {share(head, 1)} of the ratings" in section.words[0]
@@ -317,3 +320,84 @@ def test_shares():
 def test_the_command_of_a_fit_with_defaults_has_no_settings(parts, solver):
     model = fastmf.fit(parts[0], solver=solver)
     assert fitting.command_of(model) == f"fastmf fit RATINGS --solver {solver}"
+
+
+def page(model, tmp_path, **given):
+    """Return the report of a model as text."""
+    model.report(tmp_path / "page.html", overwrite=True, **given)
+    return html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
+
+
+def test_ratings_of_another_table_are_noticed(model, parts, rows, tmp_path):
+    whole = page(model, tmp_path, ratings=rows)
+    assert "The 2,400 ratings given are not those that the model was fitted to: 0 are" in whole
+    others = (rows[0], rows[1] + (rows[1] > 1030) * 5_000, rows[2])  # items that the model does not know
+    text = page(model, tmp_path, ratings=others)
+    assert re.search(r"2,400 ratings given are not those .*: 1,\d\d\d are of users or items", text)
+    assert "ratings given are not" not in page(fastmf.fit(rows, k=2, epochs=2), tmp_path, ratings=rows)
+
+
+def test_counts_of_known_items_are_not_cut(model, parts):
+    caption = lists.users(asked(model)).tables[0].caption
+    user = list(model.user_ids).index(int(caption.split(":")[0].split()[1]))
+    assert f"of {model.user_counts[user]:,} known items" in caption
+
+
+def test_implicit_models_have_reasons_with_and_without_their_pairs(rows, tmp_path):
+    model = fastmf.fit(rows[:2], solver="implicit", k=3)
+    for given in ({}, {"ratings": rows[:2]}):
+        text = page(model, tmp_path, **given)
+        assert "what moves the score of" in text
+        assert "There are no reasons" not in text
+
+
+def test_users_folded_in_make_no_impossible_numbers(model, tmp_path):
+    new = model.fold_in(([10**6] * 2, [1000, 1001], [5.0, 2.0]))
+    text = page(new, tmp_path)
+    assert "Users were folded in since: the model now holds 1 user with ratings." in text
+    assert "-" not in re.search(r"who know an item: (\S+) bits", text)[1]
+
+
+def test_ratings_without_spread_are_said_to_have_none(rows, tmp_path):
+    text = page(fastmf.fit((rows[0], rows[1], np.full(2_400, 3.0)), k=2, epochs=2), tmp_path)
+    assert "All ratings are 3." in text
+    assert "The factors explain nothing" in text
+    assert "-0.0000" not in text
+
+
+def test_one_true_rating_needs_no_comparison(model, parts):
+    one = parts[1].take(np.arange(len(parts[1])) == 0)
+    assert len(errors.errors(asked(model, test=one))[1].words) == 1
+
+
+def test_advice_on_another_data_set(model, rows):
+    strangers = fastmf.Ratings.read((rows[0][:99] + 10_000, rows[1][:99] + 10_000, rows[2][:99]))
+    advice = " ".join(errors.errors(asked(model, test=strangers))[0].advice)
+    assert advice.count("is it the same data set?") == 2
+    assert "fold in" not in advice
+
+
+def test_titles_that_match_no_item_are_refused_and_few_are_counted(model, tmp_path):
+    with pytest.raises(DataError, match="none of the 2 titles is of an item of the model: ids are 'a', here 1000"):
+        page(model, tmp_path, titles={"a": "A", "b": "B"})
+    assert "1 of 60 items have a title" in page(model, tmp_path, titles={1000: "A", "b": "B"})
+
+
+@pytest.mark.parametrize(
+    ("given", "match"), [({"foo": 1}, "foo is for ratings= and test="), ({"user": "u"}, "user is for ratings=")]
+)
+def test_unknown_arguments_are_refused(model, tmp_path, given, match):
+    with pytest.raises(ParameterError, match=match):
+        page(model, tmp_path, **given)
+
+
+@pytest.mark.parametrize("name", ["report", "report.txt", "-"])
+def test_a_report_is_an_html_file(model, tmp_path, name):
+    with pytest.raises(ParameterError, match=r"a report is an HTML file"):
+        model.report(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_that_are_worse_are_called_so(model):
+    assert "are worse than" in errors._advice_on_lists(model, 0.5)[0]
+    assert "are hardly better than" in errors._advice_on_lists(model, 1.0)[0]
