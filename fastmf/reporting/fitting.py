@@ -72,9 +72,7 @@ def _of_tables(asked: Asked, n: int) -> list[str]:
             words.append(
                 f"{known:,} of {counted(len(model.item_ids), 'item')} have a title; the others show their ids."
             )
-    words.append(
-        "Settings other than the defaults, as a command (what it says of data and validation is not recorded):"
-    )
+    words.append("The settings that are not defaults, as a command; options of data and validation are not recorded:")
     return words
 
 

@@ -8,6 +8,7 @@ import re
 import uuid
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fastmf
@@ -401,3 +402,11 @@ def test_a_report_is_an_html_file(model, tmp_path, name):
 def test_lists_that_are_worse_are_called_so(model):
     assert "are worse than" in errors._advice_on_lists(model, 0.5)[0]
     assert "are hardly better than" in errors._advice_on_lists(model, 1.0)[0]
+
+
+def test_ratings_are_read_as_they_were_for_the_fit(rows, tmp_path):
+    table = pd.DataFrame({"u": rows[0], "i": rows[1], "r": rows[2], "w": 1.0 + np.arange(2_400) % 3})
+    model = fastmf.fit(table, user="u", item="i", rating="r", weight="w", k=2, epochs=2)
+    text = page(model, tmp_path, ratings=table)
+    assert "what moves the prediction of" in text
+    assert "ratings given are not" not in text
