@@ -71,7 +71,7 @@ def drawn(points: Sequence[Mapping[str, Any]], model: Mapping[str, Any]) -> Any:
         f"model, fitted to at most {shortened(model['fitted_to_ratings'])}" if name == "model" else name
         for name in lines
     ]
-    figure.legend(lines.values(), names, loc="outside upper center", ncols=max(len(lines), 1), frameon=False)
+    figure.legend(lines.values(), names, loc="outside lower center", ncols=max(len(lines), 1), frameon=False)
     return figure
 
 

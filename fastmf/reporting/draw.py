@@ -55,7 +55,7 @@ class Picture:
         return _of_page(text) if inline else text
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the picture to a file, whole or not at all; the suffix says in which format.
+        """Write the picture to a file, with its label as a title, whole or not at all; the suffix says in which format.
 
         Raises
         ------
@@ -65,7 +65,10 @@ class Picture:
             If the path exists and overwrite is False, or writing fails.
         """
         suffix = suffix_of(path)
+        with style(self.label):
+            title = self.figure.suptitle(self.label.translate(CONTROL), x=0.01, ha="left", fontsize=9, wrap=True)
         data = self.svg().encode() if suffix == ".svg" else self._written(suffix[1:])
+        title.set_text("")  # the page has it below the picture
         with replacing(path, overwrite) as temporary:
             Path(temporary).write_bytes(data)
 

@@ -81,6 +81,8 @@ def test_files(tmp_path, suffix, start):
     path = tmp_path / f"a{suffix}"
     curve().save(path)
     assert path.read_bytes().startswith(start)
+    if suffix == ".svg":
+        assert ">what it shows</text>" in path.read_text(encoding="utf-8")
     with pytest.raises(FileExistsError):
         curve().save(path)
     curve().save(path, overwrite=True)
