@@ -104,7 +104,7 @@ def measure_errors(model: State, ratings: Ratings) -> dict[str, Any]:
     pairs, values = Pairs(users[ratings.users], items[ratings.items]), ratings.values
     facts: dict[str, Any] = {
         "pairs": len(ratings),
-        "trained_pairs": _count_trained(model, ratings),
+        "trained_pairs": count_trained(model, ratings),
         "unknown_users": int(np.count_nonzero(pairs.users < 0)),
         "unknown_items": int(np.count_nonzero(pairs.items < 0)),
     }
@@ -159,7 +159,7 @@ def _measures(model: State, rank: Rank, n: int, wanted: Wanted) -> dict[str, flo
     }
 
 
-def _count_trained(model: State, ratings: Ratings) -> int | None:
+def count_trained(model: State, ratings: Ratings) -> int | None:
     """Count the pairs that were training ratings; None if the model does not hold the seen items."""
     if model.seen is None:
         return None

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastmf.data.ratings import Ratings
 from fastmf.errors import counted, verb
-from fastmf.evaluation.evaluate import ACTIVITY, measure_errors, measure_lists
+from fastmf.evaluation.evaluate import ACTIVITY, count_trained, measure_errors, measure_lists
 from fastmf.kernels.types import Pairs
 from fastmf.model.baseline import baseline_sides
 from fastmf.model.predict import estimates
@@ -150,7 +150,9 @@ def _advice_on_groups(model: State, groups: list[tuple[str, int, list[Any]]], ki
     if not equal or len(equal) == len(known):
         return []
     names = " or ".join(equal)
-    if equal[0].endswith(" more"):
+    if model.solver.get("biases") is False:
+        remedy = "the model has none; fit it without --no-biases"
+    elif equal[0].endswith(" more"):
         remedy = "a larger --k may help where there are many ratings"
     elif getattr(model, f"{kind[:-1]}_features") is None:
         remedy = f"features of the {kind} (--{kind[:-1]}-features) say more than so few ratings"
@@ -185,7 +187,7 @@ def _against_truth(model: State, held: Held, facts: dict[str, Any]) -> Section:
             f"Ratings of {truths[-1]:.3g} are predicted as {middle[-1]:.4g} in the median, ratings of {truths[0]:.3g}"
             f" as {middle[0]:.4g}: a cautious guess is drawn towards the mean, which keeps the squared error low."
         )
-    advice, tables = _advice_on_slope(model, held), []
+    advice, tables = [] if facts["trained_pairs"] else _advice_on_slope(model, held), []
     coverage = facts.get("coverage")
     if coverage:
         rows = [(f"{level} %", f"{100 * found:.1f} %") for level, found in coverage.items()]
@@ -244,7 +246,7 @@ def ranking(asked: Asked) -> Section:
         why = "the model does not hold what users have rated" if model.seen is None else "no user has a relevant item"
         return Section("ranking", title, [f"Lists were not measured: {why}."])
     ratio = found["ndcg"] / max(found["popularity"]["ndcg"], 1e-12)
-    trained = measure_errors(model, asked.test)["trained_pairs"] if model.implicit else 0
+    trained = count_trained(model, asked.test)
     words = [
         f"Lists of {LENGTH} items for {counted(found['ranked_users'], 'user')} were compared with what these users went"
         f" on to choose. nDCG is {found['ndcg']:.4f}; lists of the most rated items, the same for all, reach"

@@ -84,6 +84,9 @@ def learning(asked: Asked) -> Section:
     first, last = history[0], history[-1]
     how = "observed pairs went from being off by" if model.implicit else f"{train_name(False)} went from"
     words = [f"In {counted(len(history), 'epoch')}, {how} {first.train_rmse:.4f} to {last.train_rmse:.4f}."]
+    if last.train_rmse > first.train_rmse:
+        stiff = ", or the penalties (--reg) outweigh what there is" if has_setting(model, "reg") else ""
+        words.append(f"It rose: there is little to learn here{stiff}.")
     measure = _measure(model)
     found = [(measure.cost(epoch), epoch) for epoch in history if measure.of(epoch) is not None]
     if not found:

@@ -34,7 +34,7 @@ def tail(asked: Asked) -> Section:
     order = np.flatnonzero(present)[np.argsort(-model.item_counts[present], kind="stable")]
     rated = model.item_counts[order].astype(np.float64)
     listed = np.bincount(lists[lists >= 0], minlength=len(present))[order].astype(np.float64)
-    tenth = max(round(len(order) / 10), 1)
+    length, tenth = min(LENGTH, len(order)), max(round(len(order) / 10), 1)
     head = [each[:tenth].sum() / max(each.sum(), 1) for each in (rated, listed)]
     found = reach(lists, present)
     who = counted(len(users), "user") + ("" if len(users) == len(warm) else f", a fixed sample of {len(warm):,}")
@@ -44,7 +44,7 @@ def tail(asked: Asked) -> Section:
     what = "observed pairs" if model.implicit else "ratings"
     words = [
         f"The most popular tenth of the items got {share(head[0], 1)} of the {what}; it gets {share(head[1], 1)} of the"
-        f" places in lists of {LENGTH} for {who}.",
+        f" places in lists of {length} for {who}.",
         f"Reach: these lists hold {share(found, 1)} of the items. Gini coefficients, 0 if all items have equal shares"
         f" and near 1 if few have all: {_gini(rated):.2f} of the {what}, {_gini(listed):.2f} of the lists. Novelty,"
         " the mean of -log2 of the share of users who know an item:"

@@ -410,3 +410,18 @@ def test_ratings_are_read_as_they_were_for_the_fit(rows, tmp_path):
     text = page(model, tmp_path, ratings=table)
     assert "what moves the prediction of" in text
     assert "ratings given are not" not in text
+
+
+def test_figures_of_trained_pairs_lead_to_no_other_advice(model, parts):
+    _, truth = errors.errors(asked(model, test=parts[0]))
+    assert truth.advice == []
+    assert "were trained on" in errors.ranking(asked(model, test=parts[0])).advice[0]
+    implicit = fastmf.fit(parts[0], solver="implicit", k=2, epochs=2)
+    assert "were trained on" in errors.ranking(asked(implicit, test=parts[0])).advice[0]
+
+
+def test_training_errors_that_rise_are_noticed(model):
+    worse = [Epoch(number=n, seconds=0.1, train_rmse=float(n)) for n in (1, 2)]
+    for epochs, said in ((worse, True), (history(1.0, 0.9), False)):
+        section = fitting.learning(asked(dataclasses.replace(model, history=epochs, best_epoch=None)))
+        assert ("It rose" in " ".join(section.words)) == said
