@@ -394,6 +394,8 @@ class Model(Growing):
         ------
         DataError
             If a table cannot be used.
+        ParameterError
+            If the name does not end in .html, or ``reading`` is for tables that are not given.
         DeviceUnavailableError
             If matplotlib or Jinja2 is not installed (the extra ``report``).
         OSError
