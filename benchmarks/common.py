@@ -48,12 +48,12 @@ def reporting(
                 about = {"command": command_line(f"benchmarks/{script}"), "machine": describe(), "versions": versions()}
                 if output:
                     write_json(about | report, output, overwrite)
+                show_table(header, rows)
+                if "notes" in report:
+                    click.echo("\n" + "\n".join(report["notes"]))
                 save_plot(plot, lambda: (drawn or pictures.table)(*((report,) if drawn else (header, rows))), overwrite)
             except (FastMFError, OSError) as error:
                 raise click.ClickException(str(error)) from error
-            show_table(header, rows)
-            if "notes" in report:
-                click.echo("\n" + "\n".join(report["notes"]))
 
         return command
 

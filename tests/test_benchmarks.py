@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -726,3 +727,18 @@ def test_lists_of_all_solvers_are_measured_in_both_orders(file, tmp_path):
     assert [line.split()[:3] for line in done.stdout.splitlines()[1:3]] == [
         ["random", "-", "popularity"], ["random", "als", "choice"]
     ]  # fmt: skip
+
+
+def test_a_picture_that_cannot_be_written_loses_no_table(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    common = importlib.import_module("common")
+
+    def full(self, path, overwrite):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("fastmf.reporting.draw.Picture.save", full)
+    main = click.command()(common.reporting("some.py")(lambda: ({}, ("set", "seconds"), [("plays", 1.5)])))
+    done = CliRunner().invoke(main, ["--plot", str(tmp_path / "a.svg")])
+    assert done.exit_code == 1
+    assert "plays" in done.output
+    assert "No space left" in done.output

@@ -16,7 +16,7 @@ from fastmf.data.weights import WeightScale
 from fastmf.kernels.types import Side
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.frozen import frozen, thawed
-from fastmf.model.history import Epoch, History
+from fastmf.model.history import Epoch, History, train_name
 from fastmf.model.learned import KINDS, Baseline, Choice, Expected, Links, Prior, Samples, flat
 from fastmf.model.raw_ids import RawIds
 
@@ -110,7 +110,8 @@ class State:
         return found.arrow
 
     def _repr_html_(self) -> str:
-        facts: list[tuple[str, Any]] = [("solver", self.solver.get("name")), ("factors k", self.k)]
+        settings = (f"{name} {value}" for name, value in self.solver.items() if name != "name" and value is not None)
+        facts: list[tuple[str, Any]] = [("solver", self.solver.get("name")), ("settings", ", ".join(settings))]
         facts += [("users", len(self.user_ids)), ("items", len(self.item_ids))]
         facts.append(("training ratings", int(self.item_counts.sum(dtype=np.int64))))
         if not self.implicit:
@@ -120,7 +121,10 @@ class State:
             shown = self.history[(self.best_epoch or len(self.history)) - 1]
             figures = asdict(shown).items()
             facts.append(("epoch", f"{shown.number} of {len(self.history)}"))
-            facts += [(name.replace("_", " "), value) for name, value in figures if isinstance(value, float)]
+            named = {"train_rmse": train_name(self.implicit)}
+            facts += [
+                (named.get(key, key.replace("_", " ")), value) for key, value in figures if isinstance(value, float)
+            ]
         return facts_table(repr(self), facts)
 
     @property

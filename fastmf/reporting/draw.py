@@ -8,6 +8,7 @@ import html
 import io
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ MARKERS, STYLES, HATCHES = "osD^", ("-", "--", "-.", ":"), ("", "//", "\\\\", "-
 CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233, 65534, 65535), "�")
 
 LONGEST = 36  # characters of a name
+ONE_STYLE = threading.RLock()  # matplotlib's settings are those of the process
 
 Points = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 
@@ -200,7 +202,8 @@ def picture(label: str, *charts: Lines | Bars | Dots) -> Picture:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(WIDTH * len(charts), max(heights, default=HEIGHT)), layout="constrained")
-        for panel, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
+        panels = figure.subplots(1, len(charts), squeeze=False)[0] if charts else ()
+        for panel, chart in zip(panels, charts, strict=True):
             chart.draw(panel)
     return Picture(figure, label)
 
@@ -244,15 +247,16 @@ def style(salt: str) -> "Iterator[None]":
     """Set the style of all pictures, and the salt of the ids in an SVG, so that they differ between pictures."""
     import matplotlib
 
-    ink = COLOURS["ink"]
+    ink, auto = COLOURS["ink"], dict.fromkeys(("savefig.facecolor", "savefig.edgecolor"), "auto")
     style: Any = {
         "svg.fonttype": "none", "svg.hashsalt": salt, "pdf.fonttype": 42, "text.parse_math": False,
+        "text.usetex": False, "savefig.transparent": False, **auto,
         "font.family": "sans-serif", "font.size": 9.5, "axes.unicode_minus": True, "hatch.color": COLOURS["paper"],
         "figure.facecolor": COLOURS["paper"], "axes.facecolor": COLOURS["paper"], "text.color": ink,
         **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
         "lines.linewidth": 1.6, "axes.linewidth": 0.8,
     }  # fmt: skip
-    with matplotlib.rc_context(style):
+    with ONE_STYLE, matplotlib.rc_context(style):
         yield
 
 

@@ -84,7 +84,7 @@ def tuning(found: Any) -> Picture:
     if weights:
         charts.append(Bars(names=list(weights), series={"importance": list(weights.values())}, horizontal=True,
                            value=f"importance for {found.best.solver}"))  # fmt: skip
-        label += f" {next(iter(weights))} matters most."
+        label += " Importance: in what the best tenth of the trials differs; with few trials, much of it is chance."
     return draw.picture(label, *charts)
 
 
@@ -94,7 +94,7 @@ def importance(found: Any) -> dict[str, float]:
     It is that of PED-ANOVA (Watanabe, Bansal and Hutter 2023): in what the best tenth of the trials differs from the
     others. Trials that were stopped early count with what they had reached. None for fewer than FEWEST trials.
     """
-    import optuna
+    from fastmf.training.trials import quiet_optuna
 
     measure = found.best.measure
     trials = [trial for trial in found.trials if trial.solver == found.best.solver and measure.of(trial) is not None]
@@ -103,12 +103,13 @@ def importance(found: Any) -> dict[str, float]:
     if len(trials) < FEWEST or not names:
         return {}
     spaces = {name: _space([trial.settings[name] for trial in trials]) for name in names}
-    study = optuna.create_study(direction="maximize" if measure.higher else "minimize")
-    for trial in trials:
-        given = {name: trial.settings[name] for name in names}
-        study.add_trial(optuna.trial.create_trial(params=given, distributions=spaces, value=measure.of(trial)))
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    with quiet_optuna() as optuna:
+        study = optuna.create_study(direction="maximize" if measure.higher else "minimize")
+        for trial in trials:
+            given = {name: trial.settings[name] for name in names}
+            study.add_trial(optuna.trial.create_trial(params=given, distributions=spaces, value=measure.of(trial)))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
 def _space(values: Sequence[Any]) -> Any:

@@ -17,10 +17,18 @@ def test_evaluate_draws_its_result(path, place, run, run_json, tmp_path):
     run("evaluate", path, table, "--plot", out, "--overwrite", "--json")
 
 
+def test_an_evaluation_without_figures_is_an_empty_picture(place, run, tmp_path):
+    model, out = tmp_path / "m.fastmf", tmp_path / "a.svg"
+    run("fit", place / "train.parquet", "--solver", "implicit", "--k", 2, "-o", model)
+    run("evaluate", model, place / "heldout.parquet", "--relevant-from", 99, "--plot", out)
+    assert "Nothing was measured." in out.read_text(encoding="utf-8")
+
+
 def test_tune_draws_its_trials(place, run, tmp_path):
     pytest.importorskip("optuna")
     out = tmp_path / "a.png"
-    run("tune", place / "train.parquet", "--trials", 2, "--k", 2, "--solver", "als", "--plot", out)
+    done = run("tune", place / "train.parquet", "--trials", 9, "--max-k", 8, "--solver", "als", "--plot", out)
+    assert "study" not in done.stderr
     assert out.read_bytes().startswith(b"\x89PNG")
 
 

@@ -41,6 +41,8 @@ def test_notebooks_show_models_and_ratings_escaped(build):
     assert "&lt;b&gt;als" in text
     assert "<b>" not in text
     assert "1 of 2" in text
+    assert "k 3" in text
+    assert "observed pairs off by" in build(implicit=True)._repr_html_()
     ratings = fastmf.Ratings.read(([1, 1, 2], [5, 6, 5], [1.0, 2, 5]))
     assert "75.00%" in ratings._repr_html_()
     assert "1 to 5, mean 2.667" in ratings._repr_html_()

@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -105,3 +106,23 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(DeviceUnavailableError, match=r"need jinja2, .*pip install jinja2 matplotlib"):
         curve()
+
+
+def test_drawing_in_threads_leaves_no_style_behind():
+    matplotlib = importlib.import_module("matplotlib")
+    before = dict(matplotlib.rcParams)
+    with ThreadPoolExecutor(4) as threads:
+        drawn = list(threads.map(lambda n: curve(f"picture {n}").svg(), range(12)))
+    assert dict(matplotlib.rcParams) == before
+    assert drawn == [curve(f"picture {n}").svg() for n in range(12)]
+
+
+def test_the_style_of_the_caller_does_not_matter():
+    matplotlib = importlib.import_module("matplotlib")
+    usual = curve().svg()
+    with matplotlib.rc_context({"savefig.facecolor": "black", "text.usetex": True}):
+        assert curve().svg() == usual
+
+
+def test_nothing_to_draw_is_an_empty_picture():
+    assert ET.fromstring(draw.picture("Nothing was measured.").svg()).attrib["aria-label"] == "Nothing was measured."

