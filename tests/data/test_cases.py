@@ -335,23 +335,29 @@ def test_reading_that_fails_midway_leaves_no_thread_behind(tmp_path):
         assert (done.returncode, done.stdout, done.stderr) == (0, "refused\n", "")
 
 
-def test_no_thread_reads_after_a_failure(tmp_path, monkeypatch):
-    n_reads, read = [], utf8.Utf8.read
+def test_a_thread_that_reads_ahead_of_a_failure_gets_no_more(tmp_path, monkeypatch):
+    ended, read, whole_lines = [], utf8.Utf8.read, utf8.Utf8._whole_lines
 
-    def slow(self, n=-1):
-        time.sleep(0.1)
-        n_reads.append(n)
-        return read(self, n)
+    def watched(self, n=-1):
+        data = read(self, n)
+        ended.append(len(data))
+        return data
 
-    monkeypatch.setattr(utf8.Utf8, "read", slow)
+    def slow(self, data, last):
+        time.sleep(0.05)
+        return whole_lines(self, data, last)
+
+    monkeypatch.setattr(utf8.Utf8, "read", watched)
+    monkeypatch.setattr(utf8.Utf8, "_whole_lines", slow)
     monkeypatch.setattr(text_files, "PIECE", 1 << 17)
     lines = b"".join(b"u%d,1,3\n" % n for n in range(100_000))
     (tmp_path / "a.csv").write_bytes(b"user,item,rating\n" + lines[:-500_000] + b"zo\xeb,1,3\n" + lines[-500_000:])
     with pytest.raises(DataError, match="not text in utf-8"):
         Ratings.read(tmp_path / "a.csv")
-    before = len(n_reads)
-    time.sleep(0.3)
-    assert len(n_reads) == before
+    before = len(ended)
+    time.sleep(0.2)
+    assert before >= 4
+    assert not any(ended[before:])
 
 
 def test_other_encodings_are_named_or_refused(tmp_path):
