@@ -7,6 +7,7 @@ from griffe import Extension
 
 HEADING = re.compile(r"^(?P<title>[A-Z][\w ]*)\n-{3,}\n", re.MULTILINE)
 ENTRY = re.compile(r"^(?P<names>[*\w][\w*, ()]*?) ?: (?P<text>\S.*)$")
+EXAMPLE = re.compile(r"^>>> .*\n?(?:^\S.*\n?)*", re.MULTILINE)  # up to an empty line
 ROLE = re.compile(r":\w+:`~?(?:fastmf\.)?([^`]+)`")
 LISTED = {"Parameters", "Attributes"}
 
@@ -23,12 +24,17 @@ class Docstrings(Extension):
 def markdown(text: str) -> str:
     """Return a docstring as Markdown."""
     parts = HEADING.split(ROLE.sub(r"`\1`", text))
-    found = [parts[0]]
+    found = [_fenced(parts[0])]
     for title, body in zip(parts[1::2], parts[2::2], strict=True):
-        found.append(
-            f"\n**{title}**\n\n{_entries(body) if title in LISTED else _errors(body) if title == 'Raises' else body}"
-        )
+        make = {"Raises": _errors, **dict.fromkeys(LISTED, _entries)}.get(title, _fenced)
+        found.append(f"\n**{title}**\n\n{make(body)}")
     return "\n".join(found)
+
+
+def _fenced(body: str) -> str:
+    """Put examples into fences: Markdown takes their prompts for quotes."""
+    plain = re.sub(r" *# doctest: .*", "", body)
+    return EXAMPLE.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", plain)
 
 
 def _entries(body: str) -> str:

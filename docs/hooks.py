@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,10 @@ def _linked(text: str, folder: Path) -> str:
         name = target.relative_to(ROOT).as_posix()
         if name in PAGES:
             return f"]({PAGES[name]}{anchor})"
-        return f"]({name.removeprefix('docs/')}{anchor})" if name.startswith("docs/") else "](index.md)"
+        if name.startswith("docs/"):
+            return f"]({name.removeprefix('docs/')}{anchor})"
+        if not target.exists():
+            raise PluginError(f"a link leads to {name}, which does not exist")
+        return "](index.md)"
 
     return LINK.sub(link, text)
