@@ -1,6 +1,7 @@
 """Evaluation: how good a model's predictions and lists are, compared with biases alone and with popularity."""
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from numbers import Real
 from statistics import NormalDist
@@ -195,10 +196,14 @@ def _errors_of(model: State, pairs: Pairs, values: np.ndarray, chosen: np.ndarra
 
 def _by_activity(model: State, pairs: Pairs, values: np.ndarray) -> dict[str, dict[str, Any]]:
     """Measure predictions by the number of training ratings of the pairs' users."""
-    counts, found = np.append(model.user_counts, 0)[pairs.users], {}
+    counts = np.append(model.user_counts, 0)[pairs.users]
+    return {name: _errors_of(model, pairs, values, rows) for name, rows in by_count(counts)}
+
+
+def by_count(counts: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Group pairs by counts (n,) of training ratings: yield a name and the pairs of the group, (n,) bool."""
     for low, high in pairwise(ACTIVITY):
         rows = (counts >= low) & (counts < high)
         if rows.any():
             last = "" if high == low + 1 else " and more" if high == np.inf else f" to {high - 1:,}"
-            found[f"{low:,}{last}"] = _errors_of(model, pairs, values, rows)
-    return found
+            yield f"{low:,}{last}", rows

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmf.data.csr import ranges
 from fastmf.data.encoding import CATEGORIES
 from fastmf.data.features import Features
 
@@ -37,8 +38,8 @@ def groups_of(features: Features, places: np.ndarray) -> Groups:
     """
     indptr, indices, values, _ = features.rows
     there = np.flatnonzero(places >= 0)
-    starts, sizes = indptr[places[there]], np.diff(indptr)[places[there]]
-    entries = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+    sizes = np.diff(indptr)[places[there]]
+    entries = ranges(indptr[places[there]], sizes)
     items, found = np.repeat(there, sizes), indices[entries]
     names: list[str] = []
     parts: list[tuple[np.ndarray, np.ndarray]] = []

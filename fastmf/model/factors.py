@@ -74,6 +74,16 @@ def enough(counts: np.ndarray, min_count: int | None) -> np.ndarray:
     return np.flatnonzero(counts >= least)
 
 
+def both_ends(shown: np.ndarray, values: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows among ``shown`` with the lowest and with the highest values, outermost first.
+
+    Each end has at most n rows, and no row is at both.
+    """
+    order = shown[np.argsort(values[shown], kind="stable")]
+    n_low = min(n, len(order) // 2)
+    return order[:n_low], order[::-1][: min(n, len(order) - n_low)]
+
+
 def _by_popularity(bias: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return what a straight line in log(counts) predicts of biases (n,), fitted to the rows with enough ratings."""
     rows = enough(counts, None)
@@ -90,11 +100,9 @@ def _ends(state: State, axes: Axes, side: str, n: int, n_axes: int, min_count: i
     counts, known = getattr(state, f"{side}_counts"), state.arrow_ids(side)
     numbers, shares, coordinates = table_of(state, axes, side, n_axes)
     shown = enough(counts, min_count)
-    n_low = min(n, len(shown) // 2)
     parts = []
     for place, (number, share) in enumerate(zip(numbers, shares, strict=True)):
-        order = shown[np.argsort(coordinates[shown, place], kind="stable")]
-        for end, rows in (("low", order[:n_low]), ("high", order[::-1][: min(n, len(order) - n_low)])):
+        for end, rows in zip(("low", "high"), both_ends(shown, coordinates[:, place], n), strict=True):
             parts.append((number, share, end, rows, coordinates[rows, place]))
     rows = np.concatenate([part[3] for part in parts]) if parts else np.empty(0, np.int64)
     sizes = [len(part[3]) for part in parts]

@@ -403,8 +403,8 @@ class Model(Growing):
         """
         from fastmf.reporting.report import write_report
 
-        more: dict[str, Any] = {"titles": titles, "item_features": item_features, "overwrite": overwrite}
-        write_report(self, path, ratings=ratings, test=test, **more, **reading)
+        tables = {"ratings": ratings, "test": test, "titles": titles, "item_features": item_features}
+        write_report(self, path, tables, overwrite, reading)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the model to one file, whole or not at all; the format is described in :mod:`fastmf.model.file`.

@@ -58,11 +58,14 @@ def _repeated(column: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArra
     return column.take(pa.array(np.zeros(len(other), np.int64))) if len(column) == 1 else column
 
 
-def estimates(state: State, pairs: Pairs) -> np.ndarray:
-    """Predict the ratings (n,) float32 of pairs by dense index (-1: unknown), clipped to the rating range."""
+def estimates(state: State, pairs: Pairs, sides: tuple[Side, Side] | None = None) -> np.ndarray:
+    """Predict the ratings (n,) float32 of pairs by dense index (-1: unknown), clipped to the rating range.
+
+    ``sides`` are those of users and items if they are not the model's own.
+    """
     out, scale = np.empty(len(pairs.users), np.float32), Scale(state.mean, *state.rating_range)
-    tasks = even(len(out), PAIRS_PER_TASK)
-    launch(ESTIMATE, resolve("cpu"), tasks, pairs, state.user_side, state.item_side, scale, out)
+    tasks, own = even(len(out), PAIRS_PER_TASK), thawed(sides) if sides else (state.user_side, state.item_side)
+    launch(ESTIMATE, resolve("cpu"), tasks, pairs, *own, scale, out)
     return out
 
 

@@ -55,10 +55,6 @@ class Asked:
             )
         return cls(model, known, held_out, names, features)
 
-    def name(self, item: int) -> str:
-        """Return an item's title, or its id if it has none."""
-        return self.names(np.array([item]))[0]
-
     def names(self, items: np.ndarray) -> list[str]:
         """Return the titles of items, given as indices; ids for items without a title."""
         return self.titled(self.model.arrow_ids("item").take(items).to_pylist())

@@ -181,12 +181,13 @@ class Dots:
     series: Mapping[str, Points]
     x: str
     y: str
-    line: Points | None = None  # one through them
+    line: tuple[str, Points] | None = None  # a line of steps, by its name
 
     def draw(self, panel: "Axes") -> None:
         """Draw the chart into a panel."""
         if self.line is not None:
-            panel.plot(*self.line, color=COLOURS["ink"], linewidth=1, drawstyle="steps-post", label="best so far")
+            name, points = self.line
+            panel.plot(*points, color=COLOURS["ink"], linewidth=1, drawstyle="steps-post", label=clean(name))
         for place, (name, (xs, ys)) in enumerate(self.series.items()):
             how: Any = {"color": COLOURS[SERIES[place % 4]], "marker": MARKERS[place % 4], "label": clean(name)}
             panel.scatter(xs, ys, s=7 if len(xs) > 100 else 18, alpha=0.6, linewidths=0, **how)

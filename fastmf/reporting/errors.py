@@ -1,13 +1,13 @@
 """Sections on held-out ratings: errors beside simple baselines, predictions against the truth, and ranked lists."""
 
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastmf.data.ratings import Ratings
 from fastmf.errors import counted, verb
-from fastmf.evaluation.evaluate import ACTIVITY, count_trained, measure_errors, measure_lists
+from fastmf.evaluation.evaluate import by_count, count_trained, measure_errors, measure_lists
+from fastmf.evaluation.hits import LIST_LENGTH
 from fastmf.kernels.types import Pairs
 from fastmf.model.baseline import baseline_sides
 from fastmf.model.predict import estimates
@@ -19,7 +19,6 @@ from fastmf.reporting.page import Section, Table
 ENOUGH = 50  # pairs that a group needs before advice is given on it
 SAME = 0.002  # standard deviations of the ratings: RMSEs closer than that are the same
 GROUPS = 10  # of true ratings, if they take many values
-LENGTH = 10  # of lists
 NO_TEST = "No held-out ratings were given, so nothing is said of new ratings."
 GIVE_TEST = (
     "Hold ratings out before the fit and give them here: fastmf split RATINGS TRAIN TEST, fastmf fit TRAIN, then"
@@ -56,10 +55,7 @@ def held_out(model: State, test: Ratings) -> Held:
         np.append(getattr(model, f"{side}_counts"), 0)[rows] for side, rows in zip(("user", "item"), pairs, strict=True)
     )
     if model.baseline is not None:
-        of_users, of_items = (
-            np.append(side.bias, 0.0)[rows] for side, rows in zip(baseline_sides(model.baseline), pairs, strict=True)
-        )
-        biases = np.clip(model.mean + of_users + of_items, *model.rating_range)
+        biases = estimates(model, pairs, baseline_sides(model.baseline)).astype(np.float64)
     return Held(test.values.astype(np.float64), estimates(model, pairs).astype(np.float64), biases, *counts)
 
 
@@ -76,7 +72,7 @@ def _three(model: State, held: Held, rows: np.ndarray) -> list[float | None]:
 
 def _by_group(model: State, held: Held, facts: dict[str, Any], title: str) -> Section:
     """Compare the model with biases and the mean: over all pairs, by activity, by popularity."""
-    own, biases, mean = _three(model, held, np.arange(len(held.values)))
+    own, biases, mean = _three(model, held, np.full(len(held.values), True))
     words = [
         f"Over {counted(len(held.values), 'held-out rating')}, the RMSE is {own:.4f}. Predicting the mean of training"
         f" gives {mean:.4f}" + ("." if biases is None else f", biases alone {biases:.4f}.")
@@ -101,14 +97,7 @@ def _by_group(model: State, held: Held, facts: dict[str, Any], title: str) -> Se
 
 def _grouped(model: State, held: Held, counts: np.ndarray) -> list[tuple[str, int, list[float | None]]]:
     """Return name, number of pairs and RMSEs of the groups of pairs with like counts."""
-    found = []
-    for low, high in pairwise(ACTIVITY):
-        rows = np.flatnonzero((counts >= low) & (counts < high))
-        if len(rows):
-            last = f"{low:g} to {high - 1:g}" if high < np.inf else f"{low:g} and more"
-            name = f"{low:g}" if high == low + 1 else last
-            found.append((name, len(rows), _three(model, held, rows)))
-    return found
+    return [(name, int(rows.sum()), _three(model, held, rows)) for name, rows in by_count(counts)]
 
 
 def _advice_on_whole(model: State, own: Any, biases: Any, facts: dict[str, Any], n: int) -> list[str]:
@@ -240,7 +229,7 @@ def ranking(asked: Asked) -> Section:
     chosen = np.zeros(asked.test.n_users, bool)
     chosen[users] = True
     found = measure_lists(
-        model, asked.test.take(chosen[asked.test.users]), LENGTH, model.positive_from if asked.test.rated else None
+        model, asked.test.take(chosen[asked.test.users]), LIST_LENGTH, model.positive_from if asked.test.rated else None
     )
     if found["ndcg"] is None:
         why = "the model does not hold what users have rated" if model.seen is None else "no user has a relevant item"
@@ -248,8 +237,8 @@ def ranking(asked: Asked) -> Section:
     ratio = found["ndcg"] / max(found["popularity"]["ndcg"], 1e-12)
     trained = count_trained(model, asked.test)
     words = [
-        f"Lists of {LENGTH} items for {counted(found['ranked_users'], 'user')} were compared with what these users went"
-        f" on to choose. nDCG is {found['ndcg']:.4f}; lists of the most rated items, the same for all, reach"
+        f"Lists of {LIST_LENGTH} items for {counted(found['ranked_users'], 'user')} were compared with what these users"
+        f" went on to choose. nDCG is {found['ndcg']:.4f}; lists of the most rated items, the same for all, reach"
         f" {found['popularity']['ndcg']:.4f}.",
     ]
     advice = [] if ratio >= 1.05 else _advice_on_lists(model, ratio)

@@ -8,6 +8,7 @@ import numpy as np
 from fastmf.bench.machine import describe, limits, peak_memory, versions
 from fastmf.errors import FastMFError, counted
 from fastmf.model.history import train_name
+from fastmf.model.learned import flat
 from fastmf.model.state import State
 from fastmf.reporting import draw
 from fastmf.reporting.asked import Asked, has_setting, share
@@ -49,6 +50,7 @@ def data(asked: Asked) -> Section:
     ]
     if cold:
         words.append(f"{' and '.join(cold)} in the model have no training ratings.")
+    words.append("The settings that are not defaults, as a command; options of data and validation are not recorded:")
     rows = Table("Where every row went", ("rows", "count"), [(_plain(name), n) for name, n in model.rows.items()])
     pictures = []
     if asked.ratings is not None and asked.ratings.rated and not model.implicit:
@@ -60,11 +62,11 @@ def data(asked: Asked) -> Section:
 
 def _of_tables(asked: Asked, n: int) -> list[str]:
     """Compare the tables given with the model."""
-    words, model = [], asked.model
-    if asked.ratings is not None and (asked.unknown or (len(asked.ratings) != n and not model.implicit)):
+    words, model, unknown = [], asked.model, asked.unknown
+    if asked.ratings is not None and (unknown or (len(asked.ratings) != n and not model.implicit)):
         words.append(
             f"The {counted(len(asked.ratings), 'rating')} given are not those that the model was fitted to:"
-            f" {asked.unknown:,} are of users or items that it does not know."
+            f" {unknown:,} are of users or items that it does not know."
         )
     if asked.titles is not None:
         known = sum(item in asked.titles for item in model.item_ids)
@@ -72,7 +74,6 @@ def _of_tables(asked: Asked, n: int) -> list[str]:
             words.append(
                 f"{known:,} of {counted(len(model.item_ids), 'item')} have a title; the others show their ids."
             )
-    words.append("The settings that are not defaults, as a command; options of data and validation are not recorded:")
     return words
 
 
@@ -104,11 +105,8 @@ def settings(asked: Asked) -> Section:
     """List settings, versions, memory, and the speed of an epoch beside the limits of this machine."""
     model = asked.model
     machine = describe()
-    arrays = {name: getattr(model, name) for name in ("user_factors", "item_factors", "user_bias", "item_bias")}
-    held = sum(array.nbytes for array in arrays.values()) + sum(
-        array.nbytes for group in model.learned.values() if group is not None for array in group
-    )
-    held += sum(array.nbytes for array in model.seen or ())
+    arrays = [model.user_factors, model.item_factors, model.user_bias, model.item_bias]
+    held = sum(array.nbytes for array in (*arrays, *flat(model.learned).values(), *(model.seen or ())))
     peak = peak_memory()
     tables = [
         Table("Settings", ("setting", "value"), [(name, str(value)) for name, value in model.solver.items()]),

@@ -4,6 +4,7 @@ import numpy as np
 
 from fastmf.data import ids
 from fastmf.errors import FastMFError, ParameterError, counted
+from fastmf.evaluation.hits import LIST_LENGTH
 from fastmf.evaluation.metrics import novelty, reach
 from fastmf.model.explain import explain_score
 from fastmf.model.recommend import Ranker, meaning_of
@@ -12,7 +13,7 @@ from fastmf.reporting import draw
 from fastmf.reporting.asked import Asked, share
 from fastmf.reporting.page import Section, Table
 
-LENGTH, HISTORY, REASONS = 10, 10, 3  # items of a list, of a history, and reasons for its first item
+HISTORY, REASONS = 10, 3  # items of a history, and reasons for the first item of a list
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the users by number of ratings: those that are shown
 PLACES = 120  # of a curve
 REASON = (
@@ -29,18 +30,16 @@ def tail(asked: Asked) -> Section:
         return Section("tail", title, [UNSEEN])
     warm = np.flatnonzero(model.user_counts > 0)
     users = asked.sample(warm)
-    lists, _ = Ranker(model).top(users, LENGTH)
+    lists, _ = Ranker(model).top(users, LIST_LENGTH)
     present = model.present("item")
     order = np.flatnonzero(present)[np.argsort(-model.item_counts[present], kind="stable")]
     rated = model.item_counts[order].astype(np.float64)
     listed = np.bincount(lists[lists >= 0], minlength=len(present))[order].astype(np.float64)
-    length, tenth = min(LENGTH, len(order)), max(round(len(order) / 10), 1)
+    length, tenth = min(LIST_LENGTH, len(order)), max(round(len(order) / 10), 1)
     head = [each[:tenth].sum() / max(each.sum(), 1) for each in (rated, listed)]
     found = reach(lists, present)
     who = counted(len(users), "user") + ("" if len(users) == len(warm) else f", a fixed sample of {len(warm):,}")
-    knowing = max(
-        len(warm), int(model.item_counts.max(initial=1))
-    )  # a model may hold fewer users than it was fitted to
+    knowing = max(len(warm), int(model.item_counts.max(initial=1)))  # users may have been folded in since the fit
     what = "observed pairs" if model.implicit else "ratings"
     words = [
         f"The most popular tenth of the items got {share(head[0], 1)} of the {what}; it gets {share(head[1], 1)} of the"
@@ -102,12 +101,15 @@ def users(asked: Asked) -> Section:
         f" no more. Lists are ranked by score: {meaning_of(model, None)}.",
     ]
     tables, why = [], ""
-    for user in chosen:
-        try:
-            tables += _of_user(asked, user)
-        except FastMFError as error:
-            why = str(error)
-            tables += _of_user(asked, user, reasons=False)
+    found, scores = Ranker(model).top(np.array(chosen), LIST_LENGTH)
+    for user, items, own in zip(chosen, found, scores, strict=True):
+        listed = items[items >= 0]
+        tables += [_history(asked, user), _list(asked, user, listed, own)]
+        if len(listed) and (asked.ratings is not None or model.implicit):
+            try:
+                tables.append(_reasons(asked, user, int(listed[0])))
+            except FastMFError as error:
+                why = str(error)
     advice = []
     if asked.ratings is None:
         advice.append(
@@ -120,59 +122,47 @@ def users(asked: Asked) -> Section:
     return Section("users", title, words, (), tables, advice, per_row=3)
 
 
-def _of_user(asked: Asked, user: int, reasons: bool = True) -> list[Table]:
-    """Return the tables of one user."""
-    model = asked.model
-    user_id = model.arrow_ids("user")[user].as_py()
-    name = f"User {user_id}"
-    tables = [_history(asked, user, name)]
-    found, scores = Ranker(model).top(np.array([user]), LENGTH)
-    listed = found[0][found[0] >= 0]
+def _name(asked: Asked, user: int) -> str:
+    return f"User {asked.model.arrow_ids('user')[user].as_py()}"
+
+
+def _list(asked: Asked, user: int, listed: np.ndarray, scores: np.ndarray) -> Table:
+    """Return the items of the user's list."""
     rows = [
-        (title, int(model.item_counts[item]), float(score))
-        for title, item, score in zip(asked.names(listed), listed, scores[0], strict=False)
+        (title, int(asked.model.item_counts[item]), float(score))
+        for title, item, score in zip(asked.names(listed), listed, scores, strict=False)
     ]
-    tables.append(Table(f"{name}: list", ("item", "ratings", "score"), rows))
-    if reasons and len(listed) and (asked.ratings is not None or model.implicit):
-        tables.append(_reasons(asked, user_id, int(listed[0]), name))
-    return tables
+    return Table(f"{_name(asked, user)}: list", ("item", "ratings", "score"), rows)
 
 
-def _history(asked: Asked, user: int, name: str) -> Table:
+def _history(asked: Asked, user: int) -> Table:
     """Return the user's highest rated items; without ratings, the most popular of those rated."""
-    model = asked.model
+    model, name = asked.model, _name(asked, user)
     if asked.ratings is not None and asked.ratings.rated and not model.implicit:
-        places = ids.lookup(model.arrow_ids("user"), asked.ratings.user_ids, "user")
-        entries, (row,) = (
-            asked.ratings.by_user,
-            np.flatnonzero(places == user)[:1] if (places == user).any() else (None,),
-        )
-        if row is not None:
+        (row,) = ids.lookup(asked.ratings.user_ids, model.arrow_ids("user").slice(user, 1), "user")
+        if row >= 0:
+            entries = asked.ratings.by_user
             own = slice(*entries.indptr[row : row + 2])
-            order = np.argsort(-entries.values[own], kind="stable")[:HISTORY]
-            rated = asked.ratings.item_ids.take(entries.indices[own][order])
-            rows = list(
-                zip(asked.titled(rated.to_pylist()), (f"{v:g}" for v in entries.values[own][order]), strict=True)
-            )
-            n = len(entries.values[own])
-            return Table(f"{name}: highest of {counted(n, 'rating')}", ("item", "rating"), rows)
+            values, order = entries.values[own], np.argsort(-entries.values[own], kind="stable")[:HISTORY]
+            shown = asked.titled(asked.ratings.item_ids.take(entries.indices[own][order]).to_pylist())
+            rows = list(zip(shown, (f"{value:g}" for value in values[order]), strict=True))
+            return Table(f"{name}: highest of {counted(len(values), 'rating')}", ("item", "rating"), rows)
     indptr, indices = model.seen or (np.zeros(1), np.zeros(0))
     seen = np.asarray(indices[indptr[user] : indptr[user + 1]])
-    n, seen = len(seen), seen[np.argsort(-model.item_counts[seen], kind="stable")[:HISTORY]]
-    shown = [(title, int(model.item_counts[item])) for title, item in zip(asked.names(seen), seen, strict=True)]
-    return Table(f"{name}: most popular of {counted(n, 'known item')}", ("item", "ratings"), shown)
+    first = seen[np.argsort(-model.item_counts[seen], kind="stable")[:HISTORY]]
+    known = [(title, int(model.item_counts[item])) for title, item in zip(asked.names(first), first, strict=True)]
+    return Table(f"{name}: most popular of {counted(len(seen), 'known item')}", ("item", "ratings"), known)
 
 
-def _reasons(asked: Asked, user_id: object, item: int, name: str) -> Table:
+def _reasons(asked: Asked, user: int, item: int) -> Table:
     """Return which of the user's ratings led to the score of an item by prediction."""
     model = asked.model
-    item_id = model.arrow_ids("item")[item].as_py()
+    user_id, item_id = (model.arrow_ids(side)[row].as_py() for side, row in (("user", user), ("item", item)))
     ratings = None if model.implicit and model.weight is None else asked.ratings
     found = explain_score(model, user_id, item_id, ratings, {}).head(REASONS)
     if not len(found):
         raise ParameterError("the user has no ratings that explain anything")
-    items = ids.lookup(model.arrow_ids("item"), ids.many(found["item_id"].tolist()), "item")
-    rows = list(zip(asked.names(items), map(float, found["contribution"]), strict=True))
-    what = "score" if model.implicit else "prediction"
-    caption = f"{name}: what moves the {what} of {asked.name(item)} most, up or down"
+    rows = list(zip(asked.titled(found["item_id"].tolist()), map(float, found["contribution"]), strict=True))
+    what, (title,) = "score" if model.implicit else "prediction", asked.titled([item_id])
+    caption = f"{_name(asked, user)}: what moves the {what} of {title} most, up or down"
     return Table(caption, ("because of", "adds"), rows)

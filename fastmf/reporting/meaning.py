@@ -5,7 +5,7 @@ import numpy as np
 from fastmf.errors import counted
 from fastmf.model.axes import Axes, axes_of
 from fastmf.model.enrichment import enriched
-from fastmf.model.factors import enough, groups_among, table_of
+from fastmf.model.factors import both_ends, enough, groups_among, table_of
 from fastmf.reporting import draw
 from fastmf.reporting.asked import Asked, share
 from fastmf.reporting.page import Section, Table
@@ -52,10 +52,9 @@ def _categories(
 
 def _extremes(asked: Asked, values: np.ndarray, shown: np.ndarray, captions: tuple[str, str], unit: str) -> list[Table]:
     """Return tables of the items with the highest and the lowest values."""
-    order = shown[np.argsort(values[shown], kind="stable")]
-    n = min(AT_ENDS, len(order) // 2)
+    low, high = both_ends(shown, values, AT_ENDS)
     tables = []
-    for caption, items in zip(captions, (order[::-1][: min(AT_ENDS, len(order) - n)], order[:n]), strict=True):
+    for caption, items in zip(captions, (high, low), strict=True):
         rows = [
             (name, float(values[item]), int(asked.model.item_counts[item]))
             for name, item in zip(asked.names(items), items, strict=True)

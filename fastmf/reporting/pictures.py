@@ -77,7 +77,7 @@ def tuning(found: Any) -> Picture:
     }
     figures = [measure.of(trial) for trial in complete]
     best = (np.maximum if measure.higher else np.minimum).accumulate(figures)
-    line = [*(trial.number for trial in complete), len(found.trials)], [*best, best[-1]]
+    line = "best so far", ([*(trial.number for trial in complete), len(found.trials)], [*best, best[-1]])
     charts: list[Any] = [Dots(series=series, x="trial", y=f"validation {measure.name}", line=line)]
     label = f"Validation {measure.name} of {len(found.trials)} trials; the line is the best so far."
     weights = importance(found)

@@ -15,22 +15,13 @@ from fastmf.reporting.page import rendered
 
 
 def write_report(
-    model: State,
-    path: str | os.PathLike[str],
-    *,
-    ratings: Any = None,
-    test: Any = None,
-    titles: Any = None,
-    item_features: Any = None,
-    overwrite: bool = False,
-    **reading: Any,
+    model: State, path: str | os.PathLike[str], tables: dict[str, Any], overwrite: bool, reading: dict[str, Any]
 ) -> None:
     """Write the report of a model; see :meth:`fastmf.Model.report`."""
     require_report()
     require_page(path)
-    check_output(path, overwrite, inputs=[each for each in (ratings, test, titles, item_features) if _is_path(each)])
-    asked = Asked.read(model, ratings, test, titles, item_features, reading)
-    page = page_of(asked)
+    check_output(path, overwrite, inputs=[each for each in tables.values() if isinstance(each, str | os.PathLike)])
+    page = page_of(Asked.read(model, **tables, reading=reading))
     with replacing(path, overwrite) as temporary:
         Path(temporary).write_text(page, encoding="utf-8", newline="\n")
 
@@ -57,7 +48,3 @@ def page_of(asked: Asked) -> str:
         fitting.settings(asked),
     ]
     return rendered(title, f"{size}. What the model was fitted to, how good it is, and what it has learned.", sections)
-
-
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike)

@@ -29,7 +29,9 @@ def of_bars(label="b", **more):
 
 
 def of_dots(label="p"):
-    return draw.picture(label, draw.Dots(series={"one": (EPOCHS, EPOCHS)}, x="x", y="y", line=(EPOCHS, EPOCHS)))
+    return draw.picture(
+        label, draw.Dots(series={"one": (EPOCHS, EPOCHS)}, x="x", y="y", line=("best", (EPOCHS, EPOCHS)))
+    )
 
 
 ALL = {
