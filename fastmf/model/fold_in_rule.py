@@ -56,13 +56,14 @@ class FoldInRule:
         """The weights as kernels take them."""
         return Penalty(self.reg, self.reg0, np.inf if self.bias_reg is None else self.bias_reg, self.root_reg)
 
-    def known(self, table: np.ndarray, k: int, device: Device) -> Known:
+    def known(self, table: np.ndarray, k: int, device: Device, tasks: np.ndarray | None = None) -> Known:
         """Return the sum over all pairs, a term that the equations of all rows share, as a Known on the device.
 
-        ``table`` holds the other side's factors, padded to whole vectors, on the device.
+        ``table`` holds the other side's factors, padded to whole vectors, on the device; they are summed by ``tasks``.
         """
         known = nothing_known(k)
         if self.all_pairs:
-            gram = launch(kernels.gram.GRAM, device, even(table.shape[0], ROWS_PER_TASK), table, k)
+            tasks = even(table.shape[0], ROWS_PER_TASK) if tasks is None else tasks
+            gram = launch(kernels.gram.GRAM, device, tasks, table, k)
             known = known._replace(base=(self.all_pairs * gram).astype(np.float32))
         return Known(*device.put(tuple(known)))

@@ -36,6 +36,7 @@ import numpy as np
 
 from fastmf import kernels
 from fastmf.errors import ParameterError
+from fastmf.kernels.tasks import sections
 from fastmf.model.fold_in_rule import FoldInRule
 from fastmf.model.history import NDCG, Measure
 from fastmf.runtime.device import Device
@@ -145,19 +146,19 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
         penalties = rules[0].penalty, rules[1].penalty
         pulls = features.Pulls(self.k, features.Shrinkage(self.feature_reg), penalties, ratings, factors, device)
         halves = [
-            (self.tasks(entries.indptr), device.put(entries), own, other, rule, pulled)
-            for entries, own, other, rule, pulled in (
-                (ratings.by_item, items, users, rules[1], pulls.items),
-                (ratings.by_user, users, items, rules[0], pulls.users),
+            (self.tasks(entries.indptr), sections(others), device.put(entries), own, other, rule, pulled)
+            for entries, others, own, other, rule, pulled in (
+                (ratings.by_item, ratings.by_user.indptr, items, users, rules[1], pulls.items),
+                (ratings.by_user, ratings.by_item.indptr, users, items, rules[0], pulls.users),
             )
         ]
         for _ in range(done, self.epochs):
             pulls.users.hide_cold(users)
             pulls.items.hide_cold(items)
             singular = 0
-            for tasks, entries, own, other, rule, pulled in halves:
+            for tasks, summed, entries, own, other, rule, pulled in halves:
                 others = kernels.vectors.padded(other)
-                known = pulled.known._replace(base=rule.known(others.factors, self.k, device).base)
+                known = pulled.known._replace(base=rule.known(others.factors, self.k, device, summed).base)
                 singular += self.solve(device, tasks, entries, own, others, rule.penalty, known)
             pulls.items.follow(items, users)
             pulls.users.follow(users, items)

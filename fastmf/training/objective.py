@@ -14,8 +14,8 @@ from fastmf.data.standardise import deviation_of, mean_of, standardised
 from fastmf.data.weights import WeightScale
 from fastmf.errors import DataError
 from fastmf.evaluation.hits import Wanted, fixed_sample, quality, wanted_of
-from fastmf.kernels.residual import ERRORS, PAIRS_PER_TASK
-from fastmf.kernels.tasks import even
+from fastmf.kernels.residual import ERRORS
+from fastmf.kernels.tasks import sections
 from fastmf.kernels.types import Compressed, Pairs, Scale, Side
 from fastmf.model.baseline import fit_baseline
 from fastmf.model.learned import Baseline
@@ -59,11 +59,12 @@ class Objective(abc.ABC):
         self.ratings, self.interests = ratings, ratings
         self.seen = given.by_user.indptr, given.by_user.indices
         self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
+        self._sections = bounds_of_sections(ratings)
 
     def train_rmse(self, factors: Factors, device: Device) -> float:
         """Return the RMSE of unclipped predictions of what is trained on, on the standardised scale."""
         pairs, values = self._training
-        return _errors(pairs, values, factors, UNCLIPPED, device)[0]
+        return _errors(pairs, values, self._sections, factors, UNCLIPPED, device)[0]
 
     def furthest(self) -> str:
         """Name the rating furthest from the mean if it is an outlier, for messages."""
@@ -95,19 +96,21 @@ class RatingObjective(Objective):
     """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
 
     def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device, solver: Solver) -> None:
-        self.mean = mean_of(ratings.values)
-        self.scale = deviation_of(ratings.values, self.mean) or 1.0
+        bounds = bounds_of_sections(ratings)
+        self.mean = mean_of(ratings.values, bounds)
+        self.scale = deviation_of(ratings.values, self.mean, bounds) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self._warn_of_coarseness()
         values = standardised(ratings.values, self.mean, self.scale)
         super().__init__(ratings, ratings.with_values(values), device)
         self._warn_of_outliers(solver)
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
-        self.validation: tuple[Pairs, np.ndarray] | None = None
+        self.validation: tuple[Pairs, np.ndarray, np.ndarray] | None = None
         if validation is not None:
             users, items = self._found(validation)
             pairs = Pairs(users[validation.users], items[validation.items])
-            self.validation = device.put((pairs, standardised(validation.values, self.mean, self.scale)))
+            values = standardised(validation.values, self.mean, self.scale)
+            self.validation = (*device.put((pairs, values)), bounds_of_sections(validation))
 
     def _warn_of_coarseness(self) -> None:
         spacing = np.finfo(np.float32)
@@ -231,8 +234,15 @@ def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, d
     return RatingObjective(ratings, validation, device, solver)
 
 
-def _errors(pairs: Pairs, values: np.ndarray, factors: Factors, scale: Scale, device: Device) -> tuple[float, float]:
-    """Return the RMSE and the mean absolute error of pairs."""
-    tasks = even(len(values), PAIRS_PER_TASK)
+def bounds_of_sections(ratings: Ratings) -> np.ndarray:
+    """Return the places among the ratings where sections of users begin and end, (n_sections + 1,) int64."""
+    indptr = ratings.by_user.indptr
+    return np.asarray(indptr[sections(indptr)])
+
+
+def _errors(
+    pairs: Pairs, values: np.ndarray, tasks: np.ndarray, factors: Factors, scale: Scale, device: Device
+) -> tuple[float, float]:
+    """Return the RMSE and the mean absolute error of pairs, summed by tasks."""
     squared, absolute = launch(ERRORS, device, tasks, pairs, values, factors.users, factors.items, scale)
     return float(np.sqrt(squared / len(values))), float(absolute / len(values))

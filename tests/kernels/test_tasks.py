@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fastmf.kernels.tasks import balanced, even, packed
+from fastmf.kernels.tasks import LEAST, ROW, SECTIONS, balanced, even, packed, sections
 
 
 @pytest.mark.parametrize("n_tasks", [1, 4, 256])
@@ -49,3 +49,23 @@ def test_packed_places_the_entries_of_a_bucket_task_by_task():
     bounds, starts = packed(np.array([[2, 0, 1], [1, 3, 0]]))
     assert bounds.tolist() == [0, 3, 6, 7]
     assert starts.tolist() == [[0, 3, 6], [2, 3, 7]]
+
+
+def test_sections_depend_on_the_rows_alone():
+    indptr = np.append(0, np.cumsum(np.random.default_rng(0).integers(0, 900, 5_000)))
+    bounds = sections(indptr)
+    cost = indptr + ROW * np.arange(len(indptr))
+    assert bounds[0] == 0
+    assert bounds[-1] == 5_000
+    assert np.diff(cost[bounds]).min() > 0
+    assert len(bounds) - 1 <= SECTIONS
+    assert np.diff(cost[bounds])[:-1].max() <= 2 * LEAST + 900 + ROW
+    assert np.array_equal(sections(indptr + 77), bounds)  # a part of a larger table
+
+
+def test_sections_of_few_and_of_many_rows():
+    assert sections(np.array([0])).tolist() == [0]
+    assert sections(np.array([0, 0])).tolist() == [0, 1]
+    assert sections(np.array([0, 10**9])).tolist() == [0, 1]
+    many = sections(np.zeros(10**6 + 1, np.int64))
+    assert SECTIONS / 2 < len(many) - 1 <= SECTIONS
