@@ -17,6 +17,8 @@ from fastmf.data.files import File, Opened, called
 from fastmf.data.source import Wanted, require_room
 from fastmf.errors import DataError
 
+BUFFER = 1 << 20  # bytes of a column chunk that are read ahead, if not all of it is read at once
+
 
 class ParquetFiles:
     """Parquet files; so far only the footer of the first has been read, and ``names`` are its columns."""
@@ -45,6 +47,10 @@ class ParquetFiles:
         files = self.plan(wanted.names, wanted.codes)
         require_room(files.n_rows, files.row_bytes, called([file.path for file in self.files]), wanted)
         return files.read()
+
+    def batches(self, wanted: Wanted, at_once: int) -> Iterator[pa.Table]:
+        """Read columns of all files, at most so many rows at once; raises as :meth:`read`, but needs less memory."""
+        return self.plan(wanted.names, wanted.codes).batches(at_once)
 
     def plan(self, names: Sequence[str], codes: bool = False) -> "Parquet":
         """Read the footers of all files, and check their columns.
@@ -103,6 +109,17 @@ class Parquet:
                     _check_codes(tables[-1].column(name))
         # "default" joins a column that holds no nulls to one that may
         return pa.concat_tables(tables, promote_options="default").select(self.schema.names)
+
+    def batches(self, at_once: int) -> Iterator[pa.Table]:
+        """Read at most so many rows at once, file after file; a row group is decoded page by page."""
+        names = list(dict.fromkeys(self.schema.names))
+        for file, footer in self.footers:
+            how = {"metadata": footer, "read_dictionary": self.coded, "buffer_size": BUFFER}
+            with _opened(file, self.stream, **how) as opened:
+                for batch in opened.iter_batches(at_once, columns=names):
+                    for name in self.coded:
+                        _check_codes(pa.chunked_array([batch.column(name)]))
+                    yield pa.table(batch).select(self.schema.names)
 
 
 @contextlib.contextmanager

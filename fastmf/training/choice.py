@@ -37,8 +37,7 @@ class Chooser(ImplicitALS):
 
 def fit_choice(ratings: Ratings, k: int, seed: int, device: Device) -> dict[str, Any]:
     """Fit vectors to who has chosen what, given standardised ratings; return the model's groups, by name."""
-    picked = ratings.take(are_chosen(ratings.by_user))
-    picked = picked.with_values(np.ones(len(picked), np.float32))
+    picked = ratings.take(are_chosen(ratings.by_user, ratings.spill)).observed(None)
     solver = Chooser(k=k, seed=seed, epochs=EPOCHS, method="exact")
     factors = device.put(solver.start(picked))
     for _ in solver.run(picked, factors, device):

@@ -25,7 +25,8 @@ from fastmf.training.checkpoint import Checkpoint, fingerprint
 from fastmf.training.choice import fit_choice
 from fastmf.training.loop import Run
 from fastmf.training.objective import Objective, objective_of
-from fastmf.training.plan import BLEND_SHARE, Data, Plan, for_plan, make_plan
+from fastmf.training.plan import BLEND_SHARE, Plan, for_plan, make_plan
+from fastmf.training.room import Data
 from fastmf.training.warm_start import Scaling, start_of, warn_of_known_pairs
 
 LOST = "only .* possible factors are in use"  # how the warning begins
@@ -64,11 +65,11 @@ def fit(
     keep_seen: bool = True,
     blend: bool = False, choice: bool = True,
     memory_limit: float | str | None = None,
-    min_user_ratings: int | None = None,
-    min_item_ratings: int | None = None,
+    min_user_ratings: int | None = None, min_item_ratings: int | None = None,
     init: Any = None,
     item_features: Any = None,
     user_features: Any = None,
+    spill: str | os.PathLike[str] | None = None, keep_spill: bool = False,
     **hyperparameters: Any,
 ) -> Model:  # fmt: skip
     """Factorize ratings.
@@ -126,6 +127,11 @@ def fit(
         value. Known rows start where they were, carried to the mean and scale of these ratings; new ones are folded in
         from their ratings. All solvers can start from each other's models. Two epochs then do for what takes twelve,
         except with sgd, whose learning rate starts anew.
+    spill : a folder for ratings that memory cannot hold: they are read batch by batch, sorted on disk, and read from
+        there in each epoch. The model is the same, bit for bit. Memory holds the tables of factors and ids and, beside
+        these, what ``memory_limit`` allows (half of the available memory if it is left out). The disk has to hold about
+        40 bytes a rating; nothing is left there. For als-links, als and implicit, on the CPU.
+    keep_spill : keep the ratings in the folder, sorted, for the next fit of the same files, read in the same way.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 

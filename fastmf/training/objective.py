@@ -22,6 +22,7 @@ from fastmf.model.learned import Baseline
 from fastmf.model.topn import rows_of, top_n
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.runtime.spill import parts_of
 from fastmf.solvers.base import Solver
 from fastmf.solvers.factors import Factors
 
@@ -83,7 +84,7 @@ class Objective(abc.ABC):
         ratings = self.ratings
         users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")
         items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")
-        pairs = users[validation.users], items[validation.items]
+        pairs = validation.among(users, "users"), validation.among(items, "items")
         n = count_common((ratings.by_user.indptr, ratings.items), *pairs, ratings.n_items)
         if n:
             warnings.warn(
@@ -101,15 +102,15 @@ class RatingObjective(Objective):
         self.scale = deviation_of(ratings.values, self.mean, bounds) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
         self._warn_of_coarseness()
-        values = standardised(ratings.values, self.mean, self.scale)
+        values = standardised(ratings.values, self.mean, self.scale, ratings.spill)
         super().__init__(ratings, ratings.with_values(values), device)
         self._warn_of_outliers(solver)
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
         self.validation: tuple[Pairs, np.ndarray, np.ndarray] | None = None
         if validation is not None:
             users, items = self._found(validation)
-            pairs = Pairs(users[validation.users], items[validation.items])
-            values = standardised(validation.values, self.mean, self.scale)
+            pairs = Pairs(validation.among(users, "users"), validation.among(items, "items"))
+            values = standardised(validation.values, self.mean, self.scale, validation.spill)
             self.validation = (*device.put((pairs, values)), bounds_of_sections(validation))
 
     def _warn_of_coarseness(self) -> None:
@@ -123,7 +124,8 @@ class RatingObjective(Objective):
             )
 
     def _warn_of_outliers(self, solver: Solver) -> None:
-        n = int(np.count_nonzero(np.abs(self.ratings.values) > solver.clip))
+        values = self.ratings.values
+        n = sum(int(np.count_nonzero(np.abs(values[part]) > solver.clip)) for part in parts_of(len(values)))
         if n:
             warnings.warn(
                 f"{n:,} of {len(self.ratings):,} ratings are more than {solver.clip:g} standard deviations from the"
@@ -139,7 +141,8 @@ class RatingObjective(Objective):
     def furthest(self) -> str:
         """Name the rating furthest from the mean if it is an outlier, for messages."""
         values = self.ratings.values
-        row = int(np.argmax(np.abs(values)))
+        low, high = int(np.argmin(values)), int(np.argmax(values))
+        row = low if -values[low] > values[high] or (-values[low] == values[high] and low < high) else high
         if abs(values[row]) <= OUTLYING:
             return ""
         rating, (user_id, item_id) = values[row] * self.scale + self.mean, self._pair(row)
@@ -184,7 +187,7 @@ class ImplicitObjective(Objective):
             observed = observed.take(np.logical_and(*both))  # other dislikes are those of zeros
         if ratings.weight is not None and observed.weights is not None and solver.weight_scale != "none":
             self.weight_scale = WeightScale.of_training(solver.weight_scale, observed.weights)
-            observed = replace(observed, weights=self.weight_scale.scaled(observed.weights))
+            observed = replace(observed, weights=self.weight_scale.scaled(observed.weights, observed.spill))
         super().__init__(ratings, observed, device)
         self.interests, self.counts["observed"] = interests, len(interests)
         if negative_to is not None:
