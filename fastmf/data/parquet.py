@@ -6,7 +6,7 @@ pyarrow.dataset would read each row group as a separate chunk; joining the chunk
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,6 +120,36 @@ class Parquet:
                     for name in self.coded:
                         _check_codes(pa.chunked_array([batch.column(name)]))
                     yield pa.table(batch).select(self.schema.names)
+
+    def chunks(self, at_once: int) -> "list[Chunk]":
+        """Cut the files into chunks of whole row groups, of at most so many rows each if groups are small enough."""
+        found: list[Chunk] = []
+        for file, footer in self.footers:
+            groups: list[int] = []
+            for group in range(footer.num_row_groups):
+                if groups and sum(footer.row_group(g).num_rows for g in (*groups, group)) > at_once:
+                    found.append(Chunk(file, tuple(groups), self.schema.names, tuple(self.coded)))
+                    groups = []
+                groups.append(group)
+            found += [Chunk(file, tuple(groups), self.schema.names, tuple(self.coded))] if groups else []
+        return found
+
+
+class Chunk(NamedTuple):
+    """Some row groups of a file, and the columns to read of them; it can be sent to another process."""
+
+    file: File
+    groups: tuple[int, ...]
+    names: Sequence[str]
+    coded: Sequence[str]
+
+    def read(self) -> pa.Table:
+        """Read the rows."""
+        with _opened(self.file, None, read_dictionary=self.coded) as opened:
+            table = opened.read_row_groups(self.groups, columns=list(dict.fromkeys(self.names)))
+            for name in self.coded:
+                _check_codes(table.column(name))
+            return table.select(list(self.names))
 
 
 @contextlib.contextmanager

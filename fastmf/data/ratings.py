@@ -20,8 +20,10 @@ from fastmf.data.layout import layout_of
 from fastmf.data.read import like_of
 from fastmf.data.rows import Asked, assembled, bounds_of, gathered, gathered_in_batches
 from fastmf.data.spilled import compress, spilled
+from fastmf.data.standardise import mean_of
 from fastmf.data.times import HalfLife, aging_of
 from fastmf.errors import DataError, ParameterError, brief, counted, require_choice
+from fastmf.kernels.tasks import sections
 from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import resolve
 from fastmf.runtime.memory import parse_size
@@ -265,6 +267,17 @@ class Ratings:
     def item_counts(self) -> np.ndarray:
         """The number of ratings of each item: (n_items,) int64, 0 for cold ones."""
         return csr.count(self.items, self.n_items, resolve("cpu"))
+
+    @cached_property
+    def sections(self) -> np.ndarray:
+        """The places where sections of users begin and end among the rows: (n_sections + 1,) int64."""
+        indptr = self.by_user.indptr
+        return np.asarray(indptr[sections(indptr)])
+
+    @property
+    def mean_weight(self) -> float:
+        """The mean of the weights; 1 if there are none."""
+        return 1.0 if self.weights is None else mean_of(self.weights, self.sections)
 
     @property
     def user_masses(self) -> np.ndarray:

@@ -16,7 +16,7 @@ from fastmf.data.containers import contained, from_arrays
 from fastmf.data.files import File, called, find, is_location, is_stream, opened
 from fastmf.data.json_lines import JsonFiles, is_json
 from fastmf.data.layout import SKIPPED, Layout
-from fastmf.data.parquet import ParquetFiles
+from fastmf.data.parquet import Chunk, ParquetFiles
 from fastmf.data.source import KINDS, Source, Wanted
 from fastmf.data.text import TextFiles
 from fastmf.data.wide import Wide, is_pivot
@@ -124,6 +124,21 @@ def read_batches(source: Any, roles: Mapping[str, str | None], at_once: int, **h
     _warn_of_places(table, roles)
     if how.get("dropped") is not None:
         how["dropped"].update(table.dropped)
+
+
+def parquet_chunks(
+    source: Any, roles: Mapping[str, str | None], at_once: int, **how: Any
+) -> tuple[dict[str, str], list[Chunk]]:
+    """Return the names of columns by role, and chunks of Parquet files that hold them; see :func:`read_batches`.
+
+    Raises a DataError if the source is not Parquet.
+    """
+    if not is_location(source):
+        raise DataError("the workers of a cluster read files: give the path of Parquet files that all of them see")
+    table, chosen, wanted = _chosen(source, roles, **how)
+    if not isinstance(table, ParquetFiles) or table.stream is not None:
+        raise DataError(f"{table.where} is not Parquet, which the workers of a cluster read in parts: convert it first")
+    return chosen, table.plan(wanted.names, wanted.codes).chunks(at_once)
 
 
 def _is_arrays(source: Any) -> bool:

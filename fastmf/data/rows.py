@@ -13,7 +13,8 @@ from fastmf.data.arrow import from_numpy
 from fastmf.data.bad_rows import as_days, as_values, as_weights, drop_bad_rows, is_number
 from fastmf.data.columns import require_name
 from fastmf.data.duplicates import merged, refusal, repeated
-from fastmf.data.read import Column, read_batches, read_roles
+from fastmf.data.parquet import Chunk
+from fastmf.data.read import Column, parquet_chunks, read_batches, read_roles
 from fastmf.data.source import KINDS
 from fastmf.data.times import Aging
 from fastmf.errors import DataError
@@ -71,6 +72,19 @@ def gathered_in_batches(source: Any, asked: Asked, at_once: int, **how: Any) -> 
     wanted, options = _wanted(source, asked)
     for place, found in enumerate(read_batches(source, wanted, at_once, codes=True, **options, **how)):
         yield _settled(found, asked, first=place == 0)
+
+
+def gathered_chunks(source: Any, asked: Asked, at_once: int, **how: Any) -> tuple[dict[str, str], list[Chunk]]:
+    """Return the names of columns by role, and the chunks of Parquet files; :func:`gathered_chunk` reads one."""
+    wanted, options = _wanted(source, asked)
+    return parquet_chunks(source, wanted, at_once, codes=True, **options, **how)
+
+
+def gathered_chunk(chunk: Chunk, chosen: Mapping[str, str], asked: Asked, first: bool) -> dict[str, Column]:
+    """Read the columns of a chunk by role. Warn of weights in the ``first`` one."""
+    table, names = chunk.read(), list(chunk.names)
+    columns = {role: Column(name, table.column(names.index(name))) for role, name in chosen.items()}
+    return _settled(columns, asked, first)
 
 
 def _wanted(source: Any, asked: Asked) -> tuple[dict[str, str | None], dict[str, Any]]:

@@ -6,7 +6,7 @@ the rows to buckets of consecutive users, small enough to sort in memory. The ro
 :func:`fastmf.data.rows.assembled` makes, in the same order.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,7 +37,7 @@ def spilled(
         names, n_rows = parts[0].names, sum(len(part.values) for part in parts)
         warn_of_low(names[2], sum(part.n_low for part in parts), n_rows)
         half_life = _half_life(parts, asked)
-        user_ids, item_ids = (_union([part.ids[side] for part in parts], names[side]) for side in (0, 1))
+        user_ids, item_ids = (union_of([part.ids[side] for part in parts], names[side]) for side in (0, 1))
         row_ids, counts = (user_ids, item_ids), np.zeros(len(user_ids), np.int64)
         rows = [_encoded(parts.pop(0), row_ids, half_life, counts, spill) for _ in range(len(parts))]
         arrays, indptr = _dealt(rows, counts, spill)
@@ -69,24 +69,32 @@ def _kept_parts(
     for batch in batches:
         names = ", ".join(repr(column.name) for column in batch.values())
         with asked.placed():
-            good, found = _checked_batch(batch, asked, faults, drop)
+            good, found = checked_batch(batch, asked, faults, drop)
         first = n_rows + int(np.argmin(good)) if first is None and not good.all() else first
         n_rows += len(good)
         if found is not None:
             parts.append(_stored(found, spill))
     with asked.placed():
-        if n_rows == 0:
-            raise DataError(f"there are no ratings: columns {names} have 0 rows")
-        if faults and not drop:
-            raise DataError(
-                f"{sum(faults.values()):,} of {n_rows:,} rows cannot be used ({listed_faults(faults)}), the first in"
-                f" row {first:,} (from 0): correct or drop those rows (in a fit: --bad-rows drop, bad_rows=)"
-            )
-        require_any_good(n_rows, faults)
+        require_rows(n_rows, names, faults, first, drop)
     return parts, faults
 
 
-def _checked_batch(
+def require_rows(n_rows: int, names: str, faults: Mapping[str, int], first: int | None, drop: bool) -> None:
+    """Raise a DataError if there are no rows, or none is good, or some are bad and are not to be dropped.
+
+    ``first`` is the number of the first bad row; ``names`` lists the columns.
+    """
+    if n_rows == 0:
+        raise DataError(f"there are no ratings: columns {names} have 0 rows")
+    if faults and not drop:
+        raise DataError(
+            f"{sum(faults.values()):,} of {n_rows:,} rows cannot be used ({listed_faults(faults)}), the first in"
+            f" row {first:,} (from 0): correct or drop those rows (in a fit: --bad-rows drop, bad_rows=)"
+        )
+    require_any_good(n_rows, faults)
+
+
+def checked_batch(
     batch: dict[str, Column], asked: Asked, faults: dict[str, int], drop: bool
 ) -> tuple[np.ndarray, Checked | None]:
     """Return which rows of a batch are good, and these, unless it is clear by now that an error will follow.
@@ -137,7 +145,7 @@ def _half_life(parts: Sequence[Checked], asked: Asked) -> HalfLife | None:
     return asked.aging.of(parts[0].kind_of_times, parts[0].name_of_times, newest)
 
 
-def _union(found: Sequence[pa.Array], name: str) -> pa.Array:
+def union_of(found: Sequence[pa.Array], name: str) -> pa.Array:
     """Merge sorted distinct ids, two at a time, so that each id is merged a few times only."""
     while len(found) > 1:
         pairs = [found[place : place + 2] for place in range(0, len(found), 2)]
@@ -200,18 +208,31 @@ def _merged(
         own = slice(indptr[start], indptr[stop])
         users, items, *given = (array[own] for array in arrays)
         shape = stop - start, n_items
-        users, items, numbers, n_here = in_pair_order(users - np.int32(start), items, tuple(given), shape)
-        if n_here:
-            again = repeated(users, items)
-            place = int(np.argmax(again))
-            example = example if n_again else (start + int(users[place]), int(items[place]))
-            n_again += n_here
-            if asked.duplicates != "error":
-                users, items, numbers = merged(users, items, numbers, again, asked.duplicates, asked.counting)
+        users, items, numbers, n_here, pair = sorted_rows(users - np.int32(start), items, tuple(given), shape, asked)
+        example = (start + pair[0], pair[1]) if n_here and not n_again else example
+        n_again += n_here
         for to, array in zip(arrays, (users + np.int32(start), items, *numbers), strict=True):
             to[end : end + len(users)] = array
         end += len(users)
     return tuple(array[:end] for array in arrays), n_again, example
+
+
+def sorted_rows(
+    users: np.ndarray, items: np.ndarray, numbers: Arrays, shape: tuple[int, int], asked: Asked
+) -> tuple[np.ndarray, np.ndarray, Arrays, int, tuple[int, int]]:
+    """Sort rows by user and item, and merge those of the same pair, unless that is an error.
+
+    Also returns how many rows repeat a pair, and the first such pair.
+    """
+    users, items, numbers, n_again = in_pair_order(users, items, numbers, shape)
+    if not n_again:
+        return users, items, numbers, 0, (0, 0)
+    again = repeated(users, items)
+    place = int(np.argmax(again))
+    pair = int(users[place]), int(items[place])
+    if asked.duplicates != "error":
+        users, items, numbers = merged(users, items, numbers, again, asked.duplicates, asked.counting)
+    return users, items, numbers, n_again, pair
 
 
 def compress(rows: np.ndarray, columns: np.ndarray, numbers: Arrays, n_rows: int, spill: Spill) -> Compressed:

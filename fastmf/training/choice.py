@@ -31,7 +31,7 @@ class Chooser(ImplicitALS):
 
     def _rule(self, ratings: Ratings, counts: np.ndarray) -> FoldInRule:
         """Return the penalties; they scale with the mean weight, so that only the ratios of weights count."""
-        mean = 1.0 if ratings.weights is None else float(ratings.weights.mean(dtype=np.float64))
+        mean = ratings.mean_weight
         return FoldInRule(reg=REG, reg0=mean * REG0, all_pairs=mean * self.weight_of_zeros(ratings))
 
 

@@ -15,7 +15,6 @@ from fastmf.data.weights import WeightScale
 from fastmf.errors import DataError
 from fastmf.evaluation.hits import Wanted, fixed_sample, quality, wanted_of
 from fastmf.kernels.residual import ERRORS
-from fastmf.kernels.tasks import sections
 from fastmf.kernels.types import Compressed, Pairs, Scale, Side
 from fastmf.model.baseline import fit_baseline
 from fastmf.model.learned import Baseline
@@ -60,12 +59,11 @@ class Objective(abc.ABC):
         self.ratings, self.interests = ratings, ratings
         self.seen = given.by_user.indptr, given.by_user.indices
         self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
-        self._sections = bounds_of_sections(ratings)
 
     def train_rmse(self, factors: Factors, device: Device) -> float:
         """Return the RMSE of unclipped predictions of what is trained on, on the standardised scale."""
         pairs, values = self._training
-        return _errors(pairs, values, self._sections, factors, UNCLIPPED, device)[0]
+        return _errors(pairs, values, self.ratings.sections, factors, UNCLIPPED, device)[0]
 
     def furthest(self) -> str:
         """Name the rating furthest from the mean if it is an outlier, for messages."""
@@ -97,11 +95,10 @@ class RatingObjective(Objective):
     """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
 
     def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device, solver: Solver) -> None:
-        bounds = bounds_of_sections(ratings)
-        self.mean = mean_of(ratings.values, bounds)
-        self.scale = deviation_of(ratings.values, self.mean, bounds) or 1.0
+        self.mean = mean_of(ratings.values, ratings.sections)
+        self.scale = deviation_of(ratings.values, self.mean, ratings.sections) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
-        self._warn_of_coarseness()
+        warn_of_coarseness(self.range, self.scale)
         values = standardised(ratings.values, self.mean, self.scale, ratings.spill)
         super().__init__(ratings, ratings.with_values(values), device)
         self._warn_of_outliers(solver)
@@ -111,17 +108,7 @@ class RatingObjective(Objective):
             users, items = self._found(validation)
             pairs = Pairs(validation.among(users, "users"), validation.among(items, "items"))
             values = standardised(validation.values, self.mean, self.scale, validation.spill)
-            self.validation = (*device.put((pairs, values)), bounds_of_sections(validation))
-
-    def _warn_of_coarseness(self) -> None:
-        spacing = np.finfo(np.float32)
-        resolution = max(max(map(abs, self.range)) * float(spacing.eps), float(spacing.smallest_subnormal))
-        if resolution > COARSE * self.scale:
-            warnings.warn(
-                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, whose steps are about"
-                f" {resolution:g}, too coarse for a deviation of {self.scale:g}: subtract a constant first",
-                stacklevel=6,
-            )
+            self.validation = (*device.put((pairs, values)), validation.sections)
 
     def _warn_of_outliers(self, solver: Solver) -> None:
         values = self.ratings.values
@@ -237,10 +224,16 @@ def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, d
     return RatingObjective(ratings, validation, device, solver)
 
 
-def bounds_of_sections(ratings: Ratings) -> np.ndarray:
-    """Return the places among the ratings where sections of users begin and end, (n_sections + 1,) int64."""
-    indptr = ratings.by_user.indptr
-    return np.asarray(indptr[sections(indptr)])
+def warn_of_coarseness(limits: tuple[float, float], scale: float) -> None:
+    """Warn if float32 is too coarse for ratings between these limits, with this deviation."""
+    spacing = np.finfo(np.float32)
+    resolution = max(max(map(abs, limits)) * float(spacing.eps), float(spacing.smallest_subnormal))
+    if resolution > COARSE * scale:
+        warnings.warn(
+            f"ratings from {limits[0]:,g} to {limits[1]:,g} are kept as float32, whose steps are about"
+            f" {resolution:g}, too coarse for a deviation of {scale:g}: subtract a constant first",
+            stacklevel=6,
+        )
 
 
 def _errors(

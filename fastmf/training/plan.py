@@ -153,7 +153,7 @@ class Plan:
 
 def for_plan(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments of fit or tune that their plans take as they are."""
-    own = ("ratings", "k", "solver", "seed", "callback", "hyperparameters", "fixed")
+    own = ("ratings", "k", "solver", "seed", "callback", "hyperparameters", "fixed", "cluster")
     return {name: value for name, value in arguments.items() if name not in own}
 
 

@@ -1,0 +1,1 @@
+"""Fits on a Dask cluster: workers read the ratings and solve blocks of rows; the model is that of a fit in memory."""
