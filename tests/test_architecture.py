@@ -25,6 +25,7 @@ ORDER = [
     "solvers",
     "evaluation",
     "training",
+    "cluster",
     "sklearn",
     "bench",
     "reporting",
