@@ -1,7 +1,8 @@
-"""Plans: what they count, against counting one pair of blocks at a time."""
+"""Plans: what they count, against counting one pair of blocks at a time, and what the pages say of them."""
 
 import re
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fastmf.kernels import tasks
 from fastmf.solvers import make
 
 LARGE = Expected(users=10**8, items=10**7, ratings=10**9)
+SCALE = Path(__file__).parents[2] / "docs" / "scale.md"
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +175,14 @@ def test_all_sections_are_shared_out_if_there_are_fewer_than_workers(ratings):
 def test_impossible_numbers_are_refused(make_it, message):
     with pytest.raises(ParameterError, match=re.escape(message)):
         make_it()
+
+
+def test_the_table_of_the_pages_is_what_plans_say():
+    """The lines of docs/scale.md with k, workers, whole tables, needed rows and sent GB, memory and seconds."""
+    lines = re.findall(r"^\| (64|128) \| (16|64) \| (.*) \|$", SCALE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(lines) == 4
+    for k, workers, rest in lines:
+        found = plan(make("als", k=int(k)), LARGE, Machines(workers=int(workers)))
+        sent = [f"{n / 1e9:,.0f}" for n in (found.epoch_bytes_whole, found.epoch_bytes_needed, found.epoch_bytes_sent)]
+        times = [f"{found.epoch_seconds_computing:.0f} s", f"{found.epoch_seconds_sending:.0f} s"]
+        assert rest.split(" | ") == [*sent, f"{found.worker_bytes / 2**30:.0f} GiB", *times]
