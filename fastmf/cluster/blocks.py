@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastmf.kernels.tasks import LEAST, ROW, SECTIONS, sections
+from fastmf.kernels import tasks
 
 BLOCKS_PER_WORKER = 2  # of each side
 
@@ -15,7 +15,7 @@ def blocks(indptr: np.ndarray, n: int) -> np.ndarray:
     >>> blocks(np.arange(0, 1_000_001, 10), 4).tolist()
     [0, 25207, 50413, 75619, 100000]
     """
-    bounds = sections(indptr)
+    bounds = tasks.sections(indptr)
     n = min(n, len(bounds) - 1)
     costs, steps = cost(indptr[bounds] - indptr[0], bounds), np.arange(1, n)
     nearest = np.searchsorted((costs[1:] + costs[:-1]) / 2, costs[-1] / n * steps)
@@ -25,7 +25,7 @@ def blocks(indptr: np.ndarray, n: int) -> np.ndarray:
 
 def cost(n_ratings: np.ndarray, n_rows: np.ndarray) -> np.ndarray:
     """Return the cost of rows and their ratings, as sections count it."""
-    return n_ratings + ROW * n_rows
+    return n_ratings + tasks.ROW * n_rows
 
 
 def expected_sections(n_ratings: int, n_rows: int) -> int:
@@ -34,8 +34,8 @@ def expected_sections(n_ratings: int, n_rows: int) -> int:
     >>> expected_sections(10**9, 10**7), expected_sections(100_836, 610)
     (277, 4)
     """
-    total, size = n_ratings + ROW * n_rows, LEAST
-    while total > SECTIONS * size:
+    total, size = n_ratings + tasks.ROW * n_rows, tasks.LEAST
+    while total > tasks.SECTIONS * size:
         size *= 2
     return min(-(-total // size), n_rows)
 
