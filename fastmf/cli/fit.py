@@ -38,8 +38,8 @@ from fastmf.errors import counted, verb
 @overwrite_option
 @training_option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR.")
 @training_option("--every", type=int, default=1, show_default=True, help="Epochs between checkpoints.")
-@training_option("--spill", metavar="DIR", help="Keep ratings in DIR, on disk, if memory cannot hold them.")
-@training_option("--keep-spill", is_flag=True, help="Leave them there, sorted, for the next fit of the same files.")
+@training_option("--spill", metavar="DIR", help="Keep ratings on disk, in DIR, not in memory.")
+@training_option("--keep-spill", is_flag=True, help="Leave spilled ratings there for the next fit of the same files.")
 @training_option("--cluster", metavar="ADDRESS",
                  help="Fit on Dask workers: tcp://… of a scheduler, or local:N for N workers here.")  # fmt: skip
 @training_option("--resume", is_flag=True, help="Continue from the checkpoint, if there is one.")

@@ -136,6 +136,8 @@ def read(workers: Workers, storage: Storage, source: Any, asked: Asked, drop: bo
     chosen, chunks = gathered_chunks(source, asked, MOST, **how)
     calls = [(storage, place, chunk, chosen, asked, drop) for place, chunk in enumerate(chunks)]
     parts = workers.map(load.read_chunk, calls)
+    if asked.may_lack_ratings and 0 < sum(part["rows"] for part in parts) == sum(part["null"] for part in parts):
+        return read(workers, storage, source, asked.without_ratings(), drop, how)
     faults = _faults(parts, asked, list(chosen.values()), drop)
     there = [place for place, part in enumerate(parts) if part["part"]]
     names, n_good = parts[there[0]]["names"], sum(parts[place]["used"] for place in there)

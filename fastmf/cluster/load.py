@@ -36,12 +36,13 @@ class Scaling(NamedTuple):
 def read_chunk(
     storage: Storage, place: int, chunk: Chunk, chosen: Mapping[str, str], asked: Asked, drop: bool
 ) -> dict[str, Any]:
-    """Read and check a chunk. Returns how many rows it has, how many are bad and why, and the first bad one."""
+    """Read and check a chunk. Returns how many rows it has, how many are bad and why, the first bad one, and so on."""
     faults: dict[str, int] = {}
     columns = gathered_chunk(chunk, chosen, asked, place == 0)
+    n_null = columns["rating"].values.null_count if "rating" in columns else 0
     with asked.placed():
         good, part = checked_batch(columns, asked, faults, drop)
-    found = {"rows": len(good), "faults": faults, "first": None if good.all() else int(np.argmin(good))}
+    found = {"rows": len(good), "null": n_null, "faults": faults, "first": None if good.all() else int(np.argmin(good))}
     if part is None:
         return found | {"part": False}
     users, items = part.places

@@ -34,9 +34,12 @@ def require_no_nulls(column: pa.ChunkedArray, name: str) -> None:
         )
 
 
-def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Return a column of ratings as float32; raise a DataError unless all are numbers, finite in float32."""
-    values, faults = _to_float32(column, name)
+def as_values(column: pa.ChunkedArray, name: str, whole: bool = True) -> np.ndarray:
+    """Return a column of ratings as float32; raise a DataError unless all are numbers, finite in float32.
+
+    Of a ``whole`` column, not all may become 0.
+    """
+    values, faults = _to_float32(column, name, whole)
     if faults:
         bad = ~np.isfinite(values)
         counts = ", ".join(f"{np.count_nonzero(rows):,} {FAULTS[fault]}" for fault, rows in faults.items())
@@ -44,9 +47,9 @@ def as_values(column: pa.ChunkedArray, name: str) -> np.ndarray:
     return values
 
 
-def as_weights(column: pa.ChunkedArray, name: str) -> np.ndarray:
+def as_weights(column: pa.ChunkedArray, name: str, whole: bool = True) -> np.ndarray:
     """Return a column of weights as float32; raise a DataError unless all are finite numbers above 0."""
-    weights, _ = _to_float32(column, name)
+    weights, _ = _to_float32(column, name, whole)
     bad = _is_no_weight(weights)
     if bad.any():
         raise _refusal(column, name, bad, "weights that are not finite numbers above 0 in float32")
@@ -76,15 +79,15 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str], time_uni
 
 
 def good_rows(
-    columns: list[pa.ChunkedArray], names: Sequence[str], time_unit: str | None
+    columns: list[pa.ChunkedArray], names: Sequence[str], time_unit: str | None, whole: bool = True
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return which rows :func:`drop_bad_rows` keeps, (n,) bool, and how many are bad, by reason."""
     columns[:2] = map(large, columns[:2])
     good, dropped = np.ones(len(columns[0]), bool), {}
     faults = {"null_users": _is_null(columns[0]), "null_items": _is_null(columns[1])}
-    faults |= _to_float32(columns[2], names[2])[1]
+    faults |= _to_float32(columns[2], names[2], whole)[1]
     if len(columns) > 3 + (time_unit is not None):
-        faults["bad_weights"] = _is_no_weight(_to_float32(columns[3], names[3])[0])
+        faults["bad_weights"] = _is_no_weight(_to_float32(columns[3], names[3], whole)[0])
     if time_unit is not None:
         faults["bad_timestamps"] = np.isnan(to_days(columns[-1], names[-1], time_unit))
     for fault, rows in faults.items():
@@ -133,10 +136,10 @@ def _is_no_weight(weights: np.ndarray) -> np.ndarray:
     return ~(np.isfinite(weights) & (weights > 0))
 
 
-def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _to_float32(column: pa.ChunkedArray, name: str, whole: bool = True) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return a column of numbers as float32, and for each fault a mask (n,) bool of the rows that have it.
 
-    Raises a DataError if the column does not hold numbers, or if float32 rounds all of them to 0.
+    Raises a DataError if the column does not hold numbers, or if it is ``whole`` and float32 rounds all of them to 0.
     """
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -150,7 +153,7 @@ def _to_float32(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, dict[st
     wide = as_array(column.cast(pa.float64(), safe=False) if decimal else column, None if floats else np.float64)
     values = np.empty(len(wide), np.float32)
     if not launch(TO_FLOAT32, resolve("cpu"), even(len(wide), ROWS_PER_TASK), wide, values):
-        if not values.any() and wide.any():
+        if whole and not values.any() and wide.any():
             raise DataError(f"column {name!r} holds numbers too small for float32, where all become 0: rescale them")
         return values, {}
     nulls, nans = column.is_null().to_numpy(), np.isnan(wide)

@@ -5,6 +5,7 @@ of the files, and how they were read.
 """
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,28 +14,46 @@ from typing import Any
 
 from fastmf.data.arrays import ArrayFile, save_arrays
 from fastmf.data.atomic import replacing
-from fastmf.data.files import find
+from fastmf.data.files import find, is_location
 from fastmf.data.packed_ids import pack_ids, unpack_ids
 from fastmf.data.ratings import Ratings
 from fastmf.data.times import HalfLife
 from fastmf.runtime.spill import Spill
 
-NAME = "ratings.safetensors"
+NAME = "_ratings.safetensors"  # a folder of ratings may be read, and files whose names begin so are left out
 FORMAT = 1
 IDS, PLAIN = ("user_ids", "item_ids"), ("columns", "duplicates", "dropped")
 
 
-def origin_of(source: Any, how: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ratings are read from: the files with their sizes and times, and how they are read, as plain data."""
-    files = []
+def origin_of(source: Any, how: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what ratings are read from, and how, as plain data: the files with their sizes and times.
+
+    None if they are not in files that can be read again.
+    """
+    if not is_location(source):
+        return None
+    files: list[list[Any]] = []
     for file in find(source):
-        info = None if file.system is None else file.system.get_file_info(file.path)
-        files.append([file.path, *([None, None] if info is None else [info.size, info.mtime_ns])])
+        if file.system is None:
+            return None
+        info, path = file.system.get_file_info(file.path), file.path
+        own = [os.path.realpath(path), Path(path).stat().st_ino] if file.system.type_name == "local" else [path]
+        files.append([*own, info.size, info.mtime_ns])
     return dict(json.loads(json.dumps({"format": FORMAT, "files": files, "how": how}, sort_keys=True, default=str)))
 
 
+def is_other(path: Path) -> bool:
+    """Check whether there is a file, or anything else, that is not one of kept ratings."""
+    if not path.exists():
+        return False
+    try:
+        return "origin" not in json.loads(ArrayFile(path).text or "")
+    except Exception:  # what is no such file can raise anything
+        return True
+
+
 def save_ratings(ratings: Ratings, folder: Path, origin: Mapping[str, Any]) -> None:
-    """Write ratings, replacing the file that is there; raise an OSError if writing fails."""
+    """Write ratings, replacing those that are there; raise an OSError if writing fails."""
     arrays = {name: getattr(ratings, name) for name in ("users", "items", "values")}
     arrays |= {} if ratings.weights is None else {"weights": ratings.weights}
     described: dict[str, Any] = {name: getattr(ratings, name) for name in PLAIN} | {"origin": origin}
@@ -54,8 +73,14 @@ def load_ratings(folder: Path, origin: Mapping[str, Any], spill: Spill) -> Ratin
     try:
         file = ArrayFile(path)
         described = json.loads(file.text or "")
-        if described.pop("origin") != origin:
-            warnings.warn(f"{path} is of other files or was read otherwise: it is not used", stacklevel=5)
+        then = described.pop("origin")
+        if then != origin:
+            what = (
+                "files that were other or have changed"
+                if then["files"] != origin["files"]
+                else "ratings read otherwise"
+            )
+            warnings.warn(f"{path} holds {what}: the ratings are read anew", stacklevel=5)
             return None
         if not file.sound or not all(map(file.intact, file.arrays)):
             raise ValueError("a digest does not match")
@@ -67,5 +92,5 @@ def load_ratings(folder: Path, origin: Mapping[str, Any], spill: Spill) -> Ratin
     except (OSError, MemoryError):
         raise
     except Exception as error:  # damage can raise more kinds of errors than can be listed
-        warnings.warn(f"{path} is damaged ({error!r}): it is not used", stacklevel=5)
+        warnings.warn(f"{path} is damaged ({error!r}): the ratings are read anew", stacklevel=5)
         return None

@@ -112,14 +112,16 @@ class Parquet:
 
     def batches(self, at_once: int) -> Iterator[pa.Table]:
         """Read at most so many rows at once, file after file; a row group is decoded page by page."""
-        names = list(dict.fromkeys(self.schema.names))
+        names, how = list(dict.fromkeys(self.schema.names)), dict[str, Any](read_dictionary=self.coded)
+        how |= {"pre_buffer": False, "buffer_size": BUFFER}  # else Arrow keeps the compressed columns of the whole file
         for file, footer in self.footers:
-            how = {"metadata": footer, "read_dictionary": self.coded, "buffer_size": BUFFER}
-            with _opened(file, self.stream, **how) as opened:
+            with _opened(file, self.stream, metadata=footer, **how) as opened:
                 for batch in opened.iter_batches(at_once, columns=names):
                     for name in self.coded:
                         _check_codes(pa.chunked_array([batch.column(name)]))
                     yield pa.table(batch).select(self.schema.names)
+        if not self.n_rows:
+            yield self.schema.empty_table()
 
     def chunks(self, at_once: int) -> "list[Chunk]":
         """Cut the files into chunks of whole row groups, of at most so many rows each if groups are small enough."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -170,7 +170,7 @@ class Ratings:
         how["said"] = layout_of(columns, sep, decimal, encoding, wide)
         asked = Asked(called(source), roles, duplicates, unrated, positive_from, aging, keep_values)
         if spill is not None:
-            return cls(**spilled(gathered_in_batches(source, asked, spill.at_once, **how), asked, dropped, spill))
+            return cls(**spilled(partial(gathered_in_batches, source, spill.at_once, **how), asked, dropped, spill))
         found = gathered(source, asked, **how)
         del source
         with asked.placed():

@@ -1,7 +1,7 @@
 """Read a table from whatever holds it: files of many formats, frames, Arrow streams, arrays, matrices, lists."""
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,7 +119,7 @@ def read_batches(source: Any, roles: Mapping[str, str | None], at_once: int, **h
         return
     table, chosen, wanted = _chosen(source, roles, **how)
     batches = table.batches(wanted, at_once) if isinstance(table, ParquetFiles | ArrowFiles) else [table.read(wanted)]
-    for batch in batches:
+    for batch in _joined(batches, at_once):
         yield from _cut(_by_role(table, chosen, wanted, batch, how.get("like", UNLIKE)), at_once)
     _warn_of_places(table, roles)
     if how.get("dropped") is not None:
@@ -151,6 +151,18 @@ def _of_arrays(
     if said is not None and said.wide:
         raise DataError("wide is for a pivot, but a tuple of arrays holds a row for each rating: leave it out")
     return {role: Column(*found) for role, found in from_arrays(source, roles, n_optional).items()}
+
+
+def _joined(batches: Iterable[pa.Table], at_once: int) -> Iterator[pa.Table]:
+    """Join tables until they have so many rows; yield at least one table, unless there are none at all."""
+    held: list[pa.Table] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= at_once:
+            yield pa.concat_tables(held, promote_options="default")
+            held = []
+    if held:
+        yield pa.concat_tables(held, promote_options="default")
 
 
 def _cut(columns: Mapping[str, Column], at_once: int) -> Iterator[dict[str, Column]]:

@@ -48,6 +48,15 @@ class Asked(NamedTuple):
         return self.unrated and self.duplicates == "sum"
 
     @property
+    def may_lack_ratings(self) -> bool:
+        """Whether ratings are only checked, if there are any at all."""
+        return self.roles["rating"] is None and not self.keep_values
+
+    def without_ratings(self) -> "Asked":
+        """Return the same without ratings."""
+        return self._replace(roles={**self.roles, "rating": ""})
+
+    @property
     def time_unit(self) -> str | None:
         """The unit of times; None if there are none."""
         return None if self.aging is None else self.aging.time_unit
@@ -64,10 +73,14 @@ class Asked(NamedTuple):
 def gathered(source: Any, asked: Asked, **how: Any) -> dict[str, Column]:
     """Read the columns of ratings by role; ``how`` are arguments of ``read_roles``."""
     wanted, options = _wanted(source, asked)
-    return _settled(read_roles(source, wanted, codes=True, **options, **how), asked, first=True)
+    found = read_roles(source, wanted, codes=True, **options, **how)
+    rating = found.get("rating")
+    if asked.may_lack_ratings and rating is not None and rating.values.null_count == len(rating.values):
+        found.pop("rating")
+    return _settled(found, asked, first=True)
 
 
-def gathered_in_batches(source: Any, asked: Asked, at_once: int, **how: Any) -> Iterator[dict[str, Column]]:
+def gathered_in_batches(source: Any, at_once: int, asked: Asked, **how: Any) -> Iterator[dict[str, Column]]:
     """Read the columns of ratings by role, at most so many rows at once."""
     wanted, options = _wanted(source, asked)
     for place, found in enumerate(read_batches(source, wanted, at_once, codes=True, **options, **how)):
@@ -110,7 +123,7 @@ def _wanted(source: Any, asked: Asked) -> tuple[dict[str, str | None], dict[str,
 def _settled(found: dict[str, Column], asked: Asked, first: bool) -> dict[str, Column]:
     """Leave out ratings that are not wanted; add row counts as weights. Warn of weights in the ``first`` batch."""
     rating, weight = asked.roles["rating"], asked.roles["weight"]
-    unused = rating is None and not asked.keep_values and "rating" in found and not _is_rated(found["rating"])
+    unused = asked.may_lack_ratings and "rating" in found and not is_number(found["rating"].values.type)
     if rating == "" or unused:
         found.pop("rating", None)
     if "weight" not in found and asked.counted:
@@ -121,11 +134,6 @@ def _settled(found: dict[str, Column], asked: Asked, first: bool) -> dict[str, C
             f"column {name!r} is taken as the weights of rows; --weight '' (weight='') takes none", stacklevel=5
         )
     return found
-
-
-def _is_rated(column: Column) -> bool:
-    """Check whether a column holds numbers at all."""
-    return is_number(column.values.type) and column.values.null_count < len(column.values)
 
 
 class Checked(NamedTuple):
@@ -147,18 +155,18 @@ class Checked(NamedTuple):
     n_low: int
 
 
-def checked(columns: list[pa.ChunkedArray], names: tuple[str, ...], asked: Asked) -> Checked:
+def checked(columns: list[pa.ChunkedArray], names: tuple[str, ...], asked: Asked, whole: bool = True) -> Checked:
     """Check the columns of users, items, ratings and any weights and times; raise a DataError for bad rows.
 
-    Empties the list, so that each column is freed once it is used.
+    Empties the list, so that each column is freed once it is used. ``whole`` is False for a batch.
     """
     days, weights, when, kind = None, None, "", None
     if asked.time_unit is not None:
         names, when, kind = names[:-1], names[-1], columns[-1].type
         days = as_days(columns.pop(), when, asked.time_unit)
     if len(names) > 3:
-        weights = as_weights(columns.pop(), names[3])
-    values, n_low = as_values(columns.pop(), names[2]), 0
+        weights = as_weights(columns.pop(), names[3], whole)
+    values, n_low = as_values(columns.pop(), names[2], whole), 0
     if not asked.keep_values and names[2]:
         n_low = int(np.count_nonzero(values <= 0))
         values = np.ones(len(values), np.float32)

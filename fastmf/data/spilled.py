@@ -6,7 +6,7 @@ the rows to buckets of consecutive users, small enough to sort in memory. The ro
 :func:`fastmf.data.rows.assembled` makes, in the same order.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,10 +29,17 @@ Arrays = tuple[np.ndarray, ...]
 
 
 def spilled(
-    batches: Iterable[dict[str, Column]], asked: Asked, dropped: dict[str, int] | None, spill: Spill
+    read: Callable[[Asked], Iterable[dict[str, Column]]], asked: Asked, dropped: dict[str, int] | None, spill: Spill
 ) -> dict[str, Any]:
-    """Make the fields of :class:`fastmf.Ratings` like :func:`fastmf.data.rows.assembled`, of columns in batches."""
-    parts, faults = _kept_parts(batches, asked, spill, dropped is not None)
+    """Make the fields of :class:`fastmf.Ratings` like :func:`fastmf.data.rows.assembled`, of columns in batches.
+
+    ``read`` begins to read the batches. If it turns out in the end that no row has a rating, and none needs to have
+    one, it is called again, without ratings.
+    """
+    parts, faults, all_null = _kept_parts(read(asked), asked, spill, dropped is not None)
+    if all_null:
+        asked = asked.without_ratings()
+        parts, faults, _ = _kept_parts(read(asked), asked, spill, dropped is not None)
     with asked.placed():
         names, n_rows = parts[0].names, sum(len(part.values) for part in parts)
         warn_of_low(names[2], sum(part.n_low for part in parts), n_rows)
@@ -58,25 +65,29 @@ def spilled(
 
 def _kept_parts(
     batches: Iterable[dict[str, Column]], asked: Asked, spill: Spill, drop: bool
-) -> tuple[list[Checked], dict[str, int]]:
-    """Check each batch, and keep it in the spill. Returns the parts, and the bad rows' counts by reason.
+) -> tuple[list[Checked], dict[str, int], bool]:
+    """Check each batch, and keep it in the spill.
 
+    Returns the parts, the bad rows' counts by reason, and whether all ratings are null where there need not be any.
     Raises a DataError for bad rows, unless they are dropped, once all have been counted.
     """
     parts: list[Checked] = []
     faults: dict[str, int] = {}
-    names, first, n_rows = "", None, 0
+    names, first, n_rows, n_null = "", None, 0, 0
     for batch in batches:
         names = ", ".join(repr(column.name) for column in batch.values())
+        n_null += batch["rating"].values.null_count if asked.may_lack_ratings and "rating" in batch else 0
         with asked.placed():
             good, found = checked_batch(batch, asked, faults, drop)
         first = n_rows + int(np.argmin(good)) if first is None and not good.all() else first
         n_rows += len(good)
         if found is not None:
             parts.append(_stored(found, spill))
+    if n_rows and n_null == n_rows:
+        return [], {}, True
     with asked.placed():
         require_rows(n_rows, names, faults, first, drop)
-    return parts, faults
+    return parts, faults, False
 
 
 def require_rows(n_rows: int, names: str, faults: Mapping[str, int], first: int | None, drop: bool) -> None:
@@ -87,9 +98,10 @@ def require_rows(n_rows: int, names: str, faults: Mapping[str, int], first: int 
     if n_rows == 0:
         raise DataError(f"there are no ratings: columns {names} have 0 rows")
     if faults and not drop:
+        why = listed_faults(faults).replace("_", " ")
         raise DataError(
-            f"{sum(faults.values()):,} of {n_rows:,} rows cannot be used ({listed_faults(faults)}), the first in"
-            f" row {first:,} (from 0): correct or drop those rows (in a fit: --bad-rows drop, bad_rows=)"
+            f"{sum(faults.values()):,} of {n_rows:,} rows cannot be used ({why}), the first in row {first:,} (from 0):"
+            " correct or drop those rows (in a fit: --bad-rows drop, bad_rows=)"
         )
     require_any_good(n_rows, faults)
 
@@ -104,36 +116,34 @@ def checked_batch(
     if not len(batch["user"].values):
         return np.ones(0, bool), None
     names, columns = in_order(batch)
-    good, bad = good_rows(columns, names, asked.time_unit)
+    good, bad = good_rows(columns, names, asked.time_unit, whole=False)
     faults |= {name: faults.get(name, 0) + n for name, n in bad.items()}
     if not good.any() or (faults and not drop):
         return good, None
     if bad:
         keep_good(columns, good)
-    return good, checked(columns, names, asked)
+    return good, checked(columns, names, asked, whole=False)
 
 
 def _stored(part: Checked, spill: Spill) -> Checked:
     """Return the same part with its arrays in the spill."""
-    users, items = (_copied(places, spill) for places in part.places)
-    user_ids, item_ids = (_copied_ids(each, spill) for each in part.ids)
-    weights, days = (None if array is None else _copied(array, spill) for array in (part.weights, part.days))
-    part = part._replace(values=_copied(part.values, spill), weights=weights, days=days)
-    return part._replace(places=(users, items), ids=(user_ids, item_ids))
+    numbers = [array for array in (part.weights, part.days) if array is not None]
+    ids_as_bytes = [_as_bytes(each) for each in part.ids]
+    users, items, user_ids, item_ids, values, *rest = spill.store(*part.places, *ids_as_bytes, part.values, *numbers)
+    found = part._replace(places=(users, items), ids=(_from_bytes(user_ids), _from_bytes(item_ids)), values=values)
+    days = None if part.days is None else rest.pop()
+    return found._replace(weights=rest.pop() if rest else None, days=days)
 
 
-def _copied(array: np.ndarray, spill: Spill) -> np.ndarray:
-    out = spill.empty(len(array), array.dtype)
-    out[:] = array
-    return out
-
-
-def _copied_ids(row_ids: pa.Array, spill: Spill) -> pa.Array:
+def _as_bytes(row_ids: pa.Array) -> np.ndarray:
     sink = pa.BufferOutputStream()
     batch = pa.record_batch([row_ids], names=["id"])
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    stored = _copied(np.frombuffer(sink.getvalue(), np.uint8), spill)
+    return np.frombuffer(sink.getvalue(), np.uint8)
+
+
+def _from_bytes(stored: np.ndarray) -> pa.Array:
     return pa.ipc.open_stream(pa.py_buffer(stored)).read_next_batch().column(0)
 
 
@@ -162,7 +172,7 @@ def _encoded(
     np.add.at(counts, part.places[0], 1)
     weights = part.weights
     if half_life is not None and part.days is not None:
-        weights = _copied(half_life.weigh(part.days, weights), spill)
+        weights = spill.store(half_life.weigh(part.days, weights))[0]
     return (*part.places, part.values) if weights is None else (*part.places, part.values, weights)
 
 

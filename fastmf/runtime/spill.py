@@ -5,6 +5,7 @@ others, by the same code. They are fast where they are read from one end to the 
 and there. A file has no name: its space is free as soon as nothing refers to the array, however the process ends.
 """
 
+import errno
 import mmap
 import os
 import tempfile
@@ -19,6 +20,7 @@ from fastmf.runtime.memory import available_memory, size
 BYTES_AT_ONCE = 256  # that a row takes while it is read, checked, encoded or sorted, at most
 FEWEST, MOST = 1 << 12, 1 << 22  # rows at once
 PART = 1 << 16  # entries of a part
+LINE = 64  # bytes: arrays in one file begin at a multiple
 
 
 class Spill:
@@ -45,16 +47,26 @@ class Spill:
         if not n_bytes:
             return np.empty(0, dtype)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)  # another fit may have removed it
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 _reserve(file.fileno(), n_bytes)
                 mapped = mmap.mmap(file.fileno(), n_bytes)
         except OSError as error:
-            raise type(error)(
-                error.errno,
-                f"{size(n_bytes)} cannot be spilled to {self.folder} ({error.strerror}): make space, or give another"
-                " folder with --spill (spill=)",
+            remedy = "make space, or " if error.errno == errno.ENOSPC else ""
+            raise OSError(
+                f"{size(n_bytes)} cannot be spilled to {self.folder} ({error.strerror}): {remedy}give another folder"
+                " with --spill (spill=)"
             ) from None
         return np.frombuffer(mapped, dtype)
+
+    def store(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Return copies of arrays (n,) in one file of the folder: a process may have few files open."""
+        ends = np.cumsum([-(-array.nbytes // LINE) * LINE for array in arrays])
+        whole, found = self.empty(int(ends[-1]), np.uint8), []
+        for array, start in zip(arrays, [0, *ends[:-1].tolist()], strict=True):
+            found.append(whole[start : start + array.nbytes].view(array.dtype))
+            found[-1][:] = array
+        return found
 
 
 def _reserve(file: int, n_bytes: int) -> None:

@@ -129,8 +129,8 @@ def fit(
         except with sgd, whose learning rate starts anew.
     spill : a folder for ratings that memory cannot hold: they are read batch by batch, sorted on disk, and read from
         there in each epoch. The model is the same, bit for bit. Memory holds the tables of factors and ids and, beside
-        these, what ``memory_limit`` allows (half of the available memory if it is left out). The disk has to hold about
-        40 bytes a rating; nothing is left there. For als-links, als and implicit, on the CPU.
+        these, what ``memory_limit`` allows (half of the available memory if it is left out). The disk has to hold 36
+        to 55 bytes a rating; nothing is left there. For als-links, als and implicit, on the CPU.
     keep_spill : keep the ratings in the folder, sorted, for the next fit of the same files, read in the same way.
     cluster : a Dask client, the address of a scheduler ("tcp://…"), or "local" or "local:N" for N worker processes on
         this machine. The workers read the ratings, which must be Parquet files that all of them see, and solve blocks

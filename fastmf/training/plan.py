@@ -15,12 +15,14 @@ import numpy as np
 from fastmf.data.atomic import check_outputs
 from fastmf.data.features import Features
 from fastmf.data.files import called, find, is_location, locations
+from fastmf.data.kept import NAME
 from fastmf.data.ratings import Ratings, reading
 from fastmf.data.times import aging_of
 from fastmf.errors import (
     DataError,
     DeviceUnavailableError,
     ParameterError,
+    ResourceError,
     counted,
     require_integer,
     require_truth,
@@ -116,14 +118,19 @@ class Plan:
 
     def _training(self, tell: Tell | None, spill: Spill | None) -> Ratings:
         """Read the training ratings, or take those that an earlier fit has kept."""
-        how = {**self.weighing, **self.how}
-
-        def read() -> Ratings:
-            return _read(self.source, tell, memory_limit=self.memory_limit, spill=spill, **how)
-
         if spill is None or self.spilling is None:
-            return read()
-        return self.spilling.read(self.source, how, spill, read, tell)
+            try:
+                return _read(self.source, tell, memory_limit=self.memory_limit, **self.weighing, **self.how)
+            except ResourceError as error:
+                more = "; a fit can keep them on disk with --spill (spill=)" if self.solver.spills else ""
+                raise ResourceError(f"{error}{more}") from None
+        ratings = self.spilling.kept(spill)
+        if ratings is not None:
+            _tell_of(f"{self.spilling.folder / NAME}, kept by an earlier fit", ratings, tell)
+            return ratings
+        ratings = _read(self.source, tell, memory_limit=self.memory_limit, spill=spill, **self.weighing, **self.how)
+        self.spilling.keep_if_asked(ratings)
+        return ratings
 
     def _with_features(self, ratings: Ratings, tell: Tell | None) -> Ratings:
         """Read the tables of side features, and return the ratings with them."""
@@ -200,20 +207,18 @@ def make_plan(
     given = {name: value for name, value in how.items() if value is not None}
     weighing, learns_choice = _weighing(given), _check_solver(solver, blend, choice)
     tables = {side: given.pop(f"{side}_features") for side in ("user", "item") if f"{side}_features" in given}
+    reads = reading(solver.implicit, solver.positive_from) | given
     inputs = [path for each in (source, validation, *tables.values()) for path in locations(each)]
+    spilling = check_spill(spill, keep_spill, solver, where, source, {**weighing, **reads})
     inputs += map(str, _checkpoint_files(checkpoint, every, resume, inputs))
+    inputs += [] if spilling is None else spilling.files
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     options |= {"source": source, "solver": solver, "validation": validation, "checkpoint": checkpoint}
     options |= {"device": where, "weighing": weighing, "init": start, "features": tables, "memory_limit": limit}
+    options |= {"spilling": spilling, "how": reads, "choice": learns_choice}
     require_room(solver, where, limit, choice=learns_choice, spilled=spill is not None)
-    return Plan(
-        choice=learns_choice,
-        core=_fewest(min_user_ratings, min_item_ratings),
-        how=reading(solver.implicit, solver.positive_from) | given,
-        spilling=check_spill(spill, keep_spill, solver, where, source, inputs),
-        outputs=check_outputs(outputs, overwrite, inputs=inputs),
-        **options,
-    )
+    core = _fewest(min_user_ratings, min_item_ratings)
+    return Plan(core=core, outputs=check_outputs(outputs, overwrite, inputs=inputs), **options)
 
 
 def _warn_of_little_weight(weights: np.ndarray) -> None:
@@ -316,11 +321,18 @@ def _checkpoint_files(checkpoint: Any, every: int, resume: bool, inputs: Iterabl
 
 def _read(source: Any, tell: Tell | None, **how: Any) -> Ratings:
     ratings = Ratings.read(source, **how)
-    if tell is not None and not isinstance(source, Ratings):
-        size = f"{counted(len(ratings), 'rating')} of {counted(ratings.n_items, 'item')}"
-        size += f" by {counted(ratings.n_users, 'user')}"
-        columns = *filter(None, ratings.columns), *([] if ratings.half_life is None else [ratings.half_life.timestamp])
-        tell(f"{called(source)}: {size} (columns {', '.join(dict.fromkeys(columns))})")
-        for line in notes_on(ratings):
-            tell(line)
+    if not isinstance(source, Ratings):
+        _tell_of(called(source), ratings, tell)
     return ratings
+
+
+def _tell_of(what: str, ratings: Ratings, tell: Tell | None) -> None:
+    """Tell what ratings there are, and what has become of rows that are not among them."""
+    if tell is None:
+        return
+    size = f"{counted(len(ratings), 'rating')} of {counted(ratings.n_items, 'item')}"
+    size += f" by {counted(ratings.n_users, 'user')}"
+    columns = *filter(None, ratings.columns), *([] if ratings.half_life is None else [ratings.half_life.timestamp])
+    tell(f"{what}: {size} (columns {', '.join(dict.fromkeys(columns))})")
+    for line in notes_on(ratings):
+        tell(line)

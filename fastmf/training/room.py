@@ -55,7 +55,7 @@ def require_room(
         require_memory(need, what, None, "use a smaller k")
     else:
         remedy = "use a smaller k, or set another limit with --memory-limit (memory_limit=)"
-        remedy += ", or keep the ratings on disk with --spill (spill=)" * (solver.spills and of_ratings > 0)
+        remedy += "; a fit can keep ratings on disk with --spill (spill=)" * (solver.spills and of_ratings > 0)
         require_memory(need + of_ratings, what, limit, remedy)
     device.require(solver.k, on_gpu + max(solver.bytes_per_row, 4 * 4 * solver.k) * n_rows, what)
 

@@ -206,7 +206,7 @@ def test_ids_that_are_no_numbers(two, table, tmp_path, made):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rating": [1.0, None, np.inf, 4.0, 5.0]}, r"2 of 5 rows cannot be used \(null_ratings 1, infinite_.* row 1 "),
+        ({"rating": [1.0, None, np.inf, 4.0, 5.0]}, r"2 of 5 rows cannot be used \(null ratings 1, infinite .* row 1 "),
         ({"user": [1, 2, 3, 3, 5], "item": [1, 2, 3, 3, 5]}, "1 of 5 rows repeat a .* first for user 3 and item 3"),
         ({"rating": ["a", "b", "c", "d", "e"]}, "column 'rating' holds string, not numbers"),
         ({"rating": [1.0] * 5, "user": [1.5] * 5}, "column 'user' holds double, which cannot be an id"),
@@ -218,6 +218,13 @@ def test_bad_data_is_told_as_in_memory(two, tmp_path, change, message):
     with pytest.raises(DataError, match=f"r.parquet: .*{message}"):
         fastmf.fit(tmp_path / "r.parquet", solver="als", k=2, cluster=two)
     require_nothing_held(two)
+
+
+def test_ratings_that_are_all_null(two, tmp_path):
+    null = pa.array([None] * 4, pa.float64())
+    write_parquet(pa.table({"user": [5, 6, 7, 8], "item": [1, 1, 2, 2], "rating": null}), tmp_path / "r.parquet")
+    given = {"solver": "implicit", "k": 2, "epochs": 1}
+    require_same(fastmf.fit(tmp_path / "r.parquet", **given), fastmf.fit(tmp_path / "r.parquet", cluster=two, **given))
 
 
 def test_what_is_no_parquet_is_refused(two, tmp_path, planted):
