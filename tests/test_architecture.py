@@ -25,13 +25,17 @@ ORDER = [
     "solvers",
     "evaluation",
     "training",
+    "cluster",
     "sklearn",
     "bench",
     "reporting",
     "cli",
 ]
 # A method that people look for on a model, though what it does comes last: it is imported when it is called.
-UPWARDS = {("model", "fastmf.reporting.report.write_report")}
+UPWARDS = {
+    ("model", "fastmf.reporting.report.write_report"),
+    ("training", "fastmf.cluster.fit.fit_on_cluster"),
+}
 AT_THE_TOP = {"__init__", "__main__", "errors"}
 
 ONLY_IN = {
@@ -43,6 +47,8 @@ ONLY_IN = {
     "llvmlite": {"kernels", "bench"},
     "matplotlib": {"reporting"},
     "jinja2": {"reporting"},
+    "distributed": {"cluster"},
+    "dask": {"cluster"},
 }
 IN_KERNELS = {"numba", "numpy", "typing", "math", "itertools"}
 # The compiler, its cache and the vectors need more.

@@ -61,6 +61,7 @@ def peers():
         "scaling",
         "serving",
         "similar",
+        "spill",
         "startup",
         "topn",
     ],

@@ -28,6 +28,7 @@ from fastmf.cli.explain import explain
 from fastmf.cli.factors import factors
 from fastmf.cli.fit import fit
 from fastmf.cli.inspect import inspect
+from fastmf.cli.plan import plan
 from fastmf.cli.predict import predict
 from fastmf.cli.recommend import recommend
 from fastmf.cli.report import report
@@ -61,7 +62,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(split, fit, tune, update, predict, recommend, similar, explain, factors, evaluate, report, inspect),
+    *(split, plan, fit, tune, update, predict, recommend, similar, explain, factors, evaluate, report, inspect),
     *(synth, bench, doctor, warmup),
 )
 for _command in COMMANDS:

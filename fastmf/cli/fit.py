@@ -38,10 +38,20 @@ from fastmf.errors import counted, verb
 @overwrite_option
 @training_option("--checkpoint", metavar="DIR", help="Keep the state of training in DIR.")
 @training_option("--every", type=int, default=1, show_default=True, help="Epochs between checkpoints.")
+@training_option("--spill", metavar="DIR", help="Keep ratings in DIR, on disk, if memory cannot hold them.")
+@training_option("--keep-spill", is_flag=True, help="Leave them there, sorted, for the next fit of the same files.")
+@training_option("--cluster", metavar="ADDRESS",
+                 help="Fit on Dask workers: tcp://… of a scheduler, or local:N for N workers here.")  # fmt: skip
 @training_option("--resume", is_flag=True, help="Continue from the checkpoint, if there is one.")
 @json_option
 def fit(
-    ratings: tuple[str, ...], solver: str, output: str | None, overwrite: bool, as_json: bool, **given: Any
+    ratings: tuple[str, ...],
+    solver: str,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+    cluster: str | None,
+    **given: Any,
 ) -> None:
     """Fit a model to RATINGS.
 
@@ -59,42 +69,51 @@ def fit(
       fastmf fit s3://bucket/ratings/ --user userId --item movieId --duplicates last -o movies.fastmf
     """
     from fastmf.solvers import make
-    from fastmf.training.fit import train
+    from fastmf.training.fit import train, train_on
     from fastmf.training.plan import make_plan
 
     chosen = make(solver, **{name: given.pop(name) for name in setting_names()})
     target = output or default_output(ratings[0])
     plan = make_plan(one_or_more(ratings), chosen, outputs=[target], overwrite=overwrite, **given)
-    say_device(plan.device)
-    data = plan.read(remark)
+    if cluster is None:
+        say_device(plan.device)
+        data = plan.read(remark)
     errors = partial(_errors, chosen.implicit)
     shown = progress_shown(
         "epoch", chosen.epochs, as_json, lambda epoch: f"{errors(epoch)}  {epoch.seconds:.3f} s", errors
     )
     with _checkpoint_named(given["checkpoint"]), shown as callback:
-        model = train(plan, data, callback)
+        model = train(plan, data, callback) if cluster is None else train_on(cluster, plan, callback, remark)
     model.save(target, overwrite=overwrite)
     if as_json:
         show_json({"model": str(target), **summary(model)})
         return
-    if plan.init is not None:
-        names = "init_users", "init_items", "folded_in_users", "folded_in_items"
-        users, items, new_users, new_items = (model.rows[name] for name in names)
-        known = f"{counted(users, 'user')} and {counted(items, 'item')} of the model"
-        remark(f"started from {known}, {new_users:,} and {new_items:,} folded in")
-    if model.positive_from is not None:
-        observed, used = model.rows["observed"], model.rows["used"]
-        what, counts = f"{counted(used, 'rating')} {verb(used, 'is', 'are')}", verb(used, "counts", "count")
-        remark(f"{observed:,} of {what} at least {model.positive_from:g} and {counts} as observed")
-    if model.negative_to is not None:
-        disliked, cold = model.rows["disliked"], model.rows["disliked_cold"]
-        rest = f"; {cold:,} more are left out, of users or items without observed ratings" if cold else ""
-        remark(f"{disliked:,} of {what} at most {model.negative_to:g} and {counts} as disliked{rest}")
-    for line in _on_implicit(model):
+    for line in (*_on_start(model, plan.init is not None), *_on_observed(model), *_on_implicit(model)):
         remark(line)
     kept = "" if model.best_epoch is None else f", factors of epoch {model.best_epoch}"
     remark(f"{solver}, k = {model.k}, epochs run: {len(model.history)}{kept}; the model is in:")
     click.echo(str(target))
+
+
+def _on_start(model: Any, warm: bool) -> Iterator[str]:
+    """Say what a warm start has started from."""
+    if warm:
+        names = "init_users", "init_items", "folded_in_users", "folded_in_items"
+        users, items, new_users, new_items = (model.rows[name] for name in names)
+        known = f"{counted(users, 'user')} and {counted(items, 'item')} of the model"
+        yield f"started from {known}, {new_users:,} and {new_items:,} folded in"
+
+
+def _on_observed(model: Any) -> Iterator[str]:
+    """Say how many ratings count as observed, and how many as disliked."""
+    if model.positive_from is not None:
+        observed, used = model.rows["observed"], model.rows["used"]
+        what, counts = f"{counted(used, 'rating')} {verb(used, 'is', 'are')}", verb(used, "counts", "count")
+        yield f"{observed:,} of {what} at least {model.positive_from:g} and {counts} as observed"
+    if model.negative_to is not None:
+        disliked, cold = model.rows["disliked"], model.rows["disliked_cold"]
+        rest = f"; {cold:,} more are left out, of users or items without observed ratings" if cold else ""
+        yield f"{disliked:,} of {what} at most {model.negative_to:g} and {counts} as disliked{rest}"
 
 
 def _on_implicit(model: Any) -> Iterator[str]:

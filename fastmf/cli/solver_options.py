@@ -63,6 +63,18 @@ def tune_options() -> Sections:
     return {MODEL: [o for options in _settings().values() for o in options if o.name in shared]}
 
 
+def plan_options() -> Sections:
+    """Return --solver, for those that solve rows exactly or by conjugate gradients, and what their costs depend on."""
+    from fastmf.solvers import SOLVERS
+    from fastmf.solvers.base import ExactOrCG
+
+    names = [name for name, kind in SOLVERS.items() if issubclass(kind, ExactOrCG)]
+    solver = click.Option(["--solver"], type=click.Choice(names), default=names[0], show_default=True,
+                          help="How to fit.")  # fmt: skip
+    shared = ("k", "method", "steps")
+    return {MODEL: [solver, *(o for options in _settings().values() for o in options if o.name in shared)]}
+
+
 def bench_options() -> Sections:
     """Return --solver: the variants of the solvers that the benchmark measures."""
     from fastmf.solvers import VARIANTS

@@ -25,6 +25,18 @@ class ArrowFiles:
     def read(self, wanted: Wanted) -> pa.Table:
         """Read columns of all files, one file after another; raises as :meth:`ParquetFiles.read`."""
         names, room, tables = list(dict.fromkeys(wanted.names)), Room(wanted), list[pa.Table]()
+        for path, table in self._tables(names):
+            tables.append(table)
+            room.take(len(table), table.nbytes, path)
+        kept = pa.schema([self.schema.field(name) for name in names])
+        return pa.concat_tables([kept.empty_table(), *tables], promote_options="default").select(list(wanted.names))
+
+    def batches(self, wanted: Wanted, at_once: int) -> Iterator[pa.Table]:
+        """Read columns of all files, batch by batch, whatever the size of their batches; raises as :meth:`read`."""
+        return (table.select(list(wanted.names)) for _, table in self._tables(list(dict.fromkeys(wanted.names))))
+
+    def _tables(self, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Yield each batch of all files, with the path of its file."""
         for place, file in enumerate(self.files):
             reader, schema = (self.reader, self.schema) if place == 0 else _reader(opened(file))
             if [f for f in schema if f.name in names] != [f for f in self.schema if f.name in names]:
@@ -34,12 +46,9 @@ class ArrowFiles:
                 )
             try:
                 for batch in _batches(reader):
-                    tables.append(pa.table(batch).select(names))
-                    room.take(len(tables[-1]), tables[-1].nbytes, file.path)
+                    yield file.path, pa.table(batch).select(names)
             except (pa.ArrowException, OSError) as error:
                 raise OSError(f"{file.path} cannot be read (is it damaged?): {error}") from None
-        kept = pa.schema([self.schema.field(name) for name in names])
-        return pa.concat_tables([kept.empty_table(), *tables], promote_options="default").select(list(wanted.names))
 
 
 def _reader(each: Opened) -> tuple[Any, pa.Schema]:

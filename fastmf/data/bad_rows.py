@@ -3,7 +3,7 @@
 An error states their count and the first of them; with ``bad_rows="drop"`` they are dropped and counted by reason.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +68,17 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str], time_uni
     There are times if there is a ``time_unit``. Returns the number of rows dropped for each reason; a row with several
     faults counts under the first. Raises a DataError if no row is left.
     """
+    good, dropped = good_rows(columns, names, time_unit)
+    require_any_good(len(good), dropped)
+    if dropped:
+        keep_good(columns, good)
+    return dropped
+
+
+def good_rows(
+    columns: list[pa.ChunkedArray], names: Sequence[str], time_unit: str | None
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Return which rows :func:`drop_bad_rows` keeps, (n,) bool, and how many are bad, by reason."""
     columns[:2] = map(large, columns[:2])
     good, dropped = np.ones(len(columns[0]), bool), {}
     faults = {"null_users": _is_null(columns[0]), "null_items": _is_null(columns[1])}
@@ -81,14 +92,26 @@ def drop_bad_rows(columns: list[pa.ChunkedArray], names: Sequence[str], time_uni
         if n:
             dropped[fault] = n
         good &= ~rows
-    if not good.any():
-        listed = ", ".join(f"{name} {n:,}" for name, n in dropped.items())
-        raise DataError(f"there are no ratings left: all {len(good):,} rows are bad ({listed})")
+    return good, dropped
+
+
+def require_any_good(n_rows: int, dropped: Mapping[str, int]) -> None:
+    """Raise a DataError if all rows are bad."""
+    if n_rows == sum(dropped.values()):
+        raise DataError(f"there are no ratings left: all {n_rows:,} rows are bad ({listed_faults(dropped)})")
+
+
+def keep_good(columns: list[pa.ChunkedArray], good: np.ndarray) -> None:
+    """Keep the rows of columns, in place, that are good, (n,) bool."""
     try:
-        columns[:] = [column.filter(pa.array(good)) for column in columns] if dropped else columns
+        columns[:] = [column.filter(pa.array(good)) for column in columns]
     except pa.ArrowNotImplementedError as error:
         raise DataError(f"bad rows of these columns cannot be dropped ({error}): cast ids to int64 or string") from None
-    return dropped
+
+
+def listed_faults(dropped: Mapping[str, int]) -> str:
+    """List how many rows are bad, by reason."""
+    return ", ".join(f"{name} {n:,}" for name, n in dropped.items())
 
 
 def _is_null(ids: pa.ChunkedArray) -> np.ndarray:

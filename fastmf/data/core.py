@@ -5,6 +5,7 @@ users in it. It is unique, and peeling finds it (Matula and Beck 1983): a row be
 counts of the rows it is paired with, until no row is below its bound. Every rating is looked at twice at most.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastmf.data.arrow import from_numpy
 from fastmf.data.csr import ranges
 from fastmf.errors import DataError, require_integer
 from fastmf.kernels.types import Compressed
+from fastmf.runtime.spill import Spill, filled
 
 if TYPE_CHECKING:
     from fastmf.data.features import Features
@@ -46,36 +48,45 @@ def peel(by_user: Compressed, by_item: Compressed, least: tuple[int, int]) -> tu
 
 
 def k_core(
-    by_user: Compressed, by_item: Compressed, least: tuple[int, int]
+    by_user: Compressed, by_item: Compressed, users: np.ndarray, least: tuple[int, int], spill: Spill | None = None
 ) -> tuple[np.ndarray, dict[str, int], tuple[np.ndarray, np.ndarray]]:
-    """Find the core of ratings, for :meth:`fastmf.Ratings.core`.
+    """Find the core of ratings, for :meth:`fastmf.Ratings.core`; users (n,) int32, in the order of ``by_user``.
 
-    Returns which ratings are in it, (n,) bool in the order of ``by_user``; how many are not, by reason; and which
-    users and which items are in it, (n_users,) and (n_items,) bool.
+    Returns which ratings are in it, (n,) bool; how many are not, by reason; and which users and which items are in it,
+    (n_users,) and (n_items,) bool.
     """
     for side, fewest in zip(("user", "item"), least, strict=True):
         require_integer(f"min_{side}_ratings", fewest, 1)
     of_users, of_items = peel(by_user, by_item, least)
-    users, items = np.repeat(of_users, np.diff(by_user.indptr)), of_items[by_user.indices]
-    stays = np.minimum(users, items) == STAYS
+    below = {"below_min_user_ratings": 0, "below_min_item_ratings": 0}
+
+    def stay(part: slice) -> np.ndarray:
+        user, item = of_users[users[part]], of_items[by_user.indices[part]]
+        below["below_min_user_ratings"] += int(np.count_nonzero(user < item))
+        below["below_min_item_ratings"] += int(np.count_nonzero(item < user))
+        return np.asarray(np.minimum(user, item) == STAYS)
+
+    stays = filled(spill, len(users), bool, stay)
     if not stays.any():
         raise DataError(
             f"none of {len(stays):,} ratings remain if users need {least[0]:,} and items {least[1]:,}: lower"
             " --min-user-ratings (min_user_ratings=) or --min-item-ratings (min_item_ratings=)"
         )
-    first = {"below_min_user_ratings": users < items, "below_min_item_ratings": items < users}
-    below = {name: int(np.count_nonzero(fell)) for name, fell in first.items()}
     return stays, below, (of_users == STAYS, of_items == STAYS)
 
 
 def rows_of_core(
-    side: str, chosen: np.ndarray, row_ids: pa.Array, places: np.ndarray, features: "Features | None"
+    side: str,
+    chosen: np.ndarray,
+    row_ids: pa.Array,
+    features: "Features | None",
+    among: Callable[[np.ndarray, str], np.ndarray],
 ) -> dict[str, Any]:
     """Return the ids of a side that stay, the indices (n,) int32 of the ratings' ids among them, and their features.
 
-    Ids stay that are ``chosen`` (n_ids,) bool, or have side features.
+    Ids stay that are ``chosen`` (n_ids,) bool, or have side features. ``among`` is that of the ratings of the core.
     """
     known = chosen if features is None else chosen | (np.diff(features.rows.indptr) > 0)
     own = row_ids.take(from_numpy(np.flatnonzero(known)))
-    left = None if features is None else features.of(own)
-    return {f"{side}_ids": own, f"{side}s": (np.cumsum(known, dtype=np.int32) - 1)[places], f"{side}_features": left}
+    left, places = None if features is None else features.of(own), np.cumsum(known, dtype=np.int32) - np.int32(1)
+    return {f"{side}_ids": own, f"{side}s": among(places, f"{side}s"), f"{side}_features": left}

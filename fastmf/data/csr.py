@@ -1,6 +1,6 @@
 """Compressed rows: group entries by row, in parallel and without comparisons; count entries; select rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +10,10 @@ from fastmf.kernels.tasks import even, packed
 from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.launch import launch
+from fastmf.runtime.spill import Spill, empty, parts_of
 
 CHUNKS = 8  # parts of the entries, counted separately: with more, adding up the counts takes longer than moving
+AT_ONCE = 1 << 20  # entries whose temporary arrays are small next to those of a fit
 FEWEST = 1 << 16  # entries of a chunk, enough to outweigh the cost of starting it
 
 
@@ -59,8 +61,22 @@ def masses(entries: Compressed) -> np.ndarray:
     counts = np.diff(entries.indptr)
     if entries.weights is None:
         return counts.astype(np.float64)
-    rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    return np.bincount(rows, entries.weights, len(counts))
+    found = np.empty(len(counts))
+    for start, stop in row_ranges(entries.indptr):
+        rows = np.repeat(np.arange(stop - start), counts[start:stop])
+        weights = entries.weights[entries.indptr[start] : entries.indptr[stop]]
+        found[start:stop] = np.bincount(rows, weights, stop - start)
+    return found
+
+
+def row_ranges(indptr: np.ndarray, most: int = AT_ONCE) -> Iterator[tuple[int, int]]:
+    """Yield consecutive ranges of rows, start and stop, of at most so many entries; a longer row is one of its own."""
+    start, n_rows = 0, len(indptr) - 1
+    while start < n_rows:
+        stop = max(int(np.searchsorted(indptr, indptr[start] + most, "right")) - 1, start + 1)
+        stop = min(stop, start + most)
+        yield start, stop
+        start = stop
 
 
 def _counted(keys: np.ndarray, n_keys: int, device: Device) -> tuple[np.ndarray, np.ndarray, int]:
@@ -82,11 +98,16 @@ def group_columns(rows: np.ndarray, columns: np.ndarray, n_rows: int) -> Compres
 def count_common(seen: tuple[np.ndarray, np.ndarray], users: np.ndarray, items: np.ndarray, n_items: int) -> int:
     """Count the pairs (dense indices, -1: unknown) that are in ``seen``: (indptr, indices), sorted within rows."""
     indptr, indices = seen
-    known = (users >= 0) & (items >= 0)
-    wanted = users[known] * np.int64(n_items) + items[known]
-    there = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64) * n_items, np.diff(indptr)) + indices
-    place = np.minimum(np.searchsorted(there, wanted), max(len(there) - 1, 0))
-    return int(np.count_nonzero(there[place] == wanted)) if len(there) else 0
+    n = 0
+    for start, stop in row_ranges(indptr):
+        own = np.flatnonzero((users >= start) & (users < stop) & (items >= 0))
+        if len(own) and indptr[start] < indptr[stop]:
+            wanted = (users[own] - start) * np.int64(n_items) + items[own]
+            rows = np.repeat(np.arange(stop - start, dtype=np.int64) * n_items, np.diff(indptr[start : stop + 1]))
+            there = rows + indices[indptr[start] : indptr[stop]]
+            place = np.minimum(np.searchsorted(there, wanted), len(there) - 1)
+            n += int(np.count_nonzero(there[place] == wanted))
+    return n
 
 
 def select(entries: Compressed, chosen: np.ndarray) -> Compressed:
@@ -122,8 +143,11 @@ def filtered(entries: Compressed, columns: np.ndarray) -> Compressed:
 
 def count_chosen(indptr: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Count each row's entries that are chosen by a boolean mask (n,): (n_rows,) int64."""
-    counts = np.add.reduceat(np.append(chosen, False), indptr[:-1], dtype=np.int64)
-    return counts * (np.diff(indptr) > 0)  # reduceat takes an empty row for the entry after it
+    found = np.zeros(len(indptr) - 1, np.int64)
+    for start, stop in row_ranges(indptr):
+        counts = np.append(0, np.cumsum(chosen[indptr[start] : indptr[stop]]))
+        found[start:stop] = np.diff(counts[indptr[start : stop + 1] - indptr[start]])
+    return found
 
 
 def _kept(entries: Compressed, chosen: np.ndarray, indptr: np.ndarray) -> Compressed:
@@ -173,10 +197,22 @@ def insert(entries: Compressed, added: Compressed) -> tuple[Compressed, np.ndarr
     return Compressed(indptr, indices, values, weights), there
 
 
-def keep(chosen: np.ndarray, rows: tuple[np.ndarray, ...], device: Device) -> tuple[np.ndarray, ...]:
-    """Select rows of several arrays (n,) by a boolean mask (n,)."""
+def picked(array: np.ndarray, chosen: np.ndarray, spill: Spill | None = None) -> np.ndarray:
+    """Return the entries of an array (n,) that are chosen by a boolean mask (n,); see :func:`keep`."""
+    out, end = empty(spill, int(np.count_nonzero(chosen)), array.dtype), 0
+    for part in parts_of(len(array)):
+        found = array[part][chosen[part]]
+        out[end : end + len(found)] = found
+        end += len(found)
+    return out
+
+
+def keep(
+    chosen: np.ndarray, rows: tuple[np.ndarray, ...], device: Device, spill: Spill | None = None
+) -> tuple[np.ndarray, ...]:
+    """Select rows of several arrays (n,) by a boolean mask (n,); into arrays of the spill if there is one."""
     tasks = even(len(chosen), FEWEST)
-    counts = [np.count_nonzero(chosen[start:stop]) for start, stop in pairwise(tasks)]
-    kept = tuple(np.empty(sum(counts), array.dtype) for array in rows)
+    counts = [int(np.count_nonzero(chosen[start:stop])) for start, stop in pairwise(tasks)]
+    kept = tuple(empty(spill, sum(counts), array.dtype) for array in rows)
     launch(kernels.encode.KEEP, device, tasks, FEWEST, np.cumsum([0, *counts]), chosen, rows, kept)
     return kept

@@ -6,7 +6,7 @@ pyarrow.dataset would read each row group as a separate chunk; joining the chunk
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,8 @@ from fastmf.data.columns import listed
 from fastmf.data.files import File, Opened, called
 from fastmf.data.source import Wanted, require_room
 from fastmf.errors import DataError
+
+BUFFER = 1 << 20  # bytes of a column chunk that are read ahead, if not all of it is read at once
 
 
 class ParquetFiles:
@@ -45,6 +47,10 @@ class ParquetFiles:
         files = self.plan(wanted.names, wanted.codes)
         require_room(files.n_rows, files.row_bytes, called([file.path for file in self.files]), wanted)
         return files.read()
+
+    def batches(self, wanted: Wanted, at_once: int) -> Iterator[pa.Table]:
+        """Read columns of all files, at most so many rows at once; raises as :meth:`read`, but needs less memory."""
+        return self.plan(wanted.names, wanted.codes).batches(at_once)
 
     def plan(self, names: Sequence[str], codes: bool = False) -> "Parquet":
         """Read the footers of all files, and check their columns.
@@ -103,6 +109,47 @@ class Parquet:
                     _check_codes(tables[-1].column(name))
         # "default" joins a column that holds no nulls to one that may
         return pa.concat_tables(tables, promote_options="default").select(self.schema.names)
+
+    def batches(self, at_once: int) -> Iterator[pa.Table]:
+        """Read at most so many rows at once, file after file; a row group is decoded page by page."""
+        names = list(dict.fromkeys(self.schema.names))
+        for file, footer in self.footers:
+            how = {"metadata": footer, "read_dictionary": self.coded, "buffer_size": BUFFER}
+            with _opened(file, self.stream, **how) as opened:
+                for batch in opened.iter_batches(at_once, columns=names):
+                    for name in self.coded:
+                        _check_codes(pa.chunked_array([batch.column(name)]))
+                    yield pa.table(batch).select(self.schema.names)
+
+    def chunks(self, at_once: int) -> "list[Chunk]":
+        """Cut the files into chunks of whole row groups, of at most so many rows each if groups are small enough."""
+        found: list[Chunk] = []
+        for file, footer in self.footers:
+            groups: list[int] = []
+            for group in range(footer.num_row_groups):
+                if groups and sum(footer.row_group(g).num_rows for g in (*groups, group)) > at_once:
+                    found.append(Chunk(file, tuple(groups), self.schema.names, tuple(self.coded)))
+                    groups = []
+                groups.append(group)
+            found += [Chunk(file, tuple(groups), self.schema.names, tuple(self.coded))] if groups else []
+        return found
+
+
+class Chunk(NamedTuple):
+    """Some row groups of a file, and the columns to read of them; it can be sent to another process."""
+
+    file: File
+    groups: tuple[int, ...]
+    names: Sequence[str]
+    coded: Sequence[str]
+
+    def read(self) -> pa.Table:
+        """Read the rows."""
+        with _opened(self.file, None, read_dictionary=self.coded) as opened:
+            table = opened.read_row_groups(self.groups, columns=list(dict.fromkeys(self.names)))
+            for name in self.coded:
+                _check_codes(table.column(name))
+            return table.select(list(self.names))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Ratings: raw ids as dense indices, rows in (user, item) order, and the two compressed views of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -18,12 +18,16 @@ from fastmf.data.duplicates import WAYS as DUPLICATES
 from fastmf.data.files import called
 from fastmf.data.layout import layout_of
 from fastmf.data.read import like_of
-from fastmf.data.rows import assembled, bounds_of, gathered
+from fastmf.data.rows import Asked, assembled, bounds_of, gathered, gathered_in_batches
+from fastmf.data.spilled import compress, spilled
+from fastmf.data.standardise import mean_of
 from fastmf.data.times import HalfLife, aging_of
 from fastmf.errors import DataError, ParameterError, brief, counted, require_choice
+from fastmf.kernels.tasks import sections
 from fastmf.kernels.types import Compressed
 from fastmf.runtime.device import resolve
 from fastmf.runtime.memory import parse_size
+from fastmf.runtime.spill import Spill, filled, parts_of
 
 if TYPE_CHECKING:
     from fastmf.data.features import Features
@@ -47,6 +51,7 @@ class Ratings:
     dropped : the number of rows left out, by reason: "duplicates" for merged rows, the other reasons for bad rows.
     user_features, item_features : side features of all ids, or None; see :meth:`with_features`.
     half_life : how the weights depend on the rows' ages; None if they do not.
+    spill : where the arrays are, and those made of them; None for memory.
 
     Examples
     --------
@@ -67,6 +72,7 @@ class Ratings:
     user_features: "Features | None" = None
     item_features: "Features | None" = None
     half_life: HalfLife | None = None
+    spill: Spill | None = None
 
     def __post_init__(self) -> None:
         """Raise a DataError for arrays that kernels could not read safely, and for values that are not finite."""
@@ -104,8 +110,8 @@ class Ratings:
         decimal: str | None = None,
         encoding: str | None = None,
         wide: bool = False,
-        like: Any = None,
-    ) -> Self:
+        like: Any = None, spill: Spill | None = None,
+    ) -> Self:  # fmt: skip
         """Read ratings from files, from a table in memory, or from arrays.
 
         Parameters
@@ -139,6 +145,7 @@ class Ratings:
             and the encoding (UTF-8 if left out).
         wide : read a pivot: a row for each user, and a column for each item.
         like : Ratings or a model, to read ids that are text as the same type, and columns by the same names.
+        spill : where to keep the rows; in memory if left out. See :mod:`fastmf.data.spilled`.
 
         Raises
         ------
@@ -158,15 +165,16 @@ class Ratings:
         if isinstance(source, cls):
             return source._weighed_by(weight, half_life)
         roles = {"user": user, "item": item, "rating": rating, "weight": weight}
-        said, where = layout_of(columns, sep, decimal, encoding, wide), called(source)
         dropped: dict[str, int] | None = {} if bad_rows == "drop" else None
-        how: dict[str, Any] = {"memory_limit": limit, "said": said, "like": like_of(like), "dropped": dropped}
-        found = gathered(source, roles, unrated, duplicates == "sum", aging, keep_values, **how)
+        how: dict[str, Any] = {"memory_limit": limit, "like": like_of(like), "dropped": dropped}
+        how["said"] = layout_of(columns, sep, decimal, encoding, wide)
+        asked = Asked(called(source), roles, duplicates, unrated, positive_from, aging, keep_values)
+        if spill is not None:
+            return cls(**spilled(gathered_in_batches(source, asked, spill.at_once, **how), asked, dropped, spill))
+        found = gathered(source, asked, **how)
         del source
-        try:
-            return cls(**assembled(found, keep_values, duplicates, dropped, aging, positive_from))
-        except DataError as error:
-            raise DataError(f"{where}: {error}" if where else str(error)) from None
+        with asked.placed():
+            return cls(**assembled(found, asked, dropped))
 
     def _weighed_by(self, weight: str | None, half_life: float | HalfLife | None) -> Self:
         """Return these Ratings; raise a ParameterError if they have other weights than those asked for."""
@@ -260,6 +268,17 @@ class Ratings:
         """The number of ratings of each item: (n_items,) int64, 0 for cold ones."""
         return csr.count(self.items, self.n_items, resolve("cpu"))
 
+    @cached_property
+    def sections(self) -> np.ndarray:
+        """The places where sections of users begin and end among the rows: (n_sections + 1,) int64."""
+        indptr = self.by_user.indptr
+        return np.asarray(indptr[sections(indptr)])
+
+    @property
+    def mean_weight(self) -> float:
+        """The mean of the weights; 1 if there are none."""
+        return 1.0 if self.weights is None else mean_of(self.weights, self.sections)
+
     @property
     def user_masses(self) -> np.ndarray:
         """The sum of the weights of each user's ratings, (n_users,); their number if there are no weights."""
@@ -268,7 +287,7 @@ class Ratings:
     @property
     def item_masses(self) -> np.ndarray:
         """The sum of the weights of each item's ratings, (n_items,); their number if there are no weights."""
-        return self.item_counts if self.weights is None else np.bincount(self.items, self.weights, self.n_items)
+        return self.item_counts if self.weights is None else csr.masses(self.by_item)
 
     @cached_property
     def by_user(self) -> Compressed:
@@ -282,6 +301,9 @@ class Ratings:
     def by_item(self) -> Compressed:
         """The ratings as CSC: row i holds item i's users, sorted."""
         shape = self.n_items, self.n_users
+        if self.spill is not None:
+            numbers = (self.values,) if self.weights is None else (self.values, self.weights)
+            return compress(self.items, self.users, numbers, self.n_items, self.spill)
         return csr.compress(self.items, self.users, self.values, shape, resolve("cpu"), weights=self.weights)
 
     def observed(self, positive_from: float | None, negative_to: float | None = None) -> Self:
@@ -290,17 +312,22 @@ class Ratings:
         Every value becomes 1. With ``negative_to``, rows rated at most that are returned, too, with the value 0. All
         ids stay. Raises a DataError if no row has the value 1.
         """
-        unchosen = positive_from is None or not self.rated
-        positive = np.full(len(self), True) if unchosen else self.values >= positive_from
-        if not positive.any():
+        if positive_from is None or not self.rated:
+            return self.with_values(self._filled(np.float32, lambda part: 1))
+        low = -np.inf if negative_to is None else negative_to
+        marked = self.with_values(self._filled(np.float32, lambda part: self.values[part] >= positive_from))
+        if not marked.values.any():
             highest = self.values.max(initial=-np.inf)
             raise DataError(
                 f"none of {len(self):,} ratings is at least {positive_from:g} (the highest is {highest:g}), so none"
                 " counts as positive: give other ratings, or lower --positive-from (positive_from=)"
             )
-        marked = self.with_values(positive.astype(np.float32))
-        chosen = positive if negative_to is None else positive | (self.values <= negative_to)
+        chosen = self._filled(bool, lambda part: (self.values[part] >= positive_from) | (self.values[part] <= low))
         return marked if chosen.all() else marked.take(chosen)
+
+    def _filled(self, dtype: Any, make: Callable[[slice], Any]) -> np.ndarray:
+        """Return an array (n,), made part by part, where the ratings are."""
+        return filled(self.spill, len(self), dtype, make)
 
     def with_values(self, values: np.ndarray) -> Self:
         """Return the same pairs with other values (n,) float32; raise a DataError for another shape or dtype."""
@@ -313,16 +340,21 @@ class Ratings:
             if features is not None:
                 own = getattr(self, f"{side}_ids")
                 every, places, _ = ids.union(own, features.ids, side)
-                given |= {f"{side}_ids": every, f"{side}s": places[getattr(self, f"{side}s")]}
+                given |= {f"{side}_ids": every, f"{side}s": self.among(places, f"{side}s")}
                 given[f"{side}_features"] = features.of(every)
         return replace(self, **given)
+
+    def among(self, places: np.ndarray, rows: str) -> np.ndarray:
+        """Return ``places[self.users]`` or ``places[self.items]``, (n,), for ``rows`` "users" or "items"."""
+        indices = getattr(self, rows)
+        return self._filled(places.dtype, lambda part: places[indices[part]])
 
     def take(self, chosen: np.ndarray) -> Self:
         """Select rows by a boolean mask (n,); all ids stay. Raises a ParameterError for anything but such a mask."""
         if not isinstance(chosen, np.ndarray) or chosen.dtype != bool or chosen.shape != self.users.shape:
             raise ParameterError(f"chosen must be a boolean array ({len(self):,},), True for each row to select")
-        users, items, values = csr.keep(chosen, (self.users, self.items, self.values), resolve("cpu"))
-        weights = None if self.weights is None else self.weights[chosen]
+        users, items, values = csr.keep(chosen, (self.users, self.items, self.values), resolve("cpu"), self.spill)
+        weights = None if self.weights is None else csr.picked(self.weights, chosen, self.spill)
         return replace(self, users=users, items=items, values=values, weights=weights, dropped={})
 
     def core(self, min_user_ratings: int = 1, min_item_ratings: int = 1) -> Self:
@@ -346,11 +378,11 @@ class Ratings:
         (['ann', 'bob'], [1, 2], 1)
         """
         least = min_user_ratings, min_item_ratings
-        stays, below, remaining = k_core(self.by_user, self.by_item, least)
+        stays, below, remaining = k_core(self.by_user, self.by_item, self.users, least, self.spill)
         kept, given = self.take(stays), dict[str, Any]()
         for side, chosen in zip(("user", "item"), remaining, strict=True):
-            row_ids, places, features = (getattr(kept, f"{side}{of}") for of in ("_ids", "s", "_features"))
-            given |= rows_of_core(side, chosen, row_ids, places, features)
+            row_ids, features = getattr(kept, f"{side}_ids"), getattr(kept, f"{side}_features")
+            given |= rows_of_core(side, chosen, row_ids, features, kept.among)
         return replace(kept, dropped=self.dropped | below, **given)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
@@ -368,9 +400,15 @@ class Ratings:
                 f"a fraction of {brief(fraction)} of {len(self):,} ratings leaves one side empty: give one in (0, 1)"
                 " that leaves rows on both sides"
             )
-        chosen = np.zeros(len(self), bool)
-        chosen[np.random.default_rng(seed).permutation(len(self))[:held_out]] = True
-        return self.take(~chosen), self.take(chosen)
+        small = np.int32 if len(self) < 2**31 else np.int64
+        order = self._filled(small, lambda part: np.arange(part.start, part.stop))
+        np.random.default_rng(seed).shuffle(order)
+        stays = self._filled(bool, lambda part: True)
+        for part in parts_of(held_out):
+            stays[order[part]] = False
+        del order
+        rest = self.take(stays)
+        return rest, self.take(np.logical_not(stays, out=stays))
 
     def folds(self, n: int = 5, seed: int = 0) -> Iterator[tuple[Self, Self]]:
         """Yield n pairs (rest, held out), all with all ids; every row is held out once.

@@ -1,7 +1,7 @@
 """Read a table from whatever holds it: files of many formats, frames, Arrow streams, arrays, matrices, lists."""
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastmf.data.containers import contained, from_arrays
 from fastmf.data.files import File, called, find, is_location, is_stream, opened
 from fastmf.data.json_lines import JsonFiles, is_json
 from fastmf.data.layout import SKIPPED, Layout
-from fastmf.data.parquet import ParquetFiles
+from fastmf.data.parquet import Chunk, ParquetFiles
 from fastmf.data.source import KINDS, Source, Wanted
 from fastmf.data.text import TextFiles
 from fastmf.data.wide import Wide, is_pivot
@@ -98,25 +98,105 @@ def read_roles(
     ResourceError
         If a file's rows take more memory than there is; raised before any are read, if their number is known.
     """
-    if isinstance(source, tuple) and source and not isinstance(source[0], str):
-        if said is not None and said.wide:
-            raise DataError("wide is for a pivot, but a tuple of arrays holds a row for each rating: leave it out")
-        return {role: Column(*found) for role, found in from_arrays(source, roles, len(optional)).items()}
+    if _is_arrays(source):
+        return _of_arrays(source, roles, said, len(optional))
+    how: dict[str, Any] = {"codes": codes, "memory_limit": memory_limit, "optional": optional, "kinds": kinds}
+    table, chosen, wanted = _chosen(source, roles, said=said, like=like, dropped=dropped, **how)
+    found = table.read(wanted)
+    if dropped is not None:
+        dropped |= table.dropped
+    _warn_of_places(table, roles)
+    return _by_role(table, chosen, wanted, found, like)
+
+
+def read_batches(source: Any, roles: Mapping[str, str | None], at_once: int, **how: Any) -> Iterator[dict[str, Column]]:
+    """Read the columns for the given roles, at most ``at_once`` rows at a time; ``how`` as for :func:`read_roles`.
+
+    Parquet and Arrow files are read batch by batch, anything else whole, and then cut.
+    """
+    if _is_arrays(source):
+        yield from _cut(_of_arrays(source, roles, how.get("said"), len(how.get("optional", ()))), at_once)
+        return
+    table, chosen, wanted = _chosen(source, roles, **how)
+    batches = table.batches(wanted, at_once) if isinstance(table, ParquetFiles | ArrowFiles) else [table.read(wanted)]
+    for batch in batches:
+        yield from _cut(_by_role(table, chosen, wanted, batch, how.get("like", UNLIKE)), at_once)
+    _warn_of_places(table, roles)
+    if how.get("dropped") is not None:
+        how["dropped"].update(table.dropped)
+
+
+def parquet_chunks(
+    source: Any, roles: Mapping[str, str | None], at_once: int, **how: Any
+) -> tuple[dict[str, str], list[Chunk]]:
+    """Return the names of columns by role, and chunks of Parquet files that hold them; see :func:`read_batches`.
+
+    Raises a DataError if the source is not Parquet.
+    """
+    if not is_location(source):
+        raise DataError("the workers of a cluster read files: give the path of Parquet files that all of them see")
+    table, chosen, wanted = _chosen(source, roles, **how)
+    if not isinstance(table, ParquetFiles) or table.stream is not None:
+        raise DataError(f"{table.where} is not Parquet, which the workers of a cluster read in parts: convert it first")
+    return chosen, table.plan(wanted.names, wanted.codes).chunks(at_once)
+
+
+def _is_arrays(source: Any) -> bool:
+    return isinstance(source, tuple) and bool(source) and not isinstance(source[0], str)
+
+
+def _of_arrays(
+    source: tuple[Any, ...], roles: Mapping[str, str | None], said: Layout | None, n_optional: int
+) -> dict[str, Column]:
+    if said is not None and said.wide:
+        raise DataError("wide is for a pivot, but a tuple of arrays holds a row for each rating: leave it out")
+    return {role: Column(*found) for role, found in from_arrays(source, roles, n_optional).items()}
+
+
+def _cut(columns: Mapping[str, Column], at_once: int) -> Iterator[dict[str, Column]]:
+    """Yield columns in batches of at most so many rows, at least one batch."""
+    n_rows = len(next(iter(columns.values())).values)
+    for start in range(0, max(n_rows, 1), at_once):
+        yield {role: Column(name, values.slice(start, at_once)) for role, (name, values) in columns.items()}
+
+
+def _chosen(
+    source: Any,
+    roles: Mapping[str, str | None],
+    *,
+    codes: bool = False,
+    memory_limit: int | None = None,
+    optional: Collection[str] = (),
+    said: Layout | None = None,
+    like: Like = UNLIKE,
+    kinds: Mapping[str, str] = KINDS,
+    dropped: dict[str, int] | None = None,
+) -> tuple[Source, dict[str, str], Wanted]:
+    """Open a table, and choose the columns for the roles."""
     table = open_source(source, said or Layout(), roles, like)
     chosen = choose(table.names, roles, table.where, optional, like.names)
     wanted = {name: kinds.get(role, "any") for role, name in reversed(chosen.items())}
     names = list(dict.fromkeys(chosen.values()))
-    found = table.read(Wanted(names, wanted, dropped is not None, memory_limit, codes))
-    if dropped is not None:
-        dropped |= table.dropped
+    return table, chosen, Wanted(names, wanted, dropped is not None, memory_limit, codes)
+
+
+def _warn_of_places(table: Source, roles: Mapping[str, str | None]) -> None:
+    """Warn of columns that were taken by their places."""
     if table.positions:
         certain = "title" in roles or len(roles) == 1
         remedy = "" if certain else "; name them with --columns (columns=) if they are others"
         warnings.warn(
-            f"{table.where} has no header: its columns are taken as {', '.join(table.positions)}{remedy}", stacklevel=4
+            f"{table.where} has no header: its columns are taken as {', '.join(table.positions)}{remedy}", stacklevel=5
         )
+
+
+def _by_role(
+    table: Source, chosen: Mapping[str, str], wanted: Wanted, found: pa.Table, like: Like
+) -> dict[str, Column]:
+    """Return the columns that were read, by role; ids that were text get the types that are known of them."""
+    names = list(wanted.names)
     columns = {role: Column(str(name), found.column(names.index(name))) for role, name in chosen.items()}
-    if isinstance(table, TextFiles):  # ids that were text get the types that are known of them
+    if isinstance(table, TextFiles):
         for role, kind in like.kinds.items():
             if role in columns:
                 columns[role] = Column(columns[role].name, as_kind(columns[role].values, kind))

@@ -1,7 +1,9 @@
 """From the columns that were read to the rows of Ratings: checked, encoded, sorted, and merged where pairs repeat."""
 
+import contextlib
 import warnings
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +13,10 @@ from fastmf.data.arrow import from_numpy
 from fastmf.data.bad_rows import as_days, as_values, as_weights, drop_bad_rows, is_number
 from fastmf.data.columns import require_name
 from fastmf.data.duplicates import merged, refusal, repeated
-from fastmf.data.read import Column, read_roles
+from fastmf.data.parquet import Chunk
+from fastmf.data.read import Column, parquet_chunks, read_batches, read_roles
 from fastmf.data.source import KINDS
-from fastmf.data.times import Aging, HalfLife
+from fastmf.data.times import Aging
 from fastmf.errors import DataError
 from fastmf.kernels.csr import ROW_BOUNDS
 from fastmf.kernels.tasks import even
@@ -23,42 +26,99 @@ from fastmf.runtime.launch import launch
 ROWS_PER_TASK = 1 << 16
 
 
-def gathered(
-    source: Any,
-    roles: dict[str, str | None],
-    unrated: bool,
-    counted: bool,
-    aging: Aging | None,
-    keep_values: bool,
-    **how: Any,
-) -> dict[str, Column]:
-    """Read the columns of ratings by role, with row counts as weights if they are to be ``counted``.
+class Asked(NamedTuple):
+    """What rows are to be made of, and how; see :meth:`fastmf.Ratings.read`.
 
-    ``roles`` holds the names asked for, as for :meth:`fastmf.Ratings.read`; ``how`` are arguments of ``read_roles``.
+    where : what to call the source in messages; "" for nothing. roles : names of columns by role, as they were asked
+    for. unrated : whether feedback is implicit. counting : then the lowest rating that counts, if not all do. aging :
+    the half-life, if there is one. keep_values : False to make every value 1.
     """
-    for role, name in roles.items():
+
+    where: str
+    roles: Mapping[str, str | None]
+    duplicates: str = "error"
+    unrated: bool = False
+    counting: float | None = None
+    aging: Aging | None = None
+    keep_values: bool = True
+
+    @property
+    def counted(self) -> bool:
+        """Whether row counts are weights, if there are no others."""
+        return self.unrated and self.duplicates == "sum"
+
+    @property
+    def time_unit(self) -> str | None:
+        """The unit of times; None if there are none."""
+        return None if self.aging is None else self.aging.time_unit
+
+    @contextlib.contextmanager
+    def placed(self) -> Iterator[None]:
+        """Say in errors of the data where they are."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{self.where}: {error}" if self.where else str(error)) from None
+
+
+def gathered(source: Any, asked: Asked, **how: Any) -> dict[str, Column]:
+    """Read the columns of ratings by role; ``how`` are arguments of ``read_roles``."""
+    wanted, options = _wanted(source, asked)
+    return _settled(read_roles(source, wanted, codes=True, **options, **how), asked, first=True)
+
+
+def gathered_in_batches(source: Any, asked: Asked, at_once: int, **how: Any) -> Iterator[dict[str, Column]]:
+    """Read the columns of ratings by role, at most so many rows at once."""
+    wanted, options = _wanted(source, asked)
+    for place, found in enumerate(read_batches(source, wanted, at_once, codes=True, **options, **how)):
+        yield _settled(found, asked, first=place == 0)
+
+
+def gathered_chunks(source: Any, asked: Asked, at_once: int, **how: Any) -> tuple[dict[str, str], list[Chunk]]:
+    """Return the names of columns by role, and the chunks of Parquet files; :func:`gathered_chunk` reads one."""
+    wanted, options = _wanted(source, asked)
+    return parquet_chunks(source, wanted, at_once, codes=True, **options, **how)
+
+
+def gathered_chunk(chunk: Chunk, chosen: Mapping[str, str], asked: Asked, first: bool) -> dict[str, Column]:
+    """Read the columns of a chunk by role. Warn of weights in the ``first`` one."""
+    table, names = chunk.read(), list(chunk.names)
+    columns = {role: Column(name, table.column(names.index(name))) for role, name in chosen.items()}
+    return _settled(columns, asked, first)
+
+
+def _wanted(source: Any, asked: Asked) -> tuple[dict[str, str | None], dict[str, Any]]:
+    """Return the columns to read, by role, and which of them are optional and of what kinds."""
+    for role, name in asked.roles.items():
         require_name(role, name)
-    rating, weight = roles["rating"], roles["weight"]
-    wanted: dict[str, str | None] = {role: name for role, name in roles.items() if role != "weight" and name != ""}
-    optional = ["rating"] if unrated else []
+    rating, weight = asked.roles["rating"], asked.roles["weight"]
+    wanted: dict[str, str | None] = {
+        role: name for role, name in asked.roles.items() if role != "weight" and name != ""
+    }
+    optional = ["rating"] if asked.unrated else []
     if weight:
         wanted["weight"] = weight
-    elif weight is None and unrated and not isinstance(source, tuple):
+    elif weight is None and asked.unrated and not isinstance(source, tuple):
         wanted["weight"] = None
         optional.append("weight")
     if rating == "" and isinstance(source, tuple):  # the third array is the ratings
         wanted["rating"], optional = None, ["rating"]
-    wanted |= {} if aging is None else {"timestamp": aging.timestamp}
-    kinds = KINDS if keep_values else KINDS | {"rating": "any"}
-    found = read_roles(source, wanted, codes=True, optional=optional, kinds=kinds, **how)
-    if rating == "" or (rating is None and not keep_values and "rating" in found and not _is_rated(found["rating"])):
+    wanted |= {} if asked.aging is None else {"timestamp": asked.aging.timestamp}
+    return wanted, {"optional": optional, "kinds": KINDS if asked.keep_values else KINDS | {"rating": "any"}}
+
+
+def _settled(found: dict[str, Column], asked: Asked, first: bool) -> dict[str, Column]:
+    """Leave out ratings that are not wanted; add row counts as weights. Warn of weights in the ``first`` batch."""
+    rating, weight = asked.roles["rating"], asked.roles["weight"]
+    unused = rating is None and not asked.keep_values and "rating" in found and not _is_rated(found["rating"])
+    if rating == "" or unused:
         found.pop("rating", None)
-    if "weight" not in found and unrated and counted:
+    if "weight" not in found and asked.counted:
         found["weight"] = Column("", _ones(len(found["user"].values)))
-    elif "weight" in found and not weight:
+    elif "weight" in found and not weight and first:
         name = found["weight"].name
         warnings.warn(
-            f"column {name!r} is taken as the weights of rows; --weight '' (weight='') takes none", stacklevel=4
+            f"column {name!r} is taken as the weights of rows; --weight '' (weight='') takes none", stacklevel=5
         )
     return found
 
@@ -68,54 +128,97 @@ def _is_rated(column: Column) -> bool:
     return is_number(column.values.type) and column.values.null_count < len(column.values)
 
 
-def assembled(
-    found: dict[str, Column],
-    keep_values: bool,
-    duplicates: str,
-    dropped: dict[str, int] | None,
-    aging: Aging | None,
-    counting: float | None,
-) -> dict[str, Any]:
-    """Make the fields of :class:`fastmf.Ratings` of columns by role; see :meth:`fastmf.Ratings.read`.
+class Checked(NamedTuple):
+    """Rows without faults: the places of their ids among the distinct ids, and their numbers.
 
-    Empties the dict, so that each column is freed once it is used. Without ``keep_values``, every value becomes 1.
-    ``dropped`` counts the rows left out so far; with None, bad rows are errors. ``counting`` is that of
-    :func:`fastmf.data.duplicates.merged`.
+    places : (n,) int32 of users and of items. ids : the sorted distinct ids of both. values (n,) float32; weights (n,)
+    float32 and days since 1970 (n,) float64, or None. names : of the columns but that of times, which has a name and a
+    type of its own. n_low : the number of ratings of 0 or below, if they are not kept.
     """
-    names, columns = _in_order(found)
-    if dropped is not None:
-        dropped |= drop_bad_rows(columns, names, None if aging is None else aging.time_unit)
-    _release()
-    names, weights, half_life = _weights_of(names, columns, aging)
-    values, names = _values_of(names, columns.pop(), keep_values)
+
+    places: tuple[np.ndarray, np.ndarray]
+    ids: tuple[pa.Array, pa.Array]
+    values: np.ndarray
+    weights: np.ndarray | None
+    days: np.ndarray | None
+    names: tuple[str, ...]
+    name_of_times: str
+    kind_of_times: pa.DataType | None
+    n_low: int
+
+
+def checked(columns: list[pa.ChunkedArray], names: tuple[str, ...], asked: Asked) -> Checked:
+    """Check the columns of users, items, ratings and any weights and times; raise a DataError for bad rows.
+
+    Empties the list, so that each column is freed once it is used.
+    """
+    days, weights, when, kind = None, None, "", None
+    if asked.time_unit is not None:
+        names, when, kind = names[:-1], names[-1], columns[-1].type
+        days = as_days(columns.pop(), when, asked.time_unit)
+    if len(names) > 3:
+        weights = as_weights(columns.pop(), names[3])
+    values, n_low = as_values(columns.pop(), names[2]), 0
+    if not asked.keep_values and names[2]:
+        n_low = int(np.count_nonzero(values <= 0))
+        values = np.ones(len(values), np.float32)
     users, user_ids = ids.encode(columns.pop(0), names[0])
     items, item_ids = ids.encode(columns.pop(0), names[1])
+    return Checked((users, items), (user_ids, item_ids), values, weights, days, names, when, kind, n_low)
+
+
+def named(names: tuple[str, ...], keep_values: bool) -> tuple[str, ...]:
+    """Return the names of the columns that Ratings have: without that of ratings that are not kept."""
+    return names if keep_values else (*names[:2], "", *names[3:])
+
+
+def warn_of_low(name: str, n_low: int, n_rows: int) -> None:
+    """Warn if ratings that are not kept seem to hold dislikes."""
+    if n_low:
+        warnings.warn(
+            f"column {name!r} has {n_low:,} of {n_rows:,} ratings of 0 or below, which count as observed like the"
+            " others: leave these rows out, or say what counts with --positive-from (positive_from=)",
+            stacklevel=5,
+        )
+
+
+def assembled(found: dict[str, Column], asked: Asked, dropped: dict[str, int] | None) -> dict[str, Any]:
+    """Make the fields of :class:`fastmf.Ratings` of columns by role; see :meth:`fastmf.Ratings.read`.
+
+    Empties the dict, so that each column is freed once it is used. ``dropped`` counts the rows left out so far; with
+    None, bad rows are errors.
+    """
+    names, columns = in_order(found)
+    if dropped is not None:
+        dropped |= drop_bad_rows(columns, names, asked.time_unit)
     _release()
-    numbers: tuple[np.ndarray, ...] = (values,) if weights is None else (values, weights)
-    users, items, numbers, n_again = _sorted(users, items, numbers, (len(user_ids), len(item_ids)))
+    rows = checked(columns, names, asked)
+    warn_of_low(names[2], rows.n_low, len(rows.values))
+    weights, half_life = rows.weights, None
+    if asked.aging is not None and rows.days is not None:
+        half_life = asked.aging.of(rows.kind_of_times, rows.name_of_times, float(rows.days.max()))
+        weights = half_life.weigh(rows.days, weights)
+    (users, items), (user_ids, item_ids), names = rows.places, rows.ids, named(rows.names, asked.keep_values)
+    numbers: tuple[np.ndarray, ...] = (rows.values,) if weights is None else (rows.values, weights)
+    del rows, weights
+    _release()
+    users, items, numbers, n_again = in_pair_order(users, items, numbers, (len(user_ids), len(item_ids)))
     counts = {} if dropped is None else dropped
     if n_again:
         again = repeated(users, items)
-        if duplicates == "error":
+        if asked.duplicates == "error":
             first = int(np.flatnonzero(again)[0])
             raise refusal(n_again, len(users), user_ids[users[first]].as_py(), item_ids[items[first]].as_py())
-        users, items, numbers = merged(users, items, numbers, again, duplicates, counting)
+        users, items, numbers = merged(users, items, numbers, again, asked.duplicates, asked.counting)
         counts = counts | {"duplicates": n_again}
-    return {
-        "users": users,
-        "items": items,
-        "values": numbers[0] if names[2] else np.ones(len(users), np.float32),
-        "weights": None if len(numbers) == 1 else numbers[1],
-        "user_ids": user_ids,
-        "item_ids": item_ids,
-        "columns": names,
-        "duplicates": duplicates,
-        "dropped": counts,
-        "half_life": half_life,
-    }
+    values = numbers[0] if names[2] else np.ones(len(users), np.float32)
+    weights = None if len(numbers) == 1 else numbers[1]
+    about = {"columns": names, "duplicates": asked.duplicates, "dropped": counts, "half_life": half_life}
+    arrays = {"users": users, "items": items, "values": values, "weights": weights}
+    return {**arrays, "user_ids": user_ids, "item_ids": item_ids, **about}
 
 
-def _in_order(found: dict[str, Column]) -> tuple[tuple[str, ...], list[pa.ChunkedArray]]:
+def in_order(found: dict[str, Column]) -> tuple[tuple[str, ...], list[pa.ChunkedArray]]:
     """Take the columns out of a dict: users, items, ratings (1 if there are none), and any weights and times."""
     if len(found["user"].values) == 0:
         listed = ", ".join(repr(each.name) for each in found.values())
@@ -130,45 +233,12 @@ def _ones(n: int) -> pa.ChunkedArray:
     return pa.chunked_array([from_numpy(np.ones(n, np.float32))])
 
 
-def _values_of(
-    names: tuple[str, ...], column: pa.ChunkedArray, keep_values: bool
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the ratings, 1 if they are not kept, and the names. Warn if ratings not kept seem to hold dislikes."""
-    values, name = as_values(column, names[2]), names[2]
-    if keep_values or not name:
-        return values, names
-    n_low = int(np.count_nonzero(values <= 0))
-    if n_low:
-        warnings.warn(
-            f"column {name!r} has {n_low:,} of {len(values):,} ratings of 0 or below, which count as observed like the"
-            " others: leave these rows out, or say what counts with --positive-from (positive_from=)",
-            stacklevel=4,
-        )
-    return np.ones(len(values), np.float32), (*names[:2], "", *names[3:])
-
-
-def _weights_of(
-    names: tuple[str, ...], columns: list[pa.ChunkedArray], aging: Aging | None
-) -> tuple[tuple[str, ...], np.ndarray | None, HalfLife | None]:
-    """Remove the columns of weights and times, if there are any.
-
-    Returns the names without that of times, the weights by both, and what the weights by time are.
-    """
-    if aging is None:
-        return names, as_weights(columns.pop(), names[3]) if len(names) > 3 else None, None
-    *rest, name = names
-    when = as_days(columns[-1], name, aging.time_unit)
-    half_life = aging.of(columns.pop(), name, when)
-    _, weights, _ = _weights_of(tuple(rest), columns, None)
-    return tuple(rest), half_life.weigh(when, weights), half_life
-
-
 def _release() -> None:
     """Return Arrow's unused memory to the system: the sort that follows needs it."""
     pa.default_memory_pool().release_unused()
 
 
-def _sorted(
+def in_pair_order(
     users: np.ndarray, items: np.ndarray, numbers: tuple[np.ndarray, ...], shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], int]:
     """Sort rows by user and item, stably; count those that repeat the pair before them."""

@@ -55,7 +55,7 @@ class Source(Protocol):
 
 def require_room(n_rows: int, row_bytes: int, where: str, wanted: Wanted, first: str = "") -> None:
     """Raise a ResourceError if memory cannot hold rows and what sorting them takes."""
-    remedy = "read fewer rows, or set another limit with --memory-limit (memory_limit=)"
+    remedy = "read fewer rows, set another limit with --memory-limit (memory_limit=), or fit Parquet with --spill"
     require_memory(n_rows * (row_bytes + WORK), f"{where}: reading {first}{n_rows:,} rows", wanted.limit, remedy)
 
 

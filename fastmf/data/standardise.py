@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastmf.kernels.tasks import even
+from fastmf.runtime.spill import Spill, filled
 
 AT_ONCE = 1 << 15  # ratings whose float64 values stay in the cache
 
@@ -36,9 +37,8 @@ def _parts(values: np.ndarray, bounds: np.ndarray | None) -> Iterator[tuple[int,
     return pairwise(even(len(values), AT_ONCE) if bounds is None else bounds)
 
 
-def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
+def standardised(values: np.ndarray, mean: float, scale: float, spill: Spill | None = None) -> np.ndarray:
     """Return (rating - mean) / scale for ratings (n,), computed in float64 and rounded to float32 once."""
-    out = np.empty(len(values), np.float32)
-    for start, stop in pairwise(even(len(values), AT_ONCE)):
-        out[start:stop] = np.subtract(values[start:stop], mean, dtype=np.float64) / scale
-    return out
+    return filled(
+        spill, len(values), np.float32, lambda part: np.subtract(values[part], mean, dtype=np.float64) / scale
+    )

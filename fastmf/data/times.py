@@ -71,10 +71,9 @@ class Aging(NamedTuple):
     time_unit: str
     newest: float | None
 
-    def of(self, column: pa.ChunkedArray, name: str, when: np.ndarray) -> HalfLife:
-        """Return the half-life of rows whose times are a column, or ``when`` (n,) in days; warn of a wrong unit."""
-        newest = float(when.max())
-        _warn_of_unit(column, name, self.time_unit, newest)
+    def of(self, kind: pa.DataType, name: str, newest: float) -> HalfLife:
+        """Return the half-life of rows whose newest time is known, in days; warn of a wrong unit of their column."""
+        _warn_of_unit(kind, name, self.time_unit, newest)
         since = newest if self.newest is None else self.newest
         return HalfLife(days=self.days, timestamp=name, time_unit=self.time_unit, newest=since)
 
@@ -146,10 +145,10 @@ def of_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     )
 
 
-def _warn_of_unit(column: pa.ChunkedArray, name: str, time_unit: str, newest: float) -> None:
+def _warn_of_unit(kind: pa.DataType, name: str, time_unit: str, newest: float) -> None:
     """Warn if times that are numbers look like another unit; ``newest`` is the newest of them in days."""
     low, high = PLAUSIBLE
-    if types.is_temporal(column.type) or low <= newest < high:
+    if types.is_temporal(kind) or low <= newest < high:
         return
     for unit, ticks in UNITS.items():
         days = newest * UNITS[time_unit] / ticks

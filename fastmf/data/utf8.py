@@ -12,7 +12,7 @@ from fastmf.errors import DataError
 
 UNIT = b"\x1f"  # stands for separators that Arrow's parser does not take: the unit separator of ASCII
 PATIENCE = 5.0  # seconds to wait for a read that is under way
-GRACE = 0.5  # seconds to wait for the last read if none is under way: there may be none to come
+GRACE = 1.0  # seconds to wait for the last read if none is under way: there may be none to come
 
 
 class Utf8:

@@ -4,9 +4,12 @@ A hundred plays do not say a hundred times as much as one. Hu, Koren and Volinsk
 half-life halves the plays, before their logarithm is taken. Weights that come from a half-life alone stay as they are.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from fastmf.runtime.spill import Spill, filled, parts_of
 
 SCALES = {"log": np.log1p, "sqrt": np.sqrt}
 LEAST = np.finfo(np.float32).tiny
@@ -28,12 +31,16 @@ class WeightScale:
     @classmethod
     def of_training(cls, kind: str, weights: np.ndarray) -> "WeightScale":
         """Return the scale of the weights (n,) of training pairs."""
-        return cls(kind, float(SCALES[kind](weights.astype(np.float64)).mean()))
+        sums = (SCALES[kind](weights[part].astype(np.float64)).sum() for part in parts_of(len(weights)))
+        return cls(kind, math.fsum(sums) / len(weights))
 
-    def scaled(self, weights: np.ndarray) -> np.ndarray:
+    def scaled(self, weights: np.ndarray, spill: Spill | None = None) -> np.ndarray:
         """Return weights (n,) float32 on this scale, all above 0."""
-        found = SCALES[self.kind](weights.astype(np.float64)) / self.mean
-        return np.maximum(found, LEAST).astype(np.float32)
+
+        def scale(part: slice) -> np.ndarray:
+            return np.maximum(SCALES[self.kind](weights[part].astype(np.float64)) / self.mean, LEAST)
+
+        return filled(spill, len(weights), np.float32, scale)
 
     def describe(self, column: str) -> str:
         """Return a formula for people to read; ``column`` is that of the weights, "" for numbers of rows."""

@@ -28,11 +28,11 @@ def host_width():
         if forced not in ("0", "4", "8", "16"):
             raise ParameterError(f"FASTMF_VECTOR_WIDTH is {forced!r}: choose 0, 4, 8 or 16, or leave it out")
         return int(forced)
-    features = _features()
-    return next((width for name, width in WIDTHS.items() if name in features), 0)
+    there = features()
+    return next((width for name, width in WIDTHS.items() if name in there), 0)
 
 
-def _features():
+def features():
     """List the features of the machine that Numba compiles for."""
     if config.CPU_FEATURES is not None:
         return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}

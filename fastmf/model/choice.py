@@ -18,6 +18,7 @@ from fastmf.model.learned import Choice, Expected, predicted_by_features
 from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.runtime.spill import Spill, filled
 
 
 def choosing(
@@ -46,11 +47,14 @@ def chosen(entries: Compressed, side: str) -> Compressed:
     return Compressed(indptr, entries.indices[good], np.ones(indptr[-1], np.float32), weights)
 
 
-def are_chosen(by_user: Compressed) -> np.ndarray:
+def are_chosen(by_user: Compressed, spill: Spill | None = None) -> np.ndarray:
     """Return which of the standardised ratings by user are of chosen pairs, (n,) bool."""
-    good = by_user.values >= 0
-    none = csr.count_chosen(by_user.indptr, good) == 0
-    return good | np.repeat(none, np.diff(by_user.indptr)) if none.any() else good
+    values, indptr = by_user.values, by_user.indptr
+    good = filled(spill, len(values), bool, lambda part: values[part] >= 0)
+    none = csr.count_chosen(indptr, good) == 0
+    for start, stop in csr.row_ranges(indptr) if none.any() else ():
+        good[indptr[start] : indptr[stop]] |= np.repeat(none[start:stop], np.diff(indptr[start : stop + 1]))
+    return good
 
 
 def rule_of(numbers: np.ndarray) -> FoldInRule:

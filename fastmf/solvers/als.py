@@ -40,6 +40,7 @@ class ALS(Momentum, FollowsFeatures, ExactOrCG, Regularised):
     name: ClassVar[str] = "als"
     remedy: ClassVar[str] = "raise reg0 (it is {reg0:g}), or lower momentum (it is {momentum:g})"
     tuned_by_default: ClassVar[bool] = True
+    spills: ClassVar[bool] = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"als": {}, "als-cg": {"method": "cg"}}
 
     def start(self, ratings: "Ratings") -> Factors:

@@ -39,6 +39,7 @@ class Solver(Common, abc.ABC):
     name: ClassVar[str]
     remedy: ClassVar[str]  # what to change if training diverges; "{reg0:g}" stands for the value of reg0
     on_gpu: ClassVar[bool] = True  # whether it runs on a GPU
+    spills: ClassVar[bool] = False  # whether it reads ratings in order only, so that they may be on disk
     implicit: ClassVar[bool] = False  # whether pairs are signs of interest instead of ratings
     per_rating: ClassVar[bool] = False  # whether epochs visit ratings one by one: a sample shows the speed
     tuned: ClassVar[tuple[str, ...]] = ()  # settings that fastmf.tune searches, besides k

@@ -70,6 +70,7 @@ class ImplicitALS(FollowsFeatures, ExactOrCG):
     name: ClassVar[str] = "implicit"
     remedy: ClassVar[str] = "raise reg (it is {reg:g})"
     implicit: ClassVar[bool] = True
+    spills: ClassVar[bool] = True
     tuned: ClassVar[tuple[str, ...]] = ("reg", "zeros")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"implicit": {}}
     length: ClassVar[float] = 0.1  # that is expected of a user's starting factors, as in the paper

@@ -63,6 +63,7 @@ class LinkedALS(Fading, Momentum, FollowsFeatures, SolvesRows, Regularised):
     name: ClassVar[str] = "als-links"
     remedy: ClassVar[str] = "raise reg0 (it is {reg0:g}) or link_reg (it is {link_reg:g})"
     tuned_by_default: ClassVar[bool] = True
+    spills: ClassVar[bool] = True
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"als-links": {}}
 
     reg0: float = 10.0

@@ -31,14 +31,13 @@ class Chooser(ImplicitALS):
 
     def _rule(self, ratings: Ratings, counts: np.ndarray) -> FoldInRule:
         """Return the penalties; they scale with the mean weight, so that only the ratios of weights count."""
-        mean = 1.0 if ratings.weights is None else float(ratings.weights.mean(dtype=np.float64))
+        mean = ratings.mean_weight
         return FoldInRule(reg=REG, reg0=mean * REG0, all_pairs=mean * self.weight_of_zeros(ratings))
 
 
 def fit_choice(ratings: Ratings, k: int, seed: int, device: Device) -> dict[str, Any]:
     """Fit vectors to who has chosen what, given standardised ratings; return the model's groups, by name."""
-    picked = ratings.take(are_chosen(ratings.by_user))
-    picked = picked.with_values(np.ones(len(picked), np.float32))
+    picked = ratings.take(are_chosen(ratings.by_user, ratings.spill)).observed(None)
     solver = Chooser(k=k, seed=seed, epochs=EPOCHS, method="exact")
     factors = device.put(solver.start(picked))
     for _ in solver.run(picked, factors, device):

@@ -14,7 +14,8 @@ from fastmf.solvers.base import Solver
 from fastmf.solvers.settings import MAX_SEED
 from fastmf.training.fit import fit, train
 from fastmf.training.loop import is_stop
-from fastmf.training.plan import Data, Plan, make_plan, require_room
+from fastmf.training.plan import Plan, make_plan
+from fastmf.training.room import Data, require_room
 
 ERRORS = "rmse", "mae", "rmse_of_biases"
 LISTS = *RANKING, "reach", "novelty"

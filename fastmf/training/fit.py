@@ -18,14 +18,15 @@ from fastmf.model.state import State
 from fastmf.runtime.device import Device
 from fastmf.solvers import DEFAULT, make
 from fastmf.solvers.base import Solver
-from fastmf.solvers.factors import Start
+from fastmf.solvers.factors import Factors, Start
 from fastmf.solvers.features import expected_by
 from fastmf.training.blend import learn_blend
 from fastmf.training.checkpoint import Checkpoint, fingerprint
 from fastmf.training.choice import fit_choice
 from fastmf.training.loop import Run
 from fastmf.training.objective import Objective, objective_of
-from fastmf.training.plan import BLEND_SHARE, Data, Plan, for_plan, make_plan
+from fastmf.training.plan import BLEND_SHARE, Plan, for_plan, make_plan
+from fastmf.training.room import Data
 from fastmf.training.warm_start import Scaling, start_of, warn_of_known_pairs
 
 LOST = "only .* possible factors are in use"  # how the warning begins
@@ -64,11 +65,11 @@ def fit(
     keep_seen: bool = True,
     blend: bool = False, choice: bool = True,
     memory_limit: float | str | None = None,
-    min_user_ratings: int | None = None,
-    min_item_ratings: int | None = None,
+    min_user_ratings: int | None = None, min_item_ratings: int | None = None,
     init: Any = None,
     item_features: Any = None,
     user_features: Any = None,
+    spill: str | os.PathLike[str] | None = None, keep_spill: bool = False, cluster: Any = None,
     **hyperparameters: Any,
 ) -> Model:  # fmt: skip
     """Factorize ratings.
@@ -126,6 +127,14 @@ def fit(
         value. Known rows start where they were, carried to the mean and scale of these ratings; new ones are folded in
         from their ratings. All solvers can start from each other's models. Two epochs then do for what takes twelve,
         except with sgd, whose learning rate starts anew.
+    spill : a folder for ratings that memory cannot hold: they are read batch by batch, sorted on disk, and read from
+        there in each epoch. The model is the same, bit for bit. Memory holds the tables of factors and ids and, beside
+        these, what ``memory_limit`` allows (half of the available memory if it is left out). The disk has to hold about
+        40 bytes a rating; nothing is left there. For als-links, als and implicit, on the CPU.
+    keep_spill : keep the ratings in the folder, sorted, for the next fit of the same files, read in the same way.
+    cluster : a Dask client, the address of a scheduler ("tcp://…"), or "local" or "local:N" for N worker processes on
+        this machine. The workers read the ratings, which must be Parquet files that all of them see, and solve blocks
+        of rows; the model is the same, bit for bit. For als and implicit; see :mod:`fastmf.cluster.fit`.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 
@@ -153,7 +162,19 @@ def fit(
     [3]
     """
     plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **for_plan(locals()))
-    return train(plan, plan.read(), callback)
+    return train(plan, plan.read(), callback) if cluster is None else train_on(cluster, plan, callback)
+
+
+def train_on(
+    cluster: Any,
+    plan: Plan,
+    callback: Callable[[Epoch], object] | None = None,
+    tell: Callable[[str], object] | None = None,
+) -> Model:
+    """Read and train according to a plan on the workers of a cluster; see :func:`fit`."""
+    from fastmf.cluster.fit import fit_on_cluster
+
+    return fit_on_cluster(plan, cluster, callback, tell)
 
 
 def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = None) -> Model:
@@ -175,15 +196,16 @@ def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = N
         checkpoint = Checkpoint(plan.checkpoint, made_of, plan.every)
     run = Run(solver, objective, device, plan.patience, checkpoint, start)
     run.train(callback)
-    model = _model(run, data.rows | started, plan.keep_seen)
+    model = model_of(objective, solver, run.result(), data.rows | started, plan.keep_seen)
+    model = replace(model, history=run.history, best_epoch=run.best_epoch)
     if solver.implicit:
-        _warn_of_lost_factors(model, solver)
+        warn_of_lost_factors(model, solver)
     if plan.choice:
         model = replace(model, **fit_choice(objective.ratings, solver.k, solver.seed, device))
     return replace(model, blend=_blend(model, data, plan)) if plan.blend else model
 
 
-def _warn_of_lost_factors(model: Model, solver: Solver) -> None:
+def warn_of_lost_factors(model: Model, solver: Solver) -> None:
     """Warn if none, or less than half, of the factors are in use: lists may say no more than what is popular."""
     possible = min(model.k, *(int(np.count_nonzero(counts)) for counts in (model.user_counts, model.item_counts)))
     used = factors_in_use(model)
@@ -225,9 +247,8 @@ def _from_scratch(plan: Plan) -> Solver:
     return plan.solver.with_epochs(usual) if plan.init is not None and plan.solver.epochs < usual else plan.solver
 
 
-def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
+def model_of(objective: Objective, solver: Solver, factors: Factors, rows: dict[str, int], keep_seen: bool) -> Model:
     """Return the model on the rating scale; raise a DivergenceError if its factors are not finite there."""
-    objective, factors, solver = run.objective, run.result(), run.solver
     ratings, scale = objective.ratings, np.float32(objective.scale)
     model = Model(
         user_ids=ratings.user_ids,
@@ -248,8 +269,6 @@ def _model(run: Run, rows: dict[str, int], keep_seen: bool) -> Model:
         negative_to=solver.negative_to,
         user_rule=solver.user_rule(ratings),
         item_rule=solver.item_rule(ratings),
-        history=run.history,
-        best_epoch=run.best_epoch,
         rows=rows | objective.counts,
         weight=ratings.weight,
         weight_scale=objective.weight_scale,

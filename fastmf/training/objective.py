@@ -15,13 +15,13 @@ from fastmf.data.weights import WeightScale
 from fastmf.errors import DataError
 from fastmf.evaluation.hits import Wanted, fixed_sample, quality, wanted_of
 from fastmf.kernels.residual import ERRORS
-from fastmf.kernels.tasks import sections
 from fastmf.kernels.types import Compressed, Pairs, Scale, Side
 from fastmf.model.baseline import fit_baseline
 from fastmf.model.learned import Baseline
 from fastmf.model.topn import rows_of, top_n
 from fastmf.runtime.device import Device
 from fastmf.runtime.launch import launch
+from fastmf.runtime.spill import parts_of
 from fastmf.solvers.base import Solver
 from fastmf.solvers.factors import Factors
 
@@ -59,12 +59,11 @@ class Objective(abc.ABC):
         self.ratings, self.interests = ratings, ratings
         self.seen = given.by_user.indptr, given.by_user.indices
         self._training = device.put((Pairs(ratings.users, ratings.items), ratings.values))
-        self._sections = bounds_of_sections(ratings)
 
     def train_rmse(self, factors: Factors, device: Device) -> float:
         """Return the RMSE of unclipped predictions of what is trained on, on the standardised scale."""
         pairs, values = self._training
-        return _errors(pairs, values, self._sections, factors, UNCLIPPED, device)[0]
+        return _errors(pairs, values, self.ratings.sections, factors, UNCLIPPED, device)[0]
 
     def furthest(self) -> str:
         """Name the rating furthest from the mean if it is an outlier, for messages."""
@@ -83,7 +82,7 @@ class Objective(abc.ABC):
         ratings = self.ratings
         users = ids.lookup(ratings.user_ids, validation.user_ids, "validation user")
         items = ids.lookup(ratings.item_ids, validation.item_ids, "validation item")
-        pairs = users[validation.users], items[validation.items]
+        pairs = validation.among(users, "users"), validation.among(items, "items")
         n = count_common((ratings.by_user.indptr, ratings.items), *pairs, ratings.n_items)
         if n:
             warnings.warn(
@@ -96,34 +95,24 @@ class RatingObjective(Objective):
     """Standardised ratings r = (rating - mean) / scale, and the validation ratings on the same scale."""
 
     def __init__(self, ratings: Ratings, validation: Ratings | None, device: Device, solver: Solver) -> None:
-        bounds = bounds_of_sections(ratings)
-        self.mean = mean_of(ratings.values, bounds)
-        self.scale = deviation_of(ratings.values, self.mean, bounds) or 1.0
+        self.mean = mean_of(ratings.values, ratings.sections)
+        self.scale = deviation_of(ratings.values, self.mean, ratings.sections) or 1.0
         self.range = float(ratings.values.min()), float(ratings.values.max())
-        self._warn_of_coarseness()
-        values = standardised(ratings.values, self.mean, self.scale)
+        warn_of_coarseness(self.range, self.scale)
+        values = standardised(ratings.values, self.mean, self.scale, ratings.spill)
         super().__init__(ratings, ratings.with_values(values), device)
         self._warn_of_outliers(solver)
         self.clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
         self.validation: tuple[Pairs, np.ndarray, np.ndarray] | None = None
         if validation is not None:
             users, items = self._found(validation)
-            pairs = Pairs(users[validation.users], items[validation.items])
-            values = standardised(validation.values, self.mean, self.scale)
-            self.validation = (*device.put((pairs, values)), bounds_of_sections(validation))
-
-    def _warn_of_coarseness(self) -> None:
-        spacing = np.finfo(np.float32)
-        resolution = max(max(map(abs, self.range)) * float(spacing.eps), float(spacing.smallest_subnormal))
-        if resolution > COARSE * self.scale:
-            warnings.warn(
-                f"ratings from {self.range[0]:,g} to {self.range[1]:,g} are kept as float32, whose steps are about"
-                f" {resolution:g}, too coarse for a deviation of {self.scale:g}: subtract a constant first",
-                stacklevel=6,
-            )
+            pairs = Pairs(validation.among(users, "users"), validation.among(items, "items"))
+            values = standardised(validation.values, self.mean, self.scale, validation.spill)
+            self.validation = (*device.put((pairs, values)), validation.sections)
 
     def _warn_of_outliers(self, solver: Solver) -> None:
-        n = int(np.count_nonzero(np.abs(self.ratings.values) > solver.clip))
+        values = self.ratings.values
+        n = sum(int(np.count_nonzero(np.abs(values[part]) > solver.clip)) for part in parts_of(len(values)))
         if n:
             warnings.warn(
                 f"{n:,} of {len(self.ratings):,} ratings are more than {solver.clip:g} standard deviations from the"
@@ -139,7 +128,8 @@ class RatingObjective(Objective):
     def furthest(self) -> str:
         """Name the rating furthest from the mean if it is an outlier, for messages."""
         values = self.ratings.values
-        row = int(np.argmax(np.abs(values)))
+        low, high = int(np.argmin(values)), int(np.argmax(values))
+        row = low if -values[low] > values[high] or (-values[low] == values[high] and low < high) else high
         if abs(values[row]) <= OUTLYING:
             return ""
         rating, (user_id, item_id) = values[row] * self.scale + self.mean, self._pair(row)
@@ -184,7 +174,7 @@ class ImplicitObjective(Objective):
             observed = observed.take(np.logical_and(*both))  # other dislikes are those of zeros
         if ratings.weight is not None and observed.weights is not None and solver.weight_scale != "none":
             self.weight_scale = WeightScale.of_training(solver.weight_scale, observed.weights)
-            observed = replace(observed, weights=self.weight_scale.scaled(observed.weights))
+            observed = replace(observed, weights=self.weight_scale.scaled(observed.weights, observed.spill))
         super().__init__(ratings, observed, device)
         self.interests, self.counts["observed"] = interests, len(interests)
         if negative_to is not None:
@@ -234,10 +224,16 @@ def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, d
     return RatingObjective(ratings, validation, device, solver)
 
 
-def bounds_of_sections(ratings: Ratings) -> np.ndarray:
-    """Return the places among the ratings where sections of users begin and end, (n_sections + 1,) int64."""
-    indptr = ratings.by_user.indptr
-    return np.asarray(indptr[sections(indptr)])
+def warn_of_coarseness(limits: tuple[float, float], scale: float) -> None:
+    """Warn if float32 is too coarse for ratings between these limits, with this deviation."""
+    spacing = np.finfo(np.float32)
+    resolution = max(max(map(abs, limits)) * float(spacing.eps), float(spacing.smallest_subnormal))
+    if resolution > COARSE * scale:
+        warnings.warn(
+            f"ratings from {limits[0]:,g} to {limits[1]:,g} are kept as float32, whose steps are about"
+            f" {resolution:g}, too coarse for a deviation of {scale:g}: subtract a constant first",
+            stacklevel=6,
+        )
 
 
 def _errors(

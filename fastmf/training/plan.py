@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +28,13 @@ from fastmf.errors import (
 )
 from fastmf.model.state import State
 from fastmf.runtime.device import Device, resolve
-from fastmf.runtime.memory import parse_size, require_memory
+from fastmf.runtime.memory import parse_size
+from fastmf.runtime.spill import Spill
 from fastmf.solvers.base import Solver
 from fastmf.training.checkpoint import NAME as CHECKPOINT
 from fastmf.training.checkpoint import check_folder
+from fastmf.training.room import BYTES_HELD, Data, require_room
+from fastmf.training.spilling import Spilling, check_spill
 from fastmf.training.warm_start import read_init
 
 BLEND_SHARE = 0.1  # the share of the ratings held out to learn a blend
@@ -40,21 +43,7 @@ WEIGHING = ("weight", "half_life", "timestamp", "time_unit")  # how to read trai
 
 LITTLE = 0.01  # share of the ratings that weights should add up to, at least
 
-BYTES_HELD = 12  # per rating, in Ratings
-BYTES_PER_RATING = 12  # added by training: the standardised value, and two compressed views of it
-BYTES_PER_WEIGHT = 4  # added by training if ratings have weights: one of the views copies them
-BYTES_CHOSEN = 12  # added by learning the choice: two views of the chosen ratings, about half of all
-BYTES_ON_GPU = 28  # per rating: both views, and the pairs whose errors are measured
-
 Tell = Callable[[str], object]
-
-
-class Data(NamedTuple):
-    """What a plan reads: training ratings, validation ratings if any, and counts of all rows."""
-
-    ratings: Ratings
-    validation: Ratings | None
-    rows: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +71,7 @@ class Plan:
     outputs: Sequence[Path]
     core: tuple[int, int] | None = None
     init: State | None = None
+    spilling: Spilling | None = None
     features: dict[str, Any] = field(default_factory=dict)
 
     def read(self, tell: Tell | None = None) -> Data:
@@ -96,8 +86,8 @@ class Plan:
         ParameterError
             If there are too few ratings to learn a blend.
         """
-        limit = self.memory_limit
-        ratings = _read(self.source, tell, memory_limit=limit, **self.weighing, **self.how)
+        limit, spill = self.memory_limit, None if self.spilling is None else self.spilling.begun(self.memory_limit)
+        ratings = self._training(tell, spill)
         if len(ratings) == 0:
             raise DataError("there are no ratings to fit: give at least one")
         if self.core is not None:
@@ -111,8 +101,9 @@ class Plan:
             rest, held_out = ratings.split(float(self.validation), seed=self.solver.seed)
             data = Data(rest, held_out, {**ratings.rows, "used": len(rest), "validation": len(held_out)})
         else:
-            left = None if limit is None else max(limit - BYTES_HELD * len(ratings), 1)
-            held_out = _read(self.validation, tell, memory_limit=left, weight="", like=ratings, **self.how)
+            left = limit if limit is None or spill else max(limit - BYTES_HELD * len(ratings), 1)
+            own = {"memory_limit": left, "weight": "", "like": ratings, "spill": spill}
+            held_out = _read(self.validation, tell, **own, **self.how)
             first, second = ratings.rows, held_out.rows
             both = {name: first.get(name, 0) + second.get(name, 0) for name in first | second}
             data = Data(ratings, held_out, {**both, "used": len(ratings), "validation": len(held_out)})
@@ -122,6 +113,17 @@ class Plan:
             )
         require_room(self.solver, self.device, self.memory_limit, data, self.choice)
         return data
+
+    def _training(self, tell: Tell | None, spill: Spill | None) -> Ratings:
+        """Read the training ratings, or take those that an earlier fit has kept."""
+        how = {**self.weighing, **self.how}
+
+        def read() -> Ratings:
+            return _read(self.source, tell, memory_limit=self.memory_limit, spill=spill, **how)
+
+        if spill is None or self.spilling is None:
+            return read()
+        return self.spilling.read(self.source, how, spill, read, tell)
 
     def _with_features(self, ratings: Ratings, tell: Tell | None) -> Ratings:
         """Read the tables of side features, and return the ratings with them."""
@@ -151,7 +153,7 @@ class Plan:
 
 def for_plan(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments of fit or tune that their plans take as they are."""
-    own = ("ratings", "k", "solver", "seed", "callback", "hyperparameters", "fixed")
+    own = ("ratings", "k", "solver", "seed", "callback", "hyperparameters", "fixed", "cluster")
     return {name: value for name, value in arguments.items() if name not in own}
 
 
@@ -166,17 +168,16 @@ def make_plan(
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 1,
     resume: bool = False,
-    blend: bool = False,
-    choice: bool = True,
+    blend: bool = False, choice: bool = True,
     keep_seen: bool = True,
     memory_limit: float | str | None = None,
-    min_user_ratings: int | None = None,
-    min_item_ratings: int | None = None,
+    min_user_ratings: int | None = None, min_item_ratings: int | None = None,
     init: Any = None,
+    spill: str | os.PathLike[str] | None = None, keep_spill: bool = False,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     **how: Any,
-) -> Plan:
+) -> Plan:  # fmt: skip
     """Check everything that can be checked before anything is read.
 
     Parameters are those of :func:`fastmf.fit`. ``outputs`` are files to be written, which ``overwrite`` may replace.
@@ -204,11 +205,12 @@ def make_plan(
     options: dict[str, Any] = {"patience": patience, "every": every, "blend": blend, "keep_seen": keep_seen}
     options |= {"source": source, "solver": solver, "validation": validation, "checkpoint": checkpoint}
     options |= {"device": where, "weighing": weighing, "init": start, "features": tables, "memory_limit": limit}
-    require_room(solver, where, limit, choice=learns_choice)
+    require_room(solver, where, limit, choice=learns_choice, spilled=spill is not None)
     return Plan(
         choice=learns_choice,
         core=_fewest(min_user_ratings, min_item_ratings),
         how=reading(solver.implicit, solver.positive_from) | given,
+        spilling=check_spill(spill, keep_spill, solver, where, source, inputs),
         outputs=check_outputs(outputs, overwrite, inputs=inputs),
         **options,
     )
@@ -230,38 +232,6 @@ def _weighing(given: dict[str, Any]) -> dict[str, Any]:
     found = {name: given.pop(name, None) for name in WEIGHING}
     aging_of(found["half_life"], found["timestamp"], found["time_unit"])
     return found
-
-
-def require_room(
-    solver: Solver, device: Device, limit: int | None, data: Data | None = None, choice: bool = False
-) -> None:
-    """Raise a ResourceError, with the numbers, if memory cannot hold a fit.
-
-    It has to hold the factors, each thread's equations, what training derives from the ratings, and what learning the
-    ``choice`` adds. Without ``data``, one user and one item are assumed. Ratings already in memory count against a
-    given ``limit``; the machine's available memory excludes them already.
-    """
-    n_rows, what = 2, f"fitting k = {solver.k:,} factors"
-    of_ratings = on_gpu = 0
-    if data is not None:
-        ratings, weight = data.ratings, 0 if data.ratings.weights is None else BYTES_PER_WEIGHT
-        n_rows = ratings.n_users + ratings.n_items
-        what += f" of {n_rows:,} users and items"
-        of_ratings = len(ratings) * (BYTES_PER_RATING + weight)
-        on_gpu = len(ratings) * (BYTES_ON_GPU + 2 * weight)
-        if limit is not None:
-            of_ratings += BYTES_HELD * (len(ratings) + (0 if data.validation is None else len(data.validation)))
-        of_ratings += _bytes_of_features(data.ratings, solver.k) + len(ratings) * BYTES_CHOSEN * choice
-    threads = device.threads if device.name == "cpu" else 0
-    need = (solver.bytes_per_row + 3 * 4 * solver.k * choice) * n_rows + threads * solver.bytes_per_thread + of_ratings
-    require_memory(need, what, limit, "use a smaller k, or set another limit with --memory-limit (memory_limit=)")
-    device.require(solver.k, on_gpu + max(solver.bytes_per_row, 4 * 4 * solver.k) * n_rows, what)
-
-
-def _bytes_of_features(ratings: Ratings, k: int) -> int:
-    """Return the bytes of the tables that side features need: five for each row, seven for each feature."""
-    sides = [each for each in (ratings.user_features, ratings.item_features) if each is not None]
-    return sum(4 * (k + 1) * (5 * len(each) + 7 * each.encoding.n_features) for each in sides)
 
 
 def notes_on(ratings: Ratings) -> list[str]:

@@ -17,7 +17,8 @@ from fastmf.model.history import Epoch
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.base import Solver
 from fastmf.training.fit import LOST, train
-from fastmf.training.plan import Data, Plan, require_room
+from fastmf.training.plan import Plan
+from fastmf.training.room import Data, require_room
 
 # Values of a weight: from a sixth of its default to six times its default, in 24 steps each way, rounded to two digits.
 SPAN, STEPS = 6.0, 24

@@ -13,7 +13,8 @@ from fastmf.runtime.device import Device
 from fastmf.solvers import SOLVERS, make
 from fastmf.solvers.settings import MAX_SEED
 from fastmf.training.loop import is_stop
-from fastmf.training.plan import Data, Plan, for_plan, make_plan
+from fastmf.training.plan import Plan, for_plan, make_plan
+from fastmf.training.room import Data
 from fastmf.training.trials import Space, Study, quiet_optuna, require_optuna, space_of
 
 TRIALS = 40
