@@ -85,6 +85,11 @@ def pick(piece: Side, storage: Storage, needs: str, block: int) -> Side:
     return Side(piece.factors[rows], piece.bias[rows])
 
 
+def whole(piece: Side) -> Side:
+    """Return a piece as it is."""
+    return piece
+
+
 def gather(*picked: Side) -> Side:
     """Join the rows that a block needs, padded to whole vectors."""
     factors = np.concatenate([each.factors for each in picked])

@@ -196,9 +196,9 @@ def counts_of(storage: Storage, name: str, n_ranges: int) -> np.ndarray:
     return np.concatenate([storage.load(f"{name}.{place}")["counts"] for place in range(n_ranges)])
 
 
-def in_blocks(workers: Workers, storage: Storage, name: str, given: Read) -> Data:
-    """Have ranges of users made into blocks of users and of items."""
-    n, ranges, n_items = BLOCKS_PER_WORKER * len(workers.addresses), given.ranges, len(given.item_ids)
+def in_blocks(workers: Workers, storage: Storage, name: str, given: Read, n: int) -> Data:
+    """Have ranges of users made into n blocks of users and of items, or fewer."""
+    ranges, n_items = given.ranges, len(given.item_ids)
     of_users = counts_of(storage, name, given.n_ranges)
     indptr = np.append(0, np.cumsum(of_users))
     found, bounds = {"user": sections(indptr)}, {"user": blocks(indptr, n)}

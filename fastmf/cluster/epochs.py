@@ -56,6 +56,12 @@ class Sides:
         """Begin a task on the owner of a block."""
         return self.workers.submit(do, *args, on=self.workers.owner(place, self.n_blocks[side]))
 
+    def _passing(self, side: str, place: int, do: Any, *args: Any) -> Any:
+        """Begin a task whose result is only for tasks that begin while the future is referred to."""
+        future = self._on(side, place, do, *args)
+        self.workers.forget(future)
+        return future
+
     def piece(self, side: str, place: int, epoch: int) -> str:
         """Return the name of a piece."""
         return f"{self.name}.{side}{place}.{epoch}"
@@ -72,20 +78,31 @@ class Sides:
 
     def send(self, side: str) -> list[Any]:
         """Send the blocks of a side the rows of the other that they need. Returns those that they had."""
-        before, other = self.rows.get(side, []), OTHER[side]
-        self.rows[side] = [self._gathered(side, block, other) for block in self._each(side)]
+        before, other, made = self.rows.get(side, []), OTHER[side], dict[Any, Any]()
+        self.rows[side] = [self._gathered(side, block, other, made) for block in self._each(side)]
         self.sent += rows_sent_to(side, self.data, self.workers) * self.width
         return before
 
-    def _gathered(self, side: str, block: int, other: str) -> Any:
-        parts, sent = [], self.data.sent[side]
+    def _gathered(self, side: str, block: int, other: str, made: dict[Any, Any]) -> Any:
+        """Begin to gather what a block is sent; blocks of one worker that are sent the same share it.
+
+        Other workers get pieces under another key: else Dask, which drops copies, may drop that of the owner.
+        """
+        to, sent, parts = self.workers.owner(block, self.n_blocks[side]), self.data.sent[side], list[Any]()
         for place, piece in enumerate(self.pieces[other]):
-            if sent.whole[block, place]:
+            if not sent.whole[block, place]:
+                needs = f"{self.data.name}.{side}{block}.needs"
+                parts.append(self._passing(other, place, compute.pick, piece, self.storage, needs, place))
+            elif self.workers.owner(place, self.n_blocks[other]) == to:
                 parts.append(piece)
             else:
-                needs = f"{self.data.name}.{side}{block}.needs"
-                parts.append(self._on(other, place, compute.pick, piece, self.storage, needs, place))
-        return self._on(side, block, compute.gather, *parts)
+                if (to, place) not in made:
+                    made[to, place] = self._passing(other, place, compute.whole, piece)
+                parts.append(made[to, place])
+        same = to, *(part.key for part in parts)
+        if same not in made:
+            made[same] = self._on(side, block, compute.gather, *parts)
+        return made[same]
 
     def solve(
         self,
@@ -111,7 +128,7 @@ class Sides:
         if not all_pairs:
             return None
         found = [
-            self._on(side, b, compute.grams, self.pieces[side][b], self.data.sections_of(side, b))
+            self._passing(side, b, compute.grams, self.pieces[side][b], self.data.sections_of(side, b))
             for b in self._each(side)
         ]
         return self.workers.submit(compute.base_of, all_pairs, *found)

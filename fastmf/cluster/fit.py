@@ -7,7 +7,6 @@ holds no ratings but what users have seen, which is part of the model.
 """
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy as np
 
 from fastmf.cluster import block as compute
 from fastmf.cluster import epochs, held, load
+from fastmf.cluster.blocks import BLOCKS_PER_WORKER
 from fastmf.cluster.data import counts_of, in_blocks, kept, read, scaling_of
 from fastmf.cluster.epochs import Sides
 from fastmf.cluster.load import Keep, Scaling
@@ -36,12 +36,15 @@ from fastmf.model.model import Model
 from fastmf.runtime.device import Device, resolve
 from fastmf.runtime.memory import size as size_of
 from fastmf.solvers.factors import Factors
-from fastmf.training.checkpoint import Checkpoint
+from fastmf.training.checkpoint import Checkpoint, has_checkpoint
 from fastmf.training.choice import EPOCHS, Chooser
 from fastmf.training.fit import model_of, warn_of_lost_factors
 from fastmf.training.loop import Run
 from fastmf.training.objective import warn_of_coarseness
 from fastmf.training.plan import Plan
+
+FOLDER = "cluster"  # in that of a checkpoint
+BLOCKS, FACTORS = "blocks", "factors"  # how the names begin of what a fit can go on from
 
 Tell = Callable[[str], object]
 
@@ -86,19 +89,21 @@ def require_able(plan: Plan) -> None:
 
 @contextlib.contextmanager
 def _stored(plan: Plan, workers: Workers) -> Iterator[Storage]:
-    """Yield a folder that all workers see: that of the checkpoint, or one that is removed at the end."""
+    """Yield a folder that all workers see; at the end, leave what a fit can go on from, if there is a checkpoint."""
     if plan.checkpoint is not None:
-        yield Storage(str(Path(plan.checkpoint).absolute()))
-        return
-    if not workers.are_here():
+        folder = Path(plan.checkpoint).absolute() / FOLDER
+    elif workers.are_here():
+        folder = Path(tempfile.mkdtemp(prefix="fastmf-"))
+    else:
         raise ParameterError(
             "the workers are on other machines: give a folder that all of them see, with --checkpoint (checkpoint=)"
         )
-    folder = tempfile.mkdtemp(prefix="fastmf-")
+    storage = Storage(folder)
     try:
-        yield Storage(folder)
+        yield storage
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        workers.leave()
+        storage.clear(lambda name: plan.checkpoint is not None and name.startswith((BLOCKS, f"{FACTORS}.")))
 
 
 class Fit:
@@ -112,7 +117,6 @@ class Fit:
 
     def __init__(self, plan: Plan, workers: Workers, storage: Storage) -> None:
         self.plan, self.workers, self.storage, self.solver = plan, workers, storage, plan.solver
-        storage.make()
         how = dict(plan.how)
         self.drop = how.pop("bad_rows", "error") == "drop"
         roles = {role: how.pop(role, None) for role in ("user", "item", "rating")}
@@ -124,11 +128,18 @@ class Fit:
             raise ParameterError(f"{text} is for text, and workers read Parquet: leave it out")
         asked = Asked(str(plan.source), roles, **given)
         self.read = read(workers, storage, plan.source, asked, self.drop, {})
-        self.counts: dict[str, int] = {}
+        self.n_blocks, self.counts = self._number_of_blocks(), dict[str, int]()
         self.held: held.Held | None = None
         self.given = "read" if plan.validation is None else self._held_out()
         self._divide()
-        self.remote = Remote(self.solver, workers, storage, self.ratings, self.scaling, "factors")
+        self.remote = Remote(self.solver, workers, storage, self.ratings, self.scaling, FACTORS)
+
+    def _number_of_blocks(self) -> int:
+        """Return the number of blocks of a side: as a checkpoint has it, or for the workers that there are now."""
+        resumed = self.plan.checkpoint is not None and has_checkpoint(self.plan.checkpoint)
+        if not (resumed and self.storage.has(BLOCKS)):
+            self.storage.save(BLOCKS, n=np.array([BLOCKS_PER_WORKER * len(self.workers.addresses)]))
+        return int(self.storage.load(BLOCKS)["n"][0])
 
     def described(self) -> Iterator[str]:
         """Say what was read, how it is shared out, and what an epoch sends."""
@@ -168,7 +179,7 @@ class Fit:
             observed = "observed"
             keeps = [Keep(least=least, ones=True)] * self.read.n_ranges
             kept(self.workers, self.storage, self.given, observed, keeps)
-        self.ratings = self.interests = in_blocks(self.workers, self.storage, observed, self.read)
+        self.ratings = self.interests = in_blocks(self.workers, self.storage, observed, self.read, self.n_blocks)
         self.scaling, self.range = Scaling(0.0, 1.0), (0.0, 1.0)
         if self.solver.implicit:
             self.counts["observed"] = len(self.ratings)
@@ -268,7 +279,7 @@ class Fit:
         """Fit vectors to who has chosen what; see :func:`fastmf.training.choice.fit_choice`."""
         keeps = [Keep(scaling=self.scaling, ones=True)] * self.read.n_ranges
         kept(self.workers, self.storage, self.given, "chosen", keeps)
-        picked = in_blocks(self.workers, self.storage, "chosen", self.read)
+        picked = in_blocks(self.workers, self.storage, "chosen", self.read, self.n_blocks)
         solver = Chooser(k=self.solver.k, seed=self.solver.seed, epochs=EPOCHS, method="exact")
         chooser = Remote(solver, self.workers, self.storage, picked, Scaling(0.0, 1.0), "choice")
         for _ in chooser.run(picked, chooser.start(picked), resolve("cpu")):

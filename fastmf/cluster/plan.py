@@ -2,8 +2,8 @@
 
 Each side has blocks (:mod:`fastmf.cluster.blocks`), and each block a worker, which solves its rows. After one side is
 solved, blocks of the other side receive the rows that their ratings need. They serve the errors of this epoch and the
-next solve, so both sides are sent once an epoch. A row is 4 (k + 1) bytes: float32 factors and a bias, if the solver
-has biases. Rows that their own worker needs cost nothing. Another worker receives of each block either
+next solve, so both sides are sent once an epoch. A row is 4 (k + 1) bytes: float32 factors and a bias. Rows that
+their own worker needs cost nothing. Another worker receives of each block either
 
 - the whole table, once for all its blocks, or
 - the needed rows, once for each of its blocks that needs them,
@@ -229,8 +229,8 @@ def plan(solver: Solver, data: Expected | Counted, machines: Machines) -> Plan:
 
 
 def bytes_per_row(solver: Solver) -> int:
-    """Return the bytes of a row as it is sent: float32 factors and, if the solver has biases, a bias."""
-    return 4 * (solver.k + solver.biased)
+    """Return the bytes of a row as it is sent: float32 factors and a bias, 0 if the solver has none."""
+    return 4 * (solver.k + 1)
 
 
 def bytes_of_one(solver: Solver, found: Plan, spilled: bool = False) -> int:

@@ -14,6 +14,7 @@ from fastmf.cluster import epochs
 from fastmf.cluster.data import Data
 from fastmf.cluster.epochs import Sides
 from fastmf.cluster.load import Scaling
+from fastmf.cluster.plan import bytes_per_row
 from fastmf.cluster.workers import Workers
 from fastmf.data.storage import Storage
 from fastmf.errors import ResourceError
@@ -109,8 +110,8 @@ class Remote:
 
     @property
     def width(self) -> int:
-        """The bytes of a row that is sent: its factors and its bias."""
-        return 4 * (self.solver.k + 1)
+        """The bytes of a row that is sent."""
+        return bytes_per_row(self.solver)
 
     def _tidy(self, epoch: int) -> None:
         """Remove the pieces of all epochs but this one, those that are kept, and those before each of them."""

@@ -110,11 +110,11 @@ class Workers:
         """Check whether all workers are on this machine."""
         import platform
 
-        return set(self.client.run(platform.node).values()) == {platform.node()}
+        return set(self.client.run(platform.node, on_error="ignore").values()) == {platform.node()}
 
     def require_alike(self) -> None:
         """Raise a ParameterError if workers have another fastmf; warn if their processors differ."""
-        own, found = _about(), self.client.run(_about)
+        own, found = _about(), self.client.run(_about, on_error="ignore")
         other = next((address for address, about in found.items() if about[0] != own[0]), None)
         if other is not None:
             raise ParameterError(

@@ -64,12 +64,6 @@ def test_counted_bytes_are_those_of_each_pair_of_blocks(ratings, many_sections, 
     assert found.epoch_bytes_sent <= min(found.epoch_bytes_whole, found.epoch_bytes_needed)
 
 
-def test_a_row_has_a_bias_if_the_solver_has():
-    rows = {("als", None): 52, ("als", False): 48}
-    assert {each: bytes_per_row(make(each[0], k=12, biases=each[1])) for each in rows} == rows
-    assert bytes_per_row(make("implicit", k=12)) == 48
-
-
 @pytest.mark.parametrize("workers", [2, 3, 16])
 def test_whole_tables_go_to_every_other_worker(ratings, many_sections, workers):
     for data in (LARGE, Counted(ratings)):
