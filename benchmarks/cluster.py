@@ -92,11 +92,6 @@ def started(n: int) -> Iterator[Processes]:
                 process.wait()
 
 
-def bytes_sent(dask_worker: Any = None) -> int:
-    """Return the bytes that a worker has sent to others."""
-    return int(dask_worker.transfer_outgoing_bytes_total)
-
-
 def measure(path: str, address: str | None, how: dict[str, Any]) -> dict[str, Any]:
     """Fit on a cluster, or in memory without an address; return seconds, bytes, memory and the hash."""
     fastmf.fit(few_ratings(), choice=False, **{**how, "epochs": 1})
@@ -115,7 +110,9 @@ def measure(path: str, address: str | None, how: dict[str, Any]) -> dict[str, An
 
             def note(_: Any) -> None:
                 ends.append(time.perf_counter())
-                sent.append(sum(client.run(bytes_sent).values()))
+                sent.append(
+                    sum(client.run(lambda dask_worker: int(dask_worker.transfer_outgoing_bytes_total)).values())
+                )
 
             model, planned = fit_and_plan(path, client, how, note)
         seconds = time.perf_counter() - began

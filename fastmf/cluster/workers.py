@@ -93,7 +93,11 @@ class Workers:
 
     def _states(self) -> dict[str, str]:
         """Return the states of workers by address."""
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        try:
+            known = self.client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, TimeoutError):  # those of distributed's connections
+            self._require_scheduler()
+            raise
         return {address: about.get("status", "running") for address, about in known.items()}
 
     def have_changed(self) -> bool:
@@ -152,8 +156,20 @@ class Workers:
         Raises
         ------
         ResourceError
-            If there are no workers any more, or nothing has been done for long; it names workers that are paused.
+            If the scheduler or all workers are gone, or nothing has been done for long; it names workers that are
+            paused.
         """
+        from distributed.client import FutureCancelledError, FuturesCancelledError
+
+        try:
+            found = self._awaited(futures)
+        except (FutureCancelledError, FuturesCancelledError):
+            self._require_scheduler()
+            raise
+        self.forget(*futures)
+        return found
+
+    def _awaited(self, futures: Sequence[Any]) -> list[Any]:
         import distributed
 
         pending, since = set(futures), time.monotonic()
@@ -166,9 +182,15 @@ class Workers:
                     break
             except TimeoutError:
                 self._require_progress(time.monotonic() - since, len(pending))
-        found = [future.result() for future in futures]
-        self.forget(*futures)
-        return found
+        return [future.result() for future in futures]
+
+    def _require_scheduler(self) -> None:
+        """Raise a ResourceError if the scheduler is gone, which cancels all tasks."""
+        if self.client.status != "running":
+            raise ResourceError(
+                f"the scheduler at {self.client.scheduler.address} is gone: start it and its workers again; a fit with"
+                " a checkpoint goes on with --resume (resume=True)"
+            ) from None
 
     def _require_progress(self, idle: float, n_tasks: int) -> None:
         if not (states := self._states()):

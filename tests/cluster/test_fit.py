@@ -259,6 +259,21 @@ def test_no_scheduler(folder, monkeypatch):
         fastmf.fit(folder, solver="als", cluster="tcp://127.0.0.1:1")
 
 
+def test_a_scheduler_that_dies_is_told(dying, folder):
+    dying.worker()
+
+    def kill(epoch):
+        dying.scheduler.kill()
+        dying.scheduler.wait()
+
+    with contextlib.closing(dying.client(1)) as client:
+        address = client.scheduler.address
+        with pytest.raises(
+            ResourceError, match=r"the scheduler at tcp://.* is gone: start it .* goes on with --resume"
+        ):
+            fastmf.fit(folder, solver="als", k=4, epochs=50, cluster=address, callback=kill)
+
+
 def test_two_fits_on_one_cluster_at_once(two, folder):
     found, given = {}, {"k": 4, "epochs": 3, "solver": "als"}
 
