@@ -50,6 +50,7 @@ def peers():
     "script",
     [
         "accuracy",
+        "cluster",
         "defaults",
         "features",
         "generated",

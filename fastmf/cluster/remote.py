@@ -55,6 +55,7 @@ class Remote:
         """Run the remaining epochs; after each, yield the number of rows with singular equations."""
         if done == 0:
             self._write_start()
+        self.written = set(range(done + 1))
         for epoch in range(done, self.solver.epochs):
             singular = self._epoch(epoch)
             for side in factors[:2]:

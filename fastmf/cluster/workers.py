@@ -15,6 +15,7 @@ INSTALL = "pip install distributed"
 ANSWER = 10.0  # seconds to wait for a scheduler
 POLL = 0.5  # seconds between looks at the workers
 ALONE = 60.0  # seconds to wait for a worker if there is none
+FETCHED = 5.0  # seconds to wait for a result between two looks at the workers
 SETTLED = 5.0  # seconds to wait for tasks whose results nobody needs
 PATIENCE = 1800.0  # seconds to wait if nothing gets done
 
@@ -76,7 +77,7 @@ class Workers:
         self.client, self.run, self.numbers = client, f"fastmf-{secrets.token_hex(4)}", itertools.count()
         self.begun: dict[str, Any] = {}
         self.alive: weakref.WeakSet[Any] = weakref.WeakSet()  # an error may refer to futures that were let go
-        self.addresses: list[str] = []
+        self.scheduler, self.addresses = client.scheduler.address, list[str]()
         self.look()
 
     def look(self) -> None:
@@ -95,9 +96,9 @@ class Workers:
         """Return the states of workers by address."""
         try:
             known = self.client.scheduler_info(n_workers=-1)["workers"]
-        except (OSError, TimeoutError):  # those of distributed's connections
+        except (OSError, TimeoutError, KeyError):  # there is nothing to say of workers while there is no connection
             self._require_scheduler()
-            raise
+            return {}
         return {address: about.get("status", "running") for address, about in known.items()}
 
     def have_changed(self) -> bool:
@@ -170,6 +171,7 @@ class Workers:
         return found
 
     def _awaited(self, futures: Sequence[Any]) -> list[Any]:
+        """Wait for results; raise the first error at once, and a ResourceError if they do not come."""
         import distributed
 
         pending, since = set(futures), time.monotonic()
@@ -177,18 +179,29 @@ class Workers:
             try:
                 with self.client.as_current():
                     done, pending = distributed.wait(pending, timeout=POLL, return_when="FIRST_COMPLETED")
-                since = time.monotonic()
-                if any(future.status == "error" for future in done):
-                    break
             except TimeoutError:
                 self._require_progress(time.monotonic() - since, len(pending))
-        return [future.result() for future in futures]
+                continue
+            since = time.monotonic()
+            for future in done:
+                if future.status != "finished":
+                    future.result(timeout=POLL)  # raises the error
+        return [self._fetched(future) for future in futures]
+
+    def _fetched(self, future: Any) -> Any:
+        """Return the result of a task that is done; if it is lost with a worker, wait until it is made again."""
+        since = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=FETCHED)
+            except TimeoutError:
+                self._require_progress(time.monotonic() - since, 1)
 
     def _require_scheduler(self) -> None:
         """Raise a ResourceError if the scheduler is gone, which cancels all tasks."""
         if self.client.status != "running":
             raise ResourceError(
-                f"the scheduler at {self.client.scheduler.address} is gone: start it and its workers again; a fit with"
+                f"the scheduler at {self.scheduler} is gone: start it and its workers again; a fit with"
                 " a checkpoint goes on with --resume (resume=True)"
             ) from None
 

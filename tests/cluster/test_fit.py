@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -347,6 +348,8 @@ def test_without_workers_a_fit_ends_and_can_be_resumed(dying, folder, monkeypatc
         seen = []
         other = fastmf.fit(folder, cluster=client, resume=True, callback=lambda each: seen.append(each.number), **given)
         assert seen == [3, 4, 5]
+    left = {path.name.split(".")[-1] for path in (tmp_path / "state" / "cluster").glob("factors.*")}
+    assert left == {"3", "4", "5"}  # those of the last checkpoint but one stay until there is another
     given.pop("checkpoint")
     require_same(fastmf.fit(folder, **given), other)
 
@@ -383,6 +386,34 @@ def test_an_interrupt_leaves_nothing(two, folder, tmp_path):
     require_nothing_held(two)
     assert not out.exists()
     assert not list(place.glob("fastmf-*"))
+
+
+class Stuck:
+    """A client whose tasks never end."""
+
+    status, scheduler = "running", SimpleNamespace(address="tcp://s:1")
+
+    def __init__(self, states):
+        self.states = states
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {address: {"status": state} for address, state in self.states.items()}}
+
+    def as_current(self):
+        return contextlib.nullcontext()
+
+
+def test_workers_that_do_nothing_are_named(monkeypatch):
+    def wait(futures, **how):
+        raise TimeoutError
+
+    monkeypatch.setattr(distributed, "wait", wait)
+    monkeypatch.setattr(workers, "PATIENCE", 0.0)
+    found = workers.Workers(Stuck({"tcp://a:1": "running", "tcp://b:2": "paused"}))
+    with pytest.raises(
+        ResourceError, match=r"1 task made no progress for 0 s; 1 worker not running, the first tcp://b"
+    ):
+        found.results([object()])
 
 
 def test_the_command_line(two, folder, tmp_path, monkeypatch):
