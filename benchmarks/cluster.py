@@ -7,7 +7,8 @@
 A scheduler and workers of one thread each are started as `dask scheduler` and `dask worker` start them, and talk over
 TCP. Fits in memory, with as many threads as there are workers, and fits on the cluster run in turn, each in a process
 of its own. With --kills, fits on the cluster lose a worker (SIGKILL) at a random moment instead, and a new one joins.
-An epoch lasts from one callback to the next, so it includes sending and measuring.
+An epoch lasts from one callback to the next, so it includes sending and measuring. benchmarks/README.md explains the
+figures.
 """
 
 import contextlib

@@ -182,18 +182,7 @@ def _copied(factors: np.ndarray) -> np.ndarray:
     return out
 
 
-def pairs_errors(
-    storage: Storage, name: str, sides: tuple[Sequence[str], Sequence[str]], scale: Scale
-) -> tuple[float, float]:
-    """Return the sums of squared and of absolute errors of validation pairs, given the names of all pieces."""
-    held = storage.load(name)
-    users, items = (_joined(storage, names) for names in sides)
-    given = Pairs(np.array(held["users"]), np.array(held["items"])), np.array(held["values"]), users, items, scale
-    with _at_work:
-        squared, absolute = launch(ERRORS, device(), held["tasks"], *given)
-    return float(squared), float(absolute)
-
-
-def _joined(storage: Storage, names: Sequence[str]) -> Side:
+def joined(storage: Storage, names: Sequence[str]) -> Side:
+    """Return the table that pieces are of."""
     pieces = [storage.load(name) for name in names]
     return Side(*(np.concatenate([piece[field] for piece in pieces]) for field in Side._fields))

@@ -27,7 +27,7 @@ from fastmf.data.files import called
 from fastmf.data.kept import origin_of
 from fastmf.data.rows import Asked
 from fastmf.data.storage import Storage
-from fastmf.errors import ParameterError, counted
+from fastmf.errors import DataError, ParameterError, counted
 from fastmf.kernels.types import Scale
 from fastmf.model.baseline import SWEEPS
 from fastmf.model.history import Epoch
@@ -78,7 +78,6 @@ def require_able(plan: Plan) -> None:
         "a core (min_user_ratings, min_item_ratings)": plan.core is not None,
         "spill": plan.spilling is not None,
         "negative_to": plan.solver.negative_to is not None,
-        "validation of implicit feedback": plan.solver.implicit and plan.validation is not None,
         "weight of implicit feedback": plan.solver.implicit and bool(plan.weighing.get("weight")),
         f"device {plan.device.name}": plan.device.name != "cpu",
     }
@@ -183,6 +182,10 @@ class Fit:
         self.scaling, self.range = Scaling(0.0, 1.0), (0.0, 1.0)
         if self.solver.implicit:
             self.counts["observed"] = len(self.ratings)
+            if self.held is not None:
+                given = self.storage, self.given, self.read.ranges, least, self.ratings.user_counts
+                if not self.workers.map(held.find_wanted, [given])[0]:
+                    raise DataError("no validation user has training ratings: give other validation ratings, or none")
             return
         self.scaling = scaling_of(self.workers, self.storage, self.ratings, self.read.ranges)
         self.range = self.ratings.range
@@ -218,14 +221,16 @@ class Fit:
         return self.remote.train_rmse()
 
     def validate(self, factors: Factors, device: Device) -> dict[str, float]:
-        """Return RMSE and MAE of clipped predictions of the validation ratings, on the rating scale."""
+        """Return RMSE and MAE of the validation ratings, on the rating scale, or the nDCG of lists."""
         if self.held is None:
             return {}
         epoch = int(factors.users.factors[0, 0])
         names = self.remote.names("user", epoch), self.remote.names("item", epoch)
+        if self.solver.implicit:
+            given = self.storage, names, self.ratings.item_counts
+            return {"validation_ndcg": self.workers.map(held.measure_lists, [given])[0]}
         clipped = Scale(0.0, *((limit - self.mean) / self.scale for limit in self.range))
-        given = self.storage, f"{held.NAME}.standard", names, clipped
-        squared, absolute = self.workers.map(compute.pairs_errors, [given])[0]
+        squared, absolute = self.workers.map(held.measure_errors, [(self.storage, names, clipped)])[0]
         rmse, mae = float(np.sqrt(squared / self.held.n)), float(absolute / self.held.n)
         return {"validation_rmse": rmse * self.scale, "validation_mae": mae * self.scale}
 
@@ -271,7 +276,7 @@ class Fit:
 
     def _rows_with(self, found: held.Held) -> dict[str, int]:
         """Return the counts of rows, those of validation ratings included."""
-        first, used = self.read.rows, len(self.ratings)
+        first, used = self.read.rows, self.read.rows["used"] - (found.n if self.given == "rest" else 0)
         both = {name: first.get(name, 0) + found.rows.get(name, 0) for name in first | found.rows}
         return {**both, "used": used, "validation": found.n}
 

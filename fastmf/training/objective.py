@@ -202,19 +202,28 @@ class ImplicitObjective(Objective):
         """Return nDCG@10 of lists for validation users; the lists leave out what the users have seen in training."""
         if self.wanted is None:
             return {}
-        users = self.wanted.users
         of_users, of_items = device.get(factors.users), device.get(factors.items)
         present, features = self.interests.item_counts > 0, self.ratings.item_features
         if features is not None:
             present = present | (np.diff(features.rows.indptr) > 0)
-        listed = np.where(present, np.float32(0), np.float32(-np.inf))
-        chosen = Side(of_users.factors[users], np.zeros(len(users), np.float32))
-        items = Side(of_items.factors, listed)
+        chosen = of_users.factors[self.wanted.users]
+        return {"validation_ndcg": quality_of_lists(self.wanted, self._excluded, chosen, of_items.factors, present)}
 
-        def rank(lists: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-            return top_n(Side(*(array[lists] for array in chosen)), items, rows_of(lists, [self._excluded]), n)
 
-        return {"validation_ndcg": quality(rank, self.wanted, self.ratings.n_items)}
+def quality_of_lists(
+    wanted: Wanted, excluded: Compressed, users: np.ndarray, items: np.ndarray, present: np.ndarray
+) -> float:
+    """Return nDCG@10 of lists for users with factors (n_lists, k), of those items (n_items, k) that are ``present``.
+
+    The lists leave out what is ``excluded``, a row for each.
+    """
+    side = Side(items, np.where(present, np.float32(0), np.float32(-np.inf)))
+
+    def rank(lists: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = Side(users[lists], np.zeros(len(lists), np.float32))
+        return top_n(chosen, side, rows_of(lists, [excluded]), n)
+
+    return quality(rank, wanted, len(items))
 
 
 def objective_of(solver: Solver, ratings: Ratings, validation: Ratings | None, device: Device) -> Objective:

@@ -153,6 +153,7 @@ def require_nothing_held(client):
         {"solver": "als", "validation": 0.2, "patience": 2, "weight": "weight"},
         {"solver": "implicit", "weight": ""},
         {"solver": "implicit", "method": "exact", "positive_from": 3.5, "weight": ""},
+        {"solver": "implicit", "positive_from": 3.5, "weight": "", "validation": 0.2, "patience": 1},
     ],
     ids=str,
 )
@@ -226,6 +227,18 @@ def test_ratings_that_are_all_null(two, tmp_path):
     write_parquet(pa.table({"user": [5, 6, 7, 8], "item": [1, 1, 2, 2], "rating": null}), tmp_path / "r.parquet")
     given = {"solver": "implicit", "k": 2, "epochs": 1}
     require_same(fastmf.fit(tmp_path / "r.parquet", **given), fastmf.fit(tmp_path / "r.parquet", cluster=two, **given))
+
+
+def test_validation_of_implicit_feedback_from_a_file(two, table, tmp_path):
+    table = table.drop_columns("weight")
+    write_parquet(table.slice(0, 30_000), tmp_path / "training.parquet")
+    more = pa.table({"user": [1, 2, 103], "item": [1001, 7, 5], "rating": [5.0, 5.0, 5.0]})
+    write_parquet(pa.concat_tables([table.slice(30_000), more]), tmp_path / "validation.parquet")
+    for least in (None, 4):
+        given = {"solver": "implicit", "k": 4, "epochs": 3, "positive_from": least}
+        given["validation"] = tmp_path / "validation.parquet"
+        source = tmp_path / "training.parquet"
+        require_same(fastmf.fit(source, **given), fastmf.fit(source, cluster=two, **given))
 
 
 def test_what_is_no_parquet_is_refused(two, tmp_path, planted):
