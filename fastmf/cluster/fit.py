@@ -23,7 +23,7 @@ from fastmf.cluster.epochs import Sides
 from fastmf.cluster.load import Keep, Scaling
 from fastmf.cluster.remote import Remote
 from fastmf.cluster.workers import Workers, connected
-from fastmf.data.files import called
+from fastmf.data.files import called, is_location
 from fastmf.data.kept import origin_of
 from fastmf.data.rows import Asked
 from fastmf.data.storage import Storage
@@ -44,6 +44,7 @@ from fastmf.training.objective import warn_of_coarseness
 from fastmf.training.plan import Plan
 
 FOLDER = "cluster"  # in that of a checkpoint
+SOURCE = "source"
 BLOCKS, FACTORS = "blocks", "factors"  # how the names begin of what a fit can go on from
 
 Tell = Callable[[str], object]
@@ -74,6 +75,7 @@ def require_able(plan: Plan) -> None:
         "init": plan.init is not None,
         "a table of features": bool(plan.features),
         "blend": plan.blend,
+        "a checkpoint of a frame": plan.checkpoint is not None and not is_location(plan.source),
         "half_life": plan.weighing.get("half_life") is not None,
         "a core (min_user_ratings, min_item_ratings)": plan.core is not None,
         "spill": plan.spilling is not None,
@@ -125,8 +127,13 @@ class Fit:
         text = next((name for name, value in how.items() if value), None)
         if text is not None:
             raise ParameterError(f"{text} is for text, and workers read Parquet: leave it out")
-        asked = Asked(str(plan.source), roles, **given)
-        self.read = read(workers, storage, plan.source, asked, self.drop, {})
+        source = plan.source
+        if hasattr(source, "to_parquet") and hasattr(source, "npartitions"):  # a frame of Dask
+            source = str(storage.folder / SOURCE)
+            with workers.client.as_current():
+                plan.source.to_parquet(source, write_index=False)
+        asked = Asked(called(plan.source, "the frame"), roles, **given)
+        self.read = read(workers, storage, source, asked, self.drop, {})
         self.n_blocks, self.counts = self._number_of_blocks(), dict[str, int]()
         self.held: held.Held | None = None
         self.given = "read" if plan.validation is None else self._held_out()
@@ -144,7 +151,7 @@ class Fit:
         """Say what was read, how it is shared out, and what an epoch sends."""
         size = f"{counted(self.read.rows['used'], 'rating')} of {counted(len(self.read.item_ids), 'item')}"
         columns = ", ".join(dict.fromkeys(filter(None, self.read.columns)))
-        yield f"{called(self.plan.source)}: {size} by {counted(len(self.read.user_ids), 'user')} (columns {columns})"
+        yield f"{called(self.plan.source, 'the frame')}: {size} by {counted(len(self.read.user_ids), 'user')} (columns {columns})"
         n = {side: self.ratings.n_blocks(side) for side in epochs.OTHER}
         blocks = f"{counted(n['user'], 'block')} of users and {n['item']:,} of items"
         sent = size_of(self.remote.bytes_an_epoch())

@@ -1,6 +1,7 @@
 """Named sets of arrays in a folder that several processes see: each is written whole or not at all."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -69,7 +70,7 @@ class Storage:
         while time.monotonic() < until:
             there = [path for path in self.folder.iterdir() if not stays(path.name)]
             for path in there:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             if there:
                 continue
             try:

@@ -133,8 +133,8 @@ def fit(
         to 55 bytes a rating; nothing is left there. For als-links, als and implicit, on the CPU.
     keep_spill : keep the ratings in the folder, sorted, for the next fit of the same files, read in the same way.
     cluster : a Dask client, the address of a scheduler ("tcp://…"), or "local" or "local:N" for N worker processes on
-        this machine. The workers read the ratings, which must be Parquet files that all of them see, and solve blocks
-        of rows; the model is the same, bit for bit. For als and implicit; see :mod:`fastmf.cluster.fit`.
+        this machine. The workers read the ratings, Parquet files that all of them see or a frame of Dask, and solve
+        blocks of rows; the model is the same, bit for bit. For als and implicit; see :mod:`fastmf.cluster.fit`.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 

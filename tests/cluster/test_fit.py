@@ -229,6 +229,14 @@ def test_ratings_that_are_all_null(two, tmp_path):
     require_same(fastmf.fit(tmp_path / "r.parquet", **given), fastmf.fit(tmp_path / "r.parquet", cluster=two, **given))
 
 
+def test_a_frame_of_dask(two, folder):
+    frames = pytest.importorskip("dask.dataframe")
+    frame = frames.read_parquet(str(folder / "*.parquet"))
+    given = {"solver": "als", "k": 3, "epochs": 2, "duplicates": "last"}
+    require_same(fastmf.fit(folder, **given), fastmf.fit(frame, cluster=two, **given))
+    require_nothing_held(two)
+
+
 def test_validation_of_implicit_feedback_from_a_file(two, table, tmp_path):
     table = table.drop_columns("weight")
     write_parquet(table.slice(0, 30_000), tmp_path / "training.parquet")
