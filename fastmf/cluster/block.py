@@ -40,8 +40,10 @@ class Block(NamedTuple):
 def load_block(storage: Storage, name: str, sections: np.ndarray, scaling: Scaling) -> Block:
     """Read a block, standardised."""
     rows, needs = storage.load(name), storage.load(f"{name}.needs")
-    values = standardised(rows["values"], *scaling)
+    values = standardised(rows["values"], *scaling[:2])
     weights = None if "weights" not in rows else np.array(rows["weights"])
+    if weights is not None and scaling.weights is not None:
+        weights = scaling.weights.scaled(weights)
     entries = Compressed(np.array(rows["indptr"]), np.array(needs["places"]), values, weights)
     return Block(entries, sections - sections[0])
 

@@ -15,6 +15,7 @@ from fastmf.data.duplicates import refusal
 from fastmf.data.rows import Asked, gathered_chunks, named, warn_of_low
 from fastmf.data.spilled import require_rows
 from fastmf.data.storage import Storage
+from fastmf.data.weights import WeightScale
 from fastmf.kernels.tasks import sections
 from fastmf.runtime.spill import MOST
 
@@ -146,7 +147,8 @@ def read(workers: Workers, storage: Storage, source: Any, asked: Asked, drop: bo
     n_ranges = min(n_users, RANGES * BLOCKS_PER_WORKER * len(workers.addresses))
     ranges = np.arange(n_ranges + 1, dtype=np.int64) * n_users // n_ranges
     workers.map(load.deal_chunk, [(storage, place, ranges) for place in there])
-    given = [(storage, there, place, ranges, n_items, asked) for place in range(n_ranges)]
+    columns = named(names, asked.keep_values)
+    given = [(storage, there, place, ranges, n_items, asked, columns[2] != "") for place in range(n_ranges)]
     repeats = workers.map(load.merge_range, given)
     storage.remove(*(f"chunk{place}{end}" for place in there for end in ("", ".dealt", ".users", ".items")))
     n_again, (user_ids, item_ids) = (
@@ -160,7 +162,7 @@ def read(workers: Workers, storage: Storage, source: Any, asked: Asked, drop: bo
     dropped = (faults if drop else {}) | ({"duplicates": n_again} if n_again else {})
     used = n_good - n_again
     rows = {"read": used + sum(dropped.values()), "used": used, "duplicates": 0, **dropped}
-    return Read(ranges, rows, user_ids, item_ids, named(names, asked.keep_values), asked.duplicates)
+    return Read(ranges, rows, user_ids, item_ids, columns, asked.duplicates)
 
 
 def _faults(parts: Sequence[dict[str, Any]], asked: Asked, names: Sequence[str], drop: bool) -> dict[str, int]:
@@ -230,6 +232,17 @@ def _sent(workers: Workers, storage: Storage, name: str, side: str, bounds: dict
     whole = whole_or_needed(needed, np.diff(other), len(workers.addresses))
     workers.map(load.place_needs, [(storage, each, other, own) for each, own in zip(names, whole, strict=True)])
     return Sent(needed, whole)
+
+
+def scale_of_weights(
+    workers: Workers, storage: Storage, data: Data, ranges: np.ndarray, kind: str
+) -> WeightScale | None:
+    """Return the scale of the weights of implicit feedback; None if there are none, or they are taken as they are."""
+    if kind == "none" or data.weight is None or "weights" not in data.found[0]:
+        return None
+    cuts = [Cut(ranges, data.sections_of("user", block)) for block in range(data.n_blocks("user"))]
+    sums = workers.map(load.sum_weights, [(storage, data.name, p, cut, kind) for p, cut in enumerate(cuts)])
+    return WeightScale(kind, math.fsum(value for each in sums for value in each) / len(data))
 
 
 def scaling_of(workers: Workers, storage: Storage, data: Data, ranges: np.ndarray) -> Scaling:

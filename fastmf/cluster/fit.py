@@ -18,7 +18,7 @@ import numpy as np
 from fastmf.cluster import block as compute
 from fastmf.cluster import epochs, held, load
 from fastmf.cluster.blocks import BLOCKS_PER_WORKER
-from fastmf.cluster.data import counts_of, in_blocks, kept, read, scaling_of
+from fastmf.cluster.data import counts_of, in_blocks, kept, read, scale_of_weights, scaling_of
 from fastmf.cluster.epochs import Sides
 from fastmf.cluster.load import Keep, Scaling
 from fastmf.cluster.remote import Remote
@@ -27,6 +27,7 @@ from fastmf.data.files import called, is_location
 from fastmf.data.kept import origin_of
 from fastmf.data.rows import Asked
 from fastmf.data.storage import Storage
+from fastmf.data.weights import WeightScale
 from fastmf.errors import DataError, ParameterError, counted
 from fastmf.kernels.types import Scale
 from fastmf.model.baseline import SWEEPS
@@ -80,7 +81,6 @@ def require_able(plan: Plan) -> None:
         "a core (min_user_ratings, min_item_ratings)": plan.core is not None,
         "spill": plan.spilling is not None,
         "negative_to": plan.solver.negative_to is not None,
-        "weight of implicit feedback": plan.solver.implicit and bool(plan.weighing.get("weight")),
         f"device {plan.device.name}": plan.device.name != "cpu",
     }
     unable = next((name for name, there in given.items() if there), None)
@@ -114,14 +114,12 @@ class Fit:
     :class:`fastmf.training.objective.Objective` for the attributes.
     """
 
-    weight_scale = None
-
     def __init__(self, plan: Plan, workers: Workers, storage: Storage) -> None:
         self.plan, self.workers, self.storage, self.solver = plan, workers, storage, plan.solver
         how = dict(plan.how)
         self.drop = how.pop("bad_rows", "error") == "drop"
         roles = {role: how.pop(role, None) for role in ("user", "item", "rating")}
-        roles["weight"] = "" if plan.solver.implicit else plan.weighing.get("weight")
+        roles["weight"] = plan.weighing.get("weight")
         names = {"duplicates": "duplicates", "unrated": "unrated", "counting": "positive_from"}
         given = {name: how.pop(key) for name, key in (names | {"keep_values": "keep_values"}).items() if key in how}
         text = next((name for name, value in how.items() if value), None)
@@ -151,7 +149,8 @@ class Fit:
         """Say what was read, how it is shared out, and what an epoch sends."""
         size = f"{counted(self.read.rows['used'], 'rating')} of {counted(len(self.read.item_ids), 'item')}"
         columns = ", ".join(dict.fromkeys(filter(None, self.read.columns)))
-        yield f"{called(self.plan.source, 'the frame')}: {size} by {counted(len(self.read.user_ids), 'user')} (columns {columns})"
+        what, n_users = called(self.plan.source, "the frame"), len(self.read.user_ids)
+        yield f"{what}: {size} by {counted(n_users, 'user')} (columns {columns})"
         n = {side: self.ratings.n_blocks(side) for side in epochs.OTHER}
         blocks = f"{counted(n['user'], 'block')} of users and {n['item']:,} of items"
         sent = size_of(self.remote.bytes_an_epoch())
@@ -189,9 +188,11 @@ class Fit:
         self.scaling, self.range = Scaling(0.0, 1.0), (0.0, 1.0)
         if self.solver.implicit:
             self.counts["observed"] = len(self.ratings)
+            given = self.workers, self.storage, self.ratings, self.read.ranges
+            self.scaling = Scaling(0.0, 1.0, scale_of_weights(*given, self.solver.weight_scale))
             if self.held is not None:
-                given = self.storage, self.given, self.read.ranges, least, self.ratings.user_counts
-                if not self.workers.map(held.find_wanted, [given])[0]:
+                wanted = self.storage, self.given, self.read.ranges, least, self.ratings.user_counts
+                if not self.workers.map(held.find_wanted, [wanted])[0]:
                     raise DataError("no validation user has training ratings: give other validation ratings, or none")
             return
         self.scaling = scaling_of(self.workers, self.storage, self.ratings, self.read.ranges)
@@ -204,6 +205,11 @@ class Fit:
     def mean(self) -> float:
         """The mean of the training ratings."""
         return self.scaling.mean
+
+    @property
+    def weight_scale(self) -> WeightScale | None:
+        """How the weights of implicit feedback are scaled."""
+        return self.scaling.weights
 
     @property
     def scale(self) -> float:

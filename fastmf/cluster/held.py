@@ -62,7 +62,7 @@ def _save(storage: Storage, users: np.ndarray, items: np.ndarray, values: np.nda
 def standardise_held(storage: Storage, scaling: Scaling) -> None:
     """Write the validation ratings on the scale of training."""
     arrays = storage.load(NAME)
-    storage.save(f"{NAME}.standard", **(arrays | {"values": standardised(arrays["values"], *scaling)}))
+    storage.save(f"{NAME}.standard", **(arrays | {"values": standardised(arrays["values"], *scaling[:2])}))
 
 
 def find_wanted(storage: Storage, name: str, ranges: np.ndarray, least: float | None, counts: np.ndarray) -> int:

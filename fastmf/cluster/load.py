@@ -21,16 +21,18 @@ from fastmf.data.rows import Asked, gathered_chunk
 from fastmf.data.spilled import checked_batch, sorted_rows, union_of
 from fastmf.data.standardise import squares_of, standardised, sums_of
 from fastmf.data.storage import Storage, as_mapping
+from fastmf.data.weights import WeightScale, sums_on
 from fastmf.kernels.types import Compressed
 from fastmf.model.choice import are_chosen
 from fastmf.runtime.device import resolve
 
 
 class Scaling(NamedTuple):
-    """The mean and the scale of the training ratings."""
+    """The mean and the scale of the training ratings, and the scale of the weights of implicit feedback."""
 
     mean: float
     scale: float
+    weights: WeightScale | None = None
 
 
 def read_chunk(
@@ -89,17 +91,19 @@ def _dealt_to(storage: Storage, names: Sequence[str], place: int) -> dict[str, n
 
 
 def merge_range(
-    storage: Storage, chunks: Sequence[int], place: int, bounds: np.ndarray, n_items: int, asked: Asked
+    storage: Storage, chunks: Sequence[int], place: int, bounds: np.ndarray, n_items: int, asked: Asked, rated: bool
 ) -> tuple[int, tuple[int, int]]:
     """Sort the rows of a range by user and item, and merge those of the same pair.
 
-    Returns how many rows repeat a pair, and the first such pair.
+    Values are 1 if rows are not ``rated``. Returns how many rows repeat a pair, and the first such pair.
     """
     rows = _dealt_to(storage, [f"chunk{chunk}.dealt" for chunk in chunks], place)
     first, n_users = int(bounds[place]), int(bounds[place + 1] - bounds[place])
     numbers = tuple(rows[name] for name in ("values", "weights") if name in rows)
     given = rows["users"] - np.int32(first), rows["items"], numbers, (n_users, n_items)
     users, items, numbers, n_again, pair = sorted_rows(*given, asked)
+    if not rated:
+        numbers = (np.ones(len(users), np.float32), *numbers[1:])
     _save_range(storage, f"read.{place}", np.bincount(users, minlength=n_users), items, *numbers)
     return n_again, (first + pair[0], pair[1])
 
@@ -155,7 +159,7 @@ class Keep(NamedTuple):
             held = np.unpackbits(bits)[self.first % 8 :][:n].astype(bool)
             return held if self.held else ~held
         if self.scaling is not None:
-            return are_chosen(rows._replace(values=standardised(rows.values, *self.scaling)))
+            return are_chosen(rows._replace(values=standardised(rows.values, *self.scaling[:2])))
         return np.ones(n, bool) if self.least is None else rows.values >= self.least
 
 
@@ -198,6 +202,12 @@ def sum_squares(storage: Storage, data: str, block: int, cut: Cut, mean: float) 
     """Return the sum of the squared distances from the mean in each section of a block of users."""
     rows = storage.load(f"{data}.user{block}")
     return squares_of(rows["values"], mean, rows["indptr"][cut.sections - cut.sections[0]])
+
+
+def sum_weights(storage: Storage, data: str, block: int, cut: Cut, kind: str) -> list[float]:
+    """Return the sum of a function of the weights in each section of a block of users; see fastmf.data.weights."""
+    rows = storage.load(f"{data}.user{block}")
+    return sums_on(kind, rows["weights"], rows["indptr"][cut.sections - cut.sections[0]])
 
 
 def deal_user_block(storage: Storage, data: str, block: int, first: int, bounds: np.ndarray) -> None:

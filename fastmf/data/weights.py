@@ -6,13 +6,19 @@ half-life halves the plays, before their logarithm is taken. Weights that come f
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from fastmf.runtime.spill import Spill, filled, parts_of
+from fastmf.runtime.spill import Spill, filled
 
 SCALES = {"log": np.log1p, "sqrt": np.sqrt}
 LEAST = np.finfo(np.float32).tiny
+
+
+def sums_on(kind: str, weights: np.ndarray, bounds: np.ndarray) -> list[float]:
+    """Return the sums of a function of SCALES of weights (n,), of each part with these bounds, in float64."""
+    return [float(SCALES[kind](weights[a:b].astype(np.float64)).sum()) for a, b in pairwise(bounds)]
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,10 @@ class WeightScale:
     mean: float
 
     @classmethod
-    def of_training(cls, kind: str, weights: np.ndarray) -> "WeightScale":
-        """Return the scale of the weights (n,) of training pairs."""
-        sums = (SCALES[kind](weights[part].astype(np.float64)).sum() for part in parts_of(len(weights)))
-        return cls(kind, math.fsum(sums) / len(weights))
+    def of_training(cls, kind: str, weights: np.ndarray, bounds: np.ndarray | None = None) -> "WeightScale":
+        """Return the scale of the weights (n,) of training pairs; parts with these bounds are summed in turn."""
+        bounds = np.array([0, len(weights)]) if bounds is None else bounds
+        return cls(kind, math.fsum(sums_on(kind, weights, bounds)) / len(weights))
 
     def scaled(self, weights: np.ndarray, spill: Spill | None = None) -> np.ndarray:
         """Return weights (n,) float32 on this scale, all above 0."""

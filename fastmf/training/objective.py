@@ -173,7 +173,7 @@ class ImplicitObjective(Objective):
             both = interests.user_counts[observed.users] > 0, interests.item_counts[observed.items] > 0
             observed = observed.take(np.logical_and(*both))  # other dislikes are those of zeros
         if ratings.weight is not None and observed.weights is not None and solver.weight_scale != "none":
-            self.weight_scale = WeightScale.of_training(solver.weight_scale, observed.weights)
+            self.weight_scale = WeightScale.of_training(solver.weight_scale, observed.weights, observed.sections)
             observed = replace(observed, weights=self.weight_scale.scaled(observed.weights, observed.spill))
         super().__init__(ratings, observed, device)
         self.interests, self.counts["observed"] = interests, len(interests)

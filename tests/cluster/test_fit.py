@@ -129,7 +129,7 @@ def nothing_left(monkeypatch, tmp_path):
 
 def require_same(one, other):
     assert one.content_hash == other.content_hash
-    for name in ("rows", "columns", "weight", "duplicates", "rating_range", "solver", "best_epoch"):
+    for name in ("rows", "columns", "weight", "weight_scale", "duplicates", "rating_range", "solver", "best_epoch"):
         assert getattr(one, name) == getattr(other, name)
     assert (one.user_rule, one.item_rule) == (other.user_rule, other.item_rule)
     for name in ("user_counts", "item_counts"):
@@ -151,7 +151,7 @@ def require_nothing_held(client):
         {"solver": "als"},
         {"solver": "als", "method": "cg", "biases": False, "choice": False},
         {"solver": "als", "validation": 0.2, "patience": 2, "weight": "weight"},
-        {"solver": "implicit", "weight": ""},
+        {"solver": "implicit", "weight": "weight", "duplicates": "sum"},
         {"solver": "implicit", "method": "exact", "positive_from": 3.5, "weight": ""},
         {"solver": "implicit", "positive_from": 3.5, "weight": "", "validation": 0.2, "patience": 1},
     ],
@@ -237,6 +237,16 @@ def test_a_frame_of_dask(two, folder):
     require_nothing_held(two)
 
 
+def test_row_counts_are_weights_of_implicit_feedback(two, table, tmp_path):
+    table = table.select(["user", "item"])
+    write_parquet(pa.concat_tables([table, table.slice(5, 9_000)]), tmp_path / "r.parquet")
+    for more in ({}, {"weight_scale": "none", "method": "exact"}):
+        given = {"solver": "implicit", "k": 3, "epochs": 2, "duplicates": "sum", **more}
+        require_same(
+            fastmf.fit(tmp_path / "r.parquet", **given), fastmf.fit(tmp_path / "r.parquet", cluster=two, **given)
+        )
+
+
 def test_validation_of_implicit_feedback_from_a_file(two, table, tmp_path):
     table = table.drop_columns("weight")
     write_parquet(table.slice(0, 30_000), tmp_path / "training.parquet")
@@ -263,7 +273,6 @@ def test_what_is_no_parquet_is_refused(two, tmp_path, planted):
         ({"solver": "als", "blend": True}, "blend does not go with a cluster"),
         ({"solver": "als", "min_user_ratings": 2}, "a core .* does not go with a cluster"),
         ({"solver": "als", "half_life": 3}, "half_life does not go with a cluster"),
-        ({"solver": "implicit", "weight": "weight"}, "weight of implicit feedback does not go with a cluster"),
         ({"solver": "als", "device": "numpy"}, "device numpy does not go with a cluster"),
         ({"solver": "als", "cluster": 3}, "cluster is 3: give a Dask client"),
         ({"solver": "als", "cluster": "local:0"}, "cluster is 'local:0': give local:N"),
