@@ -120,8 +120,8 @@ class Fit:
         self.drop = how.pop("bad_rows", "error") == "drop"
         roles = {role: how.pop(role, None) for role in ("user", "item", "rating")}
         roles["weight"] = plan.weighing.get("weight")
-        names = {"duplicates": "duplicates", "unrated": "unrated", "counting": "positive_from"}
-        given = {name: how.pop(key) for name, key in (names | {"keep_values": "keep_values"}).items() if key in how}
+        names = {"positive_from": "counting", **{name: name for name in ("duplicates", "unrated", "keep_values")}}
+        given = {names[name]: how.pop(name) for name in names if name in how}
         text = next((name for name, value in how.items() if value), None)
         if text is not None:
             raise ParameterError(f"{text} is for text, and workers read Parquet: leave it out")
