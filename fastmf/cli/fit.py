@@ -42,6 +42,7 @@ from fastmf.errors import counted, verb
 @training_option("--keep-spill", is_flag=True, help="Leave spilled ratings there for the next fit of the same files.")
 @training_option("--cluster", metavar="ADDRESS",
                  help="Fit on Dask workers: tcp://… of a scheduler, or local:N for N workers here.")  # fmt: skip
+@training_option("--storage", metavar="DIR|URI", help="Folder that all workers of a cluster see.")
 @training_option("--resume", is_flag=True, help="Continue from the checkpoint, if there is one.")
 @json_option
 def fit(
@@ -51,6 +52,7 @@ def fit(
     overwrite: bool,
     as_json: bool,
     cluster: str | None,
+    storage: str | None,
     **given: Any,
 ) -> None:
     """Fit a model to RATINGS.
@@ -74,7 +76,9 @@ def fit(
 
     chosen = make(solver, **{name: given.pop(name) for name in setting_names()})
     target = output or default_output(ratings[0])
-    plan = make_plan(one_or_more(ratings), chosen, outputs=[target], overwrite=overwrite, **given)
+    plan = make_plan(
+        one_or_more(ratings), chosen, outputs=[target], overwrite=overwrite, cluster=cluster, storage=storage, **given
+    )
     if cluster is None:
         say_device(plan.device)
         data = plan.read(remark)
@@ -83,7 +87,7 @@ def fit(
         "epoch", chosen.epochs, as_json, lambda epoch: f"{errors(epoch)}  {epoch.seconds:.3f} s", errors
     )
     with _checkpoint_named(given["checkpoint"]), shown as callback:
-        model = train(plan, data, callback) if cluster is None else train_on(cluster, plan, callback, remark)
+        model = train(plan, data, callback) if cluster is None else train_on(cluster, storage, plan, callback, remark)
     model.save(target, overwrite=overwrite)
     if as_json:
         show_json({"model": str(target), **summary(model)})

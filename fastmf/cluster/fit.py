@@ -7,6 +7,7 @@ holds no ratings but what users have seen, which is part of the model.
 """
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -52,14 +53,19 @@ Tell = Callable[[str], object]
 
 
 def fit_on_cluster(
-    plan: Plan, cluster: Any, callback: Callable[[Epoch], object] | None = None, tell: Tell | None = None
+    plan: Plan,
+    cluster: Any,
+    place: str | os.PathLike[str] | None = None,
+    callback: Callable[[Epoch], object] | None = None,
+    tell: Tell | None = None,
 ) -> Model:
     """Fit as a plan says, on the workers of a cluster; see :func:`fastmf.cluster.workers.connected`.
 
-    ``tell`` is called with a line about what was read, and about what is sent in an epoch.
+    ``place`` is a folder, or a URI, that all workers see. ``tell`` is called with a line about what was read, and about
+    what is sent in an epoch.
     """
     require_able(plan)
-    with connected(cluster) as workers, _stored(plan, workers) as storage:
+    with connected(cluster) as workers, _stored(plan, place, workers) as storage:
         fit = Fit(plan, workers, storage)
         if tell is not None:
             for line in fit.described():
@@ -89,15 +95,18 @@ def require_able(plan: Plan) -> None:
 
 
 @contextlib.contextmanager
-def _stored(plan: Plan, workers: Workers) -> Iterator[Storage]:
-    """Yield a folder that all workers see; at the end, leave what a fit can go on from, if there is a checkpoint."""
-    if plan.checkpoint is not None:
-        folder = Path(plan.checkpoint).absolute() / FOLDER
+def _stored(plan: Plan, place: str | os.PathLike[str] | None, workers: Workers) -> Iterator[Storage]:
+    """Yield what all workers see; at the end, leave there what a fit can go on from, if there is a checkpoint."""
+    if place is not None:
+        where = str(place) if "://" in str(place) else str(Path(place).absolute())
+        folder = f"{where}/{workers.run if plan.checkpoint is None else FOLDER}"
+    elif plan.checkpoint is not None:
+        folder = str(Path(plan.checkpoint).absolute() / FOLDER)
     elif workers.are_here():
-        folder = Path(tempfile.mkdtemp(prefix="fastmf-"))
+        folder = tempfile.mkdtemp(prefix="fastmf-")
     else:
         raise ParameterError(
-            "the workers are on other machines: give a folder that all of them see, with --checkpoint (checkpoint=)"
+            "the workers are on other machines: give a folder or a URI that all of them see, with --storage (storage=)"
         )
     storage = Storage(folder)
     try:
@@ -127,7 +136,7 @@ class Fit:
             raise ParameterError(f"{text} is for text, and workers read Parquet: leave it out")
         source = plan.source
         if hasattr(source, "to_parquet") and hasattr(source, "npartitions"):  # a frame of Dask
-            source = str(storage.folder / SOURCE)
+            source = f"{storage.place}/{SOURCE}"
             with workers.client.as_current():
                 plan.source.to_parquet(source, write_index=False)
         asked = Asked(called(plan.source, "the frame"), roles, **given)

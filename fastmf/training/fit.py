@@ -55,8 +55,7 @@ def fit(
     bad_rows: str = "error",
     columns: Any = None,
     sep: str | None = None,
-    decimal: str | None = None,
-    encoding: str | None = None,
+    decimal: str | None = None, encoding: str | None = None,
     wide: bool = False,
     callback: Callable[[Epoch], object] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -69,7 +68,8 @@ def fit(
     init: Any = None,
     item_features: Any = None,
     user_features: Any = None,
-    spill: str | os.PathLike[str] | None = None, keep_spill: bool = False, cluster: Any = None,
+    spill: str | os.PathLike[str] | None = None, keep_spill: bool = False,
+    cluster: Any = None, storage: str | os.PathLike[str] | None = None,
     **hyperparameters: Any,
 ) -> Model:  # fmt: skip
     """Factorize ratings.
@@ -135,6 +135,8 @@ def fit(
     cluster : a Dask client, the address of a scheduler ("tcp://…"), or "local" or "local:N" for N worker processes on
         this machine. The workers read the ratings, Parquet files that all of them see or a frame of Dask, and solve
         blocks of rows; the model is the same, bit for bit. For als and implicit; see :mod:`fastmf.cluster.fit`.
+    storage : a folder, or the URI of one, that all workers of the cluster see, for blocks of ratings and factors. If
+        left out, it is the folder of the checkpoint, or a temporary one if all workers are on this machine.
     hyperparameters : settings of the solver: see :class:`fastmf.ALS`, :class:`fastmf.LinkedALS`, :class:`fastmf.SGD`,
         :class:`fastmf.Gibbs` and :class:`fastmf.ImplicitALS`.
 
@@ -162,11 +164,12 @@ def fit(
     [3]
     """
     plan = make_plan(ratings, make(solver, k=k, seed=seed, **hyperparameters), **for_plan(locals()))
-    return train(plan, plan.read(), callback) if cluster is None else train_on(cluster, plan, callback)
+    return train(plan, plan.read(), callback) if cluster is None else train_on(cluster, storage, plan, callback)
 
 
 def train_on(
     cluster: Any,
+    storage: str | os.PathLike[str] | None,
     plan: Plan,
     callback: Callable[[Epoch], object] | None = None,
     tell: Callable[[str], object] | None = None,
@@ -174,7 +177,7 @@ def train_on(
     """Read and train according to a plan on the workers of a cluster; see :func:`fit`."""
     from fastmf.cluster.fit import fit_on_cluster
 
-    return fit_on_cluster(plan, cluster, callback, tell)
+    return fit_on_cluster(plan, cluster, storage, callback, tell)
 
 
 def train(plan: Plan, data: Data, callback: Callable[[Epoch], object] | None = None) -> Model:

@@ -160,7 +160,7 @@ class Plan:
 
 def for_plan(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those arguments of fit or tune that their plans take as they are."""
-    own = ("ratings", "k", "solver", "seed", "callback", "hyperparameters", "fixed", "cluster")
+    own = ("ratings", "k", "solver", "seed", "callback", "hyperparameters", "fixed")
     return {name: value for name, value in arguments.items() if name not in own}
 
 
@@ -181,6 +181,7 @@ def make_plan(
     min_user_ratings: int | None = None, min_item_ratings: int | None = None,
     init: Any = None,
     spill: str | os.PathLike[str] | None = None, keep_spill: bool = False,
+    cluster: Any = None, storage: str | os.PathLike[str] | None = None,
     outputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool = False,
     **how: Any,
@@ -204,6 +205,7 @@ def make_plan(
     """
     limit, where, start = parse_size(memory_limit), _device_for(solver, device, threads), read_init(init, solver)
     _check_validation(validation, patience)
+    _check_storage(storage, cluster)
     given = {name: value for name, value in how.items() if value is not None}
     weighing, learns_choice = _weighing(given), _check_solver(solver, blend, choice)
     tables = {side: given.pop(f"{side}_features") for side in ("user", "item") if f"{side}_features" in given}
@@ -295,6 +297,11 @@ def _check_solver(solver: Solver, blend: bool, choice: bool) -> bool:
 
 def _is_fraction(validation: Any) -> bool:
     return isinstance(validation, int | float | np.number)
+
+
+def _check_storage(storage: Any, cluster: Any) -> None:
+    if storage is not None and cluster is None:
+        raise ParameterError("storage is for a cluster: give one with --cluster (cluster=), or leave it out")
 
 
 def _check_validation(validation: Any, patience: int | None) -> None:

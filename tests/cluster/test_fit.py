@@ -229,6 +229,18 @@ def test_ratings_that_are_all_null(two, tmp_path):
     require_same(fastmf.fit(tmp_path / "r.parquet", **given), fastmf.fit(tmp_path / "r.parquet", cluster=two, **given))
 
 
+@pytest.mark.parametrize("uri", [False, True])
+def test_storage_that_workers_see(two, folder, tmp_path, uri):
+    place = (tmp_path / "shared").as_uri() if uri else tmp_path / "shared"
+    given = {"solver": "als", "k": 3, "epochs": 4}
+    require_same(fastmf.fit(folder, **given), fastmf.fit(folder, cluster=two, storage=place, **given))
+    assert not [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
+    how = given | {"cluster": two, "storage": place, "checkpoint": tmp_path / "state"}
+    fastmf.fit(folder, callback=lambda epoch: epoch.number < 2, **how)
+    assert len(list((tmp_path / "state").rglob("*.safetensors"))) == 1
+    require_same(fastmf.fit(folder, **given), fastmf.fit(folder, resume=True, **how))
+
+
 def test_a_frame_of_dask(two, folder):
     frames = pytest.importorskip("dask.dataframe")
     frame = frames.read_parquet(str(folder / "*.parquet"))
@@ -274,6 +286,7 @@ def test_what_is_no_parquet_is_refused(two, tmp_path, planted):
         ({"solver": "als", "min_user_ratings": 2}, "a core .* does not go with a cluster"),
         ({"solver": "als", "half_life": 3}, "half_life does not go with a cluster"),
         ({"solver": "als", "device": "numpy"}, "device numpy does not go with a cluster"),
+        ({"solver": "als", "cluster": None, "storage": "s"}, "storage is for a cluster: give one with --cluster"),
         ({"solver": "als", "cluster": 3}, "cluster is 3: give a Dask client"),
         ({"solver": "als", "cluster": "local:0"}, "cluster is 'local:0': give local:N"),
     ],
