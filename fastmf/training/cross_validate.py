@@ -22,7 +22,18 @@ LISTS = *RANKING, "reach", "novelty"
 
 # Arguments of fit that do not go with folds: all others say how ratings are read and where they are fitted.
 LEFT_OUT = {"ratings", "solver", "k", "seed", "hyperparameters", "callback", "validation", "patience", "init"}
-LEFT_OUT |= {"checkpoint", "every", "resume", "keep_seen", "blend", "choice"}
+LEFT_OUT |= {
+    "checkpoint",
+    "every",
+    "resume",
+    "keep_seen",
+    "blend",
+    "choice",
+    "spill",
+    "keep_spill",
+    "cluster",
+    "storage",
+}
 OPTIONS = inspect.signature(fit).parameters.keys() - LEFT_OUT
 
 Row = dict[str, Any]
